@@ -1,0 +1,50 @@
+# make demo   see which of a multi-task model's tasks break under which attack
+# make test   run every test
+# Both make a virtual environment and install everything they need.
+
+PYTHON ?= python3
+VENV ?= .venv
+OUT ?= results
+WORKERS ?= 2
+
+PY := $(VENV)/bin/python
+export OMP_NUM_THREADS ?= 2
+
+.PHONY: demo test lint types docs check clean
+
+demo: $(VENV)/.base
+	$(VENV)/bin/art-mtl benchmark --victim rooms --methods all --limit 64 --steps 10 --out $(OUT)/rooms --force
+	$(VENV)/bin/art-mtl benchmark --victim digits --methods all --limit 512 --steps 10 --out $(OUT)/digits --force
+	@echo "Tables and pictures: $(OUT)/rooms/report.md, $(OUT)/digits/report.md"
+
+test: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n $(WORKERS)
+
+lint: $(VENV)/.dev
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+types: $(VENV)/.dev
+	$(PY) -m mypy
+
+docs: $(VENV)/.dev
+	$(PY) -m mkdocs build --strict
+
+check: lint types test docs
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "art_mtl needs Python 3.10 or newer; set PYTHON=/path/to/python3.x. Found: $$($(PYTHON) --version 2>&1)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --upgrade pip
+
+$(VENV)/.base: setup.cfg $(VENV)/bin/python
+	$(PY) -m pip install --quiet --editable '.[data]'
+	@touch $@
+
+$(VENV)/.dev: setup.cfg $(VENV)/bin/python
+	$(PY) -m pip install --quiet --editable '.[all,dev]'
+	@touch $@ $(VENV)/.base
+
+clean:
+	rm -rf $(VENV) site $(OUT) .pytest_cache .mypy_cache .ruff_cache .hypothesis

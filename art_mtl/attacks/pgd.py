@@ -1,0 +1,446 @@
+"""The three attack classes with ART's names: arguments in, :mod:`art_mtl.core` does the work, an array out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from art.attacks.attack import EvasionAttack
+from art.config import ART_NUMPY_DTYPE
+from art.estimators.classification import PyTorchClassifier
+from art.estimators.estimator import BaseEstimator, LossGradientsMixin
+from art.summary_writer import SummaryWriter, SummaryWriterDefault
+from scipy.stats import truncnorm
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from art_mtl.attacks.logging import write_summary
+from art_mtl.core import Method, StepRecord, Threat, frozen, make_method
+from art_mtl.core.methods import choice
+from art_mtl.core.session import (
+    Session,
+    check_inputs,
+    check_radius,
+    make_plan,
+    parse_norm,
+    radius,
+    rows,
+    warn_out_of_play,
+)
+from art_mtl.core.steps import L1_STEPS
+from art_mtl.estimators import PyTorchMultiTaskEstimator
+
+FloatArray = npt.NDArray[np.float32]
+Radius = float | npt.NDArray[np.floating]
+
+_KNOBS = (
+    "objective",
+    "weighting",
+    "gamma",
+    "weight_step",
+    "weight_scope",
+    "weight_group",
+    "schedule",
+    "keep",
+    "projection",
+)
+
+
+class MultiTaskPGD(EvasionAttack):  # type: ignore[misc]
+    """Projected gradient descent on all tasks of a multi-task model.
+
+    The same names, order and meaning of arguments as ART's ``ProjectedGradientDescent``, with ``method`` before them
+    and the knobs of the multi-task loop behind them. The data stay on the estimator's device from the first step to the
+    last; T steps cost T forward and T backward passes.
+
+    Args:
+        estimator: A :class:`~art_mtl.estimators.PyTorchMultiTaskEstimator`, or a stock ART ``PyTorchClassifier`` (one
+            task).
+        method: "equal" (Σ L_i: Mao et al. 2020), "normalize" (Σ L_i/L_i⁰), "dgba" (Σ log L_i: Zhang et al. 2023),
+            "alternate" (one task a step: Ghamizi et al. 2022), "single:<task>", "minmax", "minmax-official" or
+            "worst-task".
+        norm: ``np.inf`` (or "inf"), 2 or 1.
+        eps: Radius of the ball in the unit of ``x``, > 0; or an array broadcastable to ``x``: one a sample ``(N, 1, 1,
+            1)``, for L∞ one a pixel too.
+        eps_step: Step size, of the same kind; the size of the *first* step where ``schedule`` decays. None: 2.5 ε/T
+            (L∞), 2 ε/T (L2), ε (L1) if constant; 2 ε if it decays.
+        decay: Momentum of the gradient (Dong et al. 2018). None: the method's own, which is none but for "worst-task".
+        max_iter: T ≥ 1, the number of steps.
+        targeted: The labels are what the outputs should become.
+        num_random_init: 0 starts at ``x``; n > 0 makes n runs from random points of the ball and keeps the best of each
+            sample.
+        batch_size: Samples a batch.
+        random_eps: Draw ε, and with it the step size, anew for each call from a truncated normal distribution on (0,
+            ε], as ART does (but ``eps`` keeps its value).
+        summary_writer: As in ART: False, True, a folder, or a ``SummaryWriter``. Per-task losses and weights are logged
+            at every step.
+        verbose: Show a progress bar.
+        objective: What is ascended: "loss", "log", "normalized", "relative", "pooled-relative" or "degradation".
+        weighting: "uniform", "alternating", "minmax", "inner-minimiser", or one fixed weight a task.
+        gamma: γ of the min-max weightings, pull towards equal weights.
+        weight_step: α₂, step size of the weights.
+        weight_scope: Which samples share weights: "sample", "batch" or "dataset".
+        weight_group: Neighbours that share weights ("batch"), samples of a chain ("dataset").
+        schedule: Step size: "constant", "linear" (to 0) or "cosine".
+        keep: Return the "last" iterate or the "best" of each sample (one more forward pass).
+        projection: "exact" (Euclidean, onto ball ∩ box), "box-then-ball" (ART's order) or "ball-then-box".
+        l1_step: "adaptive" (Croce & Hein 2021) or "one-pixel" (ART's).
+        seed: Of random starts; None draws from torch's global generator.
+
+    Attributes:
+        observer: None, or a function that is given a :class:`~art_mtl.core.StepRecord` at every step.
+
+    Raises:
+        ValueError: An argument out of its range; the message names it.
+        TypeError: An argument of the wrong type.
+
+    Example:
+        >>> import numpy as np, torch
+        >>> from art_mtl import PyTorchMultiTaskEstimator, tasks
+        >>> class Net(torch.nn.Module):
+        ...     def forward(self, x):
+        ...         return {"digit": x.flatten(1)[:, :10], "ink": x.mean((1, 2, 3))}
+        >>> estimator = PyTorchMultiTaskEstimator(
+        ...     Net(), tasks=[tasks.classification("digit", 10), tasks.regression("ink")],
+        ...     input_shape=(1, 8, 8), clip_values=(0, 1))
+        >>> x = np.full((2, 1, 8, 8), 0.5, dtype=np.float32)
+        >>> attack = MultiTaskPGD(estimator, "equal", eps=0.1, max_iter=5, verbose=False)
+        >>> x_adv = attack.generate(x, {"digit": [3, 7], "ink": [0.5, 0.4]})
+        >>> round(float(abs(x_adv - x).max()), 4)
+        0.1
+    """
+
+    attack_params = EvasionAttack.attack_params + [
+        "method",
+        "norm",
+        "eps",
+        "eps_step",
+        "decay",
+        "max_iter",
+        "targeted",
+        "num_random_init",
+        "batch_size",
+        "random_eps",
+        "summary_writer",
+        "verbose",
+        *_KNOBS,
+        "l1_step",
+        "seed",
+    ]
+    _estimator_requirements = (BaseEstimator, LossGradientsMixin)
+
+    def __init__(
+        self,
+        estimator: PyTorchMultiTaskEstimator | PyTorchClassifier,
+        method: str = "equal",
+        norm: float | str = np.inf,
+        eps: Radius = 0.3,
+        eps_step: Radius | None = None,
+        decay: float | None = None,
+        max_iter: int = 100,
+        targeted: bool = False,
+        num_random_init: int = 0,
+        batch_size: int = 32,
+        random_eps: bool = False,
+        summary_writer: str | bool | SummaryWriter = False,
+        verbose: bool = True,
+        *,
+        objective: str | None = None,
+        weighting: str | Sequence[float] | None = None,
+        gamma: float | None = None,
+        weight_step: float | None = None,
+        weight_scope: str | None = None,
+        weight_group: int | None = None,
+        schedule: str | None = None,
+        keep: str | None = None,
+        projection: str | None = None,
+        l1_step: str = "adaptive",
+        seed: int | None = None,
+    ) -> None:
+        if isinstance(estimator, PyTorchClassifier):
+            estimator = PyTorchMultiTaskEstimator.from_classifier(estimator)
+        if not isinstance(estimator, PyTorchMultiTaskEstimator):
+            raise TypeError(
+                "Parameter `estimator` should be a PyTorchMultiTaskEstimator or an ART PyTorchClassifier. "
+                f"Found {type(estimator).__name__}."
+            )
+        super().__init__(estimator=estimator, summary_writer=summary_writer)
+        self.method = method
+        self.norm = norm
+        self.eps = eps
+        self.eps_step = eps_step
+        self.decay = decay
+        self.max_iter = max_iter
+        self.targeted = targeted
+        self.num_random_init = num_random_init
+        self.batch_size = batch_size
+        self.random_eps = random_eps
+        self.verbose = verbose
+        self.objective = objective
+        self.weighting = weighting
+        self.gamma = gamma
+        self.weight_step = weight_step
+        self.weight_scope = weight_scope
+        self.weight_group = weight_group
+        self.schedule = schedule
+        self.keep = keep
+        self.projection = projection
+        self.l1_step = l1_step
+        self.seed = seed
+        self.observer: Callable[[StepRecord], None] | None = None
+        self._check_params()
+
+    @property
+    def name(self) -> str:
+        """The method's name, as tables print it."""
+        return self._assemble().name
+
+    @property
+    def summary_writer(self) -> SummaryWriter | None:
+        """Where losses and weights are logged, or None."""
+        return self._summary_writer
+
+    @summary_writer.setter
+    def summary_writer(self, writer: str | bool | SummaryWriter) -> None:
+        self._summary_writer_arg = writer
+        if isinstance(writer, SummaryWriter):
+            self._summary_writer = writer
+        else:
+            self._summary_writer = SummaryWriterDefault(writer) if writer else None
+
+    def generate(
+        self, x: npt.NDArray[Any], y: Any = None, mask: npt.NDArray[Any] | None = None, **kwargs: Any
+    ) -> FloatArray:
+        """Attack ``x``.
+
+        Args:
+            x: ``(N, *input_shape)``, floating point, inside the estimator's ``clip_values``.
+            y: Labels in any form of :meth:`art_mtl.MultiTaskLabels.of`. None: the model's own clean predictions, which
+                is not possible for a targeted attack.
+            mask: 0 where nothing may change, broadcastable to ``x``.
+            **kwargs: None is known.
+
+        Returns:
+            Adversarial inputs, ``(N, *input_shape)``, float32, within ε of ``x`` and inside the box.
+
+        Raises:
+            ValueError: Shapes, values or labels do not fit; the message says which, what was expected and what was
+                found.
+            TypeError: Wrong dtype, or an unknown keyword.
+        """
+        if kwargs:
+            raise TypeError(f"generate() knows `x`, `y` and `mask`. Found {sorted(kwargs)}.")
+        estimator: PyTorchMultiTaskEstimator = self.estimator
+        bounds = estimator_bounds(estimator)
+        inputs = self._inputs(x, bounds)
+        eps, eps_step = self._radii(inputs)
+        allowed = None if mask is None else radius("mask", np.asarray(mask, dtype=ART_NUMPY_DTYPE), inputs)
+        own_labels = y is None
+        if own_labels and self.targeted:
+            raise ValueError("Parameter `y` should hold the target labels for a targeted attack. Found None.")
+        labels = (
+            estimator.own_labels(inputs.numpy(), self.batch_size) if own_labels else estimator.labels(y, len(inputs))
+        )
+        targets = estimator.targets(labels, len(inputs))
+        warn_out_of_play(estimator.tasks, targets)
+
+        plan = make_plan(
+            estimator.tasks,
+            steps=self.max_iter,
+            random_start=self.num_random_init > 0,
+            restarts=max(1, self.num_random_init),
+            targeted=self.targeted,
+            own_labels=own_labels,
+            l1_step=self.l1_step,
+            seed=self.seed,
+            device=estimator.device,
+        )
+        session = Session(estimator.forward_tasks, estimator.tasks, self._assemble(), plan)
+        batches = list(session.batches(len(inputs), self.batch_size))
+        progress = tqdm(total=len(batches) * plan.restarts * plan.steps, desc=self.name, disable=not self.verbose)
+        result = torch.empty_like(inputs)
+        with frozen(estimator.model), progress:
+            for index, batch in enumerate(batches):
+                session.observer = self._observer(index, progress)
+                threat = Threat(
+                    norm=parse_norm(self.norm),
+                    eps=rows(eps, batch, len(inputs)).to(estimator.device),
+                    bounds=(bounds[0].to(estimator.device), bounds[1].to(estimator.device)),
+                    mask=None if allowed is None else rows(allowed, batch, len(inputs)).to(estimator.device),
+                )
+                size = None if eps_step is None else rows(eps_step, batch, len(inputs)).to(estimator.device)
+                result[batch] = session.attack(
+                    inputs[batch].to(estimator.device),
+                    [target[batch].to(estimator.device) for target in targets],
+                    threat,
+                    step_size=size,
+                    first_index=batch.start,
+                ).cpu()
+        if self.summary_writer is not None:
+            self.summary_writer.reset()
+        return result.numpy()
+
+    def _method_name(self) -> str:
+        return self.method
+
+    def _assemble(self) -> Method:
+        knobs = {knob: getattr(self, knob) for knob in _KNOBS}
+        return make_method(self._method_name(), self.estimator.tasks, momentum=self.decay, **knobs)
+
+    def _inputs(self, x: npt.NDArray[Any], bounds: tuple[Tensor, Tensor]) -> Tensor:
+        if not isinstance(x, np.ndarray):
+            raise TypeError(f"Parameter `x` should be a NumPy array. Found {type(x).__name__}.")
+        if x.shape[1:] != tuple(self.estimator.input_shape) or len(x) == 0:
+            raise ValueError(
+                f"Parameter `x` should have shape (N, {', '.join(map(str, self.estimator.input_shape))}) with N ≥ 1. "
+                f"Found {x.shape}."
+            )
+        if not np.issubdtype(x.dtype, np.floating):
+            raise TypeError(f"Parameter `x` should hold floating-point numbers. Found {x.dtype}.")
+        return check_inputs("x", torch.tensor(x, dtype=torch.float32), bounds, found="clip_values")
+
+    def _radii(self, inputs: Tensor) -> tuple[Tensor, Tensor | None]:
+        """ε and the step size of this call; both scaled alike where ε is drawn at random."""
+        share: float | npt.NDArray[np.floating] = 1.0
+        if self.random_eps:
+            # A truncated normal with standard deviation ε/2 on (0, ε]: in units of ε the same for every ε.
+            share = truncnorm.rvs(0, 2, scale=0.5, size=None if np.isscalar(self.eps) else np.shape(self.eps))
+            share = np.maximum(share, np.finfo(np.float32).eps)
+        eps = radius("eps", self.eps * share, inputs)
+        return eps, None if self.eps_step is None else radius("eps_step", self.eps_step * share, inputs)
+
+    def _observer(self, batch: int, progress: tqdm[Any]) -> Callable[[StepRecord], None] | None:
+        if self.observer is None and self.summary_writer is None and not self.verbose:
+            return None
+
+        def observe(record: StepRecord) -> None:
+            progress.update()
+            if self.summary_writer is not None:
+                write_summary(self.summary_writer, self.estimator, record, batch, self.targeted)
+            if self.observer is not None:
+                self.observer(record)
+
+        return observe
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        norm = parse_norm(self.norm)
+        check_radius("eps", self.eps, norm)
+        if self.eps_step is not None:
+            check_radius("eps_step", self.eps_step, norm)
+            if np.ndim(self.eps) and np.shape(self.eps) != np.shape(self.eps_step):
+                raise ValueError(
+                    f"Parameter `eps_step` should have the shape of `eps`, {np.shape(self.eps)}. "
+                    f"Found {np.shape(self.eps_step)}."
+                )
+        for argument, least in (("max_iter", 1), ("num_random_init", 0), ("batch_size", 1)):
+            value = getattr(self, argument)
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+                raise ValueError(f"Parameter `{argument}` should be an integer of at least {least}. Found {value!r}.")
+        for argument in ("targeted", "random_eps", "verbose"):
+            if not isinstance(getattr(self, argument), bool):
+                raise ValueError(f"Parameter `{argument}` should be a bool. Found {getattr(self, argument)!r}.")
+        choice("l1_step", self.l1_step, L1_STEPS)
+        self._assemble()
+
+
+class MinMaxMultiTaskPGD(MultiTaskPGD):
+    """The min-max attack of Guo et al., "Robust Multi-task Adversarial Attacks Using Min-max Optimization", ICASSP 2025.
+
+    Task weights on the simplex descend while the perturbation ascends, so that the task that is hardest to damage gets
+    the weight. Defaults where the paper is silent: γ = 1, α₂ = 1/30, start at ``x``, constant step, last iterate.
+
+    Args:
+        estimator: As for :class:`MultiTaskPGD`.
+        variant: "paper" is Algorithm 1: the raw per-sample losses, a row of weights for each sample, the weights
+            updated at the *new* perturbation. "official" is the loop that the authors published: relative losses of
+            batch means, one row of weights for each 4 neighbours, both updates from the same forward pass, projection
+            by scaling, then clamping.
+        norm: As for :class:`MultiTaskPGD`, like everything that follows.
+        **kwargs: Everything else that :class:`MultiTaskPGD` knows, but ``method``.
+
+    Example:
+        >>> import torch
+        >>> from art_mtl import PyTorchMultiTaskEstimator, tasks
+        >>> class Net(torch.nn.Module):
+        ...     def forward(self, x):
+        ...         return {"digit": x.flatten(1)[:, :10], "ink": x.mean((1, 2, 3))}
+        >>> estimator = PyTorchMultiTaskEstimator(
+        ...     Net(), tasks=[tasks.classification("digit", 10), tasks.regression("ink")],
+        ...     input_shape=(1, 8, 8), clip_values=(0, 1))
+        >>> MinMaxMultiTaskPGD(estimator, eps=8 / 255, max_iter=10, gamma=0.5).name
+        'minmax'
+    """
+
+    attack_params = ["variant", *(name for name in MultiTaskPGD.attack_params if name != "method")]
+
+    def __init__(
+        self,
+        estimator: PyTorchMultiTaskEstimator | PyTorchClassifier,
+        variant: str = "paper",
+        norm: float | str = np.inf,
+        eps: Radius = 0.3,
+        eps_step: Radius | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.variant = variant
+        super().__init__(estimator, "minmax", norm, eps, eps_step, **kwargs)
+
+    def _method_name(self) -> str:
+        choice("variant", self.variant, ("paper", "official"))
+        return "minmax" if self.variant == "paper" else "minmax-official"
+
+
+class WorstTaskPGD(MultiTaskPGD):
+    """The strongest attack of this package on the *worst* task: min-max on the damage that reports measure, not on losses.
+
+    With ``weight_scope="dataset"`` (default) one row of weights, a controller on the damage of each task's own data-set
+    metric over everything attacked so far, balances the tasks over the population: the figure Δ_Wor of the paper's
+    tables. With "sample" each image is to lose *all* its tasks: the least damage of the image itself is ascended, and
+    the best iterate returned. The step size decays from 2 ε to 0 unless ``eps_step`` says otherwise.
+
+    With "dataset" the samples of a call are cut into chains of ``weight_group`` (256) that know nothing of each other;
+    batches of a chain follow one another and share their statistics, so results depend on the batch size, mildly.
+
+    Args:
+        estimator: As for :class:`MultiTaskPGD`.
+        norm: As for :class:`MultiTaskPGD`, like everything that follows.
+        **kwargs: Everything else that :class:`MultiTaskPGD` knows, but ``method``.
+
+    Example:
+        >>> import torch
+        >>> from art_mtl import PyTorchMultiTaskEstimator, tasks
+        >>> class Net(torch.nn.Module):
+        ...     def forward(self, x):
+        ...         return {"digit": x.flatten(1)[:, :10], "ink": x.mean((1, 2, 3))}
+        >>> estimator = PyTorchMultiTaskEstimator(
+        ...     Net(), tasks=[tasks.classification("digit", 10), tasks.regression("ink")],
+        ...     input_shape=(1, 8, 8), clip_values=(0, 1))
+        >>> WorstTaskPGD(estimator, eps=8 / 255, max_iter=10).name
+        'worst-task'
+    """
+
+    attack_params = [name for name in MultiTaskPGD.attack_params if name != "method"]
+
+    def __init__(
+        self,
+        estimator: PyTorchMultiTaskEstimator | PyTorchClassifier,
+        norm: float | str = np.inf,
+        eps: Radius = 0.3,
+        eps_step: Radius | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(estimator, "worst-task", norm, eps, eps_step, **kwargs)
+
+
+def estimator_bounds(estimator: PyTorchMultiTaskEstimator) -> tuple[Tensor, Tensor]:
+    """The estimator's clip values as two tensors broadcastable to its inputs; infinite where it has none."""
+    if estimator.clip_values is None:
+        return torch.tensor(-np.inf), torch.tensor(np.inf)
+    lower, upper = (torch.as_tensor(np.asarray(value), dtype=torch.float32) for value in estimator.clip_values)
+    if lower.numel() == int(np.prod(estimator.input_shape)):
+        lower, upper = lower.reshape(estimator.input_shape), upper.reshape(estimator.input_shape)
+    return lower, upper

@@ -1,0 +1,21 @@
+"""The attack loop and its parts. Torch only: knows neither host."""
+
+from __future__ import annotations
+
+from art_mtl.core.loop import Threat, attack
+from art_mtl.core.methods import METHODS, Method, make_method, method_names
+from art_mtl.core.model import frozen
+from art_mtl.core.problem import Carry, Problem, StepRecord
+
+__all__ = [
+    "METHODS",
+    "Carry",
+    "Method",
+    "Problem",
+    "StepRecord",
+    "Threat",
+    "attack",
+    "frozen",
+    "make_method",
+    "method_names",
+]

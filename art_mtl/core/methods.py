@@ -1,0 +1,228 @@
+"""The named methods: each only assembles parts."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from art_mtl.core.objectives import DEGRADATION, LOG, LOSS, NORMALIZED, OBJECTIVES, Objective, PooledRelativeLoss
+from art_mtl.core.population import PopulationDamage
+from art_mtl.core.problem import SCOPES
+from art_mtl.core.steps import SCHEDULES
+from art_mtl.core.weightings import Alternating, Fixed, InnerMinimiser, LogDamageControl, MinMax, Uniform, Weighting
+from art_mtl.tasks import Task
+
+PROJECTIONS = ("exact", "box-then-ball", "ball-then-box")
+KEEPS = ("last", "best")
+WEIGHTINGS = ("uniform", "alternating", "minmax", "inner-minimiser")
+
+
+@dataclass(frozen=True)
+class Method:
+    """An attack, assembled.
+
+    Attributes:
+        name: As tables print it.
+        objective: What is ascended for each task, and what the weights look at.
+        weighting: How tasks are weighted.
+        scope: Which samples share weights: "sample", "batch" or "dataset".
+        group: With scope "batch": neighbours that share weights (None: the whole batch). With "dataset": samples of a
+            chain.
+        schedule: "constant", "linear" or "cosine" step size.
+        momentum: Decay of the gradient's momentum; 0 for none.
+        keep: Return the "last" iterate or the "best".
+        projection: "exact", "box-then-ball" or "ball-then-box".
+        criterion: By what iterates and restarts are compared, per sample: "sum" of the objective over the tasks,
+            "least" damage over the tasks, or "priced" damage at the last shared weights.
+    """
+
+    name: str
+    objective: Objective = LOSS
+    weighting: Weighting = Uniform()
+    scope: str = "sample"
+    group: int | None = None
+    schedule: str = "constant"
+    momentum: float = 0.0
+    keep: str = "last"
+    projection: str = "exact"
+    criterion: str = "sum"
+
+
+def _single(task: str, tasks: Sequence[Task]) -> Method:
+    names = [t.name for t in tasks]
+    if task not in names:
+        raise ValueError(f"Method 'single:{task}' should name one of the tasks {names}. Found {task!r}.")
+    return Method(f"single:{task}", weighting=Fixed(tuple(float(name == task) for name in names)))
+
+
+def worst_task(scope: str = "dataset", gamma: float = 0.1) -> Method:
+    """The strongest attack here.
+
+    Args:
+        scope: "dataset": population-damage min-max, for the figure Δ_Wor of a data set. "sample": each image is to lose
+            *all* its tasks: degradation objective, exact inner minimiser, best iterate. "batch": like "sample", with
+            weights for the whole batch.
+        gamma: Pull towards equal weights of the inner minimiser (scopes "sample" and "batch").
+    """
+    if scope == "dataset":
+        return Method(
+            "worst-task",
+            objective=PopulationDamage(),
+            weighting=LogDamageControl(),
+            scope="dataset",
+            group=256,
+            schedule="linear",
+            momentum=0.5,
+            criterion="priced",
+        )
+    return Method(
+        "worst-task",
+        objective=DEGRADATION,
+        weighting=InnerMinimiser(gamma),
+        scope=scope,
+        schedule="linear",
+        keep="best",
+        criterion="least",
+    )
+
+
+METHODS: dict[str, Callable[[], Method]] = {
+    "equal": lambda: Method("equal"),
+    "normalize": lambda: Method("normalize", objective=NORMALIZED),
+    "dgba": lambda: Method("dgba", objective=LOG),
+    "alternate": lambda: Method("alternate", weighting=Alternating()),
+    "minmax": lambda: Method("minmax", weighting=MinMax(), criterion="least"),
+    "minmax-official": lambda: Method(
+        "minmax-official",
+        objective=PooledRelativeLoss(),
+        weighting=MinMax(simultaneous=True),
+        scope="batch",
+        group=4,
+        projection="ball-then-box",
+        criterion="least",
+    ),
+    "worst-task": worst_task,
+}
+
+
+def method_names(tasks: Sequence[Task] = ()) -> list[str]:
+    """Names of all methods; with tasks, one "single:<task>" for each, first."""
+    return [f"single:{task.name}" for task in tasks] + list(METHODS)
+
+
+def make_method(
+    name: str,
+    tasks: Sequence[Task],
+    *,
+    objective: str | None = None,
+    weighting: str | Sequence[float] | None = None,
+    gamma: float | None = None,
+    weight_step: float | None = None,
+    weight_scope: str | None = None,
+    weight_group: int | None = None,
+    schedule: str | None = None,
+    momentum: float | None = None,
+    keep: str | None = None,
+    projection: str | None = None,
+) -> Method:
+    """A named method, with parts exchanged where asked.
+
+    Args:
+        name: One of :func:`method_names`.
+        tasks: The tasks it is for.
+        objective: "loss", "log", "normalized", "relative", "pooled-relative" or "degradation".
+        weighting: "uniform", "alternating", "minmax", "inner-minimiser", or one fixed weight a task.
+        gamma: γ of the min-max weightings: pull towards equal weights.
+        weight_step: α₂ of the projected descent on the weights.
+        weight_scope: "sample", "batch" or "dataset".
+        weight_group: Neighbours that share weights ("batch"), samples of a chain ("dataset").
+        schedule: "constant", "linear" or "cosine".
+        momentum: Decay of the gradient's momentum.
+        keep: "last" or "best".
+        projection: "exact", "box-then-ball" or "ball-then-box".
+
+    Raises:
+        ValueError: An unknown name, or a knob that the method does not have.
+
+    Example:
+        >>> from art_mtl import tasks
+        >>> make_method("minmax", [tasks.depth("depth")], gamma=0.2).weighting
+        MinMax(gamma=0.2, weight_step=0.03333333333333333, simultaneous=False)
+    """
+    choice("weight_scope", weight_scope, SCOPES)
+    choice("objective", objective, tuple(OBJECTIVES))
+    choice("schedule", schedule, SCHEDULES)
+    choice("keep", keep, KEEPS)
+    choice("projection", projection, PROJECTIONS)
+    if name.startswith("single:"):
+        method = _single(name.removeprefix("single:"), tasks)
+    elif name == "worst-task":
+        method = worst_task(weight_scope or "dataset")
+    elif name in METHODS:
+        method = METHODS[name]()
+    else:
+        close = difflib.get_close_matches(name, method_names(tasks), n=1)
+        hint = f" Perhaps {close[0]!r}?" if close else ""
+        raise ValueError(f"Parameter `method` should be one of {method_names(tasks)}. Found {name!r}.{hint}")
+
+    changes: dict[str, Any] = {
+        "objective": OBJECTIVES[objective] if objective else None,
+        "weighting": None if weighting is None else _weighting(weighting, tasks),
+        "scope": weight_scope,
+        "group": weight_group,
+        "schedule": schedule,
+        "momentum": momentum,
+        "keep": keep,
+        "projection": projection,
+    }
+    method = replace(method, **{field: value for field, value in changes.items() if value is not None})
+    knobs = {"gamma": gamma, "weight_step": weight_step}
+    given = {knob: value for knob, value in knobs.items() if value is not None}
+    for knob in given:
+        if not hasattr(method.weighting, knob):
+            raise ValueError(
+                f"Parameter `{knob}` belongs to the min-max weightings. Method {name!r} weights its tasks by "
+                f"{type(method.weighting).__name__}."
+            )
+    if given:
+        method = replace(method, weighting=replace(method.weighting, **given))  # type: ignore[type-var]
+    _check(method)
+    return method
+
+
+def choice(argument: str, found: str | None, options: Sequence[str]) -> None:
+    """Raise a ValueError unless ``found`` is None or one of ``options``."""
+    if found is not None and found not in options:
+        raise ValueError(f"Parameter `{argument}` should be one of {list(options)}. Found {found!r}.")
+
+
+def _weighting(weighting: str | Sequence[float], tasks: Sequence[Task]) -> Weighting:
+    if isinstance(weighting, str):
+        choice("weighting", weighting, WEIGHTINGS)
+        made: dict[str, Callable[[], Weighting]] = {
+            "uniform": Uniform,
+            "alternating": Alternating,
+            "minmax": MinMax,
+            "inner-minimiser": InnerMinimiser,
+        }
+        return made[weighting]()
+    weights = tuple(float(weight) for weight in weighting)
+    if len(weights) != len(tasks) or min(weights) < 0 or sum(weights) == 0:
+        raise ValueError(f"Parameter `weighting` should be {len(tasks)} weights ≥ 0, not all 0. Found {weights}.")
+    return Fixed(weights)
+
+
+def _check(method: Method) -> None:
+    weighting = method.weighting
+    if getattr(weighting, "gamma", 0.0) < 0 or (isinstance(weighting, InnerMinimiser) and weighting.gamma == 0):
+        raise ValueError(f"Parameter `gamma` should be positive. Found {weighting.gamma}.")  # type: ignore[attr-defined]
+    if isinstance(weighting, MinMax) and not weighting.weight_step > 0:
+        raise ValueError(f"Parameter `weight_step` should be positive. Found {weighting.weight_step}.")
+    if method.group is not None and method.group < 1:
+        raise ValueError(f"Parameter `weight_group` should be at least 1. Found {method.group}.")
+    if not 0 <= method.momentum:
+        raise ValueError(f"Parameter `momentum` should be at least 0. Found {method.momentum}.")
+    if isinstance(method.objective, PooledRelativeLoss) and method.scope == "dataset":
+        raise ValueError("The objective 'pooled-relative' pools a batch; `weight_scope` should be 'batch' or 'sample'.")

@@ -1,0 +1,136 @@
+"""The objective of `worst-task`: damage of the population, as reports will measure it.
+
+Weights look at the damage of each task's own *hard* metric over everything seen so far (accuracy, mIoU, mean error);
+the gradient is taken of smooth stand-ins that stop paying where the metric saturates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from art_mtl import losses
+from art_mtl.core.objectives import LOG, Outputs, Run, Valuation
+from art_mtl.core.problem import Problem
+from art_mtl.tasks import Target, Task
+
+_SMALLEST_SOFTNESS = 1e-4
+
+
+@dataclass(frozen=True)
+class PopulationDamage:
+    """Population damage D_i of each task, and the stand-in q_i that is ascended.
+
+    ``D_i = 1 − m_i/b_i`` where more is better, ``1 − b_i/m_i`` where less is, with m_i the metric now and b_i on clean
+    inputs. At step 0 q_i = log L_i. Then, for errors, q_i = e_i / mean e(now); for decisions with margin M, q_i = 2
+    σ(−M/s_t)/b_i with ``s_t = softness · ρ_i · (1 − t/T)`` and ρ_i the root mean square by which the first step moved
+    this net's margins. Far from flipping σ's exponential lets each image work on its cheaper label; a label flipped by
+    about s stops paying.
+
+    Towards targets D_i is the share of the way: ``1 − m_i/b_i`` of an error, ``1 − (1 − m_i)/(1 − b_i)`` of a score in
+    [0, 1].
+
+    Args:
+        softness: Width of the decision's σ, relative to ρ.
+    """
+
+    softness: float = 0.6
+    needs_clean: bool = True
+
+    def begin(self, problem: Problem, clean: Outputs | None) -> Run:
+        if clean is None:
+            raise ValueError("Population damage needs the outputs on the clean inputs.")
+        views = [
+            _TaskView(problem, index, task, target, output, self.softness)
+            for index, (task, target, output) in enumerate(zip(problem.tasks, problem.targets, clean, strict=True))
+        ]
+
+        def run(outputs: Outputs, step: int) -> Valuation:
+            pairs = list(zip(views, outputs, strict=True))
+            if step == 0:
+                ascend = LOG.values(problem, outputs, [None] * len(views))
+            else:
+                ascend = [view.stand_in(output, step) for view, output in pairs]
+            damages = [view.damage(output, step) for view, output in pairs]
+            weigh = torch.stack([damage for damage, _ in damages])[None].to(ascend[0].dtype)
+            known = torch.stack([known for _, known in damages])[None]
+            return Valuation(ascend, weigh, known)
+
+        return run
+
+
+class _TaskView:
+    """One task over the population: this batch and the earlier ones of its chain."""
+
+    def __init__(
+        self, problem: Problem, index: int, task: Task, target: Target, clean: Tensor, softness: float
+    ) -> None:
+        self.problem, self.index, self.task, self.target = problem, index, task, target
+        self.softness = softness
+        self.sign = -1.0 if problem.targeted else 1.0
+        self.play = target.in_play
+        statistics = self._add("clean", None, self._statistics(clean))
+        self.known = self._add("present", None, self.play.sum()) > 0
+        self.baseline = task.metric.value(statistics)
+        self.clean_margin = None if task.margin_elements is None else task.margin_elements(clean, target.value)
+        self.spread: Tensor | None = None
+
+    def damage(self, output: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """D_i now, and whether the task has been seen at all; scalars."""
+        now = self.task.metric.value(self._add("statistics", step, self._statistics(output.detach())))
+        before, floor = self.baseline, self.task.quality_floor
+        if self.task.is_error:
+            now, before = now.clamp(min=floor), before.clamp(min=floor)
+            return (1 - now / before if self.problem.targeted else 1 - before / now), self.known
+        if self.problem.targeted:
+            now, before = 1 - now, 1 - before
+        # A score that was 0 on clean inputs has nothing left to lose.
+        damage = torch.where(before > 0, 1 - now / before.clamp(min=floor), torch.ones_like(before))
+        return damage, self.known
+
+    def stand_in(self, output: Tensor, step: int) -> Tensor:
+        """q_i, ``(B,)`` with its graph."""
+        if self.task.margin_elements is not None:
+            value = self._soft_flips(self.task.margin_elements(output, self.target.value), step)
+        else:
+            value = self._scaled_quality(output, step)
+        return torch.where(self.play, value, torch.zeros_like(value))
+
+    def _soft_flips(self, margin: Tensor, step: int) -> Tensor:
+        if self.spread is None:
+            moved = (margin.detach() - self.clean_margin).square() if self.clean_margin is not None else margin.detach()
+            counted = self.target.valid & torch.isfinite(moved)
+            total = self._add("moved", None, torch.where(counted, moved, torch.zeros_like(moved)).double().sum())
+            count = self._add("places", None, counted.sum())
+            self.spread = (total / count.clamp(min=1)).sqrt().to(margin.dtype)
+        width = (self.softness * self.spread * (1 - step / self.problem.steps)).clamp(min=_SMALLEST_SOFTNESS)
+        reference = 1 - self.baseline if self.problem.targeted else self.baseline
+        scale = 2 / reference.clamp(min=self.task.quality_floor).to(margin.dtype)
+        return self.sign * scale * losses.masked_mean(torch.sigmoid(-margin / width), self.target.valid)
+
+    def _scaled_quality(self, output: Tensor, step: int) -> Tensor:
+        quality = self.task.quality(output, self.target)
+        seen = quality.detach().double()
+        counted = self.play & torch.isfinite(seen)
+        total = self._add("quality", step, torch.where(counted, seen, torch.zeros_like(seen)).sum())
+        mean = total / self._add("qualities", step, counted.sum()).clamp(min=1)
+        scale = mean.clamp(min=self.task.quality_floor).to(quality.dtype)
+        return self.sign * (quality if self.task.is_error else -quality) / scale
+
+    def _statistics(self, output: Tensor) -> Tensor:
+        statistics = self.task.statistics(output, self.target)
+        finite = torch.isfinite(statistics).all(1, keepdim=True)
+        return torch.where(finite, statistics, torch.zeros_like(statistics)).sum(0)
+
+    def _add(self, name: str, step: int | None, value: Tensor) -> Tensor:
+        return self.problem.carry.add((name, self.index, step), value)
+
+
+def least_damage(values: Sequence[Tensor], in_play: Tensor) -> Tensor:
+    """min over the tasks in play of per-sample values; ``(B,)``. −∞ where no task is in play."""
+    stacked = torch.stack(list(values), 1).masked_fill(~in_play, float("inf"))
+    least = stacked.amin(1)
+    return torch.where(in_play.any(1), least, torch.full_like(least, float("-inf")))

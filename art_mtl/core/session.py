@@ -1,0 +1,231 @@
+"""What both fronts do around the loop: check, convert, share out weights over batches, start, report what is out of
+play.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from art_mtl.core.loop import NUDGE, Forward, Plan, Threat, attack
+from art_mtl.core.methods import Method
+from art_mtl.core.problem import Carry, StepRecord
+from art_mtl.tasks import Target, Task
+
+DEFAULT_CHAIN = 256
+"""Samples of a chain, the part of a data set over which weights are shared, where the method does not say."""
+
+_SLACK = 1e-5
+"""Share of the box's width by which inputs may overshoot it, from rounding; they are clamped."""
+
+
+@dataclass
+class Session:
+    """Batches that are attacked one after another and may share weights.
+
+    Args:
+        forward: Inputs to one raw output a task, differentiable.
+        tasks: K tasks.
+        method: What to do.
+        plan: How long and from where.
+        observer: Called at every step of every batch.
+    """
+
+    forward: Forward
+    tasks: tuple[Task, ...]
+    method: Method
+    plan: Plan
+    observer: Callable[[StepRecord], None] | None = None
+    _carry: dict[int, Carry] = field(default_factory=dict)
+    _in_chain: int = 0
+
+    def reset(self) -> None:
+        """Forget earlier batches."""
+        self._carry, self._in_chain = {}, 0
+
+    @property
+    def chain(self) -> int:
+        """Samples of a chain."""
+        return self.method.group or DEFAULT_CHAIN
+
+    def batches(self, size: int, batch_size: int) -> Iterator[slice]:
+        """Cut ``size`` samples into batches; with scope "dataset" no batch straddles two chains."""
+        chain = self.chain if self.method.scope == "dataset" else size
+        for start in range(0, size, chain):
+            for first in range(start, min(start + chain, size), batch_size):
+                yield slice(first, min(first + batch_size, start + chain, size))
+
+    def attack(
+        self,
+        x: Tensor,
+        targets: Sequence[Target],
+        threat: Threat,
+        step_size: Tensor | None = None,
+        first_index: int = 0,
+    ) -> Tensor:
+        """Attack one batch; a new chain begins where this batch would overfill the old one."""
+        if self._in_chain + len(x) > self.chain:
+            self.reset()
+        self._in_chain += len(x)
+        return attack(
+            self.forward,
+            x,
+            self.tasks,
+            targets,
+            self.method,
+            threat,
+            replace(self.plan, step_size=step_size),
+            carry=self._carry if self.method.scope == "dataset" else None,
+            observer=self.observer,
+            first_index=first_index,
+        )
+
+
+def make_plan(
+    tasks: Sequence[Task],
+    *,
+    steps: int,
+    random_start: bool,
+    restarts: int,
+    targeted: bool,
+    own_labels: bool,
+    l1_step: str,
+    seed: int | None,
+    device: torch.device,
+) -> Plan:
+    """How long and from where.
+
+    Where labels are the model's own outputs and some task is an error, the gradient is exactly 0 at the clean input;
+    such an attack starts from a small noise of a fixed seed.
+    """
+    nudge = own_labels and not random_start and any(task.margin_elements is None for task in tasks)
+    generator = None
+    if seed is not None or nudge:
+        generator = torch.Generator(device).manual_seed(0 if seed is None else seed)
+    return Plan(
+        steps=steps,
+        start=1.0 if random_start else NUDGE if nudge else 0.0,
+        restarts=restarts,
+        targeted=targeted,
+        l1_step=l1_step,
+        generator=generator,
+    )
+
+
+def parse_norm(norm: float | str) -> float:
+    """``math.inf``, 2.0 or 1.0 from what either host calls it.
+
+    Raises:
+        ValueError: Any other norm.
+
+    Example:
+        >>> parse_norm("Linf"), parse_norm(2)
+        (inf, 2.0)
+    """
+    names = {"inf": math.inf, "linf": math.inf, "l2": 2.0, "2": 2.0, "l1": 1.0, "1": 1.0}
+    if isinstance(norm, str) and norm.lower() in names:
+        return names[norm.lower()]
+    if not isinstance(norm, str) and norm in (math.inf, 2, 1):
+        return float(norm)
+    raise ValueError(f"Parameter `norm` should be infinity, 2 or 1 ('Linf', 'L2', 'L1'). Found {norm!r}.")
+
+
+def check_radius(argument: str, value: float | npt.NDArray[np.floating] | Tensor, norm: float) -> None:
+    """Raise unless ``value`` is positive and finite, and has a shape that the norm can have.
+
+    Raises:
+        TypeError: Neither a number nor an array.
+        ValueError: Not positive, not finite, or one a pixel where the norm needs one a sample.
+    """
+    if isinstance(value, bool) or not isinstance(value, (numbers.Real, np.ndarray, Tensor)):
+        raise TypeError(f"Parameter `{argument}` should be a number or an array. Found {type(value).__name__}.")
+    array = np.asarray(value.cpu() if isinstance(value, Tensor) else value, dtype=np.float64)
+    if array.size == 0 or not np.isfinite(array).all() or not (array > 0).all():
+        raise ValueError(f"Parameter `{argument}` should be positive and finite. Found {value}.")
+    if norm != math.inf and array.ndim > 1 and array[0].size > 1:
+        raise ValueError(
+            f"Parameter `{argument}` should be one number a sample, shape (N, 1, ..., 1), for L{norm:g}; one a pixel is for "
+            f"L-infinity. Found shape {array.shape}."
+        )
+
+
+def radius(argument: str, value: float | npt.NDArray[np.floating] | Tensor, x: Tensor) -> Tensor:
+    """``value`` as a tensor with as many dimensions as ``x``, broadcastable to it, on its device.
+
+    Raises:
+        ValueError: It cannot be broadcast.
+    """
+    tensor = torch.as_tensor(value, dtype=x.dtype, device=x.device)
+    try:
+        torch.broadcast_to(tensor, x.shape)
+    except RuntimeError:
+        raise ValueError(
+            f"Parameter `{argument}` should be broadcastable to the inputs, {tuple(x.shape)}; one value a sample has shape "
+            f"{(len(x), *[1] * (x.ndim - 1))}. Found shape {tuple(tensor.shape)}."
+        ) from None
+    return tensor.reshape(*[1] * (x.ndim - tensor.ndim), *tensor.shape)
+
+
+def rows(tensor: Tensor, batch: slice, size: int) -> Tensor:
+    """The part of a broadcastable tensor that belongs to a batch out of ``size`` samples."""
+    return tensor[batch] if len(tensor) == size and size > 1 else tensor
+
+
+def check_inputs(argument: str, x: Tensor, bounds: tuple[Tensor, Tensor], found: str = "bounds") -> Tensor:
+    """The inputs, clamped to the box; they may overshoot it by rounding only.
+
+    Args:
+        argument: Name of the inputs in messages.
+        x: ``(B, ...)``.
+        bounds: Lower and upper bound, broadcastable to ``x``.
+        found: Name of the bounds in messages.
+
+    Raises:
+        TypeError: Not floating point.
+        ValueError: Empty, NaN, infinite or outside.
+    """
+    if not x.is_floating_point():
+        raise TypeError(f"Parameter `{argument}` should hold floating-point numbers. Found {x.dtype}.")
+    if x.numel() == 0:
+        raise ValueError(f"Parameter `{argument}` should hold at least one sample. Found shape {tuple(x.shape)}.")
+    if not torch.isfinite(x).all():
+        bad = (~torch.isfinite(x)).flatten(1).any(1).nonzero()[0].item()
+        raise ValueError(f"Parameter `{argument}` should be finite. Found NaN or infinity, first in sample {bad}.")
+    lower, upper = bounds
+    slack = torch.where(torch.isfinite(upper - lower), (upper - lower) * _SLACK, torch.zeros_like(upper))
+    if (x < lower - slack).any() or (x > upper + slack).any():
+        raise ValueError(
+            f"Parameter `{argument}` should lie within `{found}`, [{lower.min().item():g}, {upper.max().item():g}]. "
+            f"Found values in [{x.min().item():g}, {x.max().item():g}]."
+        )
+    return x.clamp(lower, upper)
+
+
+def warn_out_of_play(tasks: Sequence[Task], targets: Sequence[Target], first_index: int = 0) -> None:
+    """Warn once, with indices, of samples none of whose places count for a task.
+
+    Raises:
+        ValueError: A task counts nowhere.
+    """
+    for task, target in zip(tasks, targets, strict=True):
+        out = ~target.in_play
+        if bool(out.all()):
+            raise ValueError(
+                f"Task {task.name!r} should have a label for at least one sample. All labels are missing or ignored."
+            )
+        indices = (out.nonzero()[:, 0] + first_index).tolist()
+        if indices:
+            warnings.warn(
+                f"Task {task.name!r} has no valid label on sample(s) {indices[:10]}"
+                f"{f' and {len(indices) - 10} more' if len(indices) > 10 else ''}; it is out of play there.",
+                RuntimeWarning,
+                stacklevel=3,
+            )

@@ -1,0 +1,14 @@
+"""Data sets with labels for several tasks: two that the package makes itself, and loaders for files on disk.
+
+Every data set is map-style: ``len(dataset)``, ``dataset[i] -> (image, {task name: label})`` and
+``dataset.arrays(limit) -> (x, MultiTaskLabels)``.
+"""
+
+from __future__ import annotations
+
+from art_mtl.data._base import MultiTaskDataset
+from art_mtl.data.digits import MultiDigits
+from art_mtl.data.nyuv2 import NYUv2
+from art_mtl.data.rooms import CLASSES, Rooms
+
+__all__ = ["CLASSES", "MultiDigits", "MultiTaskDataset", "NYUv2", "Rooms"]

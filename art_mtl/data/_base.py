@@ -1,0 +1,110 @@
+"""What every data set of this package can do."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from art_mtl.labels import MultiTaskLabels
+
+Sample = tuple[NDArray[np.float32], dict[str, NDArray]]
+
+
+class MultiTaskDataset(Dataset[tuple[Tensor, dict[str, Tensor]]]):
+    """A map-style data set whose samples carry one label per task.
+
+    A subclass says how many samples there are and what each is; it inherits indexing and :meth:`arrays`.
+    """
+
+    _arrays: tuple[NDArray[np.float32], MultiTaskLabels] | None = None
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """The number of samples."""
+
+    @abstractmethod
+    def sample(self, index: int) -> Sample:
+        """One sample as numpy arrays.
+
+        Args:
+            index: from 0 to ``len(self) - 1``.
+
+        Returns:
+            The image, float32 (C, H, W) in the scale of the model's input, and the label of each task.
+        """
+
+    def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """The same as :meth:`sample`, as tensors.
+
+        Args:
+            index: from ``-len(self)`` to ``len(self) - 1``.
+
+        Raises:
+            IndexError: If the index is out of range.
+        """
+        position = index + len(self) if index < 0 else index
+        if not 0 <= position < len(self):
+            raise IndexError(f"Index should be in [{-len(self)}, {len(self) - 1}]. Found {index}.")
+        image, labels = self.sample(position)
+        return torch.as_tensor(image), {name: torch.as_tensor(label) for name, label in labels.items()}
+
+    def __iter__(self) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+        """All samples in order."""
+        return (self[i] for i in range(len(self)))
+
+    def arrays(self, limit: int | None = None) -> tuple[NDArray[np.float32], MultiTaskLabels]:
+        """The first samples, stacked. They stay in memory, so that a second call costs nothing.
+
+        Args:
+            limit: how many samples; None, or more than there are, means all.
+
+        Returns:
+            Images of shape (N, C, H, W) and their labels. What is returned for all samples held *is* what stays in memory:
+            copy it before you write into it.
+
+        Raises:
+            ValueError: If ``limit`` is below 1.
+        """
+        if limit is not None and limit < 1:
+            raise ValueError(f"Parameter `limit` should be at least 1, or None. Found {limit!r}.")
+        count = len(self) if limit is None else min(limit, len(self))
+        if self._arrays is None or len(self._arrays[0]) < count:
+            self._arrays = self._stack(count)
+        x, labels = self._arrays
+        return (x, labels) if len(x) == count else (x[:count], labels[:count])
+
+    def _stack(self, count: int) -> tuple[NDArray[np.float32], MultiTaskLabels]:
+        """Samples 0 to ``count``; those in memory already are copied."""
+        image, labels = self.sample(0)
+        x = np.empty((count, *image.shape), image.dtype)
+        y = {name: np.empty((count, *label.shape), label.dtype) for name, label in labels.items()}
+        held = 0
+        if self._arrays is not None:
+            held = len(self._arrays[0])
+            x[:held] = self._arrays[0]
+            for name, column in y.items():
+                column[:held] = self._arrays[1][name]
+        for i in range(held, count):
+            image, labels = self.sample(i)
+            x[i] = image
+            for name, label in labels.items():
+                y[name][i] = label
+        return x, MultiTaskLabels(y)
+
+
+def check_split(split: str, splits: tuple[str, ...]) -> None:
+    """Raise ValueError unless ``split`` is one of ``splits``."""
+    if split not in splits:
+        raise ValueError(f"Parameter `split` should be one of {', '.join(splits)}. Found {split!r}.")
+
+
+def check_count(name: str, value: int, least: int = 1) -> None:
+    """Raise ValueError unless ``value`` is a whole number of at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise ValueError(f"Parameter `{name}` should be a whole number of at least {least}. Found {value!r}.")

@@ -1,0 +1,135 @@
+"""One head of a multi-task model as a stock ART estimator, and a stock ART classifier as a model of one task."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from art.estimators.classification import PyTorchClassifier
+from art.estimators.regression.pytorch import PyTorchRegressor
+from torch import Tensor
+
+from art_mtl import tasks
+from art_mtl.formats import ClassIndex
+from art_mtl.tasks import Task
+
+if TYPE_CHECKING:
+    from art_mtl.estimators.pytorch import PyTorchMultiTaskEstimator
+
+
+class TaskHead(torch.nn.Module):
+    """A model of several outputs as a model of one tensor; it shares the model, parameters and all.
+
+    Args:
+        model: The multi-task model.
+        task: The task whose output is wanted.
+        position: The task's place among the tasks of the model, for outputs that are sequences.
+
+    Example:
+        >>> from art_mtl import tasks
+        >>> TaskHead(torch.nn.Linear(4, 3), tasks.classification("kind", 3), position=0)(torch.zeros(2, 4)).shape
+        torch.Size([2, 3])
+    """
+
+    def __init__(self, model: torch.nn.Module, task: Task, position: int) -> None:
+        super().__init__()
+        self.model = model
+        self.task = task
+        self.position = position
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The task's raw output, ``(B, ...)``."""
+        return self.task.select(self.model(x), self.position)
+
+
+class ScalarHead(TaskHead):
+    """A regression head with one value a sample, ``(B, 1)``: all that ART's regressor can take.
+
+    Raises:
+        ValueError: The head has several values a sample.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The value, ``(B, 1)``."""
+        output = super().forward(x)
+        if output.shape not in ((len(x),), (len(x), 1)):
+            raise ValueError(
+                f"The output of task {self.task.name!r} should have one value a sample to be seen through ART's "
+                f"PyTorchRegressor, which flattens it. Found shape {tuple(output.shape)}."
+            )
+        return output.reshape(-1, 1)
+
+
+def view_task(estimator: PyTorchMultiTaskEstimator, name: str) -> Any:
+    """See :meth:`PyTorchMultiTaskEstimator.task_view`."""
+    names = [task.name for task in estimator.tasks]
+    if name not in names:
+        raise ValueError(f"Parameter `name` should be one of the tasks {names}. Found {name!r}.")
+    position = names.index(name)
+    task = estimator.tasks[position]
+    shared = {
+        "input_shape": estimator.input_shape,
+        "optimizer": estimator.optimizer,
+        "channels_first": estimator.channels_first,
+        "clip_values": estimator.clip_values,
+        "preprocessing_defences": estimator.preprocessing_defences,
+        "preprocessing": estimator.preprocessing,
+        "device_type": estimator.device_type,
+    }
+    if isinstance(task.format, ClassIndex):
+        return PyTorchClassifier(
+            model=TaskHead(estimator.model, task, position),
+            loss=torch.nn.CrossEntropyLoss(),
+            nb_classes=task.format.num_classes,
+            **shared,
+        )
+    if task.kind == "regression":
+        return PyTorchRegressor(model=ScalarHead(estimator.model, task, position), loss=torch.nn.L1Loss(), **shared)
+    raise ValueError(
+        f"Task {name!r} should be a classification or a regression with one value a sample: ART has no estimator for "
+        f"a {task.kind} head. Use this estimator itself, with the attacks that do not ask for a classifier."
+    )
+
+
+def classifier_arguments(classifier: Any) -> dict[str, Any]:
+    """What a multi-task estimator is made of when it stands for a stock ART classifier.
+
+    Args:
+        classifier: ART's ``PyTorchClassifier``, with ``CrossEntropyLoss`` or ``NLLLoss``.
+
+    Raises:
+        TypeError: It is another estimator.
+        ValueError: Its loss is another one, weighted or smoothed, or it has postprocessing defences.
+    """
+    if not isinstance(classifier, PyTorchClassifier):
+        raise TypeError(
+            f"Parameter `classifier` should be ART's PyTorchClassifier. Found {type(classifier).__name__}."
+        )
+    _check_loss(classifier.loss)
+    return {
+        # ART wraps the user's module in one that returns a list of layer outputs; `.model` is the user's own.
+        "model": classifier.model,
+        "tasks": [tasks.classification("classification", classifier.nb_classes)],
+        "input_shape": classifier.input_shape,
+        "clip_values": classifier.clip_values,
+        "optimizer": classifier.optimizer,
+        "channels_first": classifier.channels_first,
+        "preprocessing_defences": classifier.preprocessing_defences,
+        "postprocessing_defences": classifier.postprocessing_defences,
+        "preprocessing": classifier.preprocessing,
+        "device_type": classifier.device_type,
+    }
+
+
+def _check_loss(loss: Any) -> None:
+    # On log-probabilities the cross-entropy is the negative log-likelihood, in value and in gradient.
+    if not isinstance(loss, (torch.nn.CrossEntropyLoss, torch.nn.NLLLoss)):
+        raise ValueError(
+            f"The classifier's loss should be CrossEntropyLoss or NLLLoss. Found {type(loss).__name__}; "
+            "make a PyTorchMultiTaskEstimator with a tasks.custom task for it."
+        )
+    if loss.weight is not None or getattr(loss, "label_smoothing", 0.0) != 0.0:
+        raise ValueError(
+            "The classifier's loss should have neither class weights nor label smoothing. "
+            f"Found weight={loss.weight}, label_smoothing={getattr(loss, 'label_smoothing', 0.0)}."
+        )

@@ -1,0 +1,34 @@
+"""Where and when an evaluation ran."""
+
+from __future__ import annotations
+
+import platform
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+
+import art_mtl
+from art_mtl.evaluation.results import Environment
+
+_PACKAGES = ("adversarial-robustness-toolbox", "numpy", "torch", "torchmetrics")
+
+
+def describe(device: str, seed: int | None) -> Environment:
+    """The versions that matter for a result, the device, the time and the seed.
+
+    Args:
+        device: That the model runs on.
+        seed: That every attack starts from; None if none is set.
+    """
+    packages = {"art-mtl": package_version(), "python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    date = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return Environment(packages, device, date, seed)
+
+
+def package_version() -> str:
+    """The version of this package."""
+    return str(getattr(art_mtl, "__version__", "unknown"))

@@ -1,0 +1,260 @@
+"""The benchmark: a grid of methods × norms × radii × step schedules on one victim."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from art_mtl.core import method_names
+from art_mtl.evaluation.checks import NORMS
+from art_mtl.evaluation.results import Results
+from art_mtl.evaluation.runner import Attack, Listener, run_attacks
+from art_mtl.tasks import Task
+
+if TYPE_CHECKING:
+    from art_mtl.estimators import PyTorchMultiTaskEstimator
+    from art_mtl.evaluation.victims import Victim
+
+SCHEDULES = ("published", "linear", "cosine")
+DEVICES = ("auto", "cpu", "gpu")
+Radii = Mapping[str, Sequence[float]]
+
+__all__ = ["DEVICES", "SCHEDULES", "Cell", "benchmark", "make_attack", "make_estimator", "plan_grid", "plan_radii"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One attack of the grid.
+
+    Attributes:
+        method: One of :func:`art_mtl.core.method_names`.
+        norm: "linf", "l2" or "l1".
+        eps: Radius in the scale of the model's input.
+        schedule: Step schedule; None for the method's own.
+    """
+
+    method: str
+    norm: str
+    eps: float
+    schedule: str | None = None
+
+    @property
+    def name(self) -> str:
+        """As tables print it.
+
+        Example:
+            >>> Cell("equal", "linf", 0.1, "linear").name, Cell("single:depth", "linf", 0.1, "linear").name
+            ('equal + linear step', 'single:depth')
+        """
+        plain = self.schedule is None or self.method.startswith("single:")
+        return self.method if plain else f"{self.method} + {self.schedule} step"
+
+
+def benchmark(
+    victim: Victim,
+    methods: Sequence[str] = ("all",),
+    *,
+    norms: Sequence[str] | None = None,
+    eps: Radii | Sequence[float] | None = None,
+    steps: int = 10,
+    schedules: Sequence[str] = ("published",),
+    limit: int | None = None,
+    batch_size: int = 32,
+    seed: int = 0,
+    device: str = "auto",
+    command: str | None = None,
+    progress: bool = True,
+    listener: Listener | None = None,
+) -> Results:
+    """Run a grid of attacks on a victim's test data.
+
+    Rivals get a row for each of ``schedules``: "published" is their own step size, constant; "linear" falls to 0, which makes
+    most of them stronger ("equal + linear step"). ``worst-task`` always has its own schedule, and ``single:<task>``, of which
+    the empirical bound is made (:meth:`Results.bound`), always the linear one; each of these gets one row.
+
+    Args:
+        victim: See :func:`art_mtl.evaluation.victims.load_victim`.
+        methods: Names of :func:`art_mtl.core.method_names`; "all" is every one, with a ``single:<task>`` for each task.
+        norms: Of "linf", "l2", "l1"; None for those of ``eps`` or, without, of the victim's defaults.
+        eps: By norm, or for every norm, radii in the scale of the model's input; None for the victim's defaults.
+        steps: T.
+        schedules: Of "published", "linear", "cosine".
+        limit: First samples of the test data to use; None for all.
+        batch_size: Samples at a time.
+        seed: Of every attack.
+        device: "auto", "cpu" or "gpu".
+        command: Command line to record.
+        progress: Show a progress bar.
+        listener: Called after each attack with its result and its adversarial inputs.
+
+    Returns:
+        One :class:`AttackResult` a cell, block by block.
+
+    Raises:
+        ValueError: An argument is not one of its values; raised before any attack runs.
+
+    Example:
+        >>> from art_mtl.evaluation import benchmark, load_victim
+        >>> results = benchmark(load_victim("digits"), ["equal", "worst-task"], eps=[0.05], steps=3, limit=8, progress=False)
+        >>> [attack.name for attack in results.attacks]
+        ['equal', 'worst-task']
+    """
+    if steps < 1:
+        raise ValueError(f"Parameter `steps` should be at least 1. Found {steps}.")
+    cells = plan_grid(victim.tasks, methods, plan_radii(victim, norms, eps), schedules)
+    estimator = make_estimator(victim, device)
+    attacks = [(cell.name, make_attack(estimator, cell, steps, batch_size)) for cell in cells]
+    return run_attacks(
+        estimator,
+        attacks,
+        victim.data("test", limit),
+        batch_size=batch_size,
+        seed=seed,
+        victim=victim.name,
+        command=command,
+        progress=progress,
+        listener=listener,
+    )
+
+
+def plan_radii(
+    victim: Victim, norms: Sequence[str] | None = None, eps: Radii | Sequence[float] | None = None
+) -> dict[str, tuple[float, ...]]:
+    """Radii by norm, in order, each once; see :func:`benchmark`.
+
+    Raises:
+        ValueError: An unknown norm, a radius that is not positive, or a norm that is left without one.
+    """
+    given: Radii = {} if eps is None else eps if isinstance(eps, Mapping) else dict.fromkeys(norms or ("linf",), eps)
+    chosen = list(norms) if norms else list(given) or list(victim.eps)
+    planned = {}
+    for norm in dict.fromkeys([*chosen, *given]):
+        if norm not in NORMS:
+            raise ValueError(f"Parameter `norms` should be of {list(NORMS)}. Found {norm!r}.")
+        if norm not in chosen:
+            raise ValueError(f"Parameter `eps` should be of the norms {chosen}. Found radii of {norm!r}.")
+        radii = given.get(norm) or (victim.eps.get(norm, ()) if eps is None else ())
+        if not radii:
+            raise ValueError(f"Parameter `eps` should give radii for {norm}; victim {victim.name!r} has no default. Found none.")
+        for radius in radii:
+            if not 0 < radius < float("inf"):
+                raise ValueError(f"Parameter `eps` should be positive and finite. Found {radius}.")
+        planned[norm] = tuple(dict.fromkeys(float(radius) for radius in radii))
+    if not planned:
+        raise ValueError(f"Parameter `eps` should give radii; victim {victim.name!r} has no default. Found none.")
+    return planned
+
+
+def plan_grid(
+    tasks: Sequence[Task], methods: Sequence[str], radii: Radii, schedules: Sequence[str] = ("published",)
+) -> list[Cell]:
+    """All cells of a grid, block by block.
+
+    Args:
+        tasks: Of the victim.
+        methods: Names, or "all".
+        radii: By norm.
+        schedules: Of "published", "linear", "cosine".
+
+    Raises:
+        ValueError: An unknown method or schedule.
+
+    Example:
+        >>> from art_mtl import tasks
+        >>> cells = plan_grid([tasks.depth("depth")], ["equal", "worst-task"], {"l2": [1.0]}, ["published", "linear"])
+        >>> [cell.name for cell in cells]
+        ['equal', 'equal + linear step', 'worst-task']
+    """
+    known = method_names(tasks)
+    names = list(dict.fromkeys(name for method in methods for name in (known if method == "all" else [method])))
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f" Perhaps {close[0]!r}?" if close else ""
+            raise ValueError(f"Parameter `methods` should be of {['all', *known]}. Found {name!r}.{hint}")
+    for schedule in schedules:
+        if schedule not in SCHEDULES:
+            raise ValueError(f"Parameter `schedules` should be of {list(SCHEDULES)}. Found {schedule!r}.")
+    if not names or not schedules:
+        raise ValueError(f"A grid should have at least one method and one schedule. Found {names}, {list(schedules)}.")
+    return [
+        Cell(name, norm, radius, schedule)
+        for norm, values in radii.items()
+        for radius in values
+        for name in names
+        for schedule in _schedules(name, schedules)
+    ]
+
+
+def _schedules(method: str, asked: Sequence[str]) -> Iterator[str | None]:
+    if method.startswith("single:"):
+        yield "linear"
+    elif method == "worst-task":
+        yield None
+    else:
+        yield from (None if schedule == "published" else schedule for schedule in dict.fromkeys(asked))
+
+
+def make_estimator(victim: Victim, device: str = "auto") -> PyTorchMultiTaskEstimator:
+    """The victim as an ART estimator.
+
+    Args:
+        victim: The model, its tasks and input range.
+        device: "cpu", "gpu", or "auto" for a GPU where there is one.
+
+    Raises:
+        ValueError: Another device, or no GPU where one is asked for.
+    """
+    import torch
+
+    from art_mtl.estimators import PyTorchMultiTaskEstimator
+
+    if device not in DEVICES:
+        raise ValueError(f"Parameter `device` should be one of {list(DEVICES)}. Found {device!r}.")
+    if device == "gpu" and not torch.cuda.is_available():
+        raise ValueError("Parameter `device` is 'gpu', for which torch should see a GPU. Found none.")
+    return PyTorchMultiTaskEstimator(
+        victim.model,
+        tasks=victim.tasks,
+        input_shape=victim.input_shape,
+        clip_values=victim.clip_values,
+        device_type="cpu" if device == "cpu" else "gpu",
+    )
+
+
+def make_attack(estimator: PyTorchMultiTaskEstimator, cell: Cell, steps: int, batch_size: int) -> Attack:
+    """The ART attack of one cell."""
+    from art_mtl.attacks import MinMaxMultiTaskPGD, MultiTaskPGD, WorstTaskPGD
+
+    settings: dict[str, Any] = {
+        "norm": NORMS[cell.norm],
+        "eps": cell.eps,
+        "max_iter": steps,
+        "batch_size": batch_size,
+        "schedule": cell.schedule,
+        "verbose": False,
+    }
+    if cell.method == "minmax":
+        attack: Attack = MinMaxMultiTaskPGD(estimator, variant="paper", **settings)
+    elif cell.method == "minmax-official":
+        attack = MinMaxMultiTaskPGD(estimator, variant="official", **settings)
+    elif cell.method == "worst-task":
+        attack = WorstTaskPGD(estimator, **settings)
+    else:
+        attack = MultiTaskPGD(estimator, method=cell.method, **settings)
+    return attack
+
+
+DESCRIPTIONS: Mapping[str, str] = {
+    "single:<task>": "all weight on one task; together they make the empirical bound",
+    "equal": "sum of the task losses (Mao et al. 2020)",
+    "normalize": "sum of the losses, each divided by its clean value",
+    "dgba": "sum of the logarithms of the losses (Zhang et al. 2023)",
+    "alternate": "one task a step, in turn (Ghamizi et al. 2022)",
+    "minmax": "min-max over task weights, Algorithm 1 of Guo et al. 2025",
+    "minmax-official": "min-max as the authors' published code has it",
+    "worst-task": "population-damage min-max: deepest damage to the least damaged task",
+}
+"""One line a method, for people."""

@@ -1,0 +1,403 @@
+"""The recipe by which the package's victims were trained, and by which anyone can train them again."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from art_mtl.data import NYUv2
+from art_mtl.evaluation.victims import BLUEPRINTS, scene_tasks
+from art_mtl.labels import MultiTaskLabels
+from art_mtl.models import RoomsNet, save_weights
+from art_mtl.tasks import Task
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+__all__ = ["RECIPES", "ProgressBar", "Recipe", "Step", "TrainingResult", "clean_metrics", "flip", "memorise", "train"]
+
+Metrics = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained: AdamW, one cycle of cosine learning rates, equal task weights.
+
+    Attributes:
+        epochs: passes over the training set.
+        batch_size: samples per step.
+        rate: greatest learning rate.
+        decay: weight decay.
+        flips: whether half of the images are mirrored, with their labels.
+    """
+
+    epochs: int
+    batch_size: int
+    rate: float
+    decay: float
+    flips: bool
+
+
+RECIPES: Mapping[str, Recipe] = {
+    "digits": Recipe(epochs=8, batch_size=64, rate=3e-3, decay=0.02, flips=False),
+    "rooms": Recipe(epochs=12, batch_size=16, rate=4e-3, decay=0.02, flips=True),
+    "nyuv2": Recipe(epochs=200, batch_size=4, rate=2e-3, decay=0.0, flips=False),
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """What training reports after every step.
+
+    Attributes:
+        epoch: current epoch, from 1.
+        epochs: how many there are.
+        step: steps taken, over all epochs.
+        steps: how many there are.
+        losses: loss of each task, averaged over the epoch so far.
+    """
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    losses: Metrics
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What came out of training.
+
+    Attributes:
+        victim: name of the victim.
+        path: where its weights are.
+        seed: of the initial weights, the order of the samples and the mirroring.
+        epochs: passes over the training set.
+        seconds: how long it took, the making of the data included.
+        train: metric of each task on training images (at most 500), in the metric's own unit.
+        test: the same on held-out images.
+    """
+
+    victim: str
+    path: Path
+    seed: int
+    epochs: int
+    seconds: float
+    train: Metrics
+    test: Metrics
+
+
+class ProgressBar:
+    """A progress bar for :func:`train` and :func:`memorise`; a context manager.
+
+    Args:
+        title: what stands before the bar.
+
+    Example:
+        >>> with ProgressBar("rooms") as bar:  # doctest: +SKIP
+        ...     train("rooms", "rooms.safetensors", progress=bar)
+    """
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> ProgressBar:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._progress = Progress(
+            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[losses]}"), TimeRemainingColumn()
+        )
+        self._task = self._progress.add_task(self.title, total=None, losses="preparing data")
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def __call__(self, step: Step) -> None:
+        """Show a step."""
+        if self._progress is None or self._task is None:
+            raise RuntimeError("ProgressBar should be used in a `with` statement. Found it called outside of one.")
+        losses = "  ".join(f"{name} {value:.3f}" for name, value in step.losses.items())
+        self._progress.update(
+            self._task,
+            total=step.steps,
+            completed=step.step,
+            description=f"{self.title} {step.epoch}/{step.epochs}",
+            losses=losses,
+        )
+
+
+def flip(x: Tensor, labels: Mapping[str, Tensor], which: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Mirror some scenes left to right, with their labels.
+
+    Args:
+        x: images (B, C, H, W).
+        labels: by task, arrays whose last axis is the image's width; of ``normals`` the x component changes its sign.
+        which: (B,) bool, the scenes to mirror.
+
+    Returns:
+        New images and labels.
+
+    Example:
+        >>> _, flipped = flip(torch.zeros(1, 3, 1, 2), {"depth": torch.tensor([[[[1.0, 2.0]]]])}, torch.tensor([True]))
+        >>> flipped["depth"]
+        tensor([[[[2., 1.]]]])
+    """
+
+    def mirror(array: Tensor) -> Tensor:
+        mask = which.view(-1, *[1] * (array.ndim - 1))
+        return torch.where(mask, array.flip(-1), array)
+
+    flipped = {name: mirror(label) for name, label in labels.items()}
+    if "normals" in flipped:
+        sign = torch.ones_like(flipped["normals"])
+        sign[which, 0] = -1
+        flipped["normals"] = flipped["normals"] * sign
+    return mirror(x), flipped
+
+
+@torch.no_grad()
+def clean_metrics(
+    model: nn.Module, tasks: list[Task], x: NDArray[np.float32], labels: MultiTaskLabels, batch_size: int = 50
+) -> Metrics:
+    """The metric of each task over a whole data set.
+
+    Args:
+        model: put into evaluation mode for the while.
+        tasks: its tasks.
+        x: inputs (N, ...).
+        labels: of the same N samples.
+        batch_size: samples at a time; the answer does not depend on it.
+
+    Returns:
+        By task, its metric in its own unit (mIoU and accuracy in [0, 1], errors in metres or degrees).
+    """
+    device = next(model.parameters()).device
+    sums: dict[str, Tensor] = {}
+    was_training = model.training
+    model.eval()
+    try:
+        for start in range(0, len(x), batch_size):
+            outputs = model(torch.tensor(x[start : start + batch_size], device=device))
+            part = labels[start : start + batch_size]
+            for position, task in enumerate(tasks):
+                target = task.targets(part[task.name]).to(device)
+                statistics = task.statistics(task.select(outputs, position), target).sum(0)
+                sums[task.name] = sums.get(task.name, 0) + statistics
+    finally:
+        model.train(was_training)
+    return {task.name: float(task.metric.value(sums[task.name])) for task in tasks}
+
+
+def train(
+    victim: str = "rooms",
+    out: str | Path = "rooms.safetensors",
+    *,
+    seed: int = 0,
+    epochs: int | None = None,
+    train_size: int | None = None,
+    test_size: int | None = None,
+    device: str | torch.device = "cpu",
+    progress: Callable[[Step], None] | None = None,
+) -> TrainingResult:
+    """Train one of the embedded victims from scratch.
+
+    The same seed, sizes and number of CPU threads give the same weights.
+
+    Args:
+        victim: "digits" or "rooms".
+        out: where to write the weights, a safetensors file whose metadata tell victim, seed, epochs, package version and
+            clean metrics.
+        seed: of the initial weights, the order of the samples and the mirroring; from 0 up.
+        epochs: passes over the training set; None takes the recipe's.
+        train_size: training images; None takes the data set's own number.
+        test_size: held-out images; None takes the data set's own number.
+        device: where to train.
+        progress: called after every step, for instance a :class:`ProgressBar`.
+
+    Returns:
+        Where the weights are, and the clean metrics.
+
+    Raises:
+        ValueError: If there is no such victim or a number is out of range.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "digits.safetensors"
+        >>> result = train("digits", path, epochs=1, train_size=64, test_size=16)
+        >>> sorted(result.test)
+        ['left', 'right', 'sum']
+    """
+    if victim not in BLUEPRINTS:
+        raise ValueError(f"Parameter `victim` should be one of {', '.join(BLUEPRINTS)}. Found {victim!r}.")
+    _check_run(seed, epochs)
+    blueprint, recipe, begun = BLUEPRINTS[victim], RECIPES[victim], time.perf_counter()
+    x, labels = blueprint.dataset("train", train_size).arrays()
+    test = blueprint.dataset("test", test_size).arrays()
+    count = recipe.epochs if epochs is None else epochs
+    tasks = blueprint.tasks()
+    model = _fit(blueprint.build, tasks, x, labels, recipe, count, seed, torch.device(device), progress)
+    return _finish(victim, model, tasks, (x, labels), test, Path(out), seed, count, begun)
+
+
+def memorise(
+    root: str | Path,
+    out: str | Path,
+    *,
+    size: tuple[int, int] = (96, 128),
+    seed: int = 0,
+    epochs: int | None = None,
+    device: str | torch.device = "cpu",
+    progress: Callable[[Step], None] | None = None,
+) -> TrainingResult:
+    """Train a small network on the NYUv2 images of a folder until it knows them by heart.
+
+    Such a victim is *memorised*: on a handful of images nothing is learnt that would hold for others, and its metrics on
+    ``val`` only show that. It serves to try attacks on photographs without a published checkpoint.
+
+    Args:
+        root: folder in the layout of :class:`art_mtl.data.NYUv2`.
+        out: where to write the weights, to be given to ``load_victim("nyuv2", root=..., checkpoint=...)``.
+        size: (height, width) to which the images are resized, each at least 16.
+        seed: of the initial weights and the order of the images.
+        epochs: passes over the images; None takes the recipe's.
+        device: where to train.
+        progress: called after every step.
+
+    Returns:
+        Where the weights are, and the clean metrics; ``test`` is the ``val`` folder.
+
+    Raises:
+        FileNotFoundError: If a folder is missing.
+        ValueError: If a file is wrong or a number is out of range.
+    """
+    _check_run(seed, epochs)
+    if len(size) != 2 or min(size) < 16:
+        raise ValueError(f"Parameter `size` should be (height, width), each at least 16. Found {size!r}.")
+    recipe, begun = RECIPES["nyuv2"], time.perf_counter()
+    x, labels = NYUv2(root, "train", size).arrays()
+    test = NYUv2(root, "val", size).arrays()
+    count = recipe.epochs if epochs is None else epochs
+    tasks = scene_tasks()
+    model = _fit(RoomsNet, tasks, x, labels, recipe, count, seed, torch.device(device), progress)
+    extra = {"height": str(size[0]), "width": str(size[1]), "memorised": "true"}
+    return _finish("nyuv2", model, tasks, (x, labels), test, Path(out), seed, count, begun, extra)
+
+
+def _check_run(seed: int, epochs: int | None) -> None:
+    if seed < 0:
+        raise ValueError(f"Parameter `seed` should be at least 0. Found {seed!r}.")
+    if epochs is not None and epochs < 1:
+        raise ValueError(f"Parameter `epochs` should be at least 1, or None. Found {epochs!r}.")
+
+
+def _batches(count: int, size: int, generator: torch.Generator) -> Iterator[NDArray[np.int64]]:
+    """Random batches; a single left-over sample is dropped, for batch normalisation needs two."""
+    order = torch.randperm(count, generator=generator).numpy()
+    for start in range(0, count, size):
+        batch = order[start : start + size]
+        if len(batch) > 1 or count == 1:
+            yield batch
+
+
+def _fit(
+    build: Callable[[], nn.Module],
+    tasks: list[Task],
+    x: NDArray[np.float32],
+    labels: MultiTaskLabels,
+    recipe: Recipe,
+    epochs: int,
+    seed: int,
+    device: torch.device,
+    progress: Callable[[Step], None] | None,
+) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = build()
+    model = model.to(device, memory_format=torch.channels_last).train()
+    generator = torch.Generator().manual_seed(seed)
+    per_epoch = sum(1 for _ in _batches(len(x), recipe.batch_size, torch.Generator().manual_seed(seed)))
+    optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.rate, weight_decay=recipe.decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, max_lr=recipe.rate, total_steps=epochs * per_epoch + 1, pct_start=0.15
+    )
+    taken = 0
+    for epoch in range(1, epochs + 1):
+        sums = torch.zeros(len(tasks))
+        for number, rows in enumerate(_batches(len(x), recipe.batch_size, generator), start=1):
+            images = torch.from_numpy(x[rows])
+            truth = {task.name: torch.as_tensor(labels[task.name][rows]) for task in tasks}
+            if recipe.flips:
+                images, truth = flip(images, truth, torch.rand(len(rows), generator=generator) < 0.5)
+            outputs = model(images.to(device, memory_format=torch.channels_last))
+            losses = torch.stack(
+                [
+                    task.loss(task.select(outputs, place), task.targets(truth[task.name]).to(device)).mean()
+                    for place, task in enumerate(tasks)
+                ]
+            )
+            optimiser.zero_grad(set_to_none=True)
+            losses.sum().backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+            optimiser.step()
+            schedule.step()
+            taken += 1
+            if progress is not None:
+                sums += losses.detach().cpu()
+                means = {task.name: float(value) for task, value in zip(tasks, sums / number, strict=True)}
+                progress(Step(epoch, epochs, taken, epochs * per_epoch, means))
+    return model.eval()
+
+
+def _version() -> str:
+    try:
+        return version("art-mtl")
+    except PackageNotFoundError:
+        return "from source"
+
+
+def _finish(
+    victim: str,
+    model: nn.Module,
+    tasks: list[Task],
+    seen: tuple[NDArray[np.float32], MultiTaskLabels],
+    test: tuple[NDArray[np.float32], MultiTaskLabels],
+    out: Path,
+    seed: int,
+    epochs: int,
+    begun: float,
+    extra: Mapping[str, str] | None = None,
+) -> TrainingResult:
+    """Measure, write, report."""
+    on_train = clean_metrics(model, tasks, seen[0][:500], seen[1][:500])
+    on_test = clean_metrics(model, tasks, *test)
+    metadata = {
+        "victim": victim,
+        "seed": str(seed),
+        "epochs": str(epochs),
+        "train_size": str(len(seen[0])),
+        "test_size": str(len(test[0])),
+        "art_mtl": _version(),
+        "torch": str(torch.__version__),
+        "clean_train": json.dumps(on_train),
+        "clean_test": json.dumps(on_test),
+    }
+    save_weights(model, out, {**metadata, **(extra or {})})
+    return TrainingResult(victim, out, seed, epochs, time.perf_counter() - begun, on_train, on_test)

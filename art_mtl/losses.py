@@ -1,0 +1,99 @@
+"""Element-wise losses, differentiable scores and errors, margins: pure tensor functions.
+
+Every function takes the raw output of one task, ``(B, C, *S)`` or ``(B, *S)``, and its canonical label, and returns
+``(B, *S)``: one number for each place that has a label of its own. ``S`` is ``(H, W)`` for dense tasks, ``()`` for one
+label an image and ``(L,)`` for multi-label tasks. :func:`masked_mean` turns that into one number an image.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_COSINE_MARGIN = 1e-5
+"""arccos has an infinite slope at ±1; the differentiable angle stops this far before it (0.26 degrees)."""
+
+
+def masked_mean(values: Tensor, valid: Tensor) -> Tensor:
+    """Mean over the valid places of each sample.
+
+    Args:
+        values: ``(B, *S)``, finite wherever ``valid`` is true.
+        valid: ``(B, *S)``, boolean.
+
+    Returns:
+        ``(B,)``; exactly 0, with gradient 0, where a sample has no valid place.
+
+    Example:
+        >>> masked_mean(torch.tensor([[1.0, 3.0], [5.0, 7.0]]), torch.tensor([[True, True], [False, False]]))
+        tensor([2., 0.])
+    """
+    if values.ndim == 1:
+        return torch.where(valid, values, torch.zeros_like(values))
+    values = torch.where(valid, values, torch.zeros_like(values)).flatten(1)
+    return values.sum(1) / valid.flatten(1).sum(1).clamp(min=1)
+
+
+def cross_entropy(output: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy of logits ``(B, C, *S)`` against classes ``(B, *S)``, in nats, in ``[0, ∞)``."""
+    return F.cross_entropy(output, target, reduction="none")
+
+
+def true_class_probability(output: Tensor, target: Tensor) -> Tensor:
+    """Softmax probability of the true class, ``(B, C, *S)`` and ``(B, *S)`` to ``(B, *S)``, in ``[0, 1]``."""
+    return torch.exp(-cross_entropy(output, target))
+
+
+def margin(output: Tensor, target: Tensor) -> Tensor:
+    """Logit of the true class less the greatest other logit; negative where the prediction is wrong.
+
+    Example:
+        >>> margin(torch.tensor([[1.0, 4.0, 2.0]]), torch.tensor([1]))
+        tensor([2.])
+    """
+    index = target.unsqueeze(1)
+    true = output.gather(1, index).squeeze(1)
+    others = output.scatter(1, index, float("-inf")).amax(1)
+    return true - others
+
+
+def binary_cross_entropy(output: Tensor, target: Tensor) -> Tensor:
+    """Binary cross-entropy of logits ``(B, L)`` against labels in {0, 1}, ``(B, L)``, in nats."""
+    return F.binary_cross_entropy_with_logits(output, target, reduction="none")
+
+
+def true_label_probability(output: Tensor, target: Tensor) -> Tensor:
+    """Sigmoid probability of each label's true state, ``(B, L)``, in ``[0, 1]``."""
+    return torch.sigmoid(binary_margin(output, target))
+
+
+def binary_margin(output: Tensor, target: Tensor) -> Tensor:
+    """Logit towards each label's true state, ``(B, L)``; negative where the prediction is wrong."""
+    return output * (2 * target - 1)
+
+
+def absolute_error(output: Tensor, target: Tensor) -> Tensor:
+    """Absolute error, mean over the channels: ``(B, C, *S)`` to ``(B, *S)``, in the label's unit."""
+    return (output - target).abs().mean(1)
+
+
+def l1_distance(output: Tensor, target: Tensor) -> Tensor:
+    """Absolute error, summed over the channels (the loss under which normals are trained): ``(B, C, *S)`` to ``(B,
+    *S)``.
+    """
+    return (output - target).abs().sum(1)
+
+
+def angle(output: Tensor, target: Tensor) -> Tensor:
+    """Angle between vectors, of finite slope everywhere: ``(B, C, *S)`` to ``(B, *S)``, in degrees, in [0.26, 179.74]."""
+    return torch.rad2deg(torch.arccos(_cosine(output, target).clamp(-1 + _COSINE_MARGIN, 1 - _COSINE_MARGIN)))
+
+
+def exact_angle(output: Tensor, target: Tensor) -> Tensor:
+    """Angle between vectors for metrics: ``(B, C, *S)`` to ``(B, *S)``, in degrees, in [0, 180]."""
+    return torch.rad2deg(torch.arccos(_cosine(output, target).clamp(-1, 1)))
+
+
+def _cosine(output: Tensor, target: Tensor) -> Tensor:
+    return (F.normalize(output, dim=1) * F.normalize(target, dim=1)).sum(1)

@@ -1,0 +1,261 @@
+"""Data-set metrics and the damage figures Δ_i, Δ_MTL and Δ_Wor.
+
+A metric is two pure functions: *additive statistics* of each sample and the *value* of their sum. The attack loop,
+which needs the metric of everything it has seen at every step, adds up statistics; reports use the metric's own
+:mod:`torchmetrics` class.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from art_mtl import losses
+
+if TYPE_CHECKING:
+    import torchmetrics
+
+Statistics = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""``(output, target, valid) -> (B, S)``"""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A data-set metric.
+
+    Args:
+        name: As tables print it, "mIoU" for instance.
+        higher_is_better: Direction.
+        statistics: ``(output, target, valid) -> (B, S)``, float64, additive over samples.
+        value: ``(..., S) -> (...)``: the metric of summed statistics; 0 where nothing was counted.
+        torchmetric: Makes the torchmetrics class of the same metric.
+        arguments: ``(output, target, valid)`` to the arguments of that class's ``update``.
+        scale: Tables print the value times this.
+        unit: Of the value, for captions; "" where it has none.
+    """
+
+    name: str
+    higher_is_better: bool
+    statistics: Statistics
+    value: Callable[[Tensor], Tensor]
+    torchmetric: Callable[[], torchmetrics.Metric]
+    arguments: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, ...]]
+    scale: float = 1.0
+    unit: str = ""
+
+
+def mean_iou(num_classes: int) -> Metric:
+    """mIoU: one confusion matrix over the data set, mean over the classes that occur in labels or predictions, in [0,
+    1].
+    """
+    return Metric(
+        name="mIoU",
+        higher_is_better=True,
+        statistics=partial(_confusion_matrix, num_classes=num_classes),
+        value=partial(_iou_of_confusion, num_classes=num_classes),
+        torchmetric=partial(_torchmetric, "classification.MulticlassJaccardIndex", num_classes=num_classes),
+        arguments=_valid_classes,
+        scale=100.0,
+    )
+
+
+def accuracy(num_classes: int) -> Metric:
+    """Share of samples whose arg-max is the label, in [0, 1]."""
+    return Metric(
+        name="accuracy",
+        higher_is_better=True,
+        statistics=partial(_sum_and_count, element=_is_correct),
+        value=_mean,
+        torchmetric=partial(
+            _torchmetric, "classification.MulticlassAccuracy", num_classes=num_classes, average="micro"
+        ),
+        arguments=_valid_classes,
+        scale=100.0,
+    )
+
+
+def f1(num_labels: int) -> Metric:
+    """Macro F1 over the labels, in [0, 1]; a label that never occurs and is never predicted counts as 0."""
+    return Metric(
+        name="F1",
+        higher_is_better=True,
+        statistics=_label_counts,
+        value=_f1_of_counts,
+        torchmetric=partial(_torchmetric, "classification.MultilabelF1Score", num_labels=num_labels),
+        arguments=_valid_labels,
+        scale=100.0,
+    )
+
+
+def absolute_error(name: str = "aErr", scale: float = 100.0, unit: str = "") -> Metric:
+    """Mean absolute error over all valid places, in the label's unit."""
+    return Metric(
+        name=name,
+        higher_is_better=False,
+        statistics=partial(_sum_and_count, element=losses.absolute_error),
+        value=_mean,
+        torchmetric=partial(_torchmetric, "MeanAbsoluteError"),
+        arguments=_valid_values,
+        scale=scale,
+        unit=unit,
+    )
+
+
+def mean_angle() -> Metric:
+    """mDist: mean angle between predicted and true normals over all valid pixels, in degrees."""
+    return mean_of("mDist", losses.exact_angle, higher_is_better=False, unit="degrees")
+
+
+def mean_of(
+    name: str,
+    element: Callable[[Tensor, Tensor], Tensor],
+    *,
+    higher_is_better: bool,
+    scale: float = 1.0,
+    unit: str = "",
+) -> Metric:
+    """The mean of any element-wise figure over all valid places of the data set.
+
+    Args:
+        name: As tables print it.
+        element: ``(output, target) -> (B, *S)`` with ``S`` the shape of the task's validity mask.
+        higher_is_better: Direction.
+        scale: Tables print the value times this.
+        unit: Of the value.
+    """
+    return Metric(
+        name=name,
+        higher_is_better=higher_is_better,
+        statistics=partial(_sum_and_count, element=element),
+        value=_mean,
+        torchmetric=partial(_torchmetric, "MeanMetric"),
+        arguments=partial(_valid_elements, element=element),
+        scale=scale,
+        unit=unit,
+    )
+
+
+def delta(attacked: Tensor, clean: Tensor, higher_is_better: bool) -> Tensor:
+    """Signed damage Δ_i of one task as the paper's tables print it: −1 is ruin, 0 is unharmed.
+
+    Guo et al. (ICASSP 2025), eq. 6, in the form that reproduces their tables: ``(m − b) / b`` for a metric of which
+    more is better, ``(b − m) / m`` otherwise. (As printed, the equation branches on ``m ≥ b`` and is positive.)
+
+    Args:
+        attacked: Metric under attack, m ≥ 0, any shape.
+        clean: Metric on clean inputs, b ≥ 0, same shape.
+        higher_is_better: Direction.
+
+    Returns:
+        Same shape. NaN where a higher-is-better metric is 0 on clean inputs: nothing is left to damage. Where an error
+        is 0 before and after, 0.
+
+    Example:
+        >>> delta(torch.tensor(18.63), torch.tensor(46.56), True)
+        tensor(-0.5999)
+        >>> delta(torch.tensor(84.43), torch.tensor(40.57), False)
+        tensor(-0.5195)
+    """
+    if higher_is_better:
+        return torch.where(clean > 0, (attacked - clean) / clean, torch.full_like(clean, float("nan")))
+    return torch.where(attacked == clean, torch.zeros_like(clean), (clean - attacked) / attacked)
+
+
+def delta_mtl(deltas: Sequence[float]) -> float:
+    """Δ_MTL, the mean of the Δ_i (eq. 5)."""
+    return sum(deltas) / len(deltas)
+
+
+def delta_wor(deltas: Sequence[float]) -> float:
+    """Δ_Wor, the least damaged task: the *greatest* of the signed Δ_i (eq. 7 has ``min``, for positive damages).
+
+    NaN where a Δ_i is NaN.
+
+    Example:
+        >>> delta_wor([-0.60, -0.52, -0.325])
+        -0.325
+    """
+    return float("nan") if any(math.isnan(delta) for delta in deltas) else max(deltas)
+
+
+# --- statistics, values and torchmetrics arguments ---
+
+
+def _torchmetric(path: str, **kwargs: Any) -> torchmetrics.Metric:
+    import torchmetrics
+
+    owner: Any = torchmetrics
+    for part in path.split("."):
+        owner = getattr(owner, part)
+    metric: torchmetrics.Metric = owner(**kwargs)
+    return metric
+
+
+def _sum_and_count(
+    output: Tensor, target: Tensor, valid: Tensor, element: Callable[[Tensor, Tensor], Tensor]
+) -> Tensor:
+    values = torch.where(valid, element(output, target).to(torch.float64), 0.0)
+    if values.ndim == 1:
+        return torch.stack([values, valid.to(torch.float64)], 1)
+    return torch.stack([values.flatten(1).sum(1), valid.flatten(1).sum(1).to(torch.float64)], 1)
+
+
+def _mean(statistics: Tensor) -> Tensor:
+    return statistics[..., 0] / statistics[..., 1].clamp(min=1)
+
+
+def _is_correct(output: Tensor, target: Tensor) -> Tensor:
+    return output.argmax(1) == target
+
+
+def _confusion_matrix(output: Tensor, target: Tensor, valid: Tensor, num_classes: int) -> Tensor:
+    batch = len(output)
+    cells = num_classes * num_classes
+    sample = torch.arange(batch, device=output.device).view(-1, *[1] * (target.ndim - 1))
+    index = (sample * num_classes + target) * num_classes + output.argmax(1)
+    counts = torch.bincount(index[valid], minlength=batch * cells)
+    return counts.view(batch, cells).to(torch.float64)
+
+
+def _iou_of_confusion(statistics: Tensor, num_classes: int) -> Tensor:
+    confusion = statistics.view(*statistics.shape[:-1], num_classes, num_classes)
+    intersection = confusion.diagonal(dim1=-2, dim2=-1)
+    union = confusion.sum(-1) + confusion.sum(-2) - intersection
+    occurs = union > 0
+    return (intersection / union.clamp(min=1)).sum(-1) / occurs.sum(-1).clamp(min=1)
+
+
+def _label_counts(output: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    predicted, true = (output > 0) & valid, (target > 0.5) & valid
+    counts = torch.stack([predicted & true, predicted & ~true, ~predicted & true], 1)
+    return counts.flatten(1).to(torch.float64)
+
+
+def _f1_of_counts(statistics: Tensor) -> Tensor:
+    true_positive, false_positive, false_negative = statistics.view(*statistics.shape[:-1], 3, -1).unbind(-2)
+    return (2 * true_positive / (2 * true_positive + false_positive + false_negative).clamp(min=1)).mean(-1)
+
+
+def _valid_classes(output: Tensor, target: Tensor, valid: Tensor) -> tuple[Tensor, ...]:
+    return output.argmax(1)[valid], target[valid]
+
+
+def _valid_labels(output: Tensor, target: Tensor, valid: Tensor) -> tuple[Tensor, ...]:
+    present = valid.all(1)
+    return (output > 0)[present].long(), target[present].long()
+
+
+def _valid_values(output: Tensor, target: Tensor, valid: Tensor) -> tuple[Tensor, ...]:
+    return output.movedim(1, -1)[valid], target.movedim(1, -1)[valid]
+
+
+def _valid_elements(
+    output: Tensor, target: Tensor, valid: Tensor, element: Callable[[Tensor, Tensor], Tensor]
+) -> tuple[Tensor, ...]:
+    return (element(output, target)[valid],)

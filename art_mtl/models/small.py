@@ -1,0 +1,136 @@
+"""Two small multi-task networks: cheap enough to attack on a laptop, good enough to be worth attacking."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+__all__ = ["DigitsNet", "RoomsNet"]
+
+
+def _block(inputs: int, outputs: int, stride: int = 1, kernel: int = 3) -> nn.Sequential:
+    """Convolution, batch normalisation, ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(),
+    )
+
+
+class _Residual(nn.Module):
+    """Two 3x3 convolutions around a shortcut."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = _block(channels, channels)
+        self.second = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.relu(x + self.second(self.first(x)))
+
+
+class DigitsNet(nn.Module):
+    """A convolutional trunk with three heads for :class:`art_mtl.data.MultiDigits`.
+
+    Input: (B, 1, 28, 28) in [0, 1]. Output: a dict of logits ``left`` (B, 10) and ``right`` (B, 10) and of ``sum`` (B, 1),
+    in the unit of the digits. 0.2 million parameters.
+
+    Example:
+        >>> outputs = DigitsNet()(torch.zeros(2, 1, 28, 28))
+        >>> {name: tuple(output.shape) for name, output in outputs.items()}
+        {'left': (2, 10), 'right': (2, 10), 'sum': (2, 1)}
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(
+            _block(1, 24),
+            _block(24, 32, stride=2),
+            _block(32, 32),
+            _block(32, 64, stride=2),
+            _Residual(64),
+            _block(64, 24, kernel=1),
+            nn.Flatten(),
+        )
+        self.left = self._head(10)
+        self.right = self._head(10)
+        self.sum = self._head(1)
+
+    @staticmethod
+    def _head(outputs: int) -> nn.Sequential:
+        return nn.Sequential(nn.Linear(24 * 7 * 7, 64), nn.ReLU(), nn.Linear(64, outputs))
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Raw outputs of the three tasks."""
+        features = self.trunk(x)
+        return {"left": self.left(features), "right": self.right(features), "sum": self.sum(features) + 9}
+
+
+class RoomsNet(nn.Module):
+    """A small encoder-decoder with three dense heads for indoor scenes.
+
+    Input: (B, 3, H, W) in [-1, 1] of any size from 16x16 up. Output: a dict, everything bilinearly enlarged to (H, W), of
+
+    - ``segmentation``: logits (B, num_classes, H, W),
+    - ``depth``: (B, 1, H, W), positive, in metres,
+    - ``normals``: (B, 3, H, W), of unit length.
+
+    Args:
+        num_classes: number of classes, at least 2.
+
+    Raises:
+        ValueError: If ``num_classes`` is below 2.
+
+    Example:
+        >>> outputs = RoomsNet(num_classes=13).eval()(torch.zeros(1, 3, 50, 70))
+        >>> {name: tuple(output.shape) for name, output in outputs.items()}
+        {'segmentation': (1, 13, 50, 70), 'depth': (1, 1, 50, 70), 'normals': (1, 3, 50, 70)}
+    """
+
+    def __init__(self, num_classes: int = 13) -> None:
+        super().__init__()
+        if num_classes < 2:
+            raise ValueError(f"Parameter `num_classes` should be at least 2. Found {num_classes!r}.")
+        self.num_classes = num_classes
+        self.encode_2 = nn.Sequential(_block(3, 16, stride=2), _block(16, 16))
+        self.encode_4 = nn.Sequential(_block(16, 32, stride=2), _Residual(32))
+        self.encode_8 = nn.Sequential(_block(32, 64, stride=2), _Residual(64))
+        self.encode_16 = nn.Sequential(_block(64, 112, stride=2), _Residual(112))
+        self.context = nn.Linear(112, 112)
+        self.to_8 = _block(112, 64, kernel=1)
+        self.decode_8 = _Residual(64)
+        self.to_4 = _block(64, 32, kernel=1)
+        self.decode_4 = _Residual(32)
+        self.to_2 = _block(32, 24, kernel=1)
+        self.skip_2 = _block(16, 24, kernel=1)
+        self.segmentation = self._head(num_classes)
+        self.depth = self._head(1)
+        self.normals = self._head(3)
+
+    @staticmethod
+    def _head(outputs: int) -> nn.Sequential:
+        return nn.Sequential(_block(24, 16), nn.Conv2d(16, outputs, 1))
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Raw outputs of the three tasks at the size of the input."""
+        half = self.encode_2(x)
+        quarter = self.encode_4(half)
+        eighth = self.encode_8(quarter)
+        deep = self.encode_16(eighth)
+        # The room as a whole tells how far its walls are; a small receptive field cannot.
+        deep = functional.relu(deep + self.context(deep.mean(dim=(2, 3)))[:, :, None, None])
+        eighth = self.decode_8(eighth + _enlarge(self.to_8(deep), eighth))
+        quarter = self.decode_4(quarter + _enlarge(self.to_4(eighth), quarter))
+        shared = self.skip_2(half) + _enlarge(self.to_2(quarter), half)
+        return {
+            "segmentation": _enlarge(self.segmentation(shared), x),
+            "depth": functional.softplus(_enlarge(self.depth(shared), x) + 3),
+            "normals": functional.normalize(_enlarge(self.normals(shared), x), dim=1, eps=1e-6),
+        }
+
+
+def _enlarge(x: Tensor, like: Tensor) -> Tensor:
+    return functional.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)

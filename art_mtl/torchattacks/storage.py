@@ -1,0 +1,149 @@
+"""Adversarial examples of several tasks on disk: what ``save`` writes and ``load`` reads."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from art_mtl.labels import MultiTaskLabels
+
+if TYPE_CHECKING:
+    from art_mtl.torchattacks.base import MultiTaskAttack
+
+
+@dataclass(frozen=True)
+class Record:
+    """Everything a loader yielded, attacked.
+
+    Attributes:
+        inputs: Adversarial inputs ``(N, ...)``, without normalisation.
+        clean: Clean inputs, likewise.
+        labels: As given.
+        predictions: Decoded, on the adversarial inputs.
+        metrics: Data-set metric of each task on the adversarial inputs.
+        l2: Mean L2 norm of the perturbations.
+        seconds: Time taken.
+    """
+
+    inputs: Tensor
+    clean: Tensor
+    labels: MultiTaskLabels
+    predictions: MultiTaskLabels
+    metrics: dict[str, float]
+    l2: float
+    seconds: float
+
+    def write(self, path: Path, predictions: bool, clean: bool, save_type: str) -> None:
+        """Write to ``path``, whole or not at all."""
+
+        def shown(inputs: Tensor) -> Tensor:
+            return (inputs * 255).round().clamp(0, 255).to(torch.uint8) if save_type == "int" else inputs
+
+        stored: dict[str, Any] = {"adv_inputs": shown(self.inputs), "save_type": save_type}
+        stored["labels"] = _pack(self.labels)
+        if predictions:
+            stored["preds"] = _pack(self.predictions)
+        if clean:
+            stored["clean_inputs"] = shown(self.clean)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+        os.close(handle)
+        try:
+            torch.save(stored, temporary)
+            os.replace(temporary, path)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def collect(attack: MultiTaskAttack, data_loader: Iterable[tuple[Tensor, Any]]) -> Record:
+    """Attack every batch of a loader, and score the result.
+
+    Raises:
+        ValueError: The loader yields nothing.
+    """
+    started = time.perf_counter()
+    inputs, clean, labels, predictions = [], [], [], []
+    sums: list[Tensor | None] = [None] * len(attack.tasks)
+    for images, given in data_loader:
+        adversarial = attack(images, given)
+        batch = attack.labels(given, len(images))
+        raw = attack.get_output_with_eval_nograd(adversarial)
+        decoded = {}
+        for position, (task, target) in enumerate(zip(attack.tasks, attack.canonical(batch), strict=True)):
+            output = task.check_output(task.select(raw, position), target)
+            statistics = task.statistics(output, target).sum(0)
+            sums[position] = statistics if sums[position] is None else sums[position] + statistics
+            decoded[task.name] = task.decode(output).cpu()
+        inputs.append(_plain(attack, adversarial).cpu())
+        clean.append(_plain(attack, images).cpu())
+        labels.append(batch.numpy())
+        predictions.append(MultiTaskLabels(decoded).numpy())
+    if not inputs:
+        raise ValueError("Parameter `data_loader` should yield at least one batch. Found none.")
+    adversarial, original = torch.cat(inputs), torch.cat(clean)
+    return Record(
+        inputs=adversarial,
+        clean=original,
+        labels=MultiTaskLabels.concatenate(labels),
+        predictions=MultiTaskLabels.concatenate(predictions),
+        metrics={
+            f"{task.name} {task.metric.name}": task.metric.value(total).item()
+            for task, total in zip(attack.tasks, sums, strict=True)
+            if total is not None
+        },
+        l2=(adversarial - original).flatten(1).norm(dim=1).mean().item(),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def load(
+    path: str | os.PathLike[str],
+    batch_size: int,
+    shuffle: bool,
+    normalize: Mapping[str, Sequence[float]] | None,
+    predictions: bool,
+    clean: bool,
+) -> DataLoader[Any]:
+    """See :meth:`art_mtl.torchattacks.base.MultiTaskAttack.load`."""
+    stored = torch.load(path, weights_only=True)
+    wanted = ["adv_inputs", "labels", *(["preds"] if predictions else []), *(["clean_inputs"] if clean else [])]
+    missing = [key for key in wanted if key not in stored]
+    if missing:
+        raise ValueError(
+            f"{os.fspath(path)} should hold {wanted}. Missing: {missing}; they must be asked for when saving."
+        )
+
+    def part(key: str) -> Any:
+        if key in ("labels", "preds"):
+            return MultiTaskLabels(stored[key]["data"], {n: m.numpy() for n, m in stored[key]["present"].items()})
+        inputs = stored[key].float() / 255 if stored["save_type"] == "int" else stored[key]
+        if normalize is not None:
+            mean, std = (torch.tensor(normalize[k]).view(1, -1, 1, 1) for k in ("mean", "std"))
+            inputs = (inputs - mean) / std
+        return inputs
+
+    parts = [part(key) for key in wanted]
+    samples: Any = range(len(parts[0]))
+    return DataLoader(
+        samples, batch_size=batch_size, shuffle=shuffle, collate_fn=lambda indices: tuple(p[indices] for p in parts)
+    )
+
+
+def _plain(attack: MultiTaskAttack, inputs: Tensor) -> Tensor:
+    plain: Tensor = attack.inverse_normalize(inputs) if attack.normalization_used is not None else inputs
+    return plain.detach()
+
+
+def _pack(labels: MultiTaskLabels) -> dict[str, dict[str, Tensor]]:
+    return {
+        "data": {name: torch.as_tensor(labels[name]) for name in labels.names},
+        "present": {name: torch.as_tensor(labels.present(name)) for name in labels.names},
+    }
