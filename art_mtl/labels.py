@@ -118,7 +118,7 @@ class MultiTaskLabels(Mapping[str, Array]):
         )
 
     @classmethod
-    def of(cls, y: Any, names: Sequence[str], size: int | None = None) -> MultiTaskLabels:
+    def of(cls, y: Any, names: Sequence[str], size: int | None = None, partial: bool = False) -> MultiTaskLabels:
         """Labels from any of the forms in which users hold them.
 
         Args:
@@ -128,6 +128,7 @@ class MultiTaskLabels(Mapping[str, Array]):
                 alone will do.
             names: The tasks that must be there, in order.
             size: The number of samples expected, or None.
+            partial: Let a :class:`MultiTaskLabels`, which may be one batch of many, lack all labels of a task.
 
         Returns:
             Labels of exactly the tasks ``names``, in that order.
@@ -146,6 +147,8 @@ class MultiTaskLabels(Mapping[str, Array]):
         labels = cls({n: labels[n] for n in names}, {n: labels.present(n) for n in names})
         if size is not None and len(labels) != size:
             raise ValueError(f"The labels should be of {size} samples, as many as the inputs. Found {len(labels)}.")
+        if partial and isinstance(y, MultiTaskLabels):
+            return labels
         for name in names:
             if len(labels) and not labels.present(name).any():
                 raise ValueError(f"Task {name!r} should have a label for at least one sample. Found none.")
@@ -168,7 +171,7 @@ def _as_array(name: str, values: Any) -> Array:
 
 def _as_index(key: Any, size: int) -> npt.NDArray[np.int64]:
     if isinstance(key, slice):
-        return np.arange(size)[key]
+        return np.arange(size)[key].copy()  # torch takes no negative strides
     index = np.asarray(key.cpu() if isinstance(key, Tensor) else key)
     if index.dtype == np.bool_:
         if index.shape != (size,):

@@ -86,7 +86,7 @@ def l1_distance(output: Tensor, target: Tensor) -> Tensor:
 
 
 def angle(output: Tensor, target: Tensor) -> Tensor:
-    """Angle between vectors, of finite slope everywhere: ``(B, C, *S)`` to ``(B, *S)``, in degrees, in [0.26, 179.74]."""
+    """Angle between vectors, of finite slope: ``(B, C, *S)`` to ``(B, *S)``, in degrees, in [0.26, 179.74]."""
     return torch.rad2deg(torch.arccos(_cosine(output, target).clamp(-1 + _COSINE_MARGIN, 1 - _COSINE_MARGIN)))
 
 

@@ -165,8 +165,8 @@ class Task:
         values = function(output, target.value)
         if values.shape != target.valid.shape:
             raise ValueError(
-                f"The losses, errors and scores of task {self.name!r} should have shape {tuple(target.valid.shape)}, one "
-                f"value a sample or valid place. Found {tuple(values.shape)}."
+                f"The losses, errors and scores of task {self.name!r} should have shape {tuple(target.valid.shape)}, "
+                f"one value a sample or place with a label. Found {tuple(values.shape)}."
             )
         return values
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from torch.utils.data import Dataset
 
 from art_mtl.labels import MultiTaskLabels
 
-Sample = tuple[NDArray[np.float32], dict[str, NDArray]]
+Sample = tuple[NDArray[np.float32], dict[str, NDArray[Any]]]
 
 
 class MultiTaskDataset(Dataset[tuple[Tensor, dict[str, Tensor]]]):

@@ -20,6 +20,7 @@ BOX, ELLIPSOID, CYLINDER = 0, 1, 2
 
 _NEAR = 0.05  # metres; nothing stands closer to the camera than this
 _TINY = np.float32(1e-8)
+_FAR = np.float32(np.inf)
 
 
 @dataclass(frozen=True)
@@ -105,15 +106,15 @@ def _quadratic(a: Floats, b: Floats, c: Floats) -> tuple[Floats, Floats]:
     root = np.sqrt(np.maximum(discriminant, 0))
     a = np.maximum(a, _TINY)
     miss = discriminant < 0
-    return np.where(miss, np.inf, (-b - root) / a), np.where(miss, -np.inf, (-b + root) / a)
+    return np.where(miss, _FAR, (-b - root) / a), np.where(miss, -_FAR, (-b + root) / a)
 
 
 def _intervals(origin: Floats, direction: Floats, half: Floats, kind: Ints) -> tuple[Floats, Floats, Floats]:
-    """Where rays, (3, N) in the solids' own axes, enter and leave them, and where they enter the slab of each axis.
+    """Where rays, (3, N) in the solids' own axes, enter and leave them, and where they enter each slab, (3, N).
 
-    For the round sides of ellipsoids and cylinders the last answer, (3, N), holds them in its first row.
+    The round sides of ellipsoids and cylinders count as the slab of the first axis.
     """
-    inverse = 1 / np.where(np.abs(direction) < _TINY, _TINY, direction)
+    inverse: Floats = np.asarray(1 / np.where(np.abs(direction) < _TINY, _TINY, direction), np.float32)
     centre, reach = -origin * inverse, half * np.abs(inverse)
     near, far = centre - reach, centre + reach
     leave = np.minimum(np.minimum(far[0], far[1]), far[2])
@@ -137,7 +138,7 @@ def _enter(solids: Solids, origin: Floats, directions: Floats, ray: Ints, solid:
     local = _rotate((origin - solids.centre).T, cosine, -sine)
     d = _rotate(directions[:, ray], cosine[solid], -sine[solid])
     enter, leave, _ = _intervals(local[:, solid], d, solids.half.T[:, solid], solids.kind[solid])
-    return np.where((enter <= leave) & (enter > 0), enter, np.float32(np.inf))
+    return np.where((enter <= leave) & (enter > 0), enter, _FAR)
 
 
 def _screen_pairs(solids: Solids, camera: Camera, height: int, width: int) -> tuple[Ints, Ints]:
@@ -202,7 +203,8 @@ def trace(size: Floats, solids: Solids, camera: Camera, height: int, width: int)
 
     hit = np.flatnonzero(surface < len(solids))
     of = surface[hit]
-    cosine, sine, half, kind = np.cos(solids.yaw[of]), np.sin(solids.yaw[of]), solids.half.T[:, of], solids.kind[of]
+    cosine, sine = np.cos(solids.yaw[of]), np.sin(solids.yaw[of])
+    half, kind = solids.half.T[:, of], solids.kind[of]
     origin = _rotate(eye - solids.centre.T[:, of], cosine, -sine)
     direction = _rotate(directions[:, hit], cosine, -sine)
     face = np.argmax(_intervals(origin, direction, half, kind)[2], axis=0)

@@ -115,7 +115,9 @@ class _Builder:
         """A solid that reaches from height ``low`` to ``high``."""
         self.add(frame, label, material, (x, y, (low + high) / 2), (width, depth, high - low), kind)
 
-    def legs(self, frame: _Frame, label: int, material: Material, width: float, depth: float, top: float, thick: float) -> None:
+    def legs(
+        self, frame: _Frame, label: int, material: Material, width: float, depth: float, top: float, thick: float
+    ) -> None:
         for x in (-1, 1):
             for y in (-1, 1):
                 self.slab(
@@ -128,7 +130,9 @@ class _Builder:
         rgb = colorsys.hsv_to_rgb(self.real(*hue) % 1, self.real(*saturation), self.real(*value))
         return rgb[0] ** 2.2, rgb[1] ** 2.2, rgb[2] ** 2.2
 
-    def _textured(self, colour: Colour, texture: int, period: tuple[float, float], contrast: tuple[float, float]) -> Material:
+    def _textured(
+        self, colour: Colour, texture: int, period: tuple[float, float], contrast: tuple[float, float]
+    ) -> Material:
         factor = self.real(*contrast)
         other = (min(1, colour[0] * factor), min(1, colour[1] * factor), min(1, colour[2] * factor))
         return Material(colour, other, texture, self.real(*period), float(self.rng.random()))
@@ -181,21 +185,28 @@ class _Builder:
         if box[0] < 0 or box[2] < 0 or box[1] > self.size[0] or box[3] > self.size[1]:
             return False
         for other in self.taken:
-            if box[0] < other[1] + gap and box[1] > other[0] - gap and box[2] < other[3] + gap and box[3] > other[2] - gap:
+            if (
+                box[0] < other[1] + gap
+                and box[1] > other[0] - gap
+                and box[2] < other[3] + gap
+                and box[3] > other[2] - gap
+            ):
                 return False
         self.taken.append(box)
         return True
 
     def wall(self, wall: int, along: float, out: float) -> _Frame:
         """A frame on one of the four walls (y-, x+, y+, x-), at a distance from it, facing the room."""
-        w, l, _ = self.size
-        x, y = ((along, out), (w - out, along), (along, l - out), (out, along))[wall]
+        w, length, _ = self.size
+        x, y = ((along, out), (w - out, along), (along, length - out), (out, along))[wall]
         return _Frame(x, y, wall * pi / 2)
 
     def length(self, wall: int) -> float:
         return self.size[wall % 2]
 
-    def against(self, walls: list[int], width: float, depth: float, height: float, tries: int = 10) -> tuple[_Frame, int, float] | None:
+    def against(
+        self, walls: list[int], width: float, depth: float, height: float, tries: int = 10
+    ) -> tuple[_Frame, int, float] | None:
         """A free place along one of the walls, or None."""
         for _ in range(tries):
             wall = walls[self.whole(0, len(walls) - 1)]
@@ -213,7 +224,8 @@ class _Builder:
 
     def blocked(self, wall: int, a: float, b: float, low: float, high: float, gap: float = 0.05) -> bool:
         return any(
-            w == wall and a < q + gap and b > p - gap and low < t + gap and high > s - gap for w, p, q, s, t in self.hung
+            w == wall and a < q + gap and b > p - gap and low < t + gap and high > s - gap
+            for w, p, q, s, t in self.hung
         )
 
     def hang(self, walls: list[int], width: float, height: float, low: float, tries: int = 10) -> _Frame | None:
@@ -276,7 +288,9 @@ def _bed(b: _Builder, walls: list[int]) -> None:
     b.slab(frame, BED, b.wood(), 0, -depth / 2 + 0.03, 0, b.real(0.75, 1.2), width + 0.02, 0.06)
     for i in range(1 if width < 1.3 else 2):
         x = 0.0 if width < 1.3 else (i - 0.5) * width / 2
-        b.add(frame, OBJECT, b.fabric(), (x, -depth / 2 + 0.32, top + 0.07), (min(0.75, width / 2), 0.42, 0.2), ELLIPSOID)
+        b.add(
+            frame, OBJECT, b.fabric(), (x, -depth / 2 + 0.32, top + 0.07), (min(0.75, width / 2), 0.42, 0.2), ELLIPSOID
+        )
     if b.chance(0.4):
         _clutter(b, frame, top + 0.03, 0.6 * width, 0.5 * depth, 1)
     for side in (-1, 1):
@@ -313,10 +327,10 @@ def _sofa_at(b: _Builder, frame: _Frame, width: float, depth: float) -> None:
     count = max(1, round(inner / 0.65))
     lining = cloth if b.chance(0.7) else b.fabric()
     for i in range(count):
-        x = -inner / 2 + inner * (i + 0.5) / count
-        b.slab(frame, SOFA, lining, x, 0.1, seat - 0.1, seat, inner / count - 0.02, depth - 0.24)
+        middle = -inner / 2 + inner * (i + 0.5) / count
+        b.slab(frame, SOFA, lining, middle, 0.1, seat - 0.1, seat, inner / count - 0.02, depth - 0.24)
         if b.chance(0.35):
-            b.add(frame, OBJECT, b.fabric(), (x, -depth / 2 + 0.32, seat + 0.17), (0.42, 0.2, 0.38), ELLIPSOID)
+            b.add(frame, OBJECT, b.fabric(), (middle, -depth / 2 + 0.32, seat + 0.17), (0.42, 0.2, 0.38), ELLIPSOID)
 
 
 def _sofa(b: _Builder, walls: list[int]) -> None:
@@ -440,19 +454,19 @@ def _shelf(b: _Builder, walls: list[int]) -> None:
         b.slab(frame, FURNITURE, wood, 0, 0, i * pitch, i * pitch + thick, width - 0.01, depth)
         if i == count:
             break
-        x = -width / 2 + thick
-        while x < width / 2 - 0.15:
-            run = min(b.real(0.12, 0.45), width / 2 - thick - x)
+        left = -width / 2 + thick
+        while left < width / 2 - 0.15:
+            run = min(b.real(0.12, 0.45), width / 2 - thick - left)
             level = i * pitch + thick
             if b.chance(0.72):
                 row = Material((0.7, 0.68, 0.6), (0, 0, 0), look.BOOKS, b.real(0.03, 0.055), b.real(0, 1))
                 high = level + b.real(0.6, 0.92) * (pitch - thick)
-                b.slab(frame, BOOK, row, x + run / 2, -0.01, level, high, run - 0.01, depth * b.real(0.55, 0.8))
+                b.slab(frame, BOOK, row, left + run / 2, -0.01, level, high, run - 0.01, depth * b.real(0.55, 0.8))
             elif b.chance(0.5):
                 size = min(run * 0.8, 0.2)
                 kind = (BOX, ELLIPSOID, CYLINDER)[b.whole(0, 2)]
-                b.slab(frame, OBJECT, b.bright(), x + run / 2, 0.02, level, level + 0.2, size, size, kind)
-            x += run
+                b.slab(frame, OBJECT, b.bright(), left + run / 2, 0.02, level, level + 0.2, size, size, kind)
+            left += run
 
 
 def _television(b: _Builder, walls: list[int]) -> None:
@@ -498,7 +512,18 @@ def _standing(b: _Builder, walls: list[int]) -> None:
         b.slab(frame, OBJECT, b.bright(), 0, 0, 0, pot, size * 0.7, size * 0.7, CYLINDER)
         for _ in range(b.whole(2, 4)):
             x, y, low = b.real(-0.1, 0.1), b.real(-0.1, 0.1), pot - 0.05 + b.real(0, 0.3)
-            b.slab(frame, OBJECT, leaves, x, y, low, low + b.real(0.25, 0.5), b.real(0.25, 0.45), b.real(0.25, 0.45), ELLIPSOID)
+            b.slab(
+                frame,
+                OBJECT,
+                leaves,
+                x,
+                y,
+                low,
+                low + b.real(0.25, 0.5),
+                b.real(0.25, 0.45),
+                b.real(0.25, 0.45),
+                ELLIPSOID,
+            )
     elif choice == 2:
         b.slab(frame, OBJECT, b.bright(), 0, 0, 0, size, size, size, ELLIPSOID)
     else:
@@ -523,7 +548,14 @@ def _window(b: _Builder, walls: list[int]) -> None:
         dark = (base.colour[0] * 0.6, base.colour[1] * 0.6, base.colour[2] * 0.6)
         cloth = Material(base.colour, dark, look.FOLDS, b.real(0.1, 0.16), b.real(0, 1))
         for x in (-1, 1):
-            b.add(frame, WINDOW, cloth, (x * width * 0.46, 0.1, height / 2), (width * 0.24, 0.05, height + 0.2), casts=False)
+            b.add(
+                frame,
+                WINDOW,
+                cloth,
+                (x * width * 0.46, 0.1, height / 2),
+                (width * 0.24, 0.05, height + 0.2),
+                casts=False,
+            )
 
 
 def _door(b: _Builder, walls: list[int]) -> None:
@@ -545,7 +577,9 @@ def _picture(b: _Builder, walls: list[int]) -> None:
 def _rug(b: _Builder) -> None:
     base = b.fabric()
     second = b._hsv((0, 1), (0.1, 0.7), (0.2, 0.9))
-    cloth = Material(base.colour, second, (look.STRIPES, look.TILES, look.MOTTLE)[b.whole(0, 2)], b.real(0.15, 0.5), b.real(0, 1))
+    cloth = Material(
+        base.colour, second, (look.STRIPES, look.TILES, look.MOTTLE)[b.whole(0, 2)], b.real(0.15, 0.5), b.real(0, 1)
+    )
     frame = _Frame(b.real(0.3, 0.7) * b.size[0], b.real(0.3, 0.7) * b.size[1], b.real(-0.2, 0.2))
     b.slab(frame, FLOOR, cloth, 0, 0, 0, 0.012, b.real(1.2, 2.4), b.real(1.0, 1.8))
 
@@ -566,11 +600,11 @@ _ROOMS: tuple[tuple[tuple[str, float], ...], ...] = (
 
 def _camera(b: _Builder) -> tuple[Camera, list[int]]:
     """A camera near a wall that looks across the room, and the walls it sees (the likelier ones twice)."""
-    w, l, h = b.size
+    w, length, h = b.size
     wall = b.whole(0, 3)
     frame = b.wall(wall, b.length(wall) * b.real(0.12, 0.88), b.real(0.25, 0.9))
     eye = np.array([frame.x, frame.y, b.real(1.15, min(1.95, h - 0.4))], np.float32)
-    target = (w * b.real(0.3, 0.7), l * b.real(0.3, 0.7))
+    target = (w * b.real(0.3, 0.7), length * b.real(0.3, 0.7))
     heading = atan2(target[1] - frame.y, target[0] - frame.x) + b.real(-0.35, 0.35)
     pitch, roll = radians(b.real(-4, 24)), radians(b.real(-3, 3))
     forward = np.array([cos(heading) * cos(pitch), sin(heading) * cos(pitch), -sin(pitch)])
@@ -589,9 +623,9 @@ def _camera(b: _Builder) -> tuple[Camera, list[int]]:
 
 
 def _light(b: _Builder) -> Light:
-    w, l, h = b.size
+    w, length, h = b.size
     tint = np.array([1, b.real(0.88, 1.0), b.real(0.7, 1.05)], np.float32)
-    position = np.array([w * b.real(0.2, 0.8), l * b.real(0.2, 0.8), h - b.real(0.1, 0.5)], np.float32)
+    position = np.array([w * b.real(0.2, 0.8), length * b.real(0.2, 0.8), h - b.real(0.1, 0.5)], np.float32)
     ambient = np.array([b.real(0.9, 1), 0.95, b.real(0.9, 1.1)], np.float32) * b.real(0.35, 0.75)
     return Light(position, tint * b.real(0.6, 1.5), ambient, b.real(1.5, 4))
 
@@ -626,10 +660,15 @@ def furnish(rng: np.random.Generator) -> Scene:
     faces = [wall] * 4
     if accent is not None:
         faces[b.whole(0, 3)] = accent
-    ceiling = Material(b._hsv((0, 1), (0, 0.1), (0.75, 1.0)), (0.6, 0.6, 0.6), look.MOTTLE, b.real(0.3, 1), b.real(0, 1))
+    ceiling = Material(
+        b._hsv((0, 1), (0, 0.1), (0.75, 1.0)), (0.6, 0.6, 0.6), look.MOTTLE, b.real(0.3, 1), b.real(0, 1)
+    )
     floor = (b.wood(), b._textured(b.fabric().colour, look.TILES, (0.25, 0.6), (0.5, 0.9)), b.fabric())[b.whole(0, 2)]
     solids = Solids(
-        np.array(b.kind, np.int64), np.array(b.centre, np.float32), np.array(b.half, np.float32), np.array(b.yaw, np.float32)
+        np.array(b.kind, np.int64),
+        np.array(b.centre, np.float32),
+        np.array(b.half, np.float32),
+        np.array(b.yaw, np.float32),
     )
     sensor = Sensor(
         exposure=b.real(0.16, 0.36),

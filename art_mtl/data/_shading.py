@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from art_mtl.data._raycast import Bools, Camera, Floats, Hits, Ints, Solids, shadowed
+
+_Reals = NDArray[np.floating[Any]]
 
 PLAIN, STRIPES, TILES, WOOD, MOTTLE, PANELS, BOOKS, PAINTING, PANES, SCREEN, BRICKS, FOLDS = range(12)
 
@@ -92,7 +96,7 @@ def _line(distance: Floats, width: float) -> Floats:
     return np.asarray(np.clip(1 - distance / width, 0, 1), np.float32)
 
 
-def _edge(x: Floats) -> Floats:
+def _edge(x: _Reals) -> Floats:
     """Distance of x to the nearest whole number."""
     return np.asarray(np.abs(x - np.round(x)), np.float32)
 
@@ -117,7 +121,9 @@ def _wood(p: _Patch) -> Floats:
 
 def _mottle(p: _Patch) -> Floats:
     a, b, s = p.u / p.period, p.v / p.period, 6.28 * p.phase
-    return np.asarray(0.5 + 0.25 * np.sin(4.1 * a + s) * np.sin(3.7 * b - s) + 0.25 * np.sin(7.3 * a - 5.9 * b + 2 * s), np.float32)
+    return np.asarray(
+        0.5 + 0.25 * np.sin(4.1 * a + s) * np.sin(3.7 * b - s) + 0.25 * np.sin(7.3 * a - 5.9 * b + 2 * s), np.float32
+    )
 
 
 def _panels(p: _Patch) -> Floats:
@@ -146,7 +152,7 @@ _BLENDS: dict[int, Callable[[_Patch], Floats]] = {
 }  # fmt: skip
 
 
-def _rainbow(hue: Floats, saturation: Floats, value: Floats) -> Floats:
+def _rainbow(hue: _Reals, saturation: _Reals, value: _Reals) -> Floats:
     """(N, 3) linear RGB of smoothly varying hue."""
     wheel = 0.5 + 0.5 * np.cos(2 * np.pi * (hue[:, None] + np.array([0, 1 / 3, 2 / 3], np.float32)))
     return np.asarray((1 - saturation[:, None] * (1 - wheel)) * value[:, None], np.float32)
@@ -219,7 +225,12 @@ def _paint(hits: Hits, materials: list[Material], footprint: Floats) -> tuple[Fl
             glow[rows[~front]] = 0
             rows = rows[front]
         patch = _Patch(
-            hits.uv[rows, 0], hits.uv[rows, 1], hits.relative[rows, 0], hits.relative[rows, 1], period[rows], phase[rows]
+            hits.uv[rows, 0],
+            hits.uv[rows, 1],
+            hits.relative[rows, 0],
+            hits.relative[rows, 1],
+            period[rows],
+            phase[rows],
         )
         if code in _PICTURES:
             colour[rows] = _PICTURES[int(code)](patch)
@@ -291,7 +302,7 @@ def photograph(
     shine = light.ambient * upward * _corners(size, hits)[:, None] + light.colour * lambert[:, None]
     radiance = albedo * np.where(glow[:, None] > 0, glow[:, None], shine)
 
-    image = radiance.reshape(height, width, 3)
+    image: Floats = radiance.reshape(height, width, 3)
     u = (np.arange(width, dtype=np.float32) + 0.5) / width - 0.5
     v = (np.arange(height, dtype=np.float32) + 0.5) / height - 0.5
     image = image * (1 - sensor.vignette * 2 * (u**2 + v[:, None] ** 2))[..., None] * sensor.balance

@@ -49,7 +49,9 @@ def source_digits(split: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     return images[chosen], values[chosen]
 
 
-def _enlarge(digit: NDArray[np.float32], x: float, y: float, scale: float, turn: float, slant: float) -> NDArray[np.float32]:
+def _enlarge(
+    digit: NDArray[np.float32], x: float, y: float, scale: float, turn: float, slant: float
+) -> NDArray[np.float32]:
     """Draw an 8x8 digit about (x, y) on the canvas, enlarged, turned and slanted, by bilinear interpolation."""
     axis = np.arange(_SIDE, dtype=np.float32) + 0.5
     dx, dy = (axis - x)[None, :] / scale, (axis - y)[:, None] / scale
@@ -113,7 +115,7 @@ class MultiDigits(MultiTaskDataset):
             scale, turn, slant = rng.uniform(2.0, 2.7), rng.uniform(-0.25, 0.25), rng.uniform(-0.25, 0.25)
             ink = _enlarge(self._digits[which], x, y, scale, turn, slant)
             canvas = np.maximum(canvas, np.clip(1.35 * ink - 0.15, 0, 1) * rng.uniform(0.65, 1.0))
-        canvas = canvas + rng.uniform(0.04, 0.12) * rng.standard_normal(canvas.shape)
+        canvas = canvas + np.float32(rng.uniform(0.04, 0.12)) * rng.standard_normal(canvas.shape, np.float32)
         image = (np.round(255 * np.clip(canvas, 0, 1)) / 255).astype(np.float32)
         left, right = self._values[pair]
         return image[None], {

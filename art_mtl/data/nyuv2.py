@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -113,7 +114,7 @@ def _numbers(folder: Path) -> list[int]:
     return sorted(everything)
 
 
-def _read(path: Path) -> NDArray:
+def _read(path: Path) -> NDArray[Any]:
     try:
         array = np.load(path, allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
@@ -124,7 +125,7 @@ def _read(path: Path) -> NDArray:
     return array
 
 
-def _checked(path: Path, size: tuple[int, ...], folder: str) -> NDArray:
+def _checked(path: Path, size: tuple[int, ...], folder: str) -> NDArray[Any]:
     """The array of one file, once its shape is right and every value is finite."""
     array = _read(path)
     expected = (*size, *_CHANNELS[folder])
@@ -134,11 +135,13 @@ def _checked(path: Path, size: tuple[int, ...], folder: str) -> NDArray:
         raise ValueError(f"{path}: expected shape {expected}. Found {array.shape}.")
     bad = np.argwhere(~np.isfinite(array)) if array.dtype.kind == "f" else np.empty((0, array.ndim))
     if len(bad):
-        raise ValueError(f"{path}: expected finite values. Found {len(bad)} that are not, the first at {tuple(map(int, bad[0]))}.")
+        raise ValueError(
+            f"{path}: expected finite values. Found {len(bad)} that are not, the first at {tuple(map(int, bad[0]))}."
+        )
     return array
 
 
-def _check_range(path: Path, array: NDArray, low: float, high: float, what: str) -> None:
+def _check_range(path: Path, array: NDArray[Any], low: float, high: float, what: str) -> None:
     least, greatest = float(array.min()), float(array.max())
     if least < low or greatest > high:
         raise ValueError(f"{path}: expected {what}. Found values from {least:g} to {greatest:g}.")
@@ -171,7 +174,7 @@ def _normal(path: Path, size: tuple[int, ...]) -> NDArray[np.float32]:
     return np.ascontiguousarray(array.astype(np.float32).transpose(2, 0, 1))
 
 
-def _nearest(array: NDArray, size: tuple[int, int]) -> NDArray:
+def _nearest(array: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     """Resize the last two axes by taking the nearest pixel."""
     height, width = array.shape[-2:]
     rows = ((np.arange(size[0]) + 0.5) * height / size[0]).astype(np.int64)

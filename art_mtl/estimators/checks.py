@@ -85,7 +85,7 @@ def check_optimizer(optimizer: Any) -> torch.optim.Optimizer | None:
 
 
 def check_device_type(device_type: Any) -> str:
-    """"cpu" or "gpu".
+    """ "cpu" or "gpu".
 
     Raises:
         ValueError: It is something else.
@@ -118,7 +118,7 @@ def check_count(name: str, count: Any) -> int:
 
 
 def check_reduction(reduction: Any) -> str:
-    """"none", "mean" or "sum".
+    """ "none", "mean" or "sum".
 
     Raises:
         ValueError: It is something else.
@@ -208,9 +208,11 @@ def check_inputs(x: Any, input_shape: tuple[int, ...]) -> Tensor:
     finite = torch.isfinite(tensor.detach())
     if not finite.all():
         first = int((~finite).flatten(1).any(1).nonzero()[0])
-        raise ValueError(f"The inputs `x` should be finite. Found NaN or infinity, first in the sample at index {first}.")
+        raise ValueError(
+            f"The inputs `x` should be finite. Found NaN or infinity, first in the sample at index {first}."
+        )
     return tensor
 
 
 def _is_positive_integer(value: Any) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value > 0
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and int(value) > 0

@@ -52,6 +52,12 @@ def apply_operations(operations: Sequence[Any], x: Tensor, fit: bool = False) ->
     return x
 
 
+def dtype_of(model: torch.nn.Module) -> torch.dtype:
+    """What a model computes in: the dtype of its first floating-point parameter; float32 if it has none."""
+    floats = (parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
+    return next(floats, torch.float32)
+
+
 def _is_identity(operation: Any) -> bool:
     # ART's default (0, 1) standardisation would copy two constants to the device at every step.
     return (
@@ -73,12 +79,12 @@ def _in_torch(operation: Any, x: Tensor) -> Tensor:
             f"`estimate_forward` of {type(operation).__name__} should return the shape that `forward` does, "
             f"{tuple(value.shape)}. Found {tuple(estimate.shape)}."
         )
-    result: Tensor = _ValueWithGradientOf.apply(estimate, value.detach())
+    result: Tensor = _ValueWithGradientOf.apply(estimate, value.detach())  # type: ignore[no-untyped-call]
     return result
 
 
 def _in_numpy(operation: Any, x: Tensor) -> Tensor:
-    result: Tensor = _NumpyOperation.apply(x, operation)
+    result: Tensor = _NumpyOperation.apply(x, operation)  # type: ignore[no-untyped-call]
     return result
 
 

@@ -10,6 +10,7 @@ from art.estimators.regression.pytorch import PyTorchRegressor
 from torch import Tensor
 
 from art_mtl import tasks
+from art_mtl.estimators.preprocessing import dtype_of
 from art_mtl.formats import ClassIndex
 from art_mtl.tasks import Task
 
@@ -39,7 +40,8 @@ class TaskHead(torch.nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The task's raw output, ``(B, ...)``."""
-        return self.task.select(self.model(x), self.position)
+        # Some of ART's NumPy defences hand over float64.
+        return self.task.select(self.model(x.to(dtype_of(self.model))), self.position)
 
 
 class ScalarHead(TaskHead):
@@ -102,9 +104,7 @@ def classifier_arguments(classifier: Any) -> dict[str, Any]:
         ValueError: Its loss is another one, weighted or smoothed, or it has postprocessing defences.
     """
     if not isinstance(classifier, PyTorchClassifier):
-        raise TypeError(
-            f"Parameter `classifier` should be ART's PyTorchClassifier. Found {type(classifier).__name__}."
-        )
+        raise TypeError(f"Parameter `classifier` should be ART's PyTorchClassifier. Found {type(classifier).__name__}.")
     _check_loss(classifier.loss)
     return {
         # ART wraps the user's module in one that returns a list of layer outputs; `.model` is the user's own.

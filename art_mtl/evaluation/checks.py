@@ -32,8 +32,8 @@ def check_perturbation(name: str, attack: Any, x: Array, x_adv: Array, clip_valu
 
     Args:
         name: Of the attack, for messages.
-        attack: Its ``norm`` and ``eps``, if it has both, are its promise. ``eps`` is a number, or an array broadcastable to
-            ``x``.
+        attack: Its ``norm`` and ``eps``, if it has both, are its promise. ``eps`` is a number, or an array
+            broadcastable to ``x``.
         x: Clean inputs, ``(N, ...)``.
         x_adv: Adversarial inputs.
         clip_values: Least and greatest value of an input, numbers or arrays broadcastable to it; None if unbounded.
@@ -49,7 +49,7 @@ def check_perturbation(name: str, attack: Any, x: Array, x_adv: Array, clip_valu
     finite = np.isfinite(x_adv).reshape(len(x), -1).all(1)
     if not finite.all():
         raise ValueError(
-            f"Attack {name!r} should return finite inputs. Found NaN or infinity, first in sample {int(np.argmin(finite))}."
+            f"Attack {name!r} should return finite inputs. Found NaN or infinity, first in sample {finite.argmin()}."
         )
     _check_range(name, x_adv, clip_values)
     norm = norm_name(getattr(attack, "norm", None))

@@ -6,8 +6,8 @@ import platform
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 
-import art_mtl
 from art_mtl.evaluation.results import Environment
+from art_mtl.version import __version__
 
 _PACKAGES = ("adversarial-robustness-toolbox", "numpy", "torch", "torchmetrics")
 
@@ -19,7 +19,7 @@ def describe(device: str, seed: int | None) -> Environment:
         device: That the model runs on.
         seed: That every attack starts from; None if none is set.
     """
-    packages = {"art-mtl": package_version(), "python": platform.python_version()}
+    packages = {"art-mtl": __version__, "python": platform.python_version()}
     for name in _PACKAGES:
         try:
             packages[name] = version(name)
@@ -27,8 +27,3 @@ def describe(device: str, seed: int | None) -> Environment:
             continue
     date = datetime.now(timezone.utc).isoformat(timespec="seconds")
     return Environment(packages, device, date, seed)
-
-
-def package_version() -> str:
-    """The version of this package."""
-    return str(getattr(art_mtl, "__version__", "unknown"))

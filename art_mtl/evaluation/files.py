@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -26,8 +25,8 @@ def write_text(path: str | Path, text: str) -> None:
 def staged_folder(folder: str | Path) -> Iterator[Path]:
     """Lend an empty folder; on success, move every file that was put there into ``folder``.
 
-    While files are being made nothing in ``folder`` changes, and a failure leaves it as it was. Each file then arrives by
-    one atomic rename. Files of other names that ``folder`` holds already stay.
+    While files are being made nothing in ``folder`` changes, and a failure leaves it as it was. Each file then arrives
+    by one atomic rename. Files of other names that ``folder`` holds already stay.
 
     Args:
         folder: Where the files are to go; made, with its parents, if needed.
@@ -49,7 +48,7 @@ def staged_folder(folder: str | Path) -> Iterator[Path]:
         for source in sorted(path for path in stage.rglob("*") if path.is_file()):
             target = folder / source.relative_to(stage)
             target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(source, target)
+            source.replace(target)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
 

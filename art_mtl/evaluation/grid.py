@@ -70,15 +70,17 @@ def benchmark(
 ) -> Results:
     """Run a grid of attacks on a victim's test data.
 
-    Rivals get a row for each of ``schedules``: "published" is their own step size, constant; "linear" falls to 0, which makes
-    most of them stronger ("equal + linear step"). ``worst-task`` always has its own schedule, and ``single:<task>``, of which
-    the empirical bound is made (:meth:`Results.bound`), always the linear one; each of these gets one row.
+    Rivals get a row for each of ``schedules``: "published" is their own step size, constant; "linear" falls to 0, which
+    makes most of them stronger ("equal + linear step"). ``worst-task`` always has its own schedule, and
+    ``single:<task>``, of which the empirical bound is made (:meth:`Results.bound`), always the linear one; each of
+    these gets one row.
 
     Args:
         victim: See :func:`art_mtl.evaluation.victims.load_victim`.
         methods: Names of :func:`art_mtl.core.method_names`; "all" is every one, with a ``single:<task>`` for each task.
         norms: Of "linf", "l2", "l1"; None for those of ``eps`` or, without, of the victim's defaults.
-        eps: By norm, or for every norm, radii in the scale of the model's input; None for the victim's defaults.
+        eps: By norm, or for every one of ``norms`` (left out: "linf"), radii in the scale of the model's input; None
+            for the victim's defaults.
         steps: T.
         schedules: Of "published", "linear", "cosine".
         limit: First samples of the test data to use; None for all.
@@ -97,7 +99,8 @@ def benchmark(
 
     Example:
         >>> from art_mtl.evaluation import benchmark, load_victim
-        >>> results = benchmark(load_victim("digits"), ["equal", "worst-task"], eps=[0.05], steps=3, limit=8, progress=False)
+        >>> victim = load_victim("digits")
+        >>> results = benchmark(victim, ["equal", "worst-task"], eps=[0.05], steps=3, limit=8, progress=False)
         >>> [attack.name for attack in results.attacks]
         ['equal', 'worst-task']
     """
@@ -137,7 +140,9 @@ def plan_radii(
             raise ValueError(f"Parameter `eps` should be of the norms {chosen}. Found radii of {norm!r}.")
         radii = given.get(norm) or (victim.eps.get(norm, ()) if eps is None else ())
         if not radii:
-            raise ValueError(f"Parameter `eps` should give radii for {norm}; victim {victim.name!r} has no default. Found none.")
+            raise ValueError(
+                f"Parameter `eps` should give radii for {norm}; victim {victim.name!r} has no default. Found none."
+            )
         for radius in radii:
             if not 0 < radius < float("inf"):
                 raise ValueError(f"Parameter `eps` should be positive and finite. Found {radius}.")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,16 +15,23 @@ from torch import Tensor
 
 from art_mtl.evaluation import environment
 from art_mtl.evaluation.checks import check_perturbation, norm_name
-from art_mtl.evaluation.results import AttackResult, Number, Results, Rows, TaskResult, known, mean_least_damage, summarise
+from art_mtl.evaluation.measure import Inputs, Judge, Measured
+from art_mtl.evaluation.results import (
+    AttackResult,
+    Number,
+    Results,
+    Rows,
+    known,
+    mean_least_damage,
+    summarise,
+)
 from art_mtl.labels import MultiTaskLabels
-from art_mtl.metrics import delta
-from art_mtl.tasks import Target, Task
+from art_mtl.tasks import Task
 
 if TYPE_CHECKING:
     from art_mtl.core import StepRecord
     from art_mtl.estimators import PyTorchMultiTaskEstimator
 
-Inputs = npt.NDArray[np.float32]
 Listener = Callable[[AttackResult, Inputs], None]
 """Told each attack's result and adversarial inputs as soon as they are there."""
 
@@ -57,8 +62,8 @@ def evaluate(
 ) -> Results:
     """Attack a model and measure the damage to every task.
 
-    Data-set metrics come from :mod:`torchmetrics`. Each adversarial input is checked first: same shape as the clean one,
-    finite, inside the estimator's ``clip_values`` and, where the attack has ``eps`` and ``norm``, within that ball.
+    Data-set metrics come from :mod:`torchmetrics`. Each adversarial input is checked first: same shape as the clean
+    one, finite, inside the estimator's ``clip_values`` and, where the attack has ``eps`` and ``norm``, within that ball.
 
     Args:
         estimator: The model with its tasks.
@@ -128,7 +133,7 @@ def run_attacks(
     if batch_size < 1:
         raise ValueError(f"Parameter `batch_size` should be at least 1. Found {batch_size}.")
     x, y = dataset
-    judge = _Judge(estimator, x, y, batch_size)
+    judge = Judge(estimator, x, y, batch_size)
     clean = judge.measure(x, "on clean inputs")
     tasks = judge.describe(clean)
     results = []
@@ -212,84 +217,7 @@ def _own_name(attack: Any) -> str:
     return name if isinstance(name, str) else type(attack).__name__
 
 
-@dataclass(frozen=True)
-class _Measured:
-    """Metrics over the data set, ``(K,)``, and of each sample, ``(N, K)``; NaN where there is none."""
-
-    values: Tensor
-    samples: Tensor
-
-
-class _Judge:
-    """A model's tasks, measured on one data set."""
-
-    def __init__(self, estimator: PyTorchMultiTaskEstimator, x: Inputs, y: MultiTaskLabels, batch_size: int) -> None:
-        self.estimator, self.x, self.y, self.batch_size = estimator, x, y, batch_size
-        self.tasks: tuple[Task, ...] = tuple(estimator.tasks)
-        self.targets = [task.targets(y[task.name], y.present(task.name)) for task in self.tasks]
-        for task, target in zip(self.tasks, self.targets, strict=True):
-            if not bool(target.valid.any()):
-                raise ValueError(f"Task {task.name!r} should have a valid label in the data set. Found none.")
-
-    def measure(self, x: Inputs, when: str) -> _Measured:
-        """Every task's metric on these inputs, of which there are as many as labels."""
-        metrics = [task.metric.torchmetric() for task in self.tasks]
-        rows = []
-        for start in range(0, len(x), self.batch_size):
-            part = slice(start, start + self.batch_size)
-            raw = self.estimator.predict(x[part], batch_size=self.batch_size)
-            columns = []
-            for task, target, metric in zip(self.tasks, self.targets, metrics, strict=True):
-                batch = target[part]
-                output = task.check_output(torch.as_tensor(raw[task.name]), batch)
-                if bool(batch.valid.any()):
-                    metric.update(*task.metric.arguments(output, batch.value, batch.valid))
-                columns.append(_per_sample(task, output, batch))
-            rows.append(torch.stack(columns, 1))
-        values = torch.stack([torch.as_tensor(metric.compute()).double().cpu() for metric in metrics])
-        for task, value in zip(self.tasks, values.tolist(), strict=True):
-            if not math.isfinite(value):
-                _warn(f"The metric of task {task.name!r} is not finite {when}; it is left out.")
-        return _Measured(values, torch.cat(rows))
-
-    def describe(self, clean: _Measured) -> tuple[TaskResult, ...]:
-        """The tasks with their clean metrics; a warning where damage to one is undefined."""
-        described = []
-        for i, task in enumerate(self.tasks):
-            value, metric = float(clean.values[i]), task.metric
-            if metric.higher_is_better and value == 0:
-                _warn(
-                    f"The {metric.name} of task {task.name!r} is 0 on clean inputs: its damage is undefined, and Δ_MTL and Δ_Wor "
-                    "leave it out."
-                )
-            described.append(
-                TaskResult(
-                    name=task.name,
-                    kind=task.kind,
-                    metric=metric.name,
-                    higher_is_better=metric.higher_is_better,
-                    scale=metric.scale,
-                    unit=metric.unit,
-                    clean=known(value),
-                    sample_clean=tuple(known(v) for v in clean.samples[:, i].tolist()),
-                )
-            )
-        return tuple(described)
-
-    def deltas(self, attacked: Tensor, clean: Tensor) -> Tensor:
-        """Signed damages of metrics ``(..., K)``."""
-        columns = zip(attacked.unbind(-1), clean.unbind(-1), self.tasks, strict=True)
-        return torch.stack([delta(m, b, task.metric.higher_is_better) for m, b, task in columns], -1)
-
-
-def _per_sample(task: Task, output: Tensor, target: Target) -> Tensor:
-    values = task.metric.value(task.statistics(output, target)).double()
-    return torch.where(target.in_play, values, torch.full_like(values, math.nan))
-
-
-def _run(
-    name: str, attack: Attack, judge: _Judge, clean: _Measured, seed: int | None
-) -> tuple[AttackResult, Inputs]:
+def _run(name: str, attack: Attack, judge: Judge, clean: Measured, seed: int | None) -> tuple[AttackResult, Inputs]:
     watch = _Watch()
     with _seeded(seed), _observed(attack, watch):
         start = time.perf_counter()
@@ -368,25 +296,34 @@ def _seeded(seed: int | None) -> Iterator[None]:
     if seed is None:
         yield
         return
-    state = np.random.get_state()
+    # NumPy's global generator, because ART's attacks draw from it.
+    state = np.random.get_state()  # noqa: NPY002
     try:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            np.random.seed(seed)
+            np.random.seed(seed)  # noqa: NPY002
             yield
     finally:
-        np.random.set_state(state)
+        np.random.set_state(state)  # noqa: NPY002
 
 
 def _progress(chosen: Sequence[tuple[str, Attack]], show: bool) -> Iterator[tuple[str, Attack]]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
     if not show:
         yield from chosen
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"))
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+    from rich import progress
+    from rich.console import Console
+
+    columns = (
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeElapsedColumn(),
+        progress.TextColumn("done,"),
+        progress.TimeRemainingColumn(),
+        progress.TextColumn("left"),
+    )
+    with progress.Progress(*columns, console=Console(stderr=True)) as bar:
         job = bar.add_task("attacks", total=len(chosen))
         for name, attack in chosen:
             bar.update(job, description=_caption(name, attack))
@@ -423,7 +360,3 @@ def _numbers(values: Tensor) -> tuple[Number, ...]:
 
 def _rows(values: Tensor) -> Rows:
     return tuple(_numbers(row) for row in values)
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, RuntimeWarning, stacklevel=3)

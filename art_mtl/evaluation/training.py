@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -17,10 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from art_mtl.data import NYUv2
-from art_mtl.evaluation.victims import BLUEPRINTS, scene_tasks
+from art_mtl.evaluation.victims import BLUEPRINTS, scene_tasks, to_channels_last
 from art_mtl.labels import MultiTaskLabels
 from art_mtl.models import RoomsNet, save_weights
 from art_mtl.tasks import Task
+from art_mtl.version import __version__
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -331,7 +331,8 @@ def _fit(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = build()
-    model = model.to(device, memory_format=torch.channels_last).train()
+    model.to(device).train()
+    to_channels_last(model)
     generator = torch.Generator().manual_seed(seed)
     per_epoch = sum(1 for _ in _batches(len(x), recipe.batch_size, torch.Generator().manual_seed(seed)))
     optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.rate, weight_decay=recipe.decay)
@@ -354,7 +355,7 @@ def _fit(
                 ]
             )
             optimiser.zero_grad(set_to_none=True)
-            losses.sum().backward()
+            torch.autograd.backward(losses.sum())
             nn.utils.clip_grad_norm_(model.parameters(), 5.0)
             optimiser.step()
             schedule.step()
@@ -364,13 +365,6 @@ def _fit(
                 means = {task.name: float(value) for task, value in zip(tasks, sums / number, strict=True)}
                 progress(Step(epoch, epochs, taken, epochs * per_epoch, means))
     return model.eval()
-
-
-def _version() -> str:
-    try:
-        return version("art-mtl")
-    except PackageNotFoundError:
-        return "from source"
 
 
 def _finish(
@@ -394,7 +388,7 @@ def _finish(
         "epochs": str(epochs),
         "train_size": str(len(seen[0])),
         "test_size": str(len(test[0])),
-        "art_mtl": _version(),
+        "art_mtl": __version__,
         "torch": str(torch.__version__),
         "clean_train": json.dumps(on_train),
         "clean_test": json.dumps(on_test),

@@ -31,8 +31,8 @@ def save_weights(model: nn.Module, path: str | Path, metadata: Mapping[str, str]
         save_file(tensors, temporary, metadata=dict(metadata))
         umask = os.umask(0)
         os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp's files are private, results are not
-        os.replace(temporary, path)
+        Path(temporary).chmod(0o666 & ~umask)  # mkstemp's files are private, results are not
+        Path(temporary).replace(path)
     finally:
         Path(temporary).unlink(missing_ok=True)
 
@@ -71,6 +71,7 @@ def load_weights(model: nn.Module, path: str | Path) -> dict[str, str]:
             keys.
 
     Example:
+        >>> import tempfile
         >>> source, copy = nn.Linear(2, 1), nn.Linear(2, 1)
         >>> path = Path(tempfile.mkdtemp()) / "linear.safetensors"
         >>> save_weights(source, path, {"seed": "0"})

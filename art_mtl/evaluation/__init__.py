@@ -1,0 +1,37 @@
+"""Judge attacks: run them, measure the damage to every task, and report it.
+
+Example:
+    >>> from art_mtl.evaluation import benchmark, load_victim
+    >>> victim = load_victim("digits")  # doctest: +SKIP
+    >>> results = benchmark(victim, ["equal", "worst-task"], eps=[0.05], limit=64)  # doctest: +SKIP
+    >>> results.to_json("results.json")  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from art_mtl.evaluation.grid import benchmark
+from art_mtl.evaluation.report import Gallery, write_report
+from art_mtl.evaluation.results import AttackResult, Block, Environment, Results, TaskResult
+from art_mtl.evaluation.runner import evaluate
+from art_mtl.evaluation.tables import make_table, to_csv, to_latex, to_markdown, to_rich
+from art_mtl.evaluation.victims import Victim, load_victim, victim_names
+
+__all__ = [
+    "AttackResult",
+    "Block",
+    "Environment",
+    "Gallery",
+    "Results",
+    "TaskResult",
+    "Victim",
+    "benchmark",
+    "evaluate",
+    "load_victim",
+    "make_table",
+    "to_csv",
+    "to_latex",
+    "to_markdown",
+    "to_rich",
+    "victim_names",
+    "write_report",
+]

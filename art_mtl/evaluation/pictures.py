@@ -1,0 +1,271 @@
+"""Pictures: inputs, perturbations and what the model makes of them, before and after an attack."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from art_mtl.evaluation.plots import new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Array = npt.NDArray[Any]
+
+CLASS_COLOURS = (
+    "#e6194b", "#c08552", "#aad4e5", "#7b4fa3", "#b9b4a7", "#f2a65a", "#f032e6", "#ffe119", "#2f6db5", "#46b17b",
+    "#22223b", "#d8e2dc", "#42d4f4",
+)  # fmt: skip
+_IGNORED = "#ffffff"
+_DENSE = ("segmentation", "depth", "disparity", "surface_normals")
+_RIGHT, _WRONG = "#1a7f37", "#c62828"
+
+__all__ = ["CLASS_COLOURS", "TaskStyle", "View", "cards_figure", "scene_figure"]
+
+
+@dataclass(frozen=True)
+class TaskStyle:
+    """How to draw a task's labels.
+
+    Attributes:
+        name: Name of the task.
+        kind: As in :class:`art_mtl.tasks.Task`.
+        unit: Of its values, for the colour bar.
+        class_names: Of a segmentation or classification, if known.
+    """
+
+    name: str
+    kind: str
+    unit: str = ""
+    class_names: tuple[str, ...] = ()
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether labels are pictures."""
+        return self.kind in _DENSE
+
+
+@dataclass(frozen=True)
+class View:
+    """One input and what is true or predicted of it.
+
+    Attributes:
+        title: What this is.
+        image: ``(C, H, W)`` in [0, 1], C of 1 or 3.
+        labels: By task: classes ``(H, W)``, depth ``(H, W)`` or ``(1, H, W)``, normals ``(3, H, W)``, a class ``()``,
+            values ``(D,)``.
+        original: The clean image, of which this one is a perturbation; None for the clean one itself.
+        colour: Of the title.
+    """
+
+    title: str
+    image: Array
+    labels: Mapping[str, Array]
+    original: Array | None = None
+    colour: str = "#222222"
+
+
+def scene_figure(views: Sequence[View], tasks: Sequence[TaskStyle], title: str) -> Figure:
+    """A row a view: input, perturbation, and each dense task as a picture; other tasks as text.
+
+    The first view is the truth: its depth sets the colour scale of all, and text that differs from it is red.
+
+    Args:
+        views: Truth, clean prediction, predictions under attack.
+        tasks: What to draw.
+        title: Over the figure.
+    """
+    dense = [task for task in tasks if task.is_dense]
+    plain = [task for task in tasks if not task.is_dense]
+    height, width = views[0].image.shape[-2:]
+    columns = 2 + len(dense)
+    panel = 2.3
+    figure = new_figure(panel * columns + 0.8, (panel * height / width + 0.12) * len(views) + 1.1)
+    axes = figure.subplots(len(views), columns, squeeze=False)
+    gain = _gain(views)
+    for row, view in zip(axes, views, strict=True):
+        _show_image(row[0], view)
+        _show_perturbation(row[1], view, gain)
+        for ax, task in zip(row[2:], dense, strict=True):
+            _show_labels(ax, task, view, views[0])
+        if plain:
+            row[0].set_xlabel(_sentence(plain, view), fontsize=8)
+    for ax, heading in zip(axes[0], ["input", f"perturbation ×{gain:g}", *(task.name for task in dense)], strict=True):
+        ax.set_title(heading, fontsize=10)
+    _add_keys(figure, axes, dense, views)
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def cards_figure(rows: Sequence[Sequence[View]], tasks: Sequence[TaskStyle], title: str) -> Figure:
+    """A column a sample, for tasks whose answers are a word: the input with "left 3 → 8" below.
+
+    Args:
+        rows: The first holds the truths, the second the clean predictions, each further one an attack's; all of the
+            same samples.
+        tasks: What to write.
+        title: Over the figure.
+    """
+    truths, shown = rows[0], rows[1:]
+    gain = _gain([view for row in shown for view in row])
+    pictures: list[tuple[str, Sequence[View], bool]] = []
+    for row in shown:
+        pictures.append((row[0].title, row, False))
+        if row[0].original is not None:
+            pictures.append((f"perturbation ×{gain:g}", row, True))
+    sizes = [1.0 if only_delta else 1.0 + 0.17 * len(tasks) for _, _, only_delta in pictures]
+    figure = new_figure(1.55 * len(truths) + 1.2, 1.5 * sum(sizes) + 0.6)
+    axes = figure.subplots(len(pictures), len(truths), squeeze=False, height_ratios=sizes)
+    for line, (heading, row, only_delta) in zip(axes, pictures, strict=True):
+        for ax, view, clean, truth in zip(line, row, shown[0], truths, strict=True):
+            if only_delta:
+                _show_perturbation(ax, view, gain)
+            else:
+                _show_image(ax, view)
+                _write_answers(ax, tasks, view, clean, truth)
+            ax.set_ylabel("")
+        line[0].set_ylabel(heading, fontsize=9, color="#666666" if only_delta else row[0].colour, fontweight="bold")
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def answer(task: TaskStyle, label: Array) -> str:
+    """A label as a word.
+
+    Example:
+        >>> answer(TaskStyle("digit", "classification"), np.array(3))
+        '3'
+        >>> answer(TaskStyle("sum", "regression"), np.array([7.25]))
+        '7.2'
+    """
+    values = np.atleast_1d(label)
+    if task.kind == "classification":
+        number = int(values[0])
+        return task.class_names[number] if number < len(task.class_names) else str(number)
+    if task.kind == "multilabel":
+        return "{" + ", ".join(str(i) for i in np.flatnonzero(values > 0.5)) + "}"
+    return ", ".join(f"{value:.1f}" for value in values.ravel()[:4])
+
+
+def _write_answers(ax: Axes, tasks: Sequence[TaskStyle], view: View, clean: View, truth: View) -> None:
+    for i, task in enumerate(tasks):
+        true, before, now = (answer(task, shown.labels[task.name]) for shown in (truth, clean, view))
+        start = true if view is clean else before
+        right = _agrees(task, view.labels[task.name], truth.labels[task.name])
+        text = f"{task.name} {start}" if view is clean and right else f"{task.name} {start} → {now}"
+        position = (0.5, -0.06 - 0.17 * i)
+        ax.annotate(
+            text,
+            position,
+            xycoords="axes fraction",
+            ha="center",
+            va="top",
+            fontsize=8,
+            color=_RIGHT if right else _WRONG,
+        )
+
+
+def _agrees(task: TaskStyle, label: Array, truth: Array) -> bool:
+    if task.kind in ("classification", "multilabel"):
+        return bool(np.array_equal(np.atleast_1d(label), np.atleast_1d(truth)))
+    return bool(abs(np.asarray(label, dtype=float) - truth).max() <= 0.5)
+
+
+def _sentence(tasks: Sequence[TaskStyle], view: View) -> str:
+    return ", ".join(f"{task.name} {answer(task, view.labels[task.name])}" for task in tasks)
+
+
+def _gain(views: Sequence[View]) -> float:
+    """A power of two that makes the largest perturbation nearly fill the range."""
+    largest = max(
+        (float(abs(view.image - view.original).max()) for view in views if view.original is not None), default=0
+    )
+    return float(2 ** max(0, math.floor(math.log2(0.5 / largest) + 1e-6))) if largest > 0 else 1.0
+
+
+def _show_image(ax: Axes, view: View) -> None:
+    _imshow(ax, view.image)
+    ax.set_ylabel(view.title, fontsize=9, color=view.colour, fontweight="bold")
+
+
+def _show_perturbation(ax: Axes, view: View, gain: float) -> None:
+    if view.original is None:
+        ax.set_axis_off()
+        return
+    _imshow(ax, 0.5 + gain * (view.image - view.original))
+
+
+def _imshow(ax: Axes, image: Array) -> None:
+    picture = np.clip(np.moveaxis(image, 0, -1), 0, 1)
+    if picture.shape[-1] == 1:
+        ax.imshow(picture[..., 0], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    else:
+        ax.imshow(picture[..., :3], interpolation="nearest")
+    _bare(ax)
+
+
+def _show_labels(ax: Axes, task: TaskStyle, view: View, truth: View) -> None:
+    label = np.asarray(view.labels[task.name])
+    _bare(ax)
+    if task.kind == "segmentation":
+        ax.imshow(_class_picture(label), interpolation="nearest")
+    elif task.kind == "surface_normals":
+        valid = (label != 0).any(0)[..., None]
+        ax.imshow(np.where(valid, np.clip((np.moveaxis(label, 0, -1) + 1) / 2, 0, 1), 1), interpolation="nearest")
+    else:
+        low, high = _value_range(task, truth)
+        invalid = label == (0 if task.kind == "depth" else -1) if view is truth else np.zeros(label.shape, bool)
+        ax.imshow(
+            np.ma.masked_where(invalid, label).squeeze(), cmap="viridis", vmin=low, vmax=high, interpolation="nearest"
+        )
+
+
+def _value_range(task: TaskStyle, truth: View) -> tuple[float, float]:
+    label = np.asarray(truth.labels[task.name])
+    valid = label[label != (0 if task.kind == "depth" else -1)]
+    return (float(valid.min()), float(valid.max())) if valid.size else (0.0, 1.0)
+
+
+def _class_picture(classes: Array) -> Array:
+    from matplotlib.colors import to_rgb
+
+    palette = np.array([to_rgb(colour) for colour in CLASS_COLOURS])
+    picture: Array = palette[classes % len(palette)]
+    picture[classes < 0] = to_rgb(_IGNORED)
+    return picture
+
+
+def _bare(ax: Axes) -> None:
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.spines[:].set_visible(False)
+
+
+def _add_keys(figure: Figure, axes: Array, dense: Sequence[TaskStyle], views: Sequence[View]) -> None:
+    """Colour bars under columns of values; a legend of the classes that occur."""
+    from matplotlib.patches import Patch
+
+    for column, task in enumerate(dense, start=2):
+        if task.kind in ("depth", "disparity"):
+            bar = figure.colorbar(
+                axes[0, column].images[0], ax=axes[:, column], location="bottom", shrink=0.85, aspect=25, pad=0.02
+            )
+            bar.set_label(task.unit, fontsize=8)
+            bar.ax.tick_params(labelsize=7)
+            bar.outline.set_visible(False)
+        if task.kind == "segmentation" and task.class_names:
+            seen = np.unique(np.concatenate([np.ravel(view.labels[task.name]) for view in views]))
+            patches = [
+                Patch(color=CLASS_COLOURS[c % len(CLASS_COLOURS)], label=task.class_names[c])
+                for c in seen.tolist()
+                if 0 <= c < len(task.class_names)
+            ]
+            figure.legend(
+                handles=patches, loc="outside lower center", ncols=min(7, len(patches)), frameon=False, fontsize=8
+            )

@@ -1,0 +1,238 @@
+"""Curves: damage against ε, task weights over the steps.
+
+Figures are made without pyplot, so nothing global changes; save one with ``figure.savefig(path)``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from art_mtl.evaluation.results import AttackResult, Block, Results
+from art_mtl.evaluation.tables import describe_eps, fraction
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+METHOD_COLOURS = {
+    "worst-task": "#d1242f",
+    "equal": "#4c78a8",
+    "normalize": "#54a24b",
+    "dgba": "#b279a2",
+    "alternate": "#9d755d",
+    "minmax": "#f58518",
+    "minmax-official": "#eeca3b",
+    "bound": "#222222",
+}
+_OTHER_COLOURS = ("#72b7b2", "#ff9da6", "#7f8c8d", "#2f6f6b", "#a0cbe8", "#c49c94")
+TASK_COLOURS = ("#3b6fb6", "#e07b39", "#4f9d69", "#a05195", "#8c6d31", "#d45087", "#17becf", "#7f7f7f")
+_DASHES = {None: "-", "linear": (0, (5, 2)), "cosine": (0, (1, 1.5))}
+_MARKERS = {None: "o", "linear": "s", "cosine": "^"}
+WEIGHTED_METHODS = ("minmax-official", "minmax", "worst-task")
+"""The methods whose weights move."""
+_EMPHASISED = "worst-task"
+_GREY = "#8a8a8a"
+
+__all__ = ["METHOD_COLOURS", "TASK_COLOURS", "damage_figure", "method_colour", "weights_figure"]
+
+
+def method_colour(method: str, others: Sequence[str] = ()) -> str:
+    """The colour of a method, the same in every figure.
+
+    Args:
+        method: Name of a method.
+        others: Methods that this package does not know, in a fixed order; they share out the remaining colours.
+    """
+    if method in METHOD_COLOURS:
+        return METHOD_COLOURS[method]
+    return _OTHER_COLOURS[others.index(method) % len(_OTHER_COLOURS)] if method in others else _GREY
+
+
+def damage_figure(results: Results) -> Figure:
+    """Δ_Wor and Δ_MTL of every method against ε, a row of panels for each norm; lower curves are stronger attacks.
+
+    A norm with a single radius gets bars. Attacks on a single task appear as the bound that they make.
+
+    Args:
+        results: At least one attack of a stated norm and radius.
+
+    Raises:
+        ValueError: There is none.
+    """
+    blocks = [block for block in results.blocks() if block.norm is not None and block.eps is not None]
+    norms = list(dict.fromkeys(block.norm for block in blocks))
+    if not norms:
+        raise ValueError("A figure of damages should have attacks with a norm and a radius. Found none.")
+    figure = new_figure(10.5, 4.1 * len(norms) + 0.9)
+    axes = figure.subplots(len(norms), 2, squeeze=False)
+    for row, norm in enumerate(norms):
+        own = sorted((block for block in blocks if block.norm == norm), key=lambda block: block.eps or 0.0)
+        for ax, figure_name in zip(axes[row], ("delta_wor", "delta_mtl"), strict=True):
+            (_draw_bars if len(own) == 1 else _draw_lines)(ax, results, own, figure_name)
+    _share_legend(figure, list(axes.flat))
+    return figure
+
+
+def weights_figure(results: Results, block: Block, methods: Sequence[str] = WEIGHTED_METHODS) -> Figure:
+    """Mean weight of each task at every step, one panel an attack.
+
+    Args:
+        results: Where the block is from.
+        block: Whose attacks.
+        methods: Which attacks, of those that told their weights.
+
+    Raises:
+        ValueError: None of them did.
+    """
+    chosen = [a for method in methods for a in block.attacks if a.method == method and a.weights is not None]
+    if not chosen:
+        raise ValueError(f"A figure of weights should have an attack that tells them, of {list(methods)}. Found none.")
+    figure = new_figure(3.4 * len(chosen) + 1.6, 3.5)
+    axes = figure.subplots(1, len(chosen), sharey=True, squeeze=False)[0]
+    for ax, attack in zip(axes, chosen, strict=True):
+        _draw_weights(ax, results, attack)
+    axes[0].set_ylabel("mean weight")
+    figure.suptitle(f"Task weights, {describe_eps(block.norm, block.eps, results.clip_values)}", fontsize=11)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", frameon=False, fontsize=9)
+    return figure
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure, in inches, that lays itself out."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _draw_weights(ax: Axes, results: Results, attack: AttackResult) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    weights = attack.weights or ()
+    steps = range(1, len(weights) + 1)
+    ax.axhline(1 / len(results.tasks), color=_GREY, linewidth=0.8, linestyle=":", zorder=1)
+    for i, task in enumerate(results.tasks):
+        colour = TASK_COLOURS[i % len(TASK_COLOURS)]
+        shares = [math.nan if (weight := row[i]) is None else weight for row in weights]
+        ax.plot(steps, shares, color=colour, marker="o", markersize=3.5, linewidth=1.8, label=task.name)
+    ax.set_ylim(-0.03, 1.03)
+    ax.set_title(attack.name, fontsize=10, color=method_colour(attack.method), fontweight="bold")
+    ax.set_xlabel("step")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    _tidy(ax)
+
+
+def _series(results: Results, blocks: Sequence[Block]) -> dict[str, list[tuple[float, AttackResult]]]:
+    """Row name to (ε, result), in table order; single attacks only as their bound."""
+    series: dict[str, list[tuple[float, AttackResult]]] = {}
+    for block in blocks:
+        bound = results.bound(block)
+        attacks = [attack for attack in block.attacks if not attack.method.startswith("single:")]
+        for attack in [*attacks, *([bound] if bound else [])]:
+            series.setdefault(attack.name, []).append((block.eps or 0.0, attack))
+    return series
+
+
+def _others(results: Results) -> list[str]:
+    return sorted({attack.method for attack in results.attacks} - set(METHOD_COLOURS))
+
+
+def _percent(attack: AttackResult, figure_name: str) -> float:
+    value = getattr(attack, figure_name)
+    return math.nan if value is None else 100 * float(value)
+
+
+def _draw_lines(ax: Axes, results: Results, blocks: Sequence[Block], figure_name: str) -> None:
+    from matplotlib.ticker import NullLocator
+
+    for name, points in _series(results, blocks).items():
+        first = points[0][1]
+        strong, bound = first.method == _EMPHASISED, first.method == "bound"
+        ax.plot(
+            [eps for eps, _ in points],
+            [_percent(attack, figure_name) for _, attack in points],
+            label=name,
+            color=method_colour(first.method, _others(results)),
+            linestyle=":" if bound else _DASHES.get(first.schedule, "-") if not strong else "-",
+            marker="" if bound else _MARKERS.get(first.schedule, "o"),
+            markersize=7 if strong else 4.5,
+            linewidth=3 if strong else 1.6,
+            zorder=4 if strong else 3 if bound else 2,
+        )
+    radii = [block.eps or 0.0 for block in blocks]
+    ax.set_xscale("log")
+    ax.set_xticks(radii, [fraction(eps) for eps in radii])
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xlabel(_eps_label(blocks[0].norm, results))
+    ax.set_ylabel(f"{_symbol(figure_name)} (%)")
+    ax.set_title(_title(figure_name), fontsize=10)
+    _tidy(ax)
+
+
+def _draw_bars(ax: Axes, results: Results, blocks: Sequence[Block], figure_name: str) -> None:
+    rows = [points[0][1] for points in _series(results, blocks).values()]
+    rows.sort(key=lambda attack: _percent(attack, figure_name), reverse=True)
+    values = [_percent(attack, figure_name) for attack in rows]
+    colours = [method_colour(attack.method, _others(results)) for attack in rows]
+    bars = ax.barh(range(len(rows)), values, color=colours, height=0.7)
+    for bar, attack in zip(bars, rows, strict=True):
+        bar.set_alpha(1.0 if attack.method == _EMPHASISED else 0.75)
+        if attack.schedule is not None or attack.method == "bound":
+            bar.set_hatch("////" if attack.method != "bound" else "....")
+            bar.set_edgecolor("white")
+    ax.bar_label(bars, labels=[f"{value:.1f}" for value in values], padding=-3, fontsize=8, color="#333333")
+    ax.set_yticks(range(len(rows)), [attack.name for attack in rows])
+    for label, attack in zip(ax.get_yticklabels(), rows, strict=True):
+        label.set_fontweight("bold" if attack.method == _EMPHASISED else "normal")
+    ax.set_xlim(min([0.0, *values]) * 1.14 - 1, max([0.0, *values]))
+    ax.set_xlabel(f"{_symbol(figure_name)} (%)")
+    block = blocks[0]
+    ax.set_title(f"{_title(figure_name)}\n{describe_eps(block.norm, block.eps, results.clip_values)}", fontsize=10)
+    _tidy(ax)
+    ax.grid(axis="y", visible=False)
+
+
+def _share_legend(figure: Figure, axes: Sequence[Axes]) -> None:
+    shown = {}
+    for ax in axes:
+        handles, labels = ax.get_legend_handles_labels()
+        shown.update(dict(zip(labels, handles, strict=True)))
+    if shown:
+        handles, names = list(shown.values()), list(shown)
+        figure.legend(
+            handles,
+            names,
+            loc="outside lower center",
+            ncols=min(4, len(names)),
+            frameon=False,
+            fontsize=9,
+            handlelength=3,
+        )
+
+
+def _eps_label(norm: str | None, results: Results) -> str:
+    symbol = describe_eps(norm, None, None).partition(",")[0]
+    if results.clip_values is None:
+        return f"ε ({symbol})"
+    low, high = results.clip_values
+    return f"ε ({symbol}, inputs in [{low:g}, {high:g}])"
+
+
+def _symbol(figure_name: str) -> str:
+    return r"$\Delta_\mathrm{Wor}$" if figure_name == "delta_wor" else r"$\Delta_\mathrm{MTL}$"
+
+
+def _title(figure_name: str) -> str:
+    return "least damaged task" if figure_name == "delta_wor" else "mean over the tasks"
+
+
+def _tidy(ax: Axes) -> None:
+    ax.grid(color="#e5e5e5", linewidth=0.8)
+    ax.set_axisbelow(True)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.tick_params(labelsize=9, length=3)

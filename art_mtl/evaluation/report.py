@@ -1,0 +1,272 @@
+"""A report on disk: results, tables, pictures and a page that ties them together."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from art_mtl.evaluation.files import staged_folder
+from art_mtl.evaluation.measure import Inputs
+from art_mtl.evaluation.pictures import TaskStyle, View, cards_figure, scene_figure
+from art_mtl.evaluation.plots import WEIGHTED_METHODS, damage_figure, method_colour, weights_figure
+from art_mtl.evaluation.results import FORMAT, AttackResult, Block, Results
+from art_mtl.evaluation.tables import describe_eps, fraction, heading, make_table, to_csv, to_latex, to_markdown
+from art_mtl.labels import MultiTaskLabels
+from art_mtl.tasks import Task
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from art_mtl.estimators import PyTorchMultiTaskEstimator
+
+_CARDS = 6
+_KEPT = 8
+_OWN_FIGURES = re.compile(r"(damage|(example|weights)-[\w.+-]+)\.png")
+
+__all__ = ["Gallery", "check_folder", "write_report"]
+
+
+@dataclass
+class Gallery:
+    """Keeps a few adversarial inputs of every attack while a benchmark runs; give it as ``listener``.
+
+    Args:
+        estimator: The model.
+        x: Clean inputs, ``(N, C, H, W)``.
+        y: Their labels.
+        class_names: By task, names of its classes.
+
+    Raises:
+        ValueError: Inputs are no pictures of one or three channels.
+    """
+
+    estimator: PyTorchMultiTaskEstimator
+    x: Inputs
+    y: MultiTaskLabels
+    class_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    kept: dict[tuple[str | None, float | None, str], Inputs] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.x.ndim != 4 or self.x.shape[1] not in (1, 3):
+            raise ValueError(f"A gallery should have inputs (N, 1 or 3, H, W). Found shape {self.x.shape}.")
+        self.x, self.y = self.x[:_KEPT], self.y[:_KEPT]
+
+    def __call__(self, result: AttackResult, x_adv: Inputs) -> None:
+        """Keep the first samples of an attack."""
+        self.kept[result.norm, result.eps, result.name] = x_adv[:_KEPT].copy()
+
+    def figure(self, results: Results, block: Block) -> Figure:
+        """Truth, clean prediction, and predictions under the strongest attack and one rival.
+
+        For dense tasks it shows the sample whose least damage under the attack is the median of the samples kept.
+        """
+        attacks = _contestants(block)
+        title = describe_eps(block.norm, block.eps, results.clip_values)
+        styles = [TaskStyle(t.name, t.kind, t.metric.unit, self.class_names.get(t.name, ())) for t in self._tasks]
+        if any(style.is_dense for style in styles):
+            index = _median_sample(attacks[0], len(self.x))
+            return scene_figure([row[0] for row in self._views(attacks, [index])], styles, f"Sample {index}, {title}")
+        return cards_figure(self._views(attacks, range(min(_CARDS, len(self.x)))), styles, title)
+
+    @property
+    def _tasks(self) -> tuple[Task, ...]:
+        return tuple(self.estimator.tasks)
+
+    def _views(self, attacks: Sequence[AttackResult], samples: Sequence[int]) -> list[list[View]]:
+        """Rows truth, clean, one an attack; a view a sample."""
+        index = list(samples)
+        clean, labels = self.x[index], self.y[index]
+        truth = {task.name: _truth(task, labels) for task in self._tasks}
+        rows = [self._row("truth", clean, truth), self._row("clean", clean, self._predict(clean))]
+        for attack in attacks:
+            x_adv = self.kept[attack.norm, attack.eps, attack.name][index]
+            rows.append(self._row(attack.name, x_adv, self._predict(x_adv), clean, method_colour(attack.method)))
+        return rows
+
+    def _row(
+        self,
+        title: str,
+        x: Inputs,
+        labels: dict[str, np.ndarray],
+        original: Inputs | None = None,
+        colour: str = "#222222",
+    ) -> list[View]:
+        return [
+            View(
+                title,
+                self._unit(x[i]),
+                {name: values[i] for name, values in labels.items()},
+                None if original is None else self._unit(original[i]),
+                colour,
+            )
+            for i in range(len(x))
+        ]
+
+    def _unit(self, x: Inputs) -> Inputs:
+        """Inputs in [0, 1]."""
+        clip = self.estimator.clip_values
+        low, high = (x.min(), x.max()) if clip is None else clip
+        scaled: Inputs = (x - low) / (high - low)
+        return scaled
+
+    def _predict(self, x: Inputs) -> dict[str, np.ndarray]:
+        raw = self.estimator.predict(x)
+        return {task.name: task.decode(torch.as_tensor(raw[task.name])).numpy() for task in self._tasks}
+
+
+def write_report(folder: str | Path, results: Results, gallery: Gallery | None = None) -> list[Path]:
+    """Write a report, whole or not at all.
+
+    ``results.json`` (everything, exact), ``table.csv`` (unscaled, with a column Δ a task), ``table.md``, ``table.tex``,
+    ``figures/*.png`` and ``report.md``. Figures of an earlier report that this one lacks are removed.
+
+    Args:
+        folder: Where; made if needed.
+        results: What was found.
+        gallery: Adversarial inputs to show; None for no example pictures.
+
+    Returns:
+        The files, in the folder.
+    """
+    folder = Path(folder)
+    table = make_table(results)
+    with staged_folder(folder) as stage:
+        figures = _write_figures(stage / "figures", results, gallery)
+        texts = {
+            "table.csv": to_csv(make_table(results, deltas=True)),
+            "table.md": to_markdown(table) + "\n",
+            "table.tex": to_latex(table),
+            "report.md": _page(results, to_markdown(table), figures),
+            "results.json": results.to_json_text(),
+        }
+        for name, text in texts.items():
+            (stage / name).write_text(text, encoding="utf-8", newline="\n")
+        written = sorted(path.relative_to(stage) for path in stage.rglob("*") if path.is_file())
+    _remove_stale(folder / "figures", {path.name for path in written})
+    return [folder / path for path in written]
+
+
+def check_folder(folder: str | Path, force: bool = False) -> None:
+    """Raise unless a report may be written here: nothing there, an empty folder, an earlier report, or ``force``.
+
+    Raises:
+        ValueError: Something else is there.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"Parameter `out` should be a folder. Found a file at {str(folder)!r}.")
+    if force or not folder.exists() or not any(folder.iterdir()) or _is_report(folder):
+        return
+    raise ValueError(
+        "Parameter `out` should be a new or empty folder, or hold an earlier report. Found other files in "
+        f"{str(folder)!r}; --force writes there all the same."
+    )
+
+
+def _is_report(folder: Path) -> bool:
+    results = folder / "results.json"
+    if not results.is_file():
+        return False
+    with results.open(encoding="utf-8", errors="replace") as file:
+        return f'"format": "{FORMAT}"' in file.read(200)
+
+
+def _write_figures(folder: Path, results: Results, gallery: Gallery | None) -> list[tuple[str, str]]:
+    """Save every figure; names and captions, in the order of the page."""
+    folder.mkdir()
+    saved = []
+    for name, caption, figure in _figures(results, gallery):
+        figure.savefig(folder / name, metadata={"Software": "art-mtl"})
+        saved.append((name, caption))
+    return saved
+
+
+def _figures(results: Results, gallery: Gallery | None) -> Iterator[tuple[str, str, Figure]]:
+    if any(attack.norm is not None and attack.eps is not None for attack in results.attacks):
+        caption = "Damage against ε: the lower, the stronger the attack. Dotted: the bound of the single-task attacks."
+        yield "damage.png", caption, damage_figure(results)
+    for block in results.blocks():
+        where = describe_eps(block.norm, block.eps, results.clip_values)
+        if gallery is not None:
+            caption = f"{where}: input, perturbation and predictions under the strongest attack and its best rival."
+            yield f"example-{_slug(block)}.png", caption, gallery.figure(results, block)
+        if any(a.weights is not None and a.method in WEIGHTED_METHODS for a in block.attacks):
+            yield (
+                f"weights-{_slug(block)}.png",
+                f"{where}: mean task weights over the steps.",
+                weights_figure(results, block),
+            )
+
+
+def _contestants(block: Block) -> list[AttackResult]:
+    """worst-task and its best rival; without it, the two best."""
+    ranked = sorted(block.attacks, key=lambda attack: np.inf if attack.delta_wor is None else attack.delta_wor)
+    ranked.sort(key=lambda attack: attack.method.startswith("single:"))
+    ranked.sort(key=lambda attack: attack.method != "worst-task")
+    return ranked[:2]
+
+
+def _median_sample(attack: AttackResult, count: int) -> int:
+    least = [max((d for d in row if d is not None), default=np.inf) for row in attack.sample_deltas[:count]]
+    return int(np.argsort(least, kind="stable")[(len(least) - 1) // 2])
+
+
+def _truth(task: Task, labels: MultiTaskLabels) -> np.ndarray:
+    target = task.targets(labels[task.name], labels.present(task.name))
+    if task.kind != "segmentation":
+        return target.value.numpy()
+    return torch.where(target.valid, target.value, torch.full_like(target.value, -1)).numpy()
+
+
+def _slug(block: Block) -> str:
+    eps = "eps" if block.eps is None else fraction(block.eps)
+    return f"{block.norm or 'norm'}-{eps}".replace("/", "_")
+
+
+def _remove_stale(figures: Path, written: set[str]) -> None:
+    for path in figures.glob("*.png"):
+        if path.name not in written and _OWN_FIGURES.fullmatch(path.name):
+            path.unlink()
+
+
+def _page(results: Results, table: str, figures: Sequence[tuple[str, str]]) -> str:
+    where = results.environment
+    versions = ", ".join(f"{name} {version}" for name, version in where.packages.items())
+    lines = [f"# {results.victim}: damage by multi-task attacks", ""]
+    if results.command:
+        lines += ["```sh", results.command, "```", ""]
+    lines += [
+        f"{results.samples} samples; {where.date}; device {where.device}; seed {where.seed}.",
+        f"Versions: {versions}.",
+        "",
+        table,
+        "",
+        *_legend(results),
+        "",
+    ]
+    for name, caption in figures:
+        lines += [f"![{caption}](figures/{name})", "", caption, ""]
+    lines += [
+        "Files: [results.json](results.json), [table.csv](table.csv), [table.md](table.md), [table.tex](table.tex).",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _legend(results: Results) -> list[str]:
+    metrics = "; ".join(heading(task) for task in results.tasks)
+    return [
+        f"- Metrics over the whole data set: {metrics}.",
+        "- Δ of a task is its relative damage, −100 % is ruin. Δ_MTL is the mean over the tasks, Δ_Wor the least "
+        "damaged task; bold is the deepest Δ_Wor of a block.",
+        "- mean least Δ: the Δ of each sample's own least damaged task, averaged over the samples. Samples that "
+        "were wrong before the attack have nothing to lose and do not count for that task.",
+        "- bound: each task damaged by the attack that aims at it alone, so an *empirical* bound of Δ_Wor.",
+        '- A row "+ linear step" takes steps that fall to 0 in place of the method\'s constant ones.',
+    ]

@@ -1,0 +1,174 @@
+"""The training recipe: it learns, it can be repeated, and it says what it did."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from art_mtl import tasks
+from art_mtl.data import Rooms
+from art_mtl.evaluation.training import ProgressBar, Step, clean_metrics, flip, memorise, train
+from art_mtl.evaluation.victims import digit_tasks, load_victim
+from art_mtl.labels import MultiTaskLabels
+from art_mtl.models import DigitsNet, load_weights, read_metadata
+from art_mtl.version import __version__
+
+
+def make_photographs(root: Path, count: int) -> None:
+    """Rendered rooms in the layout of NYUv2."""
+    for split in ("train", "val"):
+        dataset = Rooms("train" if split == "train" else "test", size=count, height=32, width=48)
+        for folder in ("image", "label", "depth", "normal"):
+            (root / split / folder).mkdir(parents=True)
+        for i, (image, labels) in enumerate(dataset):
+            np.save(root / split / "image" / f"{i}.npy", (image.permute(1, 2, 0).numpy() + 1) / 2)
+            np.save(root / split / "label" / f"{i}.npy", labels["segmentation"].numpy())
+            np.save(root / split / "depth" / f"{i}.npy", labels["depth"].permute(1, 2, 0).numpy())
+            np.save(root / split / "normal" / f"{i}.npy", labels["normals"].permute(1, 2, 0).numpy())
+
+
+def test_training_learns_and_says_what_it_did(tmp_path: Path) -> None:
+    steps: list[Step] = []
+    out = tmp_path / "digits.safetensors"
+    result = train("digits", out, seed=3, epochs=2, train_size=640, test_size=100, progress=steps.append)
+    assert [step.step for step in steps] == list(range(1, 21)) and steps[-1].steps == 20
+    assert [step.epoch for step in steps] == [1] * 10 + [2] * 10
+    assert steps[-1].losses["sum"] < 0.95 * steps[9].losses["sum"]
+    metadata = read_metadata(out)
+    assert metadata["victim"] == "digits" and metadata["seed"] == "3" and metadata["epochs"] == "2"
+    assert metadata["art_mtl"] == __version__ and metadata["train_size"] == "640"
+    assert json.loads(metadata["clean_test"]) == result.test and json.loads(metadata["clean_train"]) == result.train
+    assert result.path == out and result.seconds > 0
+    victim = load_victim("digits", checkpoint=out)
+    assert clean_metrics(victim.model, victim.tasks, *victim.data("test", 100)) == pytest.approx(result.test, abs=1e-5)
+
+
+def test_the_same_seed_gives_the_same_weights_and_disturbs_nothing(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        train("digits", tmp_path / name, seed=seed, epochs=1, train_size=128, test_size=8)
+    assert torch.equal(torch.rand(3), expected), "training should leave the global random state alone"
+    a, b, c = (DigitsNet() for _ in range(3))
+    for net, name in ((a, "a"), (b, "b"), (c, "c")):
+        load_weights(net, tmp_path / name)
+    pairs = list(zip(a.parameters(), b.parameters(), c.parameters(), strict=True))
+    assert all(torch.equal(x, y) for x, y, _ in pairs)
+    assert not all(torch.equal(x, z) for x, _, z in pairs)
+
+
+def test_rooms_train_by_the_same_recipe(tmp_path: Path) -> None:
+    result = train("rooms", tmp_path / "rooms", epochs=1, train_size=17, test_size=2)
+    assert set(result.test) == {"segmentation", "depth", "normals"}
+    assert 0 <= result.test["segmentation"] <= 1 and 0 < result.test["normals"] < 180
+
+
+def test_mirroring_twice_gives_the_scene_back_and_once_obeys_geometry() -> None:
+    x, given = Rooms("test", size=3, height=16, width=24).arrays()
+    images = torch.from_numpy(x)
+    labels = {name: torch.as_tensor(given[name]) for name in given}
+    which = torch.tensor([True, False, True])
+    once, flipped = flip(images, labels, which)
+    twice, back = flip(once, flipped, which)
+    assert torch.equal(twice, images) and all(torch.equal(back[name], labels[name]) for name in labels)
+    assert torch.equal(once[1], images[1]) and all(torch.equal(flipped[name][1], labels[name][1]) for name in labels)
+    assert torch.equal(once[0, :, :, 0], images[0, :, :, -1])
+    assert torch.equal(flipped["segmentation"][0, :, 0], labels["segmentation"][0, :, -1])
+    assert torch.equal(flipped["depth"][2, :, :, 5], labels["depth"][2, :, :, -6])
+    mirrored = labels["normals"][0, :, :, -1] * torch.tensor([-1.0, 1.0, 1.0])[:, None]
+    assert torch.equal(flipped["normals"][0, :, :, 0], mirrored)
+    assert torch.equal(labels["depth"], torch.as_tensor(given["depth"])), "the labels given stay as they are"
+
+
+class Oracle(nn.Module):
+    """Reads the answers from the picture."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unused = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        left, right = x[:, 0].long(), x[:, 1].long()
+        one_hot = nn.functional.one_hot
+        return {
+            "left": one_hot(left, 10).float(),
+            "right": one_hot(right, 10).float(),
+            "sum": x.sum(1, keepdim=True) + 1,
+        }
+
+
+def test_clean_metrics_are_those_of_the_whole_set() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 10, (23, 2)).astype(np.float32)
+    right = x[:, 1].astype(int)
+    right[:5] = (right[:5] + 1) % 10
+    labels = MultiTaskLabels({"left": x[:, 0].astype(int), "right": right, "sum": x.sum(1)})
+    oracle = Oracle().train()
+    for batch_size in (1, 7, 50):
+        found = clean_metrics(oracle, digit_tasks(), x, labels, batch_size=batch_size)
+        assert found == pytest.approx({"left": 1.0, "right": 18 / 23, "sum": 1.0})
+    assert oracle.training, "the model leaves as it came"
+
+
+def test_memorising_a_few_photographs(tmp_path: Path) -> None:
+    make_photographs(tmp_path, count=2)
+    out = tmp_path / "memorised.safetensors"
+    result = memorise(tmp_path, out, size=(32, 48), epochs=40)
+    assert result.victim == "nyuv2"
+    assert result.train["segmentation"] > 1.2 * result.test["segmentation"]
+    assert result.train["depth"] < result.test["depth"]
+    victim = load_victim("nyuv2", root=tmp_path, checkpoint=out)
+    assert victim.input_shape == (3, 32, 48) and victim.metadata["memorised"] == "true"
+    assert "memorised" in victim.description
+    seen = clean_metrics(victim.model, victim.tasks, *victim.data("train", None))
+    assert seen == pytest.approx(result.train, rel=1e-3)
+    assert victim.data("test", 1)[0].shape == (1, 3, 32, 48)
+
+
+def test_one_photograph_is_enough(tmp_path: Path) -> None:
+    make_photographs(tmp_path, count=1)
+    assert memorise(tmp_path, tmp_path / "out", size=(32, 48), epochs=2).epochs == 2
+
+
+def test_wrong_parameters_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="`victim` should be one of digits, rooms. Found 'cats'"):
+        train("cats", tmp_path / "out")
+    with pytest.raises(ValueError, match="`epochs`.*Found 0"):
+        train("digits", tmp_path / "out", epochs=0)
+    with pytest.raises(ValueError, match="`seed`.*Found -1"):
+        train("digits", tmp_path / "out", seed=-1)
+    with pytest.raises(ValueError, match="`size`"):
+        memorise(tmp_path, tmp_path / "out", size=(8, 128))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_progress_bar_shows_losses() -> None:
+    with ProgressBar("digits") as bar:
+        bar(Step(epoch=1, epochs=2, step=1, steps=4, losses={"left": 1.25}))
+        assert bar._progress is not None
+        (task,) = bar._progress.tasks
+        assert task.completed == 1 and task.total == 4 and "left 1.250" in task.fields["losses"]
+    with pytest.raises(RuntimeError, match="`with` statement"):
+        ProgressBar("digits")(Step(1, 1, 1, 1, {}))
+
+
+def test_tasks_of_the_recipe_weigh_equally(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loss that is descended is the plain sum of the tasks' losses."""
+    seen: list[Tensor] = []
+    original = torch.autograd.backward
+
+    def spy(tensor: Tensor) -> None:
+        seen.append(tensor.detach())
+        original(tensor)
+
+    monkeypatch.setattr(torch.autograd, "backward", spy)
+    steps: list[Step] = []
+    train("digits", tmp_path / "out", epochs=1, train_size=64, test_size=4, progress=steps.append)
+    assert float(seen[0]) == pytest.approx(sum(steps[0].losses.values()), rel=1e-5)
+    assert tasks.check_tasks(digit_tasks())

@@ -1,0 +1,169 @@
+"""Victims: the embedded ones are as good as they say, and a user's file is told what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from art_mtl.evaluation.training import clean_metrics
+from art_mtl.evaluation.victims import BLUEPRINTS, Victim, load_victim, victim_names
+from art_mtl.models import save_weights
+
+GOOD = """
+import torch
+from helper import SCALE
+from art_mtl import tasks
+from art_mtl.evaluation.victims import Victim
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.line = torch.nn.Linear(3, 2)
+        self.drop = torch.nn.Dropout()
+
+    def forward(self, x):
+        return {"a": self.drop(self.line(x)), "b": x.sum(1, keepdim=True) * SCALE}
+
+def parts(low=0.0):
+    x = torch.linspace(low, 1, 12).view(4, 3)
+    return Net(), [tasks.classification("a", 2), tasks.regression("b")], x, {"a": [0, 1, 1, 0], "b": [0.0, 1, 2, 3]}
+
+def make():
+    return parts()
+
+def wide():
+    return (*parts(-1.0), (-1.0, 1.0))
+
+def outside():
+    return parts(-1.0)
+
+def whole():
+    model, list_of_tasks, x, y = parts()
+    return Victim("mine", model, list_of_tasks, (3,), (0.0, 1.0), lambda split, limit: (x[:limit].numpy(), y))
+
+def three():
+    return parts()[:3]
+
+def unmodelled():
+    return (lambda x: x, *parts()[1:])
+
+def untasked():
+    model, _, x, y = parts()
+    return model, ["a"], x, y
+
+def short():
+    model, list_of_tasks, x, y = parts()
+    return model, list_of_tasks, x[:2], y
+
+def backwards():
+    return (*parts(), (1.0, 0.0))
+
+not_a_function = 3
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    (tmp_path / "helper.py").write_text("SCALE = 2.0\n")
+    path = tmp_path / "mine.py"
+    path.write_text(GOOD)
+    return path
+
+
+@pytest.mark.parametrize("name", list(BLUEPRINTS))
+def test_embedded_victims_are_as_good_as_they_say(name: str) -> None:
+    victim = load_victim(name)
+    x, labels = victim.data("test", 60 if name == "rooms" else 400)
+    assert x.shape[1:] == victim.input_shape and len(x) == len(labels)
+    assert x.min() >= victim.clip_values[0] and x.max() <= victim.clip_values[1]
+    said = json.loads(victim.metadata["clean_test"])
+    found = clean_metrics(victim.model, victim.tasks, x, labels)
+    assert set(found) == {task.name for task in victim.tasks}
+    for task in victim.tasks:
+        assert found[task.name] == pytest.approx(said[task.name], rel=0.25), task.name
+
+
+def test_embedded_victims_generalise() -> None:
+    digits, rooms = (json.loads(load_victim(name).metadata["clean_test"]) for name in ("digits", "rooms"))
+    assert min(digits["left"], digits["right"]) > 0.92 and digits["sum"] < 0.8
+    assert rooms["segmentation"] > 0.45 and rooms["depth"] < 0.4 and rooms["normals"] < 17
+
+
+@pytest.mark.parametrize("name", list(BLUEPRINTS))
+def test_victims_are_frozen_and_in_evaluation_mode(name: str) -> None:
+    victim = load_victim(name)
+    assert not any(module.training for module in victim.model.modules())
+    assert not any(parameter.requires_grad for parameter in victim.model.parameters())
+    x = torch.rand(1, *victim.input_shape, requires_grad=True)
+    outputs = victim.model(x)
+    (gradient,) = torch.autograd.grad(sum(output.sum() for output in outputs.values()), x)
+    assert gradient.abs().sum() > 0
+    assert victim.eps["linf"] and all(eps > 0 for radii in victim.eps.values() for eps in radii)
+
+
+def test_names_and_radii() -> None:
+    assert victim_names() == ("digits", "rooms", "nyuv2")
+    assert dict(load_victim("rooms").eps) == {"linf": (2 / 255, 4 / 255, 8 / 255), "l2": (1.0,)}
+    assert dict(load_victim("digits").eps) == {"linf": (0.05, 0.1)}
+    assert [task.name for task in load_victim("rooms").tasks] == ["segmentation", "depth", "normals"]
+
+
+def test_all_weights_together_are_small() -> None:
+    folder = Path(load_victim.__code__.co_filename).parents[1] / "models" / "weights"
+    files = sorted(folder.glob("*.safetensors"))
+    assert {file.stem for file in files} == set(BLUEPRINTS)
+    assert sum(file.stat().st_size for file in files) < 5e6
+
+
+def test_a_file_of_the_user(file: Path) -> None:
+    victim = load_victim(f"{file}:make")
+    assert victim.input_shape == (3,) and victim.clip_values == (0.0, 1.0)
+    assert not victim.model.training, "dropout is off"
+    x, labels = victim.data("test", 2)
+    assert x.shape == (2, 3) and x.dtype == np.float32 and labels["a"].tolist() == [0, 1]
+    assert len(victim.data("test", None)[0]) == 4
+    np.testing.assert_allclose(victim.model(torch.from_numpy(x))["b"][:, 0], 2 * x.sum(1), rtol=1e-6)
+    wide = load_victim(f"{file}:wide")
+    assert wide.clip_values == (-1.0, 1.0)
+    assert wide.eps["linf"] == pytest.approx([2 * eps for eps in victim.eps["linf"]]), "radii follow the scale"
+    assert isinstance(load_victim(f"{file}:whole"), Victim) and load_victim(f"{file}:whole").name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("function", "error", "message"),
+    [
+        ("absent", ValueError, "Expected a function 'absent' in .*mine.py. Found .*make"),
+        ("not_a_function", ValueError, "Expected a function 'not_a_function'"),
+        ("three", TypeError, "model, tasks, x, y.*Found a tuple of 3"),
+        ("unmodelled", TypeError, "torch.nn.Module.*Found function"),
+        ("untasked", TypeError, "Task.*Found str"),
+        ("short", ValueError, "2 samples.*Found 4"),
+        ("outside", ValueError, r"inputs in \[0, 1\].*Found values from -1 to 1"),
+        ("backwards", ValueError, r"clip_values.*\(1, 0\)"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said(file: Path, function: str, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        load_victim(f"{file}:{function}")
+
+
+def test_wrong_names_and_arguments_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="digits, rooms, nyuv2, or PATH.py:function. Found 'cats'"):
+        load_victim("cats")
+    with pytest.raises(FileNotFoundError, match="absent.py"):
+        load_victim(f"{tmp_path}/absent.py:make")
+    with pytest.raises(ValueError, match="`root` should be left out"):
+        load_victim("digits", root=tmp_path)
+    with pytest.raises(ValueError, match="`root`.*`checkpoint`.*checkpoint=None"):
+        load_victim("nyuv2", root=tmp_path)
+    with pytest.raises(FileNotFoundError, match="gone"):
+        load_victim("digits", checkpoint=tmp_path / "gone")
+    save_weights(torch.nn.Linear(1, 1), tmp_path / "other", {})
+    with pytest.raises(ValueError, match=r"DigitsNet.*missing trunk.*unexpected weight"):
+        load_victim("digits", checkpoint=tmp_path / "other")
+    with pytest.raises(ValueError, match="expected `height` and `width`"):
+        load_victim("nyuv2", root=tmp_path, checkpoint=tmp_path / "other")
