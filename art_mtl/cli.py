@@ -100,11 +100,11 @@ def parse_eps(text: str) -> tuple[str | None, float]:
 def parse_radii(
     eps: Sequence[tuple[str | None, float]], norms: Sequence[str] | None
 ) -> dict[str, tuple[float, ...]] | None:
-    """Radii by norm: those that carry a norm go to it, plain ones to every norm.
+    """Radii by norm: those that carry a norm go to it, plain ones to every norm that is asked for.
 
     Args:
         eps: From :func:`parse_eps`.
-        norms: Asked for; None for those that radii carry, and L∞ for plain ones.
+        norms: Asked for; None for those that radii carry, plain ones then being of L∞.
 
     Returns:
         None where no radius is given.
@@ -124,7 +124,11 @@ def parse_radii(
     for norm in carried:
         if norm not in chosen:
             raise ValueError(f"argument --eps: expected radii of the norms asked for, {chosen}; found one of {norm!r}")
-    return {norm: tuple(value for own, value in eps if own in (None, norm)) for norm in chosen}
+    open_to_all = norms or plain
+    return {
+        norm: tuple(value for own, value in eps if own == norm or (own is None and norm in open_to_all))
+        for norm in chosen
+    }
 
 
 class _Parser(argparse.ArgumentParser):
@@ -168,7 +172,7 @@ def _add_benchmark(commands: Any) -> None:
     )
     add("--norm", nargs="+", choices=_NORMS, metavar="NORM", help="of linf, l2, l1; default: the victim's")
     add("--eps", nargs="+", type=_eps_argument, default=[], metavar="EPS",
-        help="such as 2/255 4/255, for every norm, or l2:1.0 linf:4/255; default: the victim's")  # fmt: skip
+        help="such as 2/255 4/255, for every --norm, or l2:1.0 linf:4/255; default: the victim's")  # fmt: skip
     add("--steps", type=_count, default=10, help="default: %(default)s")
     add("--schedule", nargs="+", choices=("published", "linear", "cosine"), default=["published"],
         help="steps of the rivals, a row each; worst-task and single:* have their own; default: published")  # fmt: skip

@@ -104,6 +104,13 @@ class MultiTaskLabels(Mapping[str, Array]):
         data = {n: v.detach().cpu().numpy() if isinstance(v, Tensor) else v for n, v in self._data.items()}
         return MultiTaskLabels(data, self._present)
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        # NumPy would make an array of the tasks' names, and a host that asks for one of scores would go on with it.
+        raise TypeError(
+            f"The tasks {list(self._data)} have an array each. Take one by its name, or for an attack on classifiers "
+            "use the estimator's `task_view(name)`."
+        )
+
     def __repr__(self) -> str:
         tasks = ", ".join(f"{name}: {values.dtype} {tuple(values.shape)}" for name, values in self._data.items())
         return f"MultiTaskLabels({tasks})"

@@ -120,17 +120,17 @@ def _linear(slopes: Tensor, offsets: Tensor | None = None, batch: int = 1) -> Ca
     return Case(forward, x, task_list, [t.targets(torch.zeros(batch)) for t in task_list])
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def dense_case():
     return _dense
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def mixed_case():
     return _mixed
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def linear_case():
     return _linear
 

@@ -66,8 +66,8 @@ class MultiTaskDataset(Dataset[tuple[Tensor, dict[str, Tensor]]]):
             limit: how many samples; None, or more than there are, means all.
 
         Returns:
-            Images of shape (N, C, H, W) and their labels. What is returned for all samples held *is* what stays in memory:
-            copy it before you write into it.
+            Images of shape (N, C, H, W) and their labels. They may *be* what stays in memory: copy them before you
+            write into them.
 
         Raises:
             ValueError: If ``limit`` is below 1.
@@ -82,17 +82,17 @@ class MultiTaskDataset(Dataset[tuple[Tensor, dict[str, Tensor]]]):
 
     def _stack(self, count: int) -> tuple[NDArray[np.float32], MultiTaskLabels]:
         """Samples 0 to ``count``; those in memory already are copied."""
-        image, labels = self.sample(0)
+        held = 0 if self._arrays is None else len(self._arrays[0])
+        image, labels = self.sample(held)
         x = np.empty((count, *image.shape), image.dtype)
         y = {name: np.empty((count, *label.shape), label.dtype) for name, label in labels.items()}
-        held = 0
         if self._arrays is not None:
-            held = len(self._arrays[0])
             x[:held] = self._arrays[0]
             for name, column in y.items():
                 column[:held] = self._arrays[1][name]
         for i in range(held, count):
-            image, labels = self.sample(i)
+            if i > held:
+                image, labels = self.sample(i)
             x[i] = image
             for name, label in labels.items():
                 y[name][i] = label

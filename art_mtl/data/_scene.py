@@ -13,7 +13,8 @@ from art_mtl.data._raycast import BOX, CYLINDER, ELLIPSOID, Bools, Camera, Float
 from art_mtl.data._shading import Light, Material, Sensor
 
 CLASSES = (
-    "bed", "books", "ceiling", "chair", "floor", "furniture", "objects", "picture", "sofa", "table", "tv", "wall", "window",
+    "bed", "books", "ceiling", "chair", "floor", "furniture", "objects",
+    "picture", "sofa", "table", "tv", "wall", "window",
 )  # fmt: skip
 (BED, BOOK, CEILING, CHAIR, FLOOR, FURNITURE, OBJECT, PICTURE, SOFA, TABLE, TV, WALL, WINDOW) = range(13)
 
@@ -269,10 +270,6 @@ def _clutter(b: _Builder, frame: _Frame, top: float, width: float, depth: float,
             b.slab(turned, OBJECT, b.bright(), 0, 0, top, top + size, size, size, ELLIPSOID)
         else:
             b.slab(turned, OBJECT, b.bright(), 0, 0, top, top + b.real(0.08, 0.25), b.real(0.1, 0.25), b.real(0.1, 0.2))
-
-
-def _cushion(b: _Builder, frame: _Frame, x: float, y: float, low: float, width: float) -> None:
-    b.add(frame, OBJECT, b.fabric(), (x, y, low + 0.08), (width, 0.34, 0.2), ELLIPSOID)
 
 
 def _bed(b: _Builder, walls: list[int]) -> None:
@@ -594,7 +591,8 @@ _ROOMS: tuple[tuple[tuple[str, float], ...], ...] = (
     (("bed", 1), ("cupboard", 0.8), ("desk", 0.45), ("cupboard", 0.6), ("shelf", 0.5), ("tv", 0.6), ("armchair", 0.3)),
     (("sofa", 1), ("tv", 0.9), ("shelf", 0.7), ("sofa", 0.4), ("cupboard", 0.5), ("armchair", 0.5), ("dining", 0.3)),
     (("dining", 1), ("cupboard", 0.8), ("sofa", 0.4), ("shelf", 0.6), ("cupboard", 0.6), ("tv", 0.5), ("dining", 0.3)),
-    (("desk", 1), ("shelf", 0.9), ("shelf", 0.7), ("bed", 0.4), ("cupboard", 0.5), ("sofa", 0.4), ("tv", 0.5), ("desk", 0.3)),
+    (("desk", 1), ("shelf", 0.9), ("shelf", 0.7), ("bed", 0.4), ("cupboard", 0.5), ("sofa", 0.4), ("tv", 0.5),
+     ("desk", 0.3)),
 )  # fmt: skip
 
 

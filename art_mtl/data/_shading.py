@@ -305,8 +305,9 @@ def photograph(
     image: Floats = radiance.reshape(height, width, 3)
     u = (np.arange(width, dtype=np.float32) + 0.5) / width - 0.5
     v = (np.arange(height, dtype=np.float32) + 0.5) / height - 0.5
-    image = image * (1 - sensor.vignette * 2 * (u**2 + v[:, None] ** 2))[..., None] * sensor.balance
-    image = image * (sensor.exposure / np.maximum(np.minimum(image, 1).mean(), 1e-3))
+    corner: Floats = np.asarray(1 - sensor.vignette * 2 * (u**2 + v[:, None] ** 2), np.float32)
+    image = image * corner[..., None] * sensor.balance
+    image = image * np.float32(sensor.exposure / max(float(np.minimum(image, 1).mean()), 1e-3))
     image = _blur(image.astype(np.float32), sensor.blur)
     image = np.where(image > 0.6, 1 - 0.4 * np.exp(-(image - 0.6) / 0.4), image)  # highlights roll off as film does
     srgb = np.maximum(image, 0) ** (1 / 2.2)

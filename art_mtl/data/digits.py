@@ -30,8 +30,8 @@ def _bundled() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
 def source_digits(split: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """The handwriting that the samples of one split are made of.
 
-    scikit-learn bundles 1797 digits (the test set of UCI's "Optical Recognition of Handwritten Digits"). Counting from 0,
-    those whose place is a multiple of 5 are for testing, all others for training.
+    scikit-learn bundles 1797 digits (the test set of UCI's "Optical Recognition of Handwritten Digits"). Counting
+    from 0, those whose place is a multiple of 5 are for testing, all others for training.
 
     Args:
         split: "train" or "test".

@@ -28,9 +28,9 @@ class NYUv2(MultiTaskDataset):
     - ``depth``: float32 (1, H, W), metres, 0 where not measured.
     - ``normals``: float32 (3, H, W), unit vectors, all zero where not measured.
 
-    Images are float32 (3, H, W) in [-1, 1], which is twice what lies on disk, less one. On disk an image is (H, W, 3) in
-    [0, 1], a label (H, W), a depth (H, W, 1) or (H, W), a normal (H, W, 3), of any numeric dtype. The files are checked as
-    they are read; files that hold Python objects are refused. Samples are in the order of their numbers.
+    Images are float32 (3, H, W) in [-1, 1], which is twice what lies on disk, less one. On disk an image is (H, W, 3)
+    in [0, 1], a label (H, W), a depth (H, W, 1) or (H, W), a normal (H, W, 3), of any numeric dtype. The files are
+    checked as they are read; files that hold Python objects are refused. Samples are in the order of their numbers.
 
     Args:
         root: folder that holds ``train`` and ``val``.
@@ -40,7 +40,8 @@ class NYUv2(MultiTaskDataset):
 
     Raises:
         FileNotFoundError: If a folder is missing.
-        ValueError: If a folder is empty, if the folders do not hold the same numbers, or if a parameter is out of range.
+        ValueError: If a folder is empty, if the folders do not hold the same numbers, or if a parameter is out of
+            range.
 
     Example:
         >>> import tempfile

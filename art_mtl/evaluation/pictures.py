@@ -24,6 +24,9 @@ CLASS_COLOURS = (
 )  # fmt: skip
 _IGNORED = "#ffffff"
 _DENSE = ("segmentation", "depth", "disparity", "surface_normals")
+_LINE = 0.1
+"""Height of a line of text, as a share of a small picture's."""
+_CARDS_KEY = "clean: truth → prediction where they differ; attacks: clean → attacked prediction; red: wrong, or off by > 0.5"
 _RIGHT, _WRONG = "#1a7f37", "#c62828"
 
 __all__ = ["CLASS_COLOURS", "TaskStyle", "View", "cards_figure", "scene_figure"]
@@ -119,9 +122,9 @@ def cards_figure(rows: Sequence[Sequence[View]], tasks: Sequence[TaskStyle], tit
         pictures.append((row[0].title, row, False))
         if row[0].original is not None:
             pictures.append((f"perturbation ×{gain:g}", row, True))
-    sizes = [1.0 if only_delta else 1.0 + 0.17 * len(tasks) for _, _, only_delta in pictures]
-    figure = new_figure(1.55 * len(truths) + 1.2, 1.5 * sum(sizes) + 0.6)
-    axes = figure.subplots(len(pictures), len(truths), squeeze=False, height_ratios=sizes)
+    lines = sum(len(tasks) for _, _, only_delta in pictures if not only_delta)
+    figure = new_figure(1.55 * len(truths) + 0.3, 1.55 * len(pictures) + _LINE * 1.5 * lines + 0.4)
+    axes = figure.subplots(len(pictures), len(truths), squeeze=False)
     for line, (heading, row, only_delta) in zip(axes, pictures, strict=True):
         for ax, view, clean, truth in zip(line, row, shown[0], truths, strict=True):
             if only_delta:
@@ -131,12 +134,12 @@ def cards_figure(rows: Sequence[Sequence[View]], tasks: Sequence[TaskStyle], tit
                 _write_answers(ax, tasks, view, clean, truth)
             ax.set_ylabel("")
         line[0].set_ylabel(heading, fontsize=9, color="#666666" if only_delta else row[0].colour, fontweight="bold")
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(f"{title}\n{_CARDS_KEY}", fontsize=10)
     return figure
 
 
 def answer(task: TaskStyle, label: Array) -> str:
-    """A label as a word.
+    """A label as a word; "?" where it is missing (a class below 0, a value that is NaN).
 
     Example:
         >>> answer(TaskStyle("digit", "classification"), np.array(3))
@@ -145,6 +148,8 @@ def answer(task: TaskStyle, label: Array) -> str:
         '7.2'
     """
     values = np.atleast_1d(label)
+    if values.dtype.kind in "if" and (values < 0 if task.kind == "classification" else np.isnan(values)).all():
+        return "?"
     if task.kind == "classification":
         number = int(values[0])
         return task.class_names[number] if number < len(task.class_names) else str(number)
@@ -159,7 +164,7 @@ def _write_answers(ax: Axes, tasks: Sequence[TaskStyle], view: View, clean: View
         start = true if view is clean else before
         right = _agrees(task, view.labels[task.name], truth.labels[task.name])
         text = f"{task.name} {start}" if view is clean and right else f"{task.name} {start} → {now}"
-        position = (0.5, -0.06 - 0.17 * i)
+        position = (0.5, -0.03 - _LINE * i)
         ax.annotate(
             text,
             position,

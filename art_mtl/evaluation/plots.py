@@ -23,7 +23,7 @@ METHOD_COLOURS = {
     "dgba": "#b279a2",
     "alternate": "#9d755d",
     "minmax": "#f58518",
-    "minmax-official": "#eeca3b",
+    "minmax-official": "#d0a215",
     "bound": "#222222",
 }
 _OTHER_COLOURS = ("#72b7b2", "#ff9da6", "#7f8c8d", "#2f6f6b", "#a0cbe8", "#c49c94")
@@ -185,7 +185,7 @@ def _draw_bars(ax: Axes, results: Results, blocks: Sequence[Block], figure_name:
         if attack.schedule is not None or attack.method == "bound":
             bar.set_hatch("////" if attack.method != "bound" else "....")
             bar.set_edgecolor("white")
-    ax.bar_label(bars, labels=[f"{value:.1f}" for value in values], padding=-3, fontsize=8, color="#333333")
+    ax.bar_label(bars, labels=[f"{value:.1f}" for value in values], padding=3, fontsize=8, color="#333333")
     ax.set_yticks(range(len(rows)), [attack.name for attack in rows])
     for label, attack in zip(ax.get_yticklabels(), rows, strict=True):
         label.set_fontweight("bold" if attack.method == _EMPHASISED else "normal")

@@ -218,10 +218,13 @@ def _median_sample(attack: AttackResult, count: int) -> int:
 
 
 def _truth(task: Task, labels: MultiTaskLabels) -> np.ndarray:
+    """Labels as pictures and words show them: −1 for a class, NaN for a value that is missing."""
     target = task.targets(labels[task.name], labels.present(task.name))
-    if task.kind != "segmentation":
-        return target.value.numpy()
-    return torch.where(target.valid, target.value, torch.full_like(target.value, -1)).numpy()
+    if task.kind in ("segmentation", "classification"):
+        return torch.where(target.valid, target.value, torch.full_like(target.value, -1)).numpy()
+    if task.kind == "regression":
+        return torch.where(target.valid[:, None], target.value, torch.full_like(target.value, np.nan)).numpy()
+    return target.value.numpy()
 
 
 def _slug(block: Block) -> str:
@@ -265,8 +268,8 @@ def _legend(results: Results) -> list[str]:
         f"- Metrics over the whole data set: {metrics}.",
         "- Δ of a task is its relative damage, −100 % is ruin. Δ_MTL is the mean over the tasks, Δ_Wor the least "
         "damaged task; bold is the deepest Δ_Wor of a block.",
-        "- mean least Δ: the Δ of each sample's own least damaged task, averaged over the samples. Samples that "
-        "were wrong before the attack have nothing to lose and do not count for that task.",
+        "- mean least Δ: the Δ of each sample's own least damaged task, averaged over the samples (0 "
+        "where the attack improves it). Samples that were wrong before the attack have nothing to lose in that task.",
         "- bound: each task damaged by the attack that aims at it alone, so an *empirical* bound of Δ_Wor.",
         '- A row "+ linear step" takes steps that fall to 0 in place of the method\'s constant ones.',
     ]

@@ -66,7 +66,8 @@ class AttackResult:
             of 0).
         delta_mtl: Δ_MTL, mean of the defined Δ_i.
         delta_wor: Δ_Wor, greatest (least damaged) of the defined Δ_i.
-        least_damage: Mean over the samples of the greatest signed Δ_i that each sample has on its own.
+        least_damage: Mean over the samples of the greatest signed Δ_i that each sample has on its own, 0 where that is
+            positive; see :func:`mean_least_damage`.
         sample_values: Metric of each sample alone, ``(N, K)``; None where the sample has no label.
         sample_deltas: Signed damage of each sample alone, ``(N, K)``; None where it is undefined: no label, or a score
             that was 0 on the clean sample (an image whose class was wrong before the attack has nothing to lose).
@@ -283,14 +284,17 @@ def summarise(deltas: Sequence[Number]) -> tuple[Number, Number]:
 
 
 def mean_least_damage(sample_deltas: Rows) -> Number:
-    """Mean over the samples of the greatest signed delta; samples without any defined delta do not count.
+    """Mean over the samples of the greatest signed delta, 0 where that is positive.
+
+    A task that an attack happens to improve counts as unharmed: the relative gain of an error that falls to almost 0
+    has no bound and would drown the mean. Samples without any defined delta do not count.
 
     Example:
-        >>> mean_least_damage(((-0.5, -0.25), (None, -0.75), (None, None)))
-        -0.5
+        >>> mean_least_damage(((-0.5, -0.25), (None, -0.75), (-0.5, 12.0), (None, None)))
+        -0.3333333333333333
     """
     least = [summarise(row)[1] for row in sample_deltas]
-    defined = [value for value in least if value is not None]
+    defined = [min(value, 0.0) for value in least if value is not None]
     return sum(defined) / len(defined) if defined else None
 
 

@@ -63,7 +63,7 @@ def evaluate(
     """Attack a model and measure the damage to every task.
 
     Data-set metrics come from :mod:`torchmetrics`. Each adversarial input is checked first: same shape as the clean
-    one, finite, inside the estimator's ``clip_values`` and, where the attack has ``eps`` and ``norm``, within that ball.
+    one, finite, inside the estimator's ``clip_values`` and, where the attack has ``eps`` and ``norm``, inside the ball.
 
     Args:
         estimator: The model with its tasks.

@@ -187,7 +187,8 @@ def to_rich(table: Table) -> rich.table.Table:
     made = rich.table.Table(title=Text(table.caption), box=rich.box.SIMPLE_HEAD, title_justify="left", title_style="")
     for i, column in enumerate(table.columns):
         # Text, not str: names of tasks and victims may hold rich's square brackets.
-        made.add_column(Text(column), justify="left" if i == 0 else "right", overflow="fold")
+        name = Text(column.replace(" ", "\n", 1))
+        made.add_column(name, justify="left" if i == 0 else "right", overflow="fold", no_wrap=i == 0)
     for row in table.rows:
         if row.kind == "block":
             made.add_section()

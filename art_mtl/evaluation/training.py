@@ -223,8 +223,8 @@ def train(
 
     Args:
         victim: "digits" or "rooms".
-        out: where to write the weights, a safetensors file whose metadata tell victim, seed, epochs, package version and
-            clean metrics.
+        out: where to write the weights, a safetensors file whose metadata tell victim, seed, epochs, package version
+            and clean metrics.
         seed: of the initial weights, the order of the samples and the mirroring; from 0 up.
         epochs: passes over the training set; None takes the recipe's.
         train_size: training images; None takes the data set's own number.
@@ -269,8 +269,8 @@ def memorise(
 ) -> TrainingResult:
     """Train a small network on the NYUv2 images of a folder until it knows them by heart.
 
-    Such a victim is *memorised*: on a handful of images nothing is learnt that would hold for others, and its metrics on
-    ``val`` only show that. It serves to try attacks on photographs without a published checkpoint.
+    Such a victim is *memorised*: on a handful of images nothing is learnt that would hold for others, and its metrics
+    on ``val`` only show that. It serves to try attacks on photographs without a published checkpoint.
 
     Args:
         root: folder in the layout of :class:`art_mtl.data.NYUv2`.

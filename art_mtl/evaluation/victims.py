@@ -153,10 +153,10 @@ def load_victim(name: str, *, root: str | Path | None = None, checkpoint: str | 
     """A victim by name, or from a file of the user's.
 
     ``"digits"`` and ``"rooms"`` come with their weights. ``"nyuv2"`` is a network trained by
-    :func:`art_mtl.evaluation.training.memorise`. ``"PATH.py:function"`` imports the file and calls the function without
-    arguments; it returns a :class:`Victim`, or ``(model, tasks, x, y)`` with labels ``y`` in any form that
-    :meth:`MultiTaskLabels.of` takes, or the same with ``(least, greatest)`` value of an input as a fifth; without a fifth,
-    inputs are in [0, 1].
+    :func:`art_mtl.evaluation.training.memorise`. ``"PATH.py:function"`` imports the file and calls the function
+    without arguments; it returns a :class:`Victim`, or ``(model, tasks, x, y)`` with labels ``y`` in any form that
+    :meth:`MultiTaskLabels.of` takes, or the same with the ``(least, greatest)`` value of an input as a fifth; without
+    a fifth, inputs are in [0, 1].
 
     Args:
         name: one of :func:`victim_names`, or ``"PATH.py:function"``.
@@ -167,8 +167,8 @@ def load_victim(name: str, *, root: str | Path | None = None, checkpoint: str | 
         The victim, on the CPU.
 
     Raises:
-        ValueError: If the name is unknown, if an argument is missing or does not apply, if the weights do not fit, or if a
-            user's function is not in its file.
+        ValueError: If the name is unknown, if an argument is missing or does not apply, if the weights do not fit, or
+            if a user's function is not in its file.
         TypeError: If a user's function returns something else.
         FileNotFoundError: If a file is missing.
 

@@ -32,8 +32,8 @@ class _Residual(nn.Module):
 class DigitsNet(nn.Module):
     """A convolutional trunk with three heads for :class:`art_mtl.data.MultiDigits`.
 
-    Input: (B, 1, 28, 28) in [0, 1]. Output: a dict of logits ``left`` (B, 10) and ``right`` (B, 10) and of ``sum`` (B, 1),
-    in the unit of the digits. 0.3 million parameters.
+    Input: (B, 1, 28, 28) in [0, 1]. Output: a dict of logits ``left`` (B, 10) and ``right`` (B, 10) and of ``sum``
+    (B, 1), in the unit of the digits. 0.3 million parameters.
 
     Example:
         >>> import torch
@@ -70,11 +70,14 @@ class DigitsNet(nn.Module):
 class RoomsNet(nn.Module):
     """A small encoder-decoder with three dense heads for indoor scenes.
 
-    Input: (B, 3, H, W) in [-1, 1] of any size from 16x16 up. Output: a dict, everything bilinearly enlarged to (H, W), of
+    Input: (B, 3, H, W) in [-1, 1] of any size from 16x16 up. Output: a dict, everything bilinearly enlarged to
+    (H, W), of
 
     - ``segmentation``: logits (B, num_classes, H, W),
     - ``depth``: (B, 1, H, W), positive, in metres,
     - ``normals``: (B, 3, H, W), of unit length.
+
+    0.5 million parameters, 0.24 GFLOP forward at 96x128.
 
     Args:
         num_classes: number of classes, at least 2.

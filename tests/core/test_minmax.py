@@ -34,10 +34,10 @@ def plain_losses(outputs, targets, pooled=None):
     return torch.stack(columns, -1)
 
 
-def unit(g, norm):
+def unit(g, norm, tiny=0.0):
     if norm == math.inf:
         return g.sign()
-    return g / (g.flatten(1).norm(dim=1).view(-1, 1, 1, 1) + 1e-10)
+    return g / (g.flatten(1).norm(dim=1).view(-1, 1, 1, 1) + tiny)
 
 
 def plain_project(plain, z, x, eps, norm):
@@ -100,7 +100,7 @@ def official(case, norm, eps, steps, group=4, alpha_2=1 / 30):
             (torch.tensor(w) * r).sum().backward()
             ws.append(w)
             alpha = (0.25 if norm == math.inf else 0.2) * eps
-            z = delta + alpha * unit(leaf.grad, norm)
+            z = delta + alpha * unit(leaf.grad, norm, tiny=1e-10)
             if norm == math.inf:
                 z = z.clamp(-eps, eps)
             else:
@@ -159,43 +159,43 @@ def _saddle(slopes, offsets, eps, gamma):
     return w, eps * direction / np.linalg.norm(direction)
 
 
-@pytest.mark.parametrize("gamma", [0.01, 1.0, 5.0])
+@pytest.mark.parametrize("gamma", [0.05, 1.0, 5.0])
 @pytest.mark.parametrize("offset", [0.0, 0.05])
 def test_l2_attack_reaches_the_saddle_point_of_linear_losses(linear_case, gamma, offset):
     slopes = torch.tensor([[3.0, 0.0, 1.0, 0.0], [0.0, 1.0, 0.5, 0.0]], dtype=torch.float64)
     offsets = torch.tensor([offset, 0.0], dtype=torch.float64)
-    case, eps, steps = linear_case(slopes, offsets), 0.2, 4000
-    method = make_method("minmax", case.tasks, gamma=gamma, weight_step=0.2, schedule="linear")
+    case, eps = linear_case(slopes, offsets), 0.2
+    method = make_method("minmax", case.tasks, gamma=gamma, weight_step=0.3, schedule="linear")
     seen = []
-    plan = Plan(steps, step_size=torch.tensor(0.02, dtype=torch.float64))
+    plan = Plan(300, step_size=torch.tensor(0.05, dtype=torch.float64))
     result = attack(
         case.forward, case.x, case.tasks, case.targets, method, case.threat(2.0, eps), plan, observer=seen.append
     )
     w, delta = _saddle(slopes.numpy(), offsets.numpy(), eps, gamma)
-    np.testing.assert_allclose(seen[-1].weights[0], w, atol=2e-3)
-    np.testing.assert_allclose((result - case.x)[0], delta, atol=1e-3)
+    np.testing.assert_allclose(seen[-1].weights[0], w, atol=1e-4)
+    np.testing.assert_allclose((result - case.x)[0], delta, atol=1e-4)
 
 
 def test_l2_saddle_by_hand(linear_case):
     """Orthogonal slopes s₁e₁, s₂e₂: at the saddle both losses are ε s₁s₂/√(s₁² + s₂²)."""
     case = linear_case(torch.tensor([[3.0, 0.0], [0.0, 4.0]], dtype=torch.float64))
     method = make_method("minmax", case.tasks, gamma=0.0, weight_step=0.5, schedule="linear")
-    plan = Plan(4000, step_size=torch.tensor(0.02, dtype=torch.float64))
+    plan = Plan(400, step_size=torch.tensor(0.05, dtype=torch.float64))
     result = attack(case.forward, case.x, case.tasks, case.targets, method, case.threat(2.0, 0.1), plan)
     np.testing.assert_allclose(torch.stack(case.forward(result))[:, 0], [0.24, 0.24], atol=2e-3)
 
 
 def test_linf_saddle_by_hand(linear_case):
-    """max min(2δ₁ + δ₂, −δ₁ + δ₂) is at δ = (0, ε), w = (1/3, 2/3); the equal attack goes to (ε, ε)."""
-    case, eps = linear_case(torch.tensor([[2.0, 1.0], [-1.0, 1.0]], dtype=torch.float64)), 0.1
-    method = make_method("minmax", case.tasks, gamma=0.0, weight_step=0.3, schedule="linear")
+    """Of 2δ₁ + δ₂ and −δ₁ + δ₂: w = (1/3, 2/3) makes δ₁ free, and γ/2 ‖w − 1/2‖² sets it to γ/9; δ₂ = ε. The equal
+    attack goes to (ε, ε), where the second loss is 0.
+    """
+    case, eps, gamma = linear_case(torch.tensor([[2.0, 1.0], [-1.0, 1.0]], dtype=torch.float64)), 0.1, 0.6
+    method = make_method("minmax", case.tasks, gamma=gamma, weight_step=0.3, schedule="linear")
     threat, seen = case.threat(math.inf, eps), []
-    result = attack(
-        case.forward, case.x, case.tasks, case.targets, method, threat, Plan(1000), observer=seen.append
-    )
-    np.testing.assert_allclose((result - case.x)[0], [0, eps], atol=2e-3)
-    average = torch.stack([r.weights[0] for r in seen[500:]]).mean(0)
-    np.testing.assert_allclose(average, [1 / 3, 2 / 3], atol=0.05)
+    plan = Plan(400, step_size=torch.tensor(0.02, dtype=torch.float64))
+    result = attack(case.forward, case.x, case.tasks, case.targets, method, threat, plan, observer=seen.append)
+    np.testing.assert_allclose((result - case.x)[0], [gamma / 9, eps], atol=2e-3)
+    np.testing.assert_allclose(seen[-1].weights[0], [1 / 3, 2 / 3], atol=2e-3)
     equal = attack(case.forward, case.x, case.tasks, case.targets, make_method("equal", case.tasks), threat, Plan(10))
     np.testing.assert_allclose((equal - case.x)[0], [eps, eps], atol=1e-12)
 

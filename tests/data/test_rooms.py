@@ -104,24 +104,21 @@ def test_shadows_are_what_the_light_does_not_see() -> None:
 
 
 def test_normals_agree_with_differences_of_depth(views: list[Rendering]) -> None:
-    agreeing = total = 0
     for view in views:
-        p, n, s = points(view), view.normals, view.segmentation
+        p, n, inverse = points(view), view.normals, 1 / view.depth.astype(np.float64)
         across, down = p[1:-1, 2:] - p[1:-1, :-2], p[2:, 1:-1] - p[:-2, 1:-1]
         estimate = np.cross(down, across)
         estimate /= np.linalg.norm(estimate, axis=2, keepdims=True)
-        inside = np.ones(estimate.shape[:2], bool)
-        for i in range(3):
-            for j in range(3):
-                height, width = inside.shape
-                window = slice(i, i + height), slice(j, j + width)
-                inside &= (np.abs(n[window] - n[1:-1, 1:-1]) < 1e-4).all(2) & (s[window] == s[1:-1, 1:-1])
-        cosine = (estimate * n[1:-1, 1:-1]).sum(2)[inside]
-        agreeing += (cosine > np.cos(np.radians(0.5))).sum()
-        total += inside.sum()
-    assert total > 0.5 * sum(view.depth.size for view in views)
-    # What is left are parallel planes one behind the other, such as books on a shelf.
-    assert agreeing > 0.985 * total
+        # On a plane, and hardly elsewhere, the inverse of depth is an affine function of the pixel.
+        bends = [
+            np.abs(inverse[1:-1, 2:] + inverse[1:-1, :-2] - 2 * inverse[1:-1, 1:-1]),
+            np.abs(inverse[2:, 1:-1] + inverse[:-2, 1:-1] - 2 * inverse[1:-1, 1:-1]),
+        ]
+        flat = np.maximum(*bends) < 3e-6 * inverse[1:-1, 1:-1]
+        angle = np.degrees(np.arccos(np.clip((estimate * n[1:-1, 1:-1]).sum(2)[flat], -1, 1)))
+        assert flat.mean() > 0.5
+        assert (angle < 0.5).mean() > 0.9995
+        assert np.median(angle) < 0.02
 
 
 def test_normals_are_unit_vectors_that_face_the_camera(views: list[Rendering]) -> None:
@@ -151,7 +148,7 @@ def test_every_pixel_is_labelled_and_every_class_occurs(views: list[Rendering]) 
     assert len(count) == len(CLASSES) == 13 and (count > 0).all()
     for view in views:
         assert view.segmentation.min() >= 0
-        assert 0.3 < view.depth.min() and view.depth.max() < np.hypot(6.2, 6.2)
+        assert view.depth.min() > 0.3 and view.depth.max() < np.hypot(6.2, 6.2)
         assert len(np.unique(view.segmentation)) >= 4
         assert 20 < view.image.mean() < 235 and view.image.std() > 10
 

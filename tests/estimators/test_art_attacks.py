@@ -8,6 +8,7 @@ import torch
 from art.attacks.evasion import (
     AutoProjectedGradientDescent,
     BasicIterativeMethod,
+    DeepFool,
     FastGradientMethod,
     MomentumIterativeMethod,
     ProjectedGradientDescent,
@@ -20,22 +21,22 @@ from art.summary_writer import SummaryWriterDefault
 
 from art_mtl.labels import MultiTaskLabels
 
+# The forms that survive every kind of index; a list of dicts survives slices only.
 SLICEABLE = ["container", "object array", "structured"]
-"""The forms that survive every kind of index; a list of dicts survives slices only."""
 
 
 def _pgd(**settings):
-    return lambda e: ProjectedGradientDescent(e, max_iter=5, batch_size=4, verbose=False, **settings)
+    return lambda e: ProjectedGradientDescent(e, max_iter=4, batch_size=4, verbose=False, **settings)
 
 
 # The budget of L1 is spent on one pixel a step, so it is wide.
 ATTACKS = {
     "FGM": (lambda e: FastGradientMethod(e, eps=0.05, batch_size=4), np.inf, 0.05),
-    "BIM": (lambda e: BasicIterativeMethod(e, 0.05, 0.02, max_iter=5, batch_size=4, verbose=False), np.inf, 0.05),
+    "BIM": (lambda e: BasicIterativeMethod(e, 0.05, 0.02, max_iter=4, batch_size=4, verbose=False), np.inf, 0.05),
     "PGD-inf": (_pgd(norm=np.inf, eps=0.05, eps_step=0.02), np.inf, 0.05),
     "PGD-2": (_pgd(norm=2, eps=0.5, eps_step=0.2), 2, 0.5),
     "PGD-1": (_pgd(norm=1, eps=4.0, eps_step=1.0), 1, 4.0),
-    "MIM": (lambda e: MomentumIterativeMethod(e, np.inf, 0.05, 0.02, max_iter=5, verbose=False), np.inf, 0.05),
+    "MIM": (lambda e: MomentumIterativeMethod(e, np.inf, 0.05, 0.02, max_iter=4, verbose=False), np.inf, 0.05),
 }
 
 
@@ -44,23 +45,15 @@ def _within(x_adv, x, norm, eps):
     return (length <= eps * (1 + 1e-4)).all() and x_adv.min() >= 0 and x_adv.max() <= 1
 
 
-@pytest.mark.parametrize("form", [*SLICEABLE, "rows"])
 @pytest.mark.parametrize("name", ATTACKS)
-def test_gradient_attacks_raise_the_loss_of_every_sample(make, x, y, form_of, name, form):
+def test_gradient_attacks_raise_the_loss_of_every_sample(make, x, y, form_of, name):
     build, norm, eps = ATTACKS[name]
     estimator = make()
-    x_adv = build(estimator).generate(x, y=form_of(y, form))
+    x_adv = build(estimator).generate(x, y=y)
     assert _within(x_adv, x, norm, eps)
     assert (estimator.compute_loss(x_adv, y) > estimator.compute_loss(x, y) + 1e-3).all()
-
-
-@pytest.mark.parametrize("name", ATTACKS)
-def test_all_forms_of_labels_give_one_result(make, x, y, form_of, name):
-    build, *_ = ATTACKS[name]
-    estimator = make()
-    results = [build(estimator).generate(x, y=form_of(y, form)) for form in SLICEABLE]
-    np.testing.assert_array_equal(results[0], results[1])
-    np.testing.assert_array_equal(results[0], results[2])
+    for form in ("object array", "structured", "rows"):
+        np.testing.assert_array_equal(build(estimator).generate(x, y=form_of(y, form)), x_adv)
 
 
 @pytest.mark.parametrize("name", ATTACKS)
@@ -91,8 +84,7 @@ def test_bounds_may_be_arrays_in_arts_attacks(make, x, y):
 
 
 @pytest.mark.parametrize("form", ["container", "object array"])
-@pytest.mark.parametrize("norm", [np.inf, 2])
-def test_square_attack_raises_the_loss(make, x, y, form_of, norm, form):
+def test_square_attack_raises_the_loss(make, x, y, form_of, form):
     estimator = make()
 
     def criterion(predicted, y):
@@ -100,10 +92,9 @@ def test_square_attack_raises_the_loss(make, x, y, form_of, norm, form):
 
     attack = SquareAttack(
         estimator,
-        norm=norm,
         adv_criterion=criterion,
         loss=lambda x, y: -estimator.compute_loss(x, y),
-        eps=0.3 if norm == np.inf else 2.0,
+        eps=0.3,
         max_iter=20,
         verbose=False,
     )
@@ -116,9 +107,9 @@ def test_square_attack_raises_the_loss(make, x, y, form_of, norm, form):
 @pytest.mark.parametrize("form", SLICEABLE)
 def test_adversarial_trainer_fits(make, net, x, y, form_of, form):
     estimator = make(net, optimizer=torch.optim.Adam(net.parameters(), lr=0.02))
-    attack = ProjectedGradientDescent(estimator, eps=0.03, eps_step=0.01, max_iter=3, verbose=False)
+    attack = ProjectedGradientDescent(estimator, eps=0.03, eps_step=0.02, max_iter=2, verbose=False)
     before = estimator.compute_loss(attack.generate(x, y=y), y, "mean")
-    AdversarialTrainer(estimator, attack, ratio=1.0).fit(x, form_of(y, form), batch_size=3, nb_epochs=15)
+    AdversarialTrainer(estimator, attack, ratio=1.0).fit(x, form_of(y, form), batch_size=6, nb_epochs=12)
     assert estimator.compute_loss(attack.generate(x, y=y), y, "mean") < before
 
 
@@ -158,7 +149,9 @@ def test_the_summary_writer_logs_every_task(make, x, y):
 
 def test_attacks_on_classifiers_say_no(make):
     estimator = make()
-    with pytest.raises(EstimatorError, match="ClassifierMixin"):
+    with pytest.raises(TypeError, match="`task_view"):
         AutoProjectedGradientDescent(estimator)
+    with pytest.raises(EstimatorError, match="ClassGradientsMixin"):
+        DeepFool(estimator)
     with pytest.raises(ValueError, match="adversarial criterion"):
         SquareAttack(estimator)

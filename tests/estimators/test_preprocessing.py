@@ -113,9 +113,7 @@ def test_values_and_gradients_are_those_of_arts_own_classifier(x, defence):
 def test_a_torch_defence_keeps_its_value_and_takes_its_estimates_gradient(make, net, x, y):
     estimator = make(net, preprocessing_defences=TorchRound())
     np.testing.assert_array_equal(estimator.predict(x)["kind"], make(net).predict(np.round(x))["kind"])
-    np.testing.assert_allclose(
-        estimator.loss_gradient(x, y), 3 * make(net).loss_gradient(np.round(x), y), atol=1e-6
-    )
+    np.testing.assert_allclose(estimator.loss_gradient(x, y), 3 * make(net).loss_gradient(np.round(x), y), atol=1e-6)
 
 
 def test_inputs_are_not_written_to(make, x, y):

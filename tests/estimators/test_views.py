@@ -44,21 +44,21 @@ def test_a_view_keeps_defences(make, x):
     np.testing.assert_allclose(estimator.task_view("kind").predict(x), estimator.predict(x)["kind"], atol=1e-5)
 
 
-def test_attacks_on_classifiers_run_through_a_view(make, x, y):
+def test_attacks_on_classifiers_run_through_a_view(make, x):
     estimator = make()
-    view, before = estimator.task_view("kind"), estimator.compute_losses(x, y)["kind"]
+    own = estimator.own_labels(x)
+    view, before = estimator.task_view("kind"), estimator.compute_losses(x, own, "mean")["kind"]
     attacks = [
-        ProjectedGradientDescent(view, eps=0.1, eps_step=0.03, max_iter=5, num_random_init=3, verbose=False),
-        AutoProjectedGradientDescent(view, eps=0.1, eps_step=0.03, max_iter=5, nb_random_init=2, verbose=False),
+        ProjectedGradientDescent(view, eps=0.4, eps_step=0.1, max_iter=6, num_random_init=2, verbose=False),
+        AutoProjectedGradientDescent(view, eps=0.4, eps_step=0.1, max_iter=6, nb_random_init=2, verbose=False),
     ]
     for attack in attacks:
-        x_adv = attack.generate(x, y=y["kind"])
-        assert np.abs(x_adv - x).max() <= 0.1 + 1e-5
-        after = estimator.compute_losses(x_adv, y)["kind"]
-        assert (after >= before - 1e-5).all() and after.mean() > before.mean() + 0.01
+        x_adv = attack.generate(x, y=own["kind"])
+        assert np.abs(x_adv - x).max() <= 0.4 + 1e-5
+        assert estimator.compute_losses(x_adv, own, "mean")["kind"] > before + 0.01
 
 
-def test_a_patch_runs_through_a_view(make, x, y):
+def test_a_patch_runs_through_a_view(make, x, y):  # needs torchvision, as ART's attack does
     pytest.importorskip("torchvision")
     estimator = make()
     attack = AdversarialPatchPyTorch(
@@ -67,7 +67,7 @@ def test_a_patch_runs_through_a_view(make, x, y):
         scale_min=0.5,
         scale_max=0.6,
         learning_rate=0.2,
-        max_iter=15,
+        max_iter=10,
         batch_size=6,
         patch_shape=(3, 8, 8),
         patch_type="square",
@@ -119,9 +119,7 @@ def test_a_classifier_becomes_a_model_of_one_task(x, y, kind):
     np.testing.assert_allclose(estimator.predict(x)["classification"], classifier.predict(x), atol=1e-6)
     one_hot = np.eye(3, dtype=np.float32)[y["kind"]]
     for labels in (y["kind"], one_hot, {"classification": y["kind"]}):
-        np.testing.assert_allclose(
-            estimator.loss_gradient(x, labels), classifier.loss_gradient(x, one_hot), atol=1e-5
-        )
+        np.testing.assert_allclose(estimator.loss_gradient(x, labels), classifier.loss_gradient(x, one_hot), atol=1e-5)
 
 
 def test_classifiers_of_another_kind_are_errors(make):

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from art_mtl.core.steps import accumulate, default_step_size, direction, random_start, step_factor
+from art_mtl.projections import sample_norm
+
+NORMS = [math.inf, 2.0, 1.0]
+WIDE = (torch.tensor(-9.0), torch.tensor(9.0))
+
+
+def _direction(g, norm, **changes):
+    arguments = {"delta": torch.zeros_like(g), "room": tuple(b.expand_as(g) for b in WIDE), "step": 1, **changes}
+    return direction(g, norm, **arguments)
+
+
+def test_default_step_sizes():
+    eps = torch.tensor([[0.5], [1.0]])
+    for schedule, norm, expected in [
+        ("constant", math.inf, 2.5 / 10),
+        ("constant", 2, 2 / 10),
+        ("constant", 1, 1.0),
+        ("linear", math.inf, 2.0),
+        ("cosine", 2, 2.0),
+    ]:
+        torch.testing.assert_close(default_step_size(schedule, norm, eps, 10), expected * eps)
+
+
+def test_schedules():
+    assert [step_factor("constant", t, 3) for t in range(3)] == [1, 1, 1]
+    assert [step_factor("linear", t, 5) for t in range(5)] == pytest.approx([1, 0.8, 0.6, 0.4, 0.2])
+    assert [step_factor("cosine", t, 4) for t in range(4)] == pytest.approx(
+        [1, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2]
+    )
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_directions_are_of_unit_length_and_steepest(norm):
+    g = torch.randn(4, 2, 3, dtype=torch.float64)
+    unit = _direction(g, norm, l1_step="one-pixel")
+    torch.testing.assert_close(sample_norm(unit, norm), torch.ones(4, 1, 1, dtype=torch.float64))
+    dual = {math.inf: 1, 2.0: 2, 1.0: math.inf}[norm]
+    torch.testing.assert_close((unit * g).sum((1, 2)), sample_norm(g, dual).flatten())
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("l1_step", ["adaptive", "one-pixel"])
+def test_no_gradient_no_move(norm, l1_step):
+    g = torch.randn(2, 5)
+    g[0] = 0
+    unit = _direction(g, norm, l1_step=l1_step)
+    assert not unit[0].any() and unit[1].any()
+    assert not accumulate(None, g, 0.5)[0].any()
+
+
+@pytest.mark.parametrize("scale", [1e-44, 1e-40, 1e-25, 1.0, 1e25])
+def test_gradients_of_any_size_have_a_direction(scale):
+    """Saturated nets have gradients whose squares, or whose inverse, leave the range of float32."""
+    g = torch.tensor([[3.0, -4.0, 0.0]]) * scale
+    assert g.any()
+    unit = _direction(g, 2.0)
+    assert unit.norm().item() == pytest.approx(1) and unit[0, 2] == 0
+    summed = accumulate(None, g, 0.5)
+    assert summed.abs().sum().item() == pytest.approx(1)
+    if scale > 1e-44:
+        torch.testing.assert_close(unit, torch.tensor([[0.6, -0.8, 0.0]]), rtol=0, atol=1e-4)
+        torch.testing.assert_close(summed, torch.tensor([[3 / 7, -4 / 7, 0.0]]), rtol=0, atol=1e-4)
+
+
+def test_momentum():
+    a, b = torch.randn(3, 4), torch.randn(3, 4)
+    assert accumulate(a, b, 0.0) is b
+    first = accumulate(None, a, 0.9)
+    torch.testing.assert_close(first, a / a.abs().sum(1, keepdim=True))
+    torch.testing.assert_close(accumulate(first, b, 0.9), 0.9 * first + b / b.abs().sum(1, keepdim=True))
+
+
+def test_l1_steps_go_where_there_is_room_and_shrink_with_the_support():
+    g = torch.tensor([[10.0, -9.0, 8.0, -7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0]])
+    lower, upper = torch.full_like(g, -0.5), torch.full_like(g, 0.5)
+    upper[0, 0] = lower[0, 1] = 0  # at the edge of the box
+    first = _direction(g, 1.0, room=(lower, upper), step=0)
+    assert first.nonzero()[:, 1].tolist() == [2, 3] and first[0, 2:4].tolist() == [0.5, -0.5]  # 20 % of 10
+    delta = torch.zeros_like(g)
+    delta[0, :6] = 0.1
+    later = _direction(g, 1.0, delta=delta, room=(lower, upper), step=1)
+    assert later.nonzero()[:, 1].tolist() == [2, 3, 4, 5]  # 6 / 1.5
+    assert later.abs().sum().item() == pytest.approx(1)
+    single = _direction(g, 1.0, room=(lower, upper), l1_step="one-pixel")
+    assert single.nonzero()[:, 1].tolist() == [0]
+
+
+# --- random starts ---
+
+
+@pytest.mark.parametrize("share", [1.0, 0.01])
+@pytest.mark.parametrize("norm", NORMS)
+def test_random_starts_are_uniform_in_the_ball(norm, share):
+    """Then (‖δ‖/r)^n is uniform on [0, 1], and the direction has no preferred sign or axis."""
+    batch, size = 4000, 6
+    eps = torch.linspace(0.1, 2, batch).view(batch, 1, 1)
+    generator = torch.Generator().manual_seed(1)
+    delta = random_start(torch.zeros(batch, 2, 3), eps, norm, share, generator)
+    radius = (sample_norm(delta, norm) / (eps * share)).flatten().double()
+    assert (radius <= 1 + 1e-6).all()
+    assert stats.kstest(radius.numpy() ** size, "uniform").pvalue > 1e-3
+    flat = (delta / (eps * share)).flatten(1)
+    assert (flat.mean(0).abs() < 5 * flat.std(0) / math.sqrt(batch)).all()
+    for axis in range(1, size):
+        assert stats.ks_2samp(flat[:, 0].numpy(), flat[:, axis].numpy()).pvalue > 1e-3
+    if norm == 2:  # rotation invariant
+        slanted = (flat[:, 0] + flat[:, 1]) / math.sqrt(2)
+        assert stats.ks_2samp(flat[:, 2].numpy(), slanted.numpy()).pvalue > 1e-3
+    if norm == 1:  # in the simplex of magnitudes each coordinate's share of the length is Beta(1, n − 1)
+        part = flat.abs()[:, 0] / flat.abs().sum(1)
+        assert stats.kstest(part.numpy(), stats.beta(1, size - 1).cdf).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_generator_leaves_the_global_one_alone(norm):
+    before = torch.get_rng_state()
+    x, eps = torch.zeros(3, 4), torch.tensor([[0.1]])
+    a, b = (random_start(x, eps, norm, 1.0, torch.Generator().manual_seed(5)) for _ in range(2))
+    assert torch.equal(a, b) and torch.equal(before, torch.get_rng_state())
+    random_start(x, eps, norm, 1.0, None)
+    assert not torch.equal(before, torch.get_rng_state())
+
+
+def test_random_starts_take_a_radius_a_pixel():
+    eps = torch.tensor([[0.0, 0.1, 1.0]])
+    delta = random_start(torch.zeros(500, 3), eps, math.inf, 1.0, torch.Generator().manual_seed(0))
+    assert (delta.abs() <= eps).all()
+    np.testing.assert_allclose(delta.abs().amax(0), eps[0], rtol=0.05)

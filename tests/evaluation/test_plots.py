@@ -1,0 +1,174 @@
+"""Figures: what is drawn, in which colour, without touching anything global."""
+
+from __future__ import annotations
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+from art_mtl.evaluation import AttackResult, Environment, Results, TaskResult
+from art_mtl.evaluation.pictures import CLASS_COLOURS, TaskStyle, View, answer, cards_figure, scene_figure
+from art_mtl.evaluation.plots import METHOD_COLOURS, damage_figure, method_colour, weights_figure
+
+TASKS = tuple(TaskResult(n, "depth", "aErr", False, 1.0, "", 1.0, (1.0,)) for n in ("near", "far"))
+
+
+def attack(name: str, eps: float, deltas: tuple[float, float], norm: str = "linf", weights=None) -> AttackResult:
+    method, _, schedule = name.partition(" + ")
+    return AttackResult(
+        name, method, norm, eps, "linear" if schedule else None, 3, deltas, deltas, sum(deltas) / 2, max(deltas), -0.1,
+        (deltas,), (deltas,), eps, 1.0, 1, weights,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def results() -> Results:
+    steps = ((0.5, 0.5), (0.75, 0.25), (1.0, 0.0))
+    attacks = []
+    for eps, depth in ((0.1, 1.0), (0.05, 0.5)):  # not in order
+        attacks += [
+            attack("single:near", eps, (-0.9 * depth, -0.1)),
+            attack("single:far", eps, (-0.1, -0.8 * depth)),
+            attack("equal", eps, (-0.6 * depth, -0.3 * depth)),
+            attack("equal + linear step", eps, (-0.6 * depth, -0.4 * depth)),
+            attack("minmax", eps, (-0.5 * depth, -0.4 * depth), weights=steps),
+            attack("Mine", eps, (-0.5 * depth, -0.45 * depth)),
+            attack("worst-task", eps, (-0.6 * depth, -0.55 * depth), weights=steps[::-1]),
+        ]
+    attacks += [attack("equal", 1.0, (-0.5, -0.4), "l2"), attack("worst-task", 1.0, (-0.6, -0.55), "l2")]
+    return Results("v", TASKS, tuple(attacks), (-1.0, 1.0), Environment({}, "cpu", "now", 0))
+
+
+def test_damage_curves(results: Results) -> None:
+    figure = damage_figure(results)
+    wor, mtl, bars, _ = figure.axes
+    lines = {line.get_label(): line for line in wor.lines}
+    assert set(lines) == {"equal", "equal + linear step", "minmax", "Mine", "worst-task", "bound (single tasks)"}
+    np.testing.assert_allclose(lines["worst-task"].get_xdata(), [0.05, 0.1])
+    np.testing.assert_allclose(lines["worst-task"].get_ydata(), [-27.5, -55])
+    np.testing.assert_allclose(lines["bound (single tasks)"].get_ydata(), [-40, -80])
+    np.testing.assert_allclose({line.get_label(): line for line in mtl.lines}["equal"].get_ydata(), [-22.5, -45])
+    assert lines["worst-task"].get_color() == METHOD_COLOURS["worst-task"]
+    assert lines["worst-task"].get_linewidth() == max(line.get_linewidth() for line in wor.lines)
+    assert lines["equal"].get_color() == lines["equal + linear step"].get_color()
+    assert lines["equal"].get_linestyle() != lines["equal + linear step"].get_linestyle()
+    assert [label.get_text() for label in wor.get_xticklabels()] == ["0.05", "0.1"]
+    assert sorted(round(bar.get_width(), 6) for bar in bars.patches) == [-55.0, -40.0]  # one radius: bars
+    assert [label.get_text() for label in bars.get_yticklabels()] == ["equal", "worst-task"]
+
+
+def test_method_colours_are_distinct_and_stable() -> None:
+    assert len(set(METHOD_COLOURS.values())) == len(METHOD_COLOURS)
+    others = ["A", "B"]
+    assert method_colour("A", others) != method_colour("B", others)
+    assert method_colour("equal", others) == METHOD_COLOURS["equal"]
+
+
+def test_weight_curves(results: Results) -> None:
+    figure = weights_figure(results, next(results.blocks()))
+    assert [ax.get_title() for ax in figure.axes] == ["minmax", "worst-task"]
+    lines = {line.get_label(): line.get_ydata() for line in figure.axes[0].lines}
+    np.testing.assert_allclose(lines["near"], [0.5, 0.75, 1.0])
+    np.testing.assert_allclose(lines["far"], [0.5, 0.25, 0.0])
+
+
+def test_nothing_to_draw(results: Results) -> None:
+    with pytest.raises(ValueError, match="attack that tells them"):
+        weights_figure(results, list(results.blocks())[2])
+    with pytest.raises(ValueError, match="norm and a radius"):
+        damage_figure(Results("v", TASKS, (), None, results.environment))
+
+
+def test_nothing_global_changes(results: Results) -> None:
+    before, backend = dict(mpl.rcParams), mpl.rcParams._get_backend_or_none()
+    damage_figure(results).canvas.draw()
+    weights_figure(results, next(results.blocks())).canvas.draw()
+    assert dict(mpl.rcParams) == before
+    assert mpl.rcParams._get_backend_or_none() == backend
+
+
+def test_class_colours_are_far_apart() -> None:
+    from matplotlib.colors import to_rgb
+
+    colours = np.array([to_rgb(colour) for colour in CLASS_COLOURS])
+    distance = np.linalg.norm(colours[:, None] - colours[None], axis=-1) + 9 * np.eye(len(colours))
+    assert len(colours) == 13 and distance.min() > 0.18
+
+
+@pytest.fixture
+def scene() -> tuple[list[View], list[TaskStyle]]:
+    rng = np.random.default_rng(0)
+    image = rng.random((3, 6, 8))
+    normals = rng.normal(size=(3, 6, 8))
+    labels = {
+        "seg": np.array([[0, 1, -1, 2] * 2] * 6),
+        "depth": np.where(np.eye(6, 8) > 0, 0, rng.uniform(2, 5, (6, 8)))[None],
+        "normals": normals / np.linalg.norm(normals, axis=0),
+        "kind": np.array(1),
+    }
+    attacked = np.clip(image + rng.choice([-1, 1], image.shape) * 4 / 255, 0, 1)
+    views = [View("truth", image, labels), View("clean", image, labels), View("worst-task", attacked, labels, image)]
+    styles = [
+        TaskStyle("seg", "segmentation", class_names=("bed", "books", "chair")),
+        TaskStyle("depth", "depth", "m"),
+        TaskStyle("normals", "surface_normals"),
+        TaskStyle("kind", "classification"),
+    ]
+    return views, styles
+
+
+def test_scene(scene) -> None:
+    views, styles = scene
+    figure = scene_figure(views, styles, "title")
+    figure.canvas.draw()
+    grid = np.array(figure.axes[:15]).reshape(3, 5)
+    assert [ax.get_title() for ax in grid[0]] == ["input", "perturbation ×16", "seg", "depth", "normals"]
+    assert [ax.get_ylabel() for ax in grid[:, 0]] == ["truth", "clean", "worst-task"]
+    assert grid[2, 0].get_xlabel() == "kind 1"
+    shown = np.asarray(grid[2, 1].images[0].get_array())
+    expected = np.moveaxis(0.5 + 16 * (views[2].image - views[0].image), 0, -1)
+    np.testing.assert_allclose(shown, expected)
+    depth = views[0].labels["depth"]
+    valid = depth[depth > 0]
+    assert {ax.images[0].get_clim() for ax in grid[:, 3]} == {(valid.min(), valid.max())}
+    assert grid[0, 3].images[0].get_array().mask.sum() == 6  # the truth's holes
+    normals = np.asarray(grid[1, 4].images[0].get_array())
+    np.testing.assert_allclose(normals, (np.moveaxis(views[0].labels["normals"], 0, -1) + 1) / 2)
+    np.testing.assert_array_equal(np.asarray(grid[0, 2].images[0].get_array())[:, 2], 1.0)  # ignored: white
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["bed", "books", "chair"]
+    assert figure.axes[15].get_xlabel() == "m"
+
+
+def test_cards() -> None:
+    def row(title: str, digits: list[int], totals: list[float], attacked: bool = False) -> list[View]:
+        clean = np.full((1, 4, 4), 0.5)
+        image = clean + 0.1 if attacked else clean
+        pairs = zip(digits, totals, strict=True)
+        return [
+            View(title, image, {"left": np.array(d), "sum": np.array([t])}, clean if attacked else None) for d, t in pairs
+        ]
+
+    styles = [TaskStyle("left", "classification"), TaskStyle("sum", "regression")]
+    rows = [
+        row("truth", [3, 4], [5.0, 6.0]),
+        row("clean", [3, 9], [5.2, 6.1]),
+        row("worst-task", [8, 4], [5.3, 9.0], True),
+    ]
+    figure = cards_figure(rows, styles, "title")
+    figure.canvas.draw()
+    texts = [[(t.get_text(), t.get_color()) for t in ax.texts] for ax in figure.axes]
+    green, red = "#1a7f37", "#c62828"
+    assert texts[:4] == [
+        [("left 3", green), ("sum 5.0", green)],
+        [("left 4 → 9", red), ("sum 6.0", green)],
+        [("left 3 → 8", red), ("sum 5.2 → 5.3", green)],
+        [("left 9 → 4", green), ("sum 6.1 → 9.0", red)],
+    ]
+    assert figure.axes[4].get_ylabel() == "perturbation ×4"
+
+
+def test_answers() -> None:
+    assert answer(TaskStyle("a", "classification", class_names=("cat", "dog")), np.array(1)) == "dog"
+    assert answer(TaskStyle("a", "classification"), np.array(-1)) == "?"
+    assert answer(TaskStyle("a", "regression"), np.array([np.nan])) == "?"
+    assert answer(TaskStyle("a", "multilabel"), np.array([1.0, 0.0, 1.0])) == "{0, 2}"

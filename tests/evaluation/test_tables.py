@@ -1,0 +1,145 @@
+"""The table: its shape as in the paper, its numbers, what is bold, and four renderings of one model."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import pytest
+from rich.console import Console
+
+from art_mtl.evaluation import AttackResult, Environment, Results, TaskResult, make_table, to_csv, to_latex, to_markdown
+from art_mtl.evaluation.results import Block, summarise
+from art_mtl.evaluation.tables import best_attacks, describe_eps, escape_latex, fraction, to_rich
+
+CLEAN = (0.4656, 0.4057, 23.41)
+
+
+def attack(name: str, values: tuple[float, ...], eps: float = 2 / 255, norm: str = "linf", **changes) -> AttackResult:
+    deltas = changes.pop("deltas", None) or (values[0] / 0.4656 - 1, 0.4057 / values[1] - 1, 23.41 / values[2] - 1)
+    mean, least = summarise(deltas)
+    return AttackResult(
+        name, changes.pop("method", name), norm, eps, None, 10, values, deltas, mean, least, -0.1, (values,), (deltas,),
+        eps, 1.0, 1,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def results() -> Results:
+    """Two blocks of the paper's Table III, rows and baseline as printed, and single attacks for a bound."""
+    tasks = (
+        TaskResult("seg", "segmentation", "mIoU", True, 100.0, "", CLEAN[0], (0.5,)),
+        TaskResult("depth", "depth", "aErr", False, 100.0, "m", CLEAN[1], (0.4,)),
+        TaskResult("normal", "surface_normals", "mDist", False, 1.0, "degrees", CLEAN[2], (20.0,)),
+    )
+    attacks = (
+        attack("equal", (0.2528, 0.6728, 29.82)),
+        attack("normalize", (0.2621, 0.8609, 31.81)),
+        attack("minmax", (0.2669, 0.8799, 33.00)),
+        attack("equal", (0.1572, 0.897, 35.96), 4 / 255),
+        attack("minmax", (0.1705, 1.3241, 43.59), 4 / 255),
+        *(
+            attack(f"single:{task.name}", tuple(v * f for v, f in zip(CLEAN, (0.1, 9.0, 4.0), strict=True)), 4 / 255)
+            for task in tasks
+        ),
+    )
+    return Results("nyuv2", tasks, attacks, (-1.0, 1.0), Environment({}, "cpu", "now", 0))
+
+
+GOLDEN = """\
+| method | seg mIoU ↑ (×100) | depth aErr ↓ (m ×100) | normal mDist ↓ (degrees) | Δ_MTL (%) | Δ_Wor (%) | mean least Δ (%) |
+| :--- | ---: | ---: | ---: | ---: | ---: | ---: |
+| clean | 46.56 | 40.57 | 23.41 | 0.00 | 0.00 | 0.00 |
+| **L∞, ε = 2/255 (1/255 in [0, 1])** |  |  |  |  |  |  |
+| equal | 25.28 | 67.28 | 29.82 | -35.63 | -21.50 | -10.00 |
+| normalize | 26.21 | 86.09 | 31.81 | -41.00 | -26.41 | -10.00 |
+| minmax | 26.69 | 87.99 | 33.00 | -41.88 | **-29.06** | -10.00 |
+| **L∞, ε = 4/255 (2/255 in [0, 1])** |  |  |  |  |  |  |
+| equal | 15.72 | 89.70 | 35.96 | -51.97 | -34.90 | -10.00 |
+| minmax | 17.05 | 132.41 | 43.59 | -59.68 | -46.30 | -10.00 |
+| single:seg | 4.66 | 365.13 | 93.64 | -84.63 | **-75.00** | -10.00 |
+| single:depth | 4.66 | 365.13 | 93.64 | -84.63 | **-75.00** | -10.00 |
+| single:normal | 4.66 | 365.13 | 93.64 | -84.63 | **-75.00** | -10.00 |
+| bound (single tasks) | 4.66 | 365.13 | 93.64 | -84.63 | -75.00 | -75.00 |"""
+
+
+def test_golden_markdown(results: Results) -> None:
+    assert to_markdown(make_table(results)) == GOLDEN
+
+
+def test_csv_holds_the_numbers_themselves(results: Results) -> None:
+    rows = list(csv.DictReader(io.StringIO(to_csv(make_table(results, deltas=True)))))
+    assert len(rows) == 1 + 8 + 1
+    assert rows[0]["method"] == "clean" and rows[0]["norm"] == ""
+    first = rows[1]
+    assert (first["norm"], float(first["eps"]), first["method"]) == ("linf", 2 / 255, "equal")
+    assert float(first["seg mIoU ↑"]) == 0.2528
+    assert float(first["depth aErr ↓ (m)"]) == 0.6728
+    assert float(first["Δ normal"]) == results.attacks[0].deltas[2]
+    assert float(first["Δ_Wor"]) == results.attacks[0].delta_wor
+
+
+def test_latex_has_a_cell_for_every_column(results: Results) -> None:
+    text = to_latex(make_table(results))
+    body = text.split("\\hline", 1)[1]
+    lines = [line for line in body.splitlines() if line.endswith(r"\\") and "multicolumn" not in line]
+    assert len(lines) == 1 + 1 + 8 + 1
+    assert {line.count("&") for line in lines} == {6}
+    assert r"\textbf{$-29.06$}" in text
+    assert r"$\Delta_{\mathrm{Wor}}$ (\%)" in text
+    assert text.count(r"\begin{") == text.count(r"\end{") == 2
+    assert text.isascii()
+
+
+def test_latex_escapes() -> None:
+    assert escape_latex(r"50% & a_b #1 {x} ~^\ $") == (
+        r"50\% \& a\_b \#1 \{x\} \textasciitilde{}\textasciicircum{}\textbackslash{} \$"
+    )
+
+
+def test_the_terminal_shows_every_row_and_no_markup_of_names(results: Results) -> None:
+    console = Console(width=160, record=True, file=io.StringIO())
+    odd = attack("[bold]odd", (0.2, 0.7, 30.0), 8 / 255)
+    console.print(to_rich(make_table(Results("a [b]", results.tasks, (odd,), None, results.environment))))
+    text = console.export_text()
+    assert "[bold]odd" in text and "a [b], 1 samples" in text and "L∞, ε = 8/255" in text
+
+
+def test_markdown_escapes(results: Results) -> None:
+    odd = attack("a|b*", (0.2, 0.7, 30.0))
+    text = to_markdown(make_table(Results("v", results.tasks, (odd,), None, results.environment)))
+    assert r"| a\|b\* |" in text
+
+
+def test_undefined_figures_are_dashes_and_empty_fields(results: Results) -> None:
+    row = attack("equal", (0.2, 0.7, 30.0), deltas=(None, None, None))
+    table = make_table(Results("v", results.tasks, (row,), None, results.environment))
+    assert to_markdown(table).splitlines()[-1].endswith("| – | – | -10.00 |")
+    assert to_csv(table).splitlines()[-1].endswith(",30.0,,,-0.1")
+
+
+def test_best_is_the_deepest_as_printed() -> None:
+    rows = [attack(name, (0.1, 0.5, 25), deltas=(d,)) for name, d in (("a", -0.50001), ("b", -0.50002), ("c", -0.4))]
+    assert best_attacks(Block("linf", 0.1, tuple(rows))) == {"a", "b"}
+    nothing = attack("a", (0.1, 0.5, 25), deltas=(None,))
+    assert best_attacks(Block("linf", 0.1, (nothing,))) == set()
+
+
+@pytest.mark.parametrize(
+    ("norm", "eps", "clip", "text"),
+    [
+        ("linf", 8 / 255, (0.0, 1.0), "L∞, ε = 8/255"),
+        ("linf", 2 / 255, (-1.0, 1.0), "L∞, ε = 2/255 (1/255 in [0, 1])"),
+        ("l2", 5.0, (-1.0, 1.0), "L2, ε = 5 (2.5 in [0, 1])"),
+        ("l2", 128.0, (0.0, 255.0), "L2, ε = 128 (128/255 in [0, 1])"),
+        ("l1", 12.5, None, "L1, ε = 12.5"),
+        (None, None, None, "norm not stated, ε not stated"),
+    ],
+)
+def test_eps_in_both_scales(norm, eps, clip, text) -> None:
+    assert describe_eps(norm, eps, clip) == text
+
+
+@pytest.mark.parametrize("levels", [0.5, 1, 1.5, 2, 4, 8, 16, 37])
+def test_grey_levels_are_written_as_fractions(levels: float) -> None:
+    assert fraction(levels / 255) == f"{levels:g}/255"
