@@ -24,15 +24,8 @@ _NORMS = ("linf", "l2", "l1")
 _FORMATS = ("terminal", "csv", "markdown", "latex")
 _TRAINABLE = ("rooms", "digits", "nyuv2")
 _TASK_KINDS = (
-    "segmentation",
-    "classification",
-    "multilabel",
-    "depth",
-    "disparity",
-    "surface_normals",
-    "regression",
-    "custom",
-)
+    "segmentation", "classification", "multilabel", "depth", "disparity", "surface_normals", "regression", "custom",
+)  # fmt: skip
 _NARROWEST = 150
 _USER_ERRORS = (ValueError, TypeError, OSError, ImportError)
 
@@ -55,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return stop.code if isinstance(stop.code, int) else 2
     options.command_line = shlex.join([PROGRAM, *arguments])
     with warnings.catch_warnings():
+        warnings.simplefilter("default", RuntimeWarning)
         warnings.showwarning = _show_warning
         try:
             options.run(options)

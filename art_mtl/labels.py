@@ -178,7 +178,7 @@ def _as_array(name: str, values: Any) -> Array:
 
 def _as_index(key: Any, size: int) -> npt.NDArray[np.int64]:
     if isinstance(key, slice):
-        return np.arange(size)[key].copy()  # torch takes no negative strides
+        return np.array(range(size)[key], dtype=np.int64)
     index = np.asarray(key.cpu() if isinstance(key, Tensor) else key)
     if index.dtype == np.bool_:
         if index.shape != (size,):

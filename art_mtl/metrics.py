@@ -109,7 +109,7 @@ def absolute_error(name: str = "aErr", scale: float = 100.0, unit: str = "") -> 
 
 def mean_angle() -> Metric:
     """mDist: mean angle between predicted and true normals over all valid pixels, in degrees."""
-    return mean_of("mDist", losses.exact_angle, higher_is_better=False, unit="degrees")
+    return mean_of("mDist", losses.angle, higher_is_better=False, unit="degrees")
 
 
 def mean_of(

@@ -136,6 +136,6 @@ def _l1_ball_and_box(delta: Tensor, eps: Tensor, lower: Tensor, upper: Tensor) -
     threshold = torch.maximum(threshold.minimum(high), low)
     length = (size - threshold).clamp(min=0).minimum(bound)
     used = length.sum(1, keepdim=True)
-    # Where |delta| is far greater than eps, size - threshold is no more exact than delta: stay in the ball all the same.
+    # Where |delta| is far greater than eps, size - threshold is no more exact than delta: so scale into the ball.
     length = length * (budget / used.clamp(min=torch.finfo(delta.dtype).tiny)).clamp(max=1.0)
     return delta.sign() * length.view_as(delta)

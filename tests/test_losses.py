@@ -76,18 +76,26 @@ def test_absolute_errors_mean_and_sum_over_channels():
     torch.testing.assert_close(losses.l1_distance(output, target), 3 * losses.absolute_error(output, target))
 
 
-@pytest.mark.parametrize("degrees", [0.0, 0.5, 1.0, 30.0, 90.0, 179.0, 180.0])
+@pytest.mark.parametrize("degrees", [0.0, 1e-3, 0.1, 1.0, 30.0, 90.0, 179.0, 180.0])
 def test_angles_of_known_vectors(degrees):
     t = np.deg2rad(degrees)
     a = torch.tensor([[1.0, 0.0, 0.0]], dtype=torch.float64)
     b = 7 * torch.tensor([[np.cos(t), np.sin(t), 0.0]], dtype=torch.float64)
-    assert losses.exact_angle(a, b).item() == pytest.approx(degrees, abs=1e-5)
-    assert losses.angle(a, b).item() == pytest.approx(np.clip(degrees, 0.2563, 180 - 0.2563), abs=1e-3)
+    assert losses.angle(a, b).item() == pytest.approx(degrees, abs=1e-9)
+    assert losses.angle(a.float(), b.float()).item() == pytest.approx(degrees, abs=1e-4)
 
 
 def test_angle_does_not_depend_on_length():
     a, b = torch.randn(2, 3, 4, 4, dtype=torch.float64), torch.randn(2, 3, 4, 4, dtype=torch.float64)
     torch.testing.assert_close(losses.angle(a, b), losses.angle(5 * a, b / 7))
+
+
+@pytest.mark.parametrize("degrees", [0.001, 0.1, 1.0, 90.0, 179.9])
+def test_slope_of_the_angle_is_one_however_small_it_is(degrees):
+    t = torch.tensor(np.deg2rad(degrees), requires_grad=True)
+    output = torch.stack([torch.cos(t), torch.sin(t), torch.zeros_like(t)])[None]
+    losses.angle(output, torch.tensor([[1.0, 0.0, 0.0]], dtype=output.dtype)).sum().backward()
+    assert t.grad.item() == pytest.approx(180 / np.pi, rel=1e-6)
 
 
 _LABEL = torch.tensor([[0.0], [0.6], [0.8]])

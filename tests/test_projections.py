@@ -48,8 +48,9 @@ def test_simplex_is_that_of_bisection_and_of_allowed_coordinates(plain, values, 
 
 
 def test_simplex_is_that_of_a_quadratic_program():
+    random = np.random.default_rng(0)
     for _ in range(5):
-        v = np.random.randn(4)
+        v = random.normal(size=4)
         found = minimize(
             lambda w, v=v: ((w - v) ** 2).sum(),
             np.full(4, 0.25),
@@ -116,9 +117,9 @@ def test_exact_projection_is_that_of_bisection_in_float64(plain, norm, problem):
 @pytest.mark.parametrize("norm", [2.0, 1.0])
 def test_exact_projection_is_that_of_a_general_optimiser(norm):
     """Split into positive and negative parts, so that the L1 ball is smooth for SLSQP too."""
-    size = 6
+    size, random = 6, np.random.default_rng(0)
     for trial in range(4):
-        x, delta, eps = np.random.rand(size), np.random.randn(size), 0.4 + 0.2 * trial
+        x, delta, eps = random.uniform(size=size), random.normal(size=size), 0.4 + 0.2 * trial
         x[0], x[1] = 0, 1
 
         def length(d, eps=eps):

@@ -131,7 +131,7 @@ def test_targets_do_not_share_memory_with_arrays():
 
 
 def test_layouts_of_depth_disparity_and_regression():
-    y = np.random.rand(2, 4, 5) + 1
+    y = np.random.default_rng(0).uniform(1, 2, size=(2, 4, 5))
     assert torch.equal(DEPTH.targets(y).value, DEPTH.targets(y[:, None]).value)
     assert AGE.targets(np.array([3, 4])).value.tolist() == [[3.0], [4.0]]
     assert AGE.check_output(torch.zeros(2), AGE.targets(np.array([3, 4]))).shape == (2, 1)

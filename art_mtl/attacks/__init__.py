@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
-from art_mtl.attacks.pgd import MinMaxMultiTaskPGD, MultiTaskPGD, WorstTaskPGD
+from art_mtl.attacks.minmax import MinMaxMultiTaskPGD
+from art_mtl.attacks.multi_task_pgd import MultiTaskPGD
+from art_mtl.attacks.worst_task import WorstTaskPGD
 
 __all__ = ["MinMaxMultiTaskPGD", "MultiTaskPGD", "WorstTaskPGD"]

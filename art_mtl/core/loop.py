@@ -163,7 +163,7 @@ class _Run:
             weights = self.weighting(valuation.weigh, valuation.known, step)
             gradient = self._gradient(leaf, valuation, weights)
             with torch.no_grad():
-                self.alive = self.alive & self._finite(valuation, gradient)
+                self.alive = self.alive & self._finite(outputs, valuation, gradient)
                 good = _where(self.alive, x_adv, good)
                 gradient = _where(self.alive, gradient, torch.zeros_like(gradient))
                 if self.threat.mask is not None:
@@ -220,8 +220,14 @@ class _Run:
             raise ValueError("The model's outputs do not depend on its inputs by anything differentiable.")
         return gradient
 
-    def _finite(self, valuation: Valuation, gradient: Tensor) -> Tensor:
+    def _finite(self, outputs: Outputs, valuation: Valuation, gradient: Tensor) -> Tensor:
+        """Which samples may go on, ``(B,)``. A saturating objective hides an infinite output, so outputs count too; a
+        logit of -inf is a class ruled out.
+        """
         finite = torch.isfinite(gradient).flatten(1).all(1)
+        for task, output in zip(self.problem.tasks, outputs, strict=True):
+            fine = torch.isfinite(output) if task.margin_elements is None else output < float("inf")
+            finite = finite & fine.reshape(len(fine), -1).all(1)
         if len(valuation.ascend[0]) == len(self.x):
             finite = finite & torch.isfinite(stack_columns(valuation.ascend)).all(1)
         return finite

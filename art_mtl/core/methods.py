@@ -222,7 +222,7 @@ def _check(method: Method) -> None:
         raise ValueError(f"Parameter `weight_step` should be positive. Found {weighting.weight_step}.")
     if method.group is not None and method.group < 1:
         raise ValueError(f"Parameter `weight_group` should be at least 1. Found {method.group}.")
-    if not 0 <= method.momentum:
+    if not method.momentum >= 0:
         raise ValueError(f"Parameter `momentum` should be at least 0. Found {method.momentum}.")
     if isinstance(method.objective, PooledRelativeLoss) and method.scope == "dataset":
         raise ValueError("The objective 'pooled-relative' pools a batch; `weight_scope` should be 'batch' or 'sample'.")

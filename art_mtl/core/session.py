@@ -152,8 +152,8 @@ def check_radius(argument: str, value: float | npt.NDArray[np.floating] | Tensor
         raise ValueError(f"Parameter `{argument}` should be positive and finite. Found {value}.")
     if norm != math.inf and array.ndim > 1 and array[0].size > 1:
         raise ValueError(
-            f"Parameter `{argument}` should be one number a sample, shape (N, 1, ..., 1), for L{norm:g}; one a pixel is for "
-            f"L-infinity. Found shape {array.shape}."
+            f"Parameter `{argument}` should be one number a sample, shape (N, 1, ..., 1), for L{norm:g}; "
+            f"one a pixel is for L-infinity. Found shape {array.shape}."
         )
 
 
@@ -168,8 +168,8 @@ def radius(argument: str, value: float | npt.NDArray[np.floating] | Tensor, x: T
         torch.broadcast_to(tensor, x.shape)
     except RuntimeError:
         raise ValueError(
-            f"Parameter `{argument}` should be broadcastable to the inputs, {tuple(x.shape)}; one value a sample has shape "
-            f"{(len(x), *[1] * (x.ndim - 1))}. Found shape {tuple(tensor.shape)}."
+            f"Parameter `{argument}` should be broadcastable to the inputs, {tuple(x.shape)}; one value a sample "
+            f"has shape {(len(x), *[1] * (x.ndim - 1))}. Found shape {tuple(tensor.shape)}."
         ) from None
     return tensor.reshape(*[1] * (x.ndim - tensor.ndim), *tensor.shape)
 

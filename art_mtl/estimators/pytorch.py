@@ -340,13 +340,11 @@ class PyTorchMultiTaskEstimator(MultiTaskBase):
 
     def _training_loss(self, x: Tensor, targets: list[Target]) -> Tensor:
         targets = [target.to(self._device) for target in targets]
-        losses = self._losses(self._place(x), targets, fit=True)
-        pairs = zip(losses, targets, strict=True)
+        pairs = zip(self._losses(self._place(x), targets, fit=True), targets, strict=True)
         return torch.stack([training.reduce_loss(loss, target.in_play, "mean") for loss, target in pairs]).sum()
 
 
 def _to_numpy(tensor: Tensor) -> npt.NDArray[Any]:
     # NumPy has no bfloat16, and half precision is of no use on the host.
     wide = tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
-    array: npt.NDArray[Any] = wide.detach().cpu().numpy()
-    return array
+    return np.asarray(wide.detach().cpu())

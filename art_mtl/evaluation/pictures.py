@@ -26,7 +26,9 @@ _IGNORED = "#ffffff"
 _DENSE = ("segmentation", "depth", "disparity", "surface_normals")
 _LINE = 0.1
 """Height of a line of text, as a share of a small picture's."""
-_CARDS_KEY = "clean: truth → prediction where they differ; attacks: clean → attacked prediction; red: wrong, or off by > 0.5"
+_CARDS_KEY = (
+    "clean: truth → prediction where they differ; attacks: clean → attacked prediction; red: wrong, or off by > 0.5"
+)
 _RIGHT, _WRONG = "#1a7f37", "#c62828"
 
 __all__ = ["CLASS_COLOURS", "TaskStyle", "View", "cards_figure", "scene_figure"]

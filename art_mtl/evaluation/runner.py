@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from art_mtl.evaluation import environment
@@ -25,11 +22,11 @@ from art_mtl.evaluation.results import (
     mean_least_damage,
     summarise,
 )
+from art_mtl.evaluation.watch import Watch, observed, seeded
 from art_mtl.labels import MultiTaskLabels
 from art_mtl.tasks import Task
 
 if TYPE_CHECKING:
-    from art_mtl.core import StepRecord
     from art_mtl.estimators import PyTorchMultiTaskEstimator
 
 Listener = Callable[[AttackResult, Inputs], None]
@@ -89,6 +86,7 @@ def evaluate(
         ValueError: Labels do not fit, names repeat, or an attack broke its own promise.
 
     Example:
+        >>> import torch
         >>> from art_mtl import PyTorchMultiTaskEstimator, tasks
         >>> from art_mtl.attacks import MultiTaskPGD
         >>> class Net(torch.nn.Module):
@@ -218,8 +216,8 @@ def _own_name(attack: Any) -> str:
 
 
 def _run(name: str, attack: Attack, judge: Judge, clean: Measured, seed: int | None) -> tuple[AttackResult, Inputs]:
-    watch = _Watch()
-    with _seeded(seed), _observed(attack, watch):
+    watch = Watch()
+    with seeded(seed), observed(attack, watch):
         start = time.perf_counter()
         x_adv = np.asarray(attack.generate(judge.x, judge.y))
         seconds = time.perf_counter() - start
@@ -249,62 +247,6 @@ def _run(name: str, attack: Attack, judge: Judge, clean: Measured, seed: int | N
         losses=watch.mean(watch.losses),
     )
     return result, x_adv
-
-
-@dataclass
-class _Watch:
-    """Adds up what an attack's observer is told, per step."""
-
-    weights: dict[int, Tensor] = field(default_factory=dict)
-    losses: dict[int, Tensor] = field(default_factory=dict)
-    counts: dict[int, int] = field(default_factory=dict)
-
-    def __call__(self, record: StepRecord) -> None:
-        step = record.step
-        self.counts[step] = self.counts.get(step, 0) + len(record.weights)
-        for sums, values in ((self.weights, record.weights), (self.losses, record.losses)):
-            total = values.double().sum(0).cpu()
-            sums[step] = sums[step] + total if step in sums else total
-
-    def mean(self, sums: dict[int, Tensor]) -> Rows | None:
-        """``(T, K)``: means over the samples and restarts; None if nothing was told."""
-        return tuple(_numbers(sums[step] / self.counts[step]) for step in sorted(sums)) or None
-
-
-@contextmanager
-def _observed(attack: Any, watch: _Watch) -> Iterator[None]:
-    """Watch an attack that can be watched; a user's own observer is told as well, and put back."""
-    if not hasattr(attack, "observer"):
-        yield
-        return
-    before = attack.observer
-
-    def both(record: StepRecord) -> None:
-        watch(record)
-        if before is not None:
-            before(record)
-
-    attack.observer = both
-    try:
-        yield
-    finally:
-        attack.observer = before
-
-
-@contextmanager
-def _seeded(seed: int | None) -> Iterator[None]:
-    if seed is None:
-        yield
-        return
-    # NumPy's global generator, because ART's attacks draw from it.
-    state = np.random.get_state()  # noqa: NPY002
-    try:
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            np.random.seed(seed)  # noqa: NPY002
-            yield
-    finally:
-        np.random.set_state(state)  # noqa: NPY002
 
 
 def _progress(chosen: Sequence[tuple[str, Attack]], show: bool) -> Iterator[tuple[str, Attack]]:

@@ -296,11 +296,14 @@ def _percent(value: Number, bold: bool = False) -> Cell:
 
 
 def _caption(results: Results) -> str:
-    scale = ""
+    parts = [f"{results.victim}, {results.samples} samples."]
     if results.clip_values is not None:
         low, high = results.clip_values
-        scale = f" ε is in the scale of the model's input, [{low:g}, {high:g}]."
-    return f"{results.victim}, {results.samples} samples.{scale}"
+        parts.append(f"ε is in the scale of the model's input, [{low:g}, {high:g}].")
+    lost = [task.name for task in results.tasks if task.higher_is_better and task.clean == 0]
+    if lost:
+        parts.append(f"Δ leaves out {', '.join(lost)}, whose clean score is 0.")
+    return " ".join(parts)
 
 
 def _plain(column: str) -> str:

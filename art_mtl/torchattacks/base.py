@@ -1,4 +1,4 @@
-"""What torchattacks' base class lacks for multi-task models: label containers, safe modes, targets, saving and loading."""
+"""What torchattacks' base class lacks for multi-task models: labels, safe modes, targets, saving and loading."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class MultiTaskAttack(Attack):  # type: ignore[misc]
         super().__init__(name, model)
         self.tasks = check_tasks(tasks)
         self.supported_mode = ["default", "targeted"]
-        if self.device is None:
-            self.device = torch.device("cpu")
+        # The parent finds no device on a model without parameters.
+        self.device: torch.device = getattr(self, "device", None) or torch.device("cpu")
 
     def __setattr__(self, name: str, value: Any) -> None:
         # The parent looks for attacks inside every value by comparing its parts, which fails on tensors and arrays.
@@ -87,7 +87,7 @@ class MultiTaskAttack(Attack):  # type: ignore[misc]
         items = enumerate(self.tasks)
         return MultiTaskLabels({t.name: t.decode(t.select(outputs, i)) for i, t in items})
 
-    # --- targets --------------------------------------------------------------------------------------------------------------------
+    # --- targets ---
 
     def set_mode_targeted_random(self, quiet: bool = False) -> None:
         """Target classes drawn at random among the wrong ones.
@@ -116,8 +116,8 @@ class MultiTaskAttack(Attack):  # type: ignore[misc]
         for task in self.tasks:
             if task.kind not in ("classification", "segmentation"):
                 raise ValueError(
-                    f"The mode 'targeted({mode})' needs classes to choose from; task {task.name!r} ({task.kind}) has none. Use "
-                    "set_mode_targeted_by_label or set_mode_targeted_by_function."
+                    f"The mode 'targeted({mode})' needs classes to choose from; task {task.name!r} ({task.kind}) "
+                    "has none. Use set_mode_targeted_by_label or set_mode_targeted_by_function."
                 )
 
     def _random_targets(self, inputs: Tensor, labels: Any) -> MultiTaskLabels:
@@ -128,7 +128,8 @@ class MultiTaskAttack(Attack):  # type: ignore[misc]
             wrong = scores.shape[1] - 1
             if self._kth_min > wrong:
                 raise ValueError(
-                    f"Parameter `kth_min` should be at most {wrong}, the number of wrong classes. Found {self._kth_min}."
+                    f"Parameter `kth_min` should be at most {wrong}, the number of wrong classes. "
+                    f"Found {self._kth_min}."
                 )
             return scores.kthvalue(self._kth_min, dim=1).indices
 
@@ -147,7 +148,7 @@ class MultiTaskAttack(Attack):  # type: ignore[misc]
             present[task.name] = target.in_play.cpu().numpy()
         return MultiTaskLabels(chosen, present)
 
-    # --- saving and loading ---------------------------------------------------------------------------------------------------------
+    # --- saving and loading ---
 
     def save(
         self,

@@ -119,7 +119,7 @@ class MultiTaskPGD(MultiTaskAttack):
         self.restarts = restarts
         self.l1_step = l1_step
         self.seed = seed
-        self._knobs = {
+        self._knobs: dict[str, Any] = {
             "momentum": decay,
             "objective": objective,
             "weighting": weighting,
@@ -216,7 +216,7 @@ class MultiTaskPGD(MultiTaskAttack):
 
 
 class MinMaxMultiTaskPGD(MultiTaskPGD):
-    """The min-max attack of Guo et al., "Robust Multi-task Adversarial Attacks Using Min-max Optimization", ICASSP 2025.
+    """The attack of Guo et al., "Robust Multi-task Adversarial Attacks Using Min-max Optimization", ICASSP 2025.
 
     Defaults where the paper is silent: γ = 1, α₂ = 1/30, start at the images, constant step, last iterate.
 
@@ -252,7 +252,7 @@ class MinMaxMultiTaskPGD(MultiTaskPGD):
 
 
 class WorstTaskPGD(MultiTaskPGD):
-    """The strongest attack of this package on the *worst* task: min-max on the damage that reports measure, not on losses.
+    """The strongest attack of this package on the *worst* task: min-max on reported damage, not on losses.
 
     With ``weight_scope="dataset"`` (default) one row of weights balances the tasks over everything attacked since
     :meth:`reset`, in chains of ``weight_group`` (256) samples; call :meth:`reset` between data sets. With "sample" each

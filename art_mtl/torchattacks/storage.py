@@ -58,7 +58,7 @@ class Record:
         os.close(handle)
         try:
             torch.save(stored, temporary)
-            os.replace(temporary, path)
+            Path(temporary).replace(path)
         finally:
             Path(temporary).unlink(missing_ok=True)
 
@@ -71,17 +71,18 @@ def collect(attack: MultiTaskAttack, data_loader: Iterable[tuple[Tensor, Any]]) 
     """
     started = time.perf_counter()
     inputs, clean, labels, predictions = [], [], [], []
-    sums: list[Tensor | None] = [None] * len(attack.tasks)
+    sums: list[Tensor] = []
     for images, given in data_loader:
         adversarial = attack(images, given)
         batch = attack.labels(given, len(images))
         raw = attack.get_output_with_eval_nograd(adversarial)
         decoded = {}
+        statistics = []
         for position, (task, target) in enumerate(zip(attack.tasks, attack.canonical(batch), strict=True)):
             output = task.check_output(task.select(raw, position), target)
-            statistics = task.statistics(output, target).sum(0)
-            sums[position] = statistics if sums[position] is None else sums[position] + statistics
+            statistics.append(task.statistics(output, target).sum(0))
             decoded[task.name] = task.decode(output).cpu()
+        sums = [total + new for total, new in zip(sums, statistics, strict=True)] if sums else statistics
         inputs.append(_plain(attack, adversarial).cpu())
         clean.append(_plain(attack, images).cpu())
         labels.append(batch.numpy())
@@ -97,7 +98,6 @@ def collect(attack: MultiTaskAttack, data_loader: Iterable[tuple[Tensor, Any]]) 
         metrics={
             f"{task.name} {task.metric.name}": task.metric.value(total).item()
             for task, total in zip(attack.tasks, sums, strict=True)
-            if total is not None
         },
         l2=(adversarial - original).flatten(1).norm(dim=1).mean().item(),
         seconds=time.perf_counter() - started,

@@ -235,7 +235,9 @@ def test_restarts_keep_the_best_of_each_sample(dense_case):
     case = dense_case(batch=8)
     threat, steps, restarts = case.threat(math.inf, 0.3), 2, 4
     generator = torch.Generator().manual_seed(3)
-    runs = torch.stack([run(case, "equal", threat, Plan(steps, start=1.0, generator=generator)) for _ in range(restarts)])
+    runs = torch.stack(
+        [run(case, "equal", threat, Plan(steps, start=1.0, generator=generator)) for _ in range(restarts)]
+    )
     score = torch.stack([_losses(case, x).sum(1) for x in runs])
     best = score.argmax(0)
     assert len(best.unique()) > 1  # no single restart wins everywhere
@@ -304,7 +306,9 @@ def test_each_pixel_has_its_own_radius(dense_case):
 def test_a_generator_makes_starts_repeatable_and_leaves_the_global_one_alone(dense_case):
     case, before = dense_case(batch=2), torch.get_rng_state()
     threat = case.threat(math.inf, 0.1)
-    a, b, c = (run(case, "equal", threat, Plan(2, start=1.0, generator=torch.Generator().manual_seed(s))) for s in (1, 1, 2))
+    a, b, c = (
+        run(case, "equal", threat, Plan(2, start=1.0, generator=torch.Generator().manual_seed(s))) for s in (1, 1, 2)
+    )
     assert torch.equal(a, b) and not torch.equal(a, c)
     assert torch.equal(before, torch.get_rng_state())
     run(case, "worst-task", threat, Plan(2))
@@ -458,8 +462,6 @@ def test_every_name_runs_on_single_label_tasks():
     threat = Threat(math.inf, torch.tensor([[0.3]]), (torch.zeros(1, 1), torch.ones(1, 1)))
     for name in method_names(task_list):
         seen = []
-        attack(
-            forward, x, task_list, targets, make_method(name, task_list), threat, Plan(6), observer=seen.append
-        )
+        attack(forward, x, task_list, targets, make_method(name, task_list), threat, Plan(6), observer=seen.append)
         assert (seen[-1].losses.sum(0) > seen[0].losses.sum(0)).any()
         assert torch.isfinite(seen[-1].weights).all() and seen[-1].weights[0, 0] == 0

@@ -73,7 +73,14 @@ def test_minmax_is_algorithm_1_step_by_step(plain, dense_case, norm, gamma, alph
     method = make_method("minmax", case.tasks, **({} if gamma == 1.0 else {"gamma": gamma, "weight_step": alpha_2}))
     seen = []
     result = attack(
-        case.forward, case.x, case.tasks, case.targets, method, case.threat(norm, eps), Plan(steps), observer=seen.append
+        case.forward,
+        case.x,
+        case.tasks,
+        case.targets,
+        method,
+        case.threat(norm, eps),
+        Plan(steps),
+        observer=seen.append,
     )
     history = algorithm_1(plain, case, norm, eps, alpha, steps, gamma, alpha_2)
     assert [record.step for record in seen] == list(range(steps))
@@ -215,8 +222,10 @@ def test_min_max_of_one_task_is_the_equal_attack(dense_case, norm):
     case = dense_case(dtype=torch.float32).only([1])
     eps = 0.1 if norm == math.inf else 1.5
     results = [
-        attack(case.forward, case.x, case.tasks, case.targets, make_method(name, case.tasks), case.threat(norm, eps), Plan(5))
-        for name in ("equal", "minmax", "alternate", "single:depth")
-    ]  # fmt: skip
+        attack(
+            case.forward, case.x, case.tasks, case.targets, make_method(n, case.tasks), case.threat(norm, eps), Plan(5)
+        )
+        for n in ("equal", "minmax", "alternate", "single:depth")
+    ]
     for other in results[1:]:
         assert torch.equal(results[0], other)

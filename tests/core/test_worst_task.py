@@ -160,7 +160,16 @@ def test_without_carry_a_batch_knows_nothing_of_earlier_ones(mixed_case):
 def test_missing_labels_carry_no_weight(mixed_case):
     case, seen = mixed_case(batch=3), []  # sample 1 has no class label
     method = make_method("worst-task", case.tasks)
-    attack(case.forward, case.x, case.tasks, case.targets, method, case.threat(math.inf, 0.1), Plan(4), observer=seen.append)
+    attack(
+        case.forward,
+        case.x,
+        case.tasks,
+        case.targets,
+        method,
+        case.threat(math.inf, 0.1),
+        Plan(4),
+        observer=seen.append,
+    )
     for record in seen:
         assert record.weights[1, 2] == 0 and record.losses[1, 2] == 0
         torch.testing.assert_close(record.weights[0].sum(), torch.tensor(1.0, dtype=torch.float64))
@@ -171,7 +180,14 @@ def test_a_task_unseen_so_far_is_left_out_of_the_weights(mixed_case):
     case, seen = mixed_case(batch=3)[[1]], []
     method = make_method("worst-task", case.tasks)
     result = attack(
-        case.forward, case.x, case.tasks, case.targets, method, case.threat(math.inf, 0.1), Plan(4), observer=seen.append
+        case.forward,
+        case.x,
+        case.tasks,
+        case.targets,
+        method,
+        case.threat(math.inf, 0.1),
+        Plan(4),
+        observer=seen.append,
     )
     rest = case.only([0, 1])
     expected = attack(rest.forward, rest.x, rest.tasks, rest.targets, method, case.threat(math.inf, 0.1), Plan(4))

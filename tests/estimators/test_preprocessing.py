@@ -118,7 +118,7 @@ def test_a_torch_defence_keeps_its_value_and_takes_its_estimates_gradient(make, 
 
 def test_inputs_are_not_written_to(make, x, y):
     estimator, before = make(preprocessing_defences=NumpyWriter()), x.copy()
-    estimator.predict(x)
+    estimator.predict(torch.from_numpy(x))
     estimator.loss_gradient(torch.from_numpy(x), y)
     np.testing.assert_array_equal(x, before)
 

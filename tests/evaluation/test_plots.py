@@ -145,7 +145,8 @@ def test_cards() -> None:
         image = clean + 0.1 if attacked else clean
         pairs = zip(digits, totals, strict=True)
         return [
-            View(title, image, {"left": np.array(d), "sum": np.array([t])}, clean if attacked else None) for d, t in pairs
+            View(title, image, {"left": np.array(d), "sum": np.array([t])}, clean if attacked else None)
+            for d, t in pairs
         ]
 
     styles = [TaskStyle("left", "classification"), TaskStyle("sum", "regression")]

@@ -29,12 +29,14 @@ def any_results(draw) -> Results:
         for _ in range(tasks)
     ]
     attack = AttackResult(
-        draw(st.text()), "equal", draw(st.sampled_from(["linf", None])), draw(number), None, draw(st.none() | st.just(9)),
-        draw(row), draw(row), draw(number), draw(number), draw(number), draw(rows), draw(rows), draw(finite), draw(finite),
-        samples, draw(st.none() | rows), None,
+        draw(st.text()), "equal", draw(st.sampled_from(["linf", None])), draw(number), None,
+        draw(st.none() | st.just(9)), draw(row), draw(row), draw(number), draw(number), draw(number), draw(rows), draw(rows), draw(finite),
+        draw(finite), samples, draw(st.none() | rows), None,
     )  # fmt: skip
     clip = draw(st.none() | st.tuples(finite, finite))
-    return Results("v", tuple(described), (attack,), clip, Environment({"torch": "2"}, "cpu", "now", draw(st.none())), "x")
+    return Results(
+        "v", tuple(described), (attack,), clip, Environment({"torch": "2"}, "cpu", "now", draw(st.none())), "x"
+    )
 
 
 @given(any_results())

@@ -64,9 +64,7 @@ def data(estimator: PyTorchMultiTaskEstimator) -> tuple[np.ndarray, MultiTaskLab
     kind = raw["kind"].argmax(1)
     kind[0] = (kind[0] + 1) % 4
     present = np.arange(SIZE) != 2
-    labels = MultiTaskLabels(
-        {"seg": seg, "depth": depth, "kind": kind, "pose": raw["pose"] + 0.2}, {"kind": present}
-    )
+    labels = MultiTaskLabels({"seg": seg, "depth": depth, "kind": kind, "pose": raw["pose"] + 0.2}, {"kind": present})
     return x, labels
 
 

@@ -47,7 +47,8 @@ def results() -> Results:
 
 
 GOLDEN = """\
-| method | seg mIoU ↑ (×100) | depth aErr ↓ (m ×100) | normal mDist ↓ (degrees) | Δ_MTL (%) | Δ_Wor (%) | mean least Δ (%) |
+| method | seg mIoU ↑ (×100) | depth aErr ↓ (m ×100) | normal mDist ↓ (degrees) \
+| Δ_MTL (%) | Δ_Wor (%) | mean least Δ (%) |
 | :--- | ---: | ---: | ---: | ---: | ---: | ---: |
 | clean | 46.56 | 40.57 | 23.41 | 0.00 | 0.00 | 0.00 |
 | **L∞, ε = 2/255 (1/255 in [0, 1])** |  |  |  |  |  |  |

@@ -1,4 +1,4 @@
-"""The three attack classes with ART's names: arguments in, :mod:`art_mtl.core` does the work, an array out."""
+"""The general attack with ART's names: arguments in, :mod:`art_mtl.core` does the work, an array out."""
 
 from __future__ import annotations
 
@@ -345,95 +345,6 @@ class MultiTaskPGD(EvasionAttack):  # type: ignore[misc]
                 raise ValueError(f"Parameter `{argument}` should be a bool. Found {getattr(self, argument)!r}.")
         choice("l1_step", self.l1_step, L1_STEPS)
         self._assemble()
-
-
-class MinMaxMultiTaskPGD(MultiTaskPGD):
-    """The min-max attack of Guo et al., "Robust Multi-task Adversarial Attacks Using Min-max Optimization", ICASSP 2025.
-
-    Task weights on the simplex descend while the perturbation ascends, so that the task that is hardest to damage gets
-    the weight. Defaults where the paper is silent: γ = 1, α₂ = 1/30, start at ``x``, constant step, last iterate.
-
-    Args:
-        estimator: As for :class:`MultiTaskPGD`.
-        variant: "paper" is Algorithm 1: the raw per-sample losses, a row of weights for each sample, the weights
-            updated at the *new* perturbation. "official" is the loop that the authors published: relative losses of
-            batch means, one row of weights for each 4 neighbours, both updates from the same forward pass, projection
-            by scaling, then clamping.
-        norm: As for :class:`MultiTaskPGD`, like everything that follows.
-        **kwargs: Everything else that :class:`MultiTaskPGD` knows, but ``method``.
-
-    Example:
-        >>> import torch
-        >>> from art_mtl import PyTorchMultiTaskEstimator, tasks
-        >>> class Net(torch.nn.Module):
-        ...     def forward(self, x):
-        ...         return {"digit": x.flatten(1)[:, :10], "ink": x.mean((1, 2, 3))}
-        >>> estimator = PyTorchMultiTaskEstimator(
-        ...     Net(), tasks=[tasks.classification("digit", 10), tasks.regression("ink")],
-        ...     input_shape=(1, 8, 8), clip_values=(0, 1))
-        >>> MinMaxMultiTaskPGD(estimator, eps=8 / 255, max_iter=10, gamma=0.5).name
-        'minmax'
-    """
-
-    attack_params = ["variant", *(name for name in MultiTaskPGD.attack_params if name != "method")]
-
-    def __init__(
-        self,
-        estimator: PyTorchMultiTaskEstimator | PyTorchClassifier,
-        variant: str = "paper",
-        norm: float | str = np.inf,
-        eps: Radius = 0.3,
-        eps_step: Radius | None = None,
-        **kwargs: Any,
-    ) -> None:
-        self.variant = variant
-        super().__init__(estimator, "minmax", norm, eps, eps_step, **kwargs)
-
-    def _method_name(self) -> str:
-        choice("variant", self.variant, ("paper", "official"))
-        return "minmax" if self.variant == "paper" else "minmax-official"
-
-
-class WorstTaskPGD(MultiTaskPGD):
-    """The strongest attack of this package on the *worst* task: min-max on the damage that reports measure, not on losses.
-
-    With ``weight_scope="dataset"`` (default) one row of weights, a controller on the damage of each task's own data-set
-    metric over everything attacked so far, balances the tasks over the population: the figure Δ_Wor of the paper's
-    tables. With "sample" each image is to lose *all* its tasks: the least damage of the image itself is ascended, and
-    the best iterate returned. The step size decays from 2 ε to 0 unless ``eps_step`` says otherwise.
-
-    With "dataset" the samples of a call are cut into chains of ``weight_group`` (256) that know nothing of each other;
-    batches of a chain follow one another and share their statistics, so results depend on the batch size, mildly.
-
-    Args:
-        estimator: As for :class:`MultiTaskPGD`.
-        norm: As for :class:`MultiTaskPGD`, like everything that follows.
-        **kwargs: Everything else that :class:`MultiTaskPGD` knows, but ``method``.
-
-    Example:
-        >>> import torch
-        >>> from art_mtl import PyTorchMultiTaskEstimator, tasks
-        >>> class Net(torch.nn.Module):
-        ...     def forward(self, x):
-        ...         return {"digit": x.flatten(1)[:, :10], "ink": x.mean((1, 2, 3))}
-        >>> estimator = PyTorchMultiTaskEstimator(
-        ...     Net(), tasks=[tasks.classification("digit", 10), tasks.regression("ink")],
-        ...     input_shape=(1, 8, 8), clip_values=(0, 1))
-        >>> WorstTaskPGD(estimator, eps=8 / 255, max_iter=10).name
-        'worst-task'
-    """
-
-    attack_params = [name for name in MultiTaskPGD.attack_params if name != "method"]
-
-    def __init__(
-        self,
-        estimator: PyTorchMultiTaskEstimator | PyTorchClassifier,
-        norm: float | str = np.inf,
-        eps: Radius = 0.3,
-        eps_step: Radius | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(estimator, "worst-task", norm, eps, eps_step, **kwargs)
 
 
 def estimator_bounds(estimator: PyTorchMultiTaskEstimator) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,103 @@
+"""Who may import whom."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import art_mtl
+
+ROOT = Path(art_mtl.__file__).parent
+
+# Each layer imports only from the layers above it in this list; siblings never from each other.
+LAYERS = [
+    {"version"},
+    {"losses", "projections", "models"},
+    {"metrics", "formats", "labels"},
+    {"tasks"},
+    {"core", "data"},
+    {"estimators"},
+    {"attacks", "torchattacks", "defences"},
+    {"evaluation"},
+    {"cli"},
+]
+LEVEL = {part: level for level, layer in enumerate(LAYERS) for part in layer}
+HOSTS = {"art": {"estimators", "attacks", "torchattacks", "defences", "evaluation"},
+         "torchattacks": {"torchattacks", "evaluation"}}  # fmt: skip
+OPTIONAL = ["torchattacks", "matplotlib", "rich", "torchmetrics", "sklearn"]
+
+
+def _part(path: Path) -> str:
+    """The part of the package a file belongs to: its first folder, or its own name."""
+    relative = path.relative_to(ROOT)
+    return relative.parts[0] if len(relative.parts) > 1 else relative.stem
+
+
+def _parts_imported(path: Path) -> set[str]:
+    """Dotted names that a file imports anywhere in it; relative imports made absolute, and not for type checkers."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    typing_only = {
+        id(node)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and "TYPE_CHECKING" in ast.unparse(block.test)
+        for child in block.body
+        for node in ast.walk(child)
+    }
+    package = ["art_mtl", *path.relative_to(ROOT).parts[:-1]]
+    names = set()
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            names |= {f"{module}.{alias.name}" for alias in node.names}
+    return names
+
+
+FILES = [path for path in sorted(ROOT.rglob("*.py")) if path != ROOT / "__init__.py" and path != ROOT / "__main__.py"]
+
+
+def test_there_are_files_of_every_basic_part():
+    assert {"losses", "projections", "metrics", "formats", "labels", "tasks", "core"} <= {_part(path) for path in FILES}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_parts_import_only_from_the_layers_above(path):
+    part = _part(path)
+    assert part in LEVEL, f"{part!r} has no layer: say in LAYERS where it belongs"
+    for name in _parts_imported(path):
+        owner, *rest = name.split(".")
+        if owner == "art_mtl":
+            other = rest[0]
+            if other == part or other.startswith("__"):
+                continue
+            assert other in LEVEL, f"{path.name} imports {name}, which is no part of the package: import from its home"
+            assert LEVEL[other] < LEVEL[part], f"{part} imports {name}"
+        elif owner in HOSTS:
+            assert part in HOSTS[owner], f"{part} imports {name}"
+
+
+def test_the_package_itself_imports_no_part_that_needs_an_extra():
+    names = _parts_imported(ROOT / "__init__.py")
+    assert not [name for name in names if name.startswith(("torchattacks", "art_mtl.torchattacks", "art_mtl.cli"))]
+
+
+def _loaded_after(statement: str) -> set[str]:
+    code = f"{statement}\nimport sys\nprint(*[name for name in {OPTIONAL} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent)
+    return set(done.stdout.split())
+
+
+def test_import_loads_no_optional_package():
+    """Beyond what its hosts load themselves."""
+    hosts = "import torch, art.attacks, art.defences.trainer, art.estimators.classification"
+    assert _loaded_after(f"{hosts}\nimport art_mtl") <= _loaded_after(hosts)
+    core = "import torch\nimport art_mtl.losses, art_mtl.metrics, art_mtl.tasks"
+    assert "torchmetrics" not in _loaded_after(core)
