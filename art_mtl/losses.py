@@ -57,7 +57,7 @@ def margin(output: Tensor, target: Tensor) -> Tensor:
 
 def binary_cross_entropy(output: Tensor, target: Tensor) -> Tensor:
     """Binary cross-entropy of logits ``(B, L)`` against labels in {0, 1}, ``(B, L)``, in nats."""
-    return F.binary_cross_entropy_with_logits(output, target, reduction="none")
+    return F.binary_cross_entropy_with_logits(output, target.to(output.dtype), reduction="none")
 
 
 def true_label_probability(output: Tensor, target: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """ART's own attacks and adversarial trainer on a model of two tasks.
 
 The model and the images are made here, so this runs in seconds: each image shows a bright square, the model says in
-which corner it is (classification) and how bright (regression). What it prints also shows what these attacks lack: the sum
-of the losses follows the task that is easiest to hurt, and the other stays nearly whole.
+which corner it is (classification) and how bright (regression). What it prints also shows what these attacks lack: the
+sum of the losses follows the task that is easiest to hurt, and the other stays nearly whole.
 """
 
 from __future__ import annotations

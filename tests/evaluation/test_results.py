@@ -30,8 +30,8 @@ def any_results(draw) -> Results:
     ]
     attack = AttackResult(
         draw(st.text()), "equal", draw(st.sampled_from(["linf", None])), draw(number), None,
-        draw(st.none() | st.just(9)), draw(row), draw(row), draw(number), draw(number), draw(number), draw(rows), draw(rows), draw(finite),
-        draw(finite), samples, draw(st.none() | rows), None,
+        draw(st.none() | st.just(9)), draw(row), draw(row), draw(number), draw(number), draw(number),
+        draw(rows), draw(rows), draw(finite), draw(finite), samples, draw(st.none() | rows), None,
     )  # fmt: skip
     clip = draw(st.none() | st.tuples(finite, finite))
     return Results(
