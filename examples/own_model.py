@@ -1,12 +1,12 @@
 """A model of your own: it returns a tuple, and one of its tasks is of a kind that the package does not know.
 
-The model looks at a picture of a compass: which way does the needle point (an angle, so 359° and 1° are close), and is it painted or not?
-This file is also a victim for the benchmark command: art-mtl benchmark --victim examples/own_model.py:victim --eps 0.02
+The model looks at a picture of a compass: which way does the needle point (an angle, so 359° and 1° are close), and is
+it painted or not? This file is also a victim for the benchmark command:
+
+    art-mtl benchmark --victim examples/own_model.py:victim --eps 0.15 --out results/compass
 """
 
 from __future__ import annotations
-
-import math
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +39,9 @@ def degrees_off(output: Tensor, target: Tensor) -> Tensor:
 
 def compass_tasks() -> list[Task]:
     """Outputs are picked by position in the tuple, because neither task says otherwise."""
-    heading = tasks.custom("heading", loss=degrees_off, floor=1.0, decode=lambda o: torch.rad2deg(o[:, 1].atan2(o[:, 0])))
+    heading = tasks.custom(
+        "heading", loss=degrees_off, floor=1.0, decode=lambda o: torch.rad2deg(o[:, 1].atan2(o[:, 0]))
+    )
     return [heading, tasks.classification("painted", num_classes=2)]
 
 
@@ -83,7 +85,8 @@ def victim() -> tuple[nn.Module, list[Task], Tensor, dict[str, Tensor], tuple[fl
 if __name__ == "__main__":
     model, jobs, images, labels, clip_values = victim()
     estimator = PyTorchMultiTaskEstimator(model, tasks=jobs, input_shape=(1, 16, 16), clip_values=clip_values)
-    attack = MinMaxMultiTaskPGD(estimator, eps=0.05, max_iter=10, verbose=False)
-    results = evaluate(estimator, [attack], (images.numpy(), labels))
-    print({task.name: round(math.fsum([value]), 2) for task, value in zip(jobs, results.clean.metrics, strict=True)})
+    attack = MinMaxMultiTaskPGD(estimator, eps=0.15, max_iter=10, verbose=False)
+    results = evaluate(estimator, [attack], (images.numpy(), labels), progress=False)
+    for task, attacked in zip(results.tasks, results.attacks[0].values, strict=True):
+        print(f"{task.name}: {task.metric} {task.clean:.2f} clean, {attacked:.2f} attacked")
     print(f"Δ_MTL {100 * results.attacks[0].delta_mtl:.1f} %, Δ_Wor {100 * results.attacks[0].delta_wor:.1f} %")

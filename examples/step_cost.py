@@ -1,7 +1,7 @@
-"""What a step costs: time per attack step relative to one forward and one backward pass to the input, side by side in one run.
+"""What a step costs, relative to one forward and one backward pass to the input, side by side in one run.
 
-Variants are shuffled within each round, so that a drift of the machine's speed hits all alike; figures are medians of the ratios round by
-round, with the quartiles. Process CPU time on a CPU, wall time after synchronisation on a GPU.
+Variants are shuffled within each round, so that a drift of the machine's speed hits all alike; figures are medians of
+the ratios round by round, with the quartiles. Process CPU time on a CPU, wall time after synchronisation on a GPU.
 
     python examples/step_cost.py [--rounds 30] [--batch 8] [--steps 10] [--victim rooms] [--device cpu]
 """
@@ -47,7 +47,10 @@ def main() -> None:
             times[name].append(timed(variants[name], arguments.device))
 
     limit = times[LIMIT]
-    print(f"{arguments.victim}, batch {arguments.batch}, {arguments.steps} steps, {arguments.rounds} rounds, torch {torch.__version__}")
+    print(
+        f"{arguments.victim}, batch {arguments.batch}, {arguments.steps} steps, {arguments.rounds} rounds, "
+        f"torch {torch.__version__}"
+    )
     print(f"limit: {1000 * statistics.median(limit) / arguments.steps:.2f} ms a step\n")
     print("| variant | time / limit | quartiles |\n| --- | --- | --- |")
     for name, seconds in times.items():
@@ -66,7 +69,11 @@ def make_variants(victim_name: str, batch: int, steps: int, device: str) -> dict
     low, high = victim.clip_values
     eps = victim.eps["linf"][0]
     estimator = PyTorchMultiTaskEstimator(
-        victim.model, tasks=victim.tasks, input_shape=victim.input_shape, clip_values=victim.clip_values, device_type=device
+        victim.model,
+        tasks=victim.tasks,
+        input_shape=victim.input_shape,
+        clip_values=victim.clip_values,
+        device_type=device,
     )
     images = torch.from_numpy(x).to(estimator.device)
     targets = [target.to(estimator.device) for target in estimator.targets(estimator.labels(y, batch), batch)]
@@ -105,12 +112,21 @@ def make_variants(victim_name: str, batch: int, steps: int, device: str) -> dict
                 leaf = adversarial.clone().requires_grad_(True)
                 value = (weights * torch.stack(losses(leaf), 1)).sum()
                 (gradient,) = torch.autograd.grad(value, leaf)
-                adversarial = (images + (leaf.detach() + eps / 4 * gradient.sign() - images).clamp(-eps, eps)).clamp(low, high)
+                adversarial = (images + (leaf.detach() + eps / 4 * gradient.sign() - images).clamp(-eps, eps)).clamp(
+                    low, high
+                )
                 with torch.no_grad():
                     slope = torch.stack(losses(adversarial), 1) + weights - 1 / len(victim.tasks)
                     weights = project_simplex(weights - slope / 30)
 
-    arguments = {"norm": np.inf, "eps": eps, "eps_step": eps / 4, "max_iter": steps, "batch_size": batch, "verbose": False}
+    arguments = {
+        "norm": np.inf,
+        "eps": eps,
+        "eps_step": eps / 4,
+        "max_iter": steps,
+        "batch_size": batch,
+        "verbose": False,
+    }
     ours = {
         "ours: MinMaxMultiTaskPGD (Algorithm 1)": MinMaxMultiTaskPGD(estimator, **arguments),
         "ours: MultiTaskPGD('equal')": MultiTaskPGD(estimator, "equal", **arguments),

@@ -35,7 +35,7 @@ WEIGHTED_METHODS = ("minmax-official", "minmax", "worst-task")
 _EMPHASISED = "worst-task"
 _GREY = "#8a8a8a"
 
-__all__ = ["METHOD_COLOURS", "TASK_COLOURS", "damage_figure", "method_colour", "weights_figure"]
+__all__ = ["METHOD_COLOURS", "TASK_COLOURS", "damage_figure", "method_colour", "tasks_figure", "weights_figure"]
 
 
 def method_colour(method: str, others: Sequence[str] = ()) -> str:
@@ -97,6 +97,45 @@ def weights_figure(results: Results, block: Block, methods: Sequence[str] = WEIG
     figure.suptitle(f"Task weights, {describe_eps(block.norm, block.eps, results.clip_values)}", fontsize=11)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", frameon=False, fontsize=9)
+    return figure
+
+
+def tasks_figure(results: Results, block: Block) -> Figure:
+    """Damage of every task under every method: which task is left standing?
+
+    Rows are methods, the deepest Δ_Wor on top; attacks on a single task are left out. A dashed line marks Δ_Wor.
+
+    Args:
+        results: Where the block is from.
+        block: Whose attacks; at least one of them on all tasks.
+
+    Raises:
+        ValueError: There is none.
+    """
+    rows = [a for a in block.attacks if not a.method.startswith("single:") and a.delta_wor is not None]
+    if not rows:
+        raise ValueError("A figure of tasks should have an attack on all of them. Found none.")
+    rows.sort(key=lambda attack: _percent(attack, "delta_wor"), reverse=True)
+    figure = new_figure(8.4, 0.5 * len(rows) + 1.5)
+    ax = figure.subplots()
+    height = 0.8 / len(results.tasks)
+    for i, task in enumerate(results.tasks):
+        places = [row + 0.4 - (i + 0.5) * height for row in range(len(rows))]
+        values = [-100 * (attack.deltas[i] or 0.0) for attack in rows]
+        ax.barh(places, values, height=0.92 * height, color=TASK_COLOURS[i % len(TASK_COLOURS)], label=task.name)
+    for row, attack in enumerate(rows):
+        least = -_percent(attack, "delta_wor")
+        ax.plot([least, least], [row - 0.44, row + 0.44], color="#222222", linewidth=1.2, linestyle=(0, (3, 1.5)))
+        ax.text(least, row + 0.44, f"{least:.0f} %", ha="center", va="bottom", fontsize=7, color="#222222")
+    ax.set_yticks(range(len(rows)), [attack.name for attack in rows])
+    for label, attack in zip(ax.get_yticklabels(), rows, strict=True):
+        label.set_fontweight("bold" if attack.method == _EMPHASISED else "normal")
+    ax.set_xlabel("damage of the task, −Δ (%); dashed: the least damaged task, −Δ_Wor")
+    ax.set_xlim(left=min(0.0, ax.get_xlim()[0]))
+    ax.set_title(f"{results.victim}, {describe_eps(block.norm, block.eps, results.clip_values)}", fontsize=10)
+    _tidy(ax)
+    ax.grid(axis="y", visible=False)
+    figure.legend(loc="outside lower center", ncols=min(6, len(results.tasks)), frameon=False, fontsize=9)
     return figure
 
 

@@ -14,7 +14,7 @@ import torch
 from art_mtl.evaluation.files import staged_folder
 from art_mtl.evaluation.measure import Inputs
 from art_mtl.evaluation.pictures import TaskStyle, View, cards_figure, scene_figure
-from art_mtl.evaluation.plots import WEIGHTED_METHODS, damage_figure, method_colour, weights_figure
+from art_mtl.evaluation.plots import WEIGHTED_METHODS, damage_figure, method_colour, tasks_figure, weights_figure
 from art_mtl.evaluation.results import FORMAT, AttackResult, Block, Results
 from art_mtl.evaluation.tables import describe_eps, fraction, heading, make_table, to_csv, to_latex, to_markdown
 from art_mtl.labels import MultiTaskLabels
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _CARDS = 6
 _KEPT = 8
-_OWN_FIGURES = re.compile(r"(damage|(example|weights)-[\w.+-]+)\.png")
+_OWN_FIGURES = re.compile(r"(damage|(example|tasks|weights)-[\w.+-]+)\.png")
 
 __all__ = ["Gallery", "check_folder", "write_report"]
 
@@ -193,6 +193,8 @@ def _figures(results: Results, gallery: Gallery | None) -> Iterator[tuple[str, s
         yield "damage.png", caption, damage_figure(results)
     for block in results.blocks():
         where = describe_eps(block.norm, block.eps, results.clip_values)
+        if any(not a.method.startswith("single:") and a.delta_wor is not None for a in block.attacks):
+            yield f"tasks-{_slug(block)}.png", f"{where}: damage of every task.", tasks_figure(results, block)
         if gallery is not None:
             caption = f"{where}: input, perturbation and predictions under the strongest attack and its best rival."
             yield f"example-{_slug(block)}.png", caption, gallery.figure(results, block)
