@@ -343,6 +343,8 @@ class MultiTaskPGD(EvasionAttack):  # type: ignore[misc]
         for argument in ("targeted", "random_eps", "verbose"):
             if not isinstance(getattr(self, argument), bool):
                 raise ValueError(f"Parameter `{argument}` should be a bool. Found {getattr(self, argument)!r}.")
+        if self.decay is not None and not self.decay >= 0:
+            raise ValueError(f"Parameter `decay` should be None or at least 0. Found {self.decay!r}.")
         choice("l1_step", self.l1_step, L1_STEPS)
         self._assemble()
 

@@ -104,13 +104,15 @@ def attack(
     carry = {} if carry is None else carry
     best: Tensor | None = None
     best_score: Tensor | None = None
+    prices: Tensor | None = None
     stopped = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     for restart in range(plan.restarts):
         own = carry.setdefault(restart, Carry())
         own.samples += len(x)
         problem = Problem(tuple(tasks), tuple(targets), plan.steps, plan.targeted, method.scope, method.group, own)
-        run = _Run(forward, x, problem, method, threat, plan, restart, observer)
+        run = _Run(forward, x, problem, method, threat, plan, restart, observer, prices)
         adversarial, score = run(compare=plan.restarts > 1)
+        prices = run.prices
         stopped |= ~run.alive
         if best is None or best_score is None:
             best, best_score = adversarial, score
@@ -134,7 +136,10 @@ class _Run:
         plan: Plan,
         restart: int,
         observer: Callable[[StepRecord], None] | None,
+        prices: Tensor | None,
     ) -> None:
+        # Weights at which damages are compared: those on which the first restart ended, the same for all.
+        self.prices = prices
         self.forward, self.x, self.problem, self.method = forward, x, problem, method
         self.threat, self.plan, self.restart, self.observer = threat, plan, restart, observer
         size = plan.step_size
@@ -156,12 +161,13 @@ class _Run:
 
         for step in range(self.plan.steps):
             leaf = x_adv.detach().requires_grad_(True)
-            outputs = self._outputs(leaf)
-            if step == 0:
-                self._begin([o.detach() for o in outputs] if clean is None else clean)
-            valuation = self.objective(outputs, step)
-            weights = self.weighting(valuation.weigh, valuation.known, step)
-            gradient = self._gradient(leaf, valuation, weights)
+            with torch.enable_grad():
+                outputs = self._outputs(leaf)
+                if step == 0:
+                    self._begin([o.detach() for o in outputs] if clean is None else clean)
+                valuation = self.objective(outputs, step)
+                weights = self.weighting(valuation.weigh, valuation.known, step)
+                gradient = self._gradient(leaf, valuation, weights)
             with torch.no_grad():
                 self.alive = self.alive & self._finite(outputs, valuation, gradient)
                 good = _where(self.alive, x_adv, good)
@@ -175,6 +181,7 @@ class _Run:
                 momentum = accumulate(momentum, gradient, self.method.momentum)
                 x_adv = _where(self.alive, self._advance(x_adv, momentum, step), good)
 
+        self.prices = weights if self.prices is None else self.prices
         if keep_best or compare:
             with torch.no_grad():
                 last = self._score(self._outputs(x_adv), weights)
@@ -251,7 +258,8 @@ class _Run:
             return least_damage(values, self.problem.in_play)
         stacked = torch.stack(values, 1)
         if self.method.criterion == "priced":
-            return (stacked * weights[self.problem.row]).sum(1)
+            prices = weights if self.prices is None else self.prices
+            return (stacked * prices[self.problem.row]).sum(1)
         if isinstance(self.method.weighting, Fixed):
             return (stacked * stacked.new_tensor(self.method.weighting.weights)).sum(1)
         return stacked.sum(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -35,7 +36,7 @@ class Method:
         keep: Return the "last" iterate or the "best".
         projection: "exact", "box-then-ball" or "ball-then-box".
         criterion: By what iterates and restarts are compared, per sample: "sum" of the objective over the tasks,
-            "least" damage over the tasks, or "priced" damage at the last shared weights.
+            "least" damage over the tasks, or "priced" damage at the weights on which the first restart ended.
     """
 
     name: str
@@ -178,6 +179,9 @@ def make_method(
         "projection": projection,
     }
     method = replace(method, **{field: value for field, value in changes.items() if value is not None})
+    if method.keep == "best" and method.criterion == "priced":
+        # The iterates of a run have no prices in common yet.
+        method = replace(method, criterion="least")
     knobs = {"gamma": gamma, "weight_step": weight_step}
     given = {knob: value for knob, value in knobs.items() if value is not None}
     for knob in given:
@@ -216,10 +220,13 @@ def _weighting(weighting: str | Sequence[float], tasks: Sequence[Task]) -> Weigh
 
 def _check(method: Method) -> None:
     weighting = method.weighting
-    if getattr(weighting, "gamma", 0.0) < 0 or (isinstance(weighting, InnerMinimiser) and weighting.gamma == 0):
-        raise ValueError(f"Parameter `gamma` should be positive. Found {weighting.gamma}.")  # type: ignore[attr-defined]
-    if isinstance(weighting, MinMax) and not weighting.weight_step > 0:
-        raise ValueError(f"Parameter `weight_step` should be positive. Found {weighting.weight_step}.")
+    if isinstance(weighting, InnerMinimiser) and not 0 < weighting.gamma < math.inf:
+        raise ValueError(f"Parameter `gamma` should be positive and finite. Found {weighting.gamma}.")
+    if isinstance(weighting, MinMax):
+        if not 0 <= weighting.gamma < math.inf:
+            raise ValueError(f"Parameter `gamma` should be at least 0 and finite. Found {weighting.gamma}.")
+        if not 0 < weighting.weight_step < math.inf:
+            raise ValueError(f"Parameter `weight_step` should be positive and finite. Found {weighting.weight_step}.")
     if method.group is not None and method.group < 1:
         raise ValueError(f"Parameter `weight_group` should be at least 1. Found {method.group}.")
     if not method.momentum >= 0:

@@ -62,13 +62,19 @@ class Camera:
         return width / 2 / self.tan_half
 
     def directions(self, height: int, width: int) -> Floats:
-        """(H * W, 3) world directions through the pixel centres, each with forward component 1."""
+        """(3, H * W) world directions through the pixel centres, each with forward component 1."""
         focal = self.focal(width)
         u = (np.arange(width, dtype=np.float32) + 0.5 - width / 2) / focal
         v = (np.arange(height, dtype=np.float32) + 0.5 - height / 2) / focal
-        local = np.empty((height, width, 3), np.float32)
-        local[..., 0], local[..., 1], local[..., 2] = u, v[:, None], 1
-        return np.asarray(local.reshape(-1, 3) @ self.axes, np.float32)
+        right, down, forward = self.axes[:, :, None, None]
+        return np.asarray(right * u + down * v[:, None] + forward, np.float32).reshape(3, -1)
+
+    def to_camera(self, vectors: Floats) -> Floats:
+        """(..., 3) vectors from world to camera axes.
+
+        Not by a matrix product: those of BLAS differ between machines and start threads for a trifle.
+        """
+        return np.asarray(np.einsum("...w,cw->...c", vectors, self.axes), np.float32)
 
 
 @dataclass(frozen=True)
@@ -146,7 +152,7 @@ def _screen_pairs(solids: Solids, camera: Camera, height: int, width: int) -> tu
     signs = np.array(np.meshgrid([-1, 1], [-1, 1], [-1, 1], indexing="ij"), np.float32).reshape(3, 8).T
     offsets = (signs[None] * solids.half[:, None]).reshape(-1, 3)
     turned = _rotate(offsets.T, np.repeat(np.cos(solids.yaw), 8), np.repeat(np.sin(solids.yaw), 8)).T
-    corners = (turned.reshape(-1, 8, 3) + solids.centre[:, None] - camera.position) @ camera.axes.T
+    corners = camera.to_camera(turned.reshape(-1, 8, 3) + solids.centre[:, None] - camera.position)
     z = corners[..., 2]
     focal = camera.focal(width)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -179,7 +185,7 @@ def trace(size: Floats, solids: Solids, camera: Camera, height: int, width: int)
     Returns:
         The first hit of each of the H * W rays, row by row. Every ray hits something, at worst the room itself.
     """
-    directions = np.ascontiguousarray(camera.directions(height, width).T)
+    directions = camera.directions(height, width)
     eye = camera.position[:, None]
     safe = np.where(np.abs(directions) < _TINY, _TINY, directions)
     exits = (np.where(safe > 0, size[:, None], 0) - eye) / safe
@@ -243,7 +249,7 @@ def shadowed(light: Floats, points: Floats, solids: Solids, casts: Bools) -> Boo
     solids = Solids(solids.kind[casting], solids.centre[casting], solids.half[casting], solids.yaw[casting])
     towards = np.ascontiguousarray((points - light).T)
     centre = solids.centre - light
-    along = centre @ towards
+    along = np.einsum("ms,sn->mn", centre, towards)
     # A sphere about the solid meets the line when |c|^2 - (c.d)^2 / |d|^2 <= r^2: this leaves few pairs to cast.
     slack = np.maximum((centre**2).sum(1) - (solids.half**2).sum(1), 0)
     cosine = np.maximum(along, 0) / np.sqrt((towards**2).sum(0))

@@ -74,7 +74,7 @@ def render(rng: np.random.Generator, height: int = 96, width: int = 128) -> Rend
         scene.size, scene.solids, scene.materials, scene.light, scene.casts, scene.camera, scene.sensor, hits,
         (height, width), rng,
     )  # fmt: skip
-    normals = (hits.normal @ scene.camera.axes.T).reshape(height, width, 3)
+    normals = scene.camera.to_camera(hits.normal).reshape(height, width, 3)
     return Rendering(
         image,
         scene.labels[hits.surface].reshape(height, width),

@@ -211,6 +211,9 @@ class MultiTaskPGD(MultiTaskAttack):
             raise ValueError(f"Parameter `bounds` should be a smaller and a larger value. Found {self.bounds}.")
         if math.isnan(float(torch.as_tensor(self.bounds[0]).sum() + torch.as_tensor(self.bounds[1]).sum())):
             raise ValueError(f"Parameter `bounds` should not be NaN. Found {self.bounds}.")
+        decay = self._knobs["momentum"]
+        if decay is not None and not decay >= 0:
+            raise ValueError(f"Parameter `decay` should be None or at least 0. Found {decay!r}.")
         choice("l1_step", self.l1_step, L1_STEPS)
         self._assemble()
 

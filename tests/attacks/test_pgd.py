@@ -366,7 +366,7 @@ def test_art_conventions(make, estimator, data):
         ({"num_random_init": -1}, "`num_random_init`"),
         ({"targeted": "yes"}, "`targeted`"),
         ({"verbose": 3}, "`verbose`"),
-        ({"decay": -1.0}, "`momentum`|`decay`"),
+        ({"decay": -1.0}, "`decay`"),
         ({"schedule": "exponential"}, "`schedule`"),
         ({"keep": "worst"}, "`keep`"),
         ({"projection": "none"}, "`projection`"),
