@@ -88,6 +88,17 @@ def angle(output: Tensor, target: Tensor) -> Tensor:
     By half-angles (Kahan), exact for small angles too. The arc cosine has an infinite slope at ±1, and clamped it has
     none, so that a nearly perfect output could not be attacked.
     """
-    a, b = F.normalize(output, dim=1), F.normalize(target, dim=1)
-    half = torch.atan2(torch.linalg.vector_norm(a - b, dim=1), torch.linalg.vector_norm(a + b, dim=1))
-    return torch.rad2deg(2 * half)
+    a, b = _unit(output), _unit(target)
+    return torch.rad2deg(2 * torch.atan2(_length(a - b), _length(a + b)))
+
+
+# torch's own norms over the channels, which are not the last dimension, take ten times as long on a CPU.
+
+
+def _length(v: Tensor) -> Tensor:
+    squared = v.square().sum(1)
+    return torch.where(squared > 0, torch.where(squared > 0, squared, 1.0).sqrt(), 0.0)
+
+
+def _unit(v: Tensor) -> Tensor:
+    return v * v.square().sum(1, keepdim=True).clamp(min=torch.finfo(v.dtype).tiny).rsqrt()

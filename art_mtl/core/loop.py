@@ -233,8 +233,8 @@ class _Run:
         """
         finite = torch.isfinite(gradient).flatten(1).all(1)
         for task, output in zip(self.problem.tasks, outputs, strict=True):
-            fine = torch.isfinite(output) if task.margin_elements is None else output < float("inf")
-            finite = finite & fine.reshape(len(fine), -1).all(1)
+            total = _sample_sum(output.detach())
+            finite = finite & (torch.isfinite(total) if task.margin_elements is None else total < float("inf"))
         if len(valuation.ascend[0]) == len(self.x):
             finite = finite & torch.isfinite(stack_columns(valuation.ascend)).all(1)
         return finite
@@ -280,6 +280,13 @@ class _Run:
 def _update_best(x_adv: Tensor, score: Tensor, best: Tensor, best_score: Tensor) -> tuple[Tensor, Tensor]:
     better = score > best_score
     return _where(better, x_adv, best), torch.where(better, score, best_score)
+
+
+def _sample_sum(output: Tensor) -> Tensor:
+    """Sum of each sample, ``(B,)``: finite only if its terms are, and one pass in any memory layout."""
+    wide = torch.float32 if output.dtype in (torch.float16, torch.bfloat16) else output.dtype
+    places = tuple(range(1, output.ndim))
+    return output.sum(places, dtype=wide) if places else output
 
 
 def _where(samples: Tensor, yes: Tensor, no: Tensor) -> Tensor:
