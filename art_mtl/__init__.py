@@ -12,6 +12,4 @@ from art_mtl.labels import MultiTaskLabels
 from art_mtl.tasks import Task
 from art_mtl.version import __version__
 
-
-
 __all__ = ["MultiTaskLabels", "PyTorchMultiTaskEstimator", "Task", "__version__", "tasks"]

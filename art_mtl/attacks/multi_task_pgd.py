@@ -78,7 +78,8 @@ class MultiTaskPGD(EvasionAttack):  # type: ignore[misc]
         summary_writer: As in ART: False, True, a folder, or a ``SummaryWriter``. Per-task losses and weights are logged
             at every step.
         verbose: Show a progress bar.
-        objective: What is ascended: "loss", "log", "normalized", "relative", "pooled-relative" or "degradation".
+        objective: What is ascended: "loss", "log", "normalized", "relative", "pooled-relative", "degradation" or
+            "population" (that of "worst-task").
         weighting: "uniform", "alternating", "minmax", "inner-minimiser", or one fixed weight a task.
         gamma: γ of the min-max weightings, pull towards equal weights.
         weight_step: α₂, step size of the weights.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from art_mtl.core.objectives import DEGRADATION, LOG, LOSS, NORMALIZED, OBJECTIVES, Objective, PooledRelativeLoss
+from art_mtl.core.objectives import DEGRADATION, LOG, LOSS, NORMALIZED, RELATIVE, Objective, PooledRelativeLoss
 from art_mtl.core.population import PopulationDamage
 from art_mtl.core.problem import SCOPES
 from art_mtl.core.steps import SCHEDULES
@@ -17,6 +17,15 @@ from art_mtl.tasks import Task
 
 PROJECTIONS = ("exact", "box-then-ball", "ball-then-box")
 KEEPS = ("last", "best")
+OBJECTIVES: dict[str, Objective] = {
+    "loss": LOSS,
+    "log": LOG,
+    "normalized": NORMALIZED,
+    "relative": RELATIVE,
+    "pooled-relative": PooledRelativeLoss(),
+    "degradation": DEGRADATION,
+    "population": PopulationDamage(),
+}
 WEIGHTINGS = ("uniform", "alternating", "minmax", "inner-minimiser")
 
 
@@ -133,7 +142,8 @@ def make_method(
     Args:
         name: One of :func:`method_names`.
         tasks: The tasks it is for.
-        objective: "loss", "log", "normalized", "relative", "pooled-relative" or "degradation".
+        objective: "loss", "log", "normalized", "relative", "pooled-relative", "degradation" or "population" (that of
+            "worst-task", with scope "dataset").
         weighting: "uniform", "alternating", "minmax", "inner-minimiser", or one fixed weight a task.
         gamma: γ of the min-max weightings: pull towards equal weights.
         weight_step: α₂ of the projected descent on the weights.
@@ -168,6 +178,8 @@ def make_method(
         hint = f" Perhaps {close[0]!r}?" if close else ""
         raise ValueError(f"Parameter `method` should be one of {method_names(tasks)}. Found {name!r}.{hint}")
 
+    if objective == "population" and weight_scope is None:
+        weight_scope = "dataset"
     changes: dict[str, Any] = {
         "objective": OBJECTIVES[objective] if objective else None,
         "weighting": None if weighting is None else _weighting(weighting, tasks),
@@ -231,5 +243,7 @@ def _check(method: Method) -> None:
         raise ValueError(f"Parameter `weight_group` should be at least 1. Found {method.group}.")
     if not method.momentum >= 0:
         raise ValueError(f"Parameter `momentum` should be at least 0. Found {method.momentum}.")
+    if isinstance(method.objective, PopulationDamage) and method.scope != "dataset":
+        raise ValueError("The objective 'population' looks at the data set; `weight_scope` should be 'dataset'.")
     if isinstance(method.objective, PooledRelativeLoss) and method.scope == "dataset":
         raise ValueError("The objective 'pooled-relative' pools a batch; `weight_scope` should be 'batch' or 'sample'.")

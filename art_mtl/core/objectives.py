@@ -195,12 +195,3 @@ RELATIVE = PerSample(_relative_loss, _clean_loss)
 """(L_i − L_i⁰) / L_i⁰."""
 DEGRADATION = PerSample(_degradation, _clean_quality)
 """A differentiable, per-sample stand-in for the damage Δ_i that is reported."""
-
-OBJECTIVES: dict[str, Objective] = {
-    "loss": LOSS,
-    "log": LOG,
-    "normalized": NORMALIZED,
-    "relative": RELATIVE,
-    "pooled-relative": PooledRelativeLoss(),
-    "degradation": DEGRADATION,
-}

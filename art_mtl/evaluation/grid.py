@@ -72,8 +72,8 @@ def benchmark(
 
     Rivals get a row for each of ``schedules``: "published" is their own step size, constant; "linear" falls to 0, which
     makes most of them stronger ("equal + linear step"). ``worst-task`` always has its own schedule, and
-    ``single:<task>``, of which the empirical bound is made (:meth:`Results.bound`), always the linear one; each of
-    these gets one row.
+    ``single:<task>``, of which the empirical bound is made (:meth:`Results.bound`), its objective, momentum and schedule
+    with all weight on one task; each of these gets one row.
 
     Args:
         victim: See :func:`art_mtl.evaluation.victims.load_victim`.
@@ -247,6 +247,9 @@ def make_attack(estimator: PyTorchMultiTaskEstimator, cell: Cell, steps: int, ba
         attack = MinMaxMultiTaskPGD(estimator, variant="official", **settings)
     elif cell.method == "worst-task":
         attack = WorstTaskPGD(estimator, **settings)
+    elif cell.method.startswith("single:"):
+        # A bound is worth what its attacks are: the objective, momentum and schedule of worst-task, on one task.
+        attack = MultiTaskPGD(estimator, method=cell.method, objective="population", decay=0.5, **settings)
     else:
         attack = MultiTaskPGD(estimator, method=cell.method, **settings)
     return attack

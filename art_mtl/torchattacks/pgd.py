@@ -48,7 +48,8 @@ class MultiTaskPGD(MultiTaskAttack):
         norm: "Linf", "L2" or "L1".
         restarts: Independent random starts, the best of which is kept per sample; more than 1 needs ``random_start``.
         decay: Momentum of the gradient. None: the method's own.
-        objective: What is ascended: "loss", "log", "normalized", "relative", "pooled-relative" or "degradation".
+        objective: What is ascended: "loss", "log", "normalized", "relative", "pooled-relative", "degradation" or
+            "population" (that of "worst-task").
         weighting: "uniform", "alternating", "minmax", "inner-minimiser", or one fixed weight a task.
         gamma: γ of the min-max weightings, pull towards equal weights.
         weight_step: α₂, step size of the weights.
