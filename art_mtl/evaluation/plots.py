@@ -100,7 +100,7 @@ def weights_figure(results: Results, block: Block, methods: Sequence[str] = WEIG
     return figure
 
 
-def tasks_figure(results: Results, block: Block) -> Figure:
+def tasks_figure(results: Results, block: Block, names: Sequence[str] | None = None) -> Figure:
     """Damage of every task under every method: which task is left standing?
 
     Rows are methods, the deepest Δ_Wor on top; attacks on a single task are left out. A dashed line marks Δ_Wor.
@@ -108,11 +108,13 @@ def tasks_figure(results: Results, block: Block) -> Figure:
     Args:
         results: Where the block is from.
         block: Whose attacks; at least one of them on all tasks.
+        names: Rows to show; None for all.
 
     Raises:
         ValueError: There is none.
     """
     rows = [a for a in block.attacks if not a.method.startswith("single:") and a.delta_wor is not None]
+    rows = [a for a in rows if names is None or a.name in names]
     if not rows:
         raise ValueError("A figure of tasks should have an attack on all of them. Found none.")
     rows.sort(key=lambda attack: _percent(attack, "delta_wor"), reverse=True)
@@ -126,11 +128,12 @@ def tasks_figure(results: Results, block: Block) -> Figure:
     for row, attack in enumerate(rows):
         least = -_percent(attack, "delta_wor")
         ax.plot([least, least], [row - 0.44, row + 0.44], color="#222222", linewidth=1.2, linestyle=(0, (3, 1.5)))
-        ax.text(least, row + 0.44, f"{least:.0f} %", ha="center", va="bottom", fontsize=7, color="#222222")
-    ax.set_yticks(range(len(rows)), [attack.name for attack in rows])
+    labels = [f"{attack.name}   {_percent(attack, 'delta_wor'):.0f} %" for attack in rows]
+    ax.set_yticks(range(len(rows)), labels)
     for label, attack in zip(ax.get_yticklabels(), rows, strict=True):
         label.set_fontweight("bold" if attack.method == _EMPHASISED else "normal")
-    ax.set_xlabel("damage of the task, −Δ (%); dashed: the least damaged task, −Δ_Wor")
+    ax.set_ylim(-0.6, len(rows) - 0.4)
+    ax.set_xlabel(f"damage of each task, −Δ (%); dashed and beside the name: the least damaged, {_symbol('delta_wor')}")
     ax.set_xlim(left=min(0.0, ax.get_xlim()[0]))
     ax.set_title(f"{results.victim}, {describe_eps(block.norm, block.eps, results.clip_values)}", fontsize=10)
     _tidy(ax)

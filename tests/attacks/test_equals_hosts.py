@@ -32,7 +32,12 @@ def host(request):
         torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(8 * 64, 5)
     )
     classifier = PyTorchClassifier(
-        net, torch.nn.CrossEntropyLoss(), input_shape=(3, 8, 8), nb_classes=5, clip_values=(low, high), device_type="cpu"
+        net,
+        torch.nn.CrossEntropyLoss(),
+        input_shape=(3, 8, 8),
+        nb_classes=5,
+        clip_values=(low, high),
+        device_type="cpu",
     )
     rng = np.random.default_rng(0)
     x = (low + (high - low) * np.clip(rng.uniform(-0.1, 1.1, (16, 3, 8, 8)), 0, 1)).astype(np.float32)
@@ -43,7 +48,8 @@ def host(request):
 @pytest.mark.parametrize("reference", [ProjectedGradientDescentPyTorch, ProjectedGradientDescentNumpy])
 def test_linf_equals_both_art_loops_bit_for_bit(host, reference, targeted):
     net, classifier, x, labels, box = host
-    arguments = {"norm": np.inf, "eps": EPS, "eps_step": STEP, "max_iter": STEPS, "targeted": targeted, "verbose": False}
+    arguments = {"norm": np.inf, "eps": EPS, "eps_step": STEP, "max_iter": STEPS, "verbose": False}
+    arguments["targeted"] = targeted
     expected = reference(classifier, **arguments).generate(x, np.eye(5, dtype=np.float32)[labels])
     assert np.array_equal(expected, MultiTaskPGD(classifier, **arguments).generate(x, np.eye(5)[labels]))
     estimator = PyTorchMultiTaskEstimator(
@@ -81,7 +87,13 @@ def test_l2_equals_torchattacks_in_its_order_of_projections(host, eps):
     images, targets = torch.from_numpy(x), torch.from_numpy(labels)
     expected = torchattacks.PGDL2(net, eps=eps, alpha=eps / 4, steps=STEPS, random_start=False)(images, targets)
     atk = ours_for_torchattacks.MultiTaskPGD(
-        net, [tasks.classification("digit", 5)], eps=eps, alpha=eps / 4, steps=STEPS, norm="L2", projection="ball-then-box"
+        net,
+        [tasks.classification("digit", 5)],
+        eps=eps,
+        alpha=eps / 4,
+        steps=STEPS,
+        norm="L2",
+        projection="ball-then-box",
     )
     assert torch.allclose(expected, atk(images, {"digit": targets}), atol=2e-6)
 
@@ -100,7 +112,8 @@ def test_mask_equals_art(host):
     mask = np.zeros((3, 8, 8), dtype=np.float32)
     mask[:, 2:5] = 1
     arguments = {"eps": EPS, "eps_step": STEP, "max_iter": STEPS, "verbose": False}
-    expected = ProjectedGradientDescent(classifier, **arguments).generate(x, np.eye(5, dtype=np.float32)[labels], mask=mask)
+    one_hot = np.eye(5, dtype=np.float32)[labels]
+    expected = ProjectedGradientDescent(classifier, **arguments).generate(x, one_hot, mask=mask)
     found = MultiTaskPGD(classifier, **arguments).generate(x, labels, mask=mask)
     assert np.array_equal(expected, found)
     assert np.array_equal(found[:, :, 0], x[:, :, 0])

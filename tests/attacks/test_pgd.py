@@ -14,6 +14,7 @@ from art.summary_writer import SummaryWriter
 
 from art_mtl import MultiTaskLabels, PyTorchMultiTaskEstimator, tasks
 from art_mtl.attacks import MinMaxMultiTaskPGD, MultiTaskPGD, WorstTaskPGD
+from art_mtl.core import METHODS
 
 CLASSES = (MultiTaskPGD, MinMaxMultiTaskPGD, WorstTaskPGD)
 SHAPE = (3, 8, 8)
@@ -168,7 +169,7 @@ def test_regression_only_models_without_labels(net, data):
         assert all(value > 1e-3 for value in losses(estimator, found, own).values())
 
 
-@pytest.mark.parametrize("method", ["equal", "normalize", "dgba", "alternate", "minmax", "minmax-official", "worst-task"])
+@pytest.mark.parametrize("method", list(METHODS))
 def test_targeted_comes_nearer_to_the_targets(method, estimator, data):
     x, y = data
     found = MultiTaskPGD(estimator, method, eps=0.1, max_iter=10, targeted=True, verbose=False).generate(x, y)
@@ -234,7 +235,8 @@ def test_a_sample_with_nan_outputs_ends_feasibly_with_one_warning(estimator, net
 def test_eps_per_sample_and_per_pixel(estimator, data):
     x, y = data
     per_sample = np.linspace(0.01, 0.06, 6, dtype=np.float32).reshape(6, 1, 1, 1)
-    found = MultiTaskPGD(estimator, eps=per_sample, eps_step=per_sample / 2, max_iter=6, batch_size=4, verbose=False).generate(x, y)
+    arguments = {"max_iter": 6, "batch_size": 4, "verbose": False}
+    found = MultiTaskPGD(estimator, eps=per_sample, eps_step=per_sample / 2, **arguments).generate(x, y)
     size = np.abs(found - x).max((1, 2, 3))
     np.testing.assert_allclose(size, per_sample.ravel(), rtol=1e-4)
     per_pixel = np.zeros((8, 8), dtype=np.float32) + 0.01

@@ -8,7 +8,7 @@ import pytest
 
 from art_mtl.evaluation import AttackResult, Environment, Results, TaskResult
 from art_mtl.evaluation.pictures import CLASS_COLOURS, TaskStyle, View, answer, cards_figure, scene_figure
-from art_mtl.evaluation.plots import METHOD_COLOURS, damage_figure, method_colour, weights_figure
+from art_mtl.evaluation.plots import METHOD_COLOURS, damage_figure, method_colour, tasks_figure, weights_figure
 
 TASKS = tuple(TaskResult(n, "depth", "aErr", False, 1.0, "", 1.0, (1.0,)) for n in ("near", "far"))
 
@@ -173,3 +173,18 @@ def test_answers() -> None:
     assert answer(TaskStyle("a", "classification"), np.array(-1)) == "?"
     assert answer(TaskStyle("a", "regression"), np.array([np.nan])) == "?"
     assert answer(TaskStyle("a", "multilabel"), np.array([1.0, 0.0, 1.0])) == "{0, 2}"
+
+
+def test_tasks_figure_shows_every_task_of_every_attack_on_all(results):
+    block = list(results.blocks())[1]
+    figure = tasks_figure(results, block)
+    (ax,) = figure.axes
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    assert names[-1].startswith("worst-task") and not any(name.startswith("single") for name in names)
+    damages = sorted(round(bar.get_width(), 6) for bar in ax.patches)
+    shown = [a for a in block.attacks if not a.method.startswith("single:")]
+    assert damages == sorted(round(-100 * delta, 6) for a in shown for delta in a.deltas)
+    few = tasks_figure(results, block, names=["equal", "worst-task"]).axes[0]
+    assert len(few.patches) == 2 * len(TASKS)
+    with pytest.raises(ValueError, match="attack on all"):
+        tasks_figure(results, block, names=["single:near"])

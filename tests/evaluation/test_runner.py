@@ -253,12 +253,12 @@ def test_names(estimator, data) -> None:
 def test_a_seed_makes_random_starts_repeat_and_leaves_the_generators_alone(estimator, data) -> None:
     attack = MultiTaskPGD(estimator, eps=0.1, max_iter=1, num_random_init=1, verbose=False)
     torch.manual_seed(3)
-    np.random.seed(3)  # noqa: NPY002
-    expected = (torch.rand(1), np.random.rand())  # noqa: NPY002
+    np.random.seed(3)
+    expected = (torch.rand(1), np.random.rand())
     torch.manual_seed(3)
-    np.random.seed(3)  # noqa: NPY002
+    np.random.seed(3)
     runs = [evaluate(estimator, [attack], data, seed=5, progress=False)["equal"].sample_values for _ in range(2)]
-    assert (torch.rand(1), np.random.rand()) == expected  # noqa: NPY002
+    assert (torch.rand(1), np.random.rand()) == expected
     assert runs[0] == runs[1]
     assert evaluate(estimator, [attack], data, seed=6, progress=False)["equal"].sample_values != runs[0]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -286,8 +287,7 @@ def test_saving_is_all_or_nothing(net, data, tmp_path, monkeypatch):
     path.write_bytes(b"earlier")
 
     def broken(stored, target):
-        with open(target, "wb") as file:
-            file.write(b"half")
+        Path(target).write_bytes(b"half")
         raise OSError("disk full")
 
     monkeypatch.setattr(torch, "save", broken)
