@@ -1,6 +1,6 @@
 """Min-max adversarial attacks on multi-task networks, for ART and torchattacks.
 
-Example:
+Examples:
     >>> from art_mtl import MultiTaskLabels, PyTorchMultiTaskEstimator, Task, tasks
 """
 

@@ -72,7 +72,7 @@ def parse_eps(text: str) -> tuple[str | None, float]:
     Raises:
         ValueError: Anything else.
 
-    Example:
+    Examples:
         >>> parse_eps("l2:1.5"), parse_eps("51/255")
         (('l2', 1.5), (None, 0.2))
     """
@@ -106,7 +106,7 @@ def parse_radii(
     Raises:
         ValueError: A radius carries a norm that was not asked for.
 
-    Example:
+    Examples:
         >>> parse_radii([("l2", 1.0), (None, 0.1)], None)
         {'l2': (1.0,), 'linf': (0.1,)}
     """

@@ -29,7 +29,7 @@ class MultiTaskLabels(Mapping[str, Array]):
     Raises:
         ValueError: The first dimensions differ, or there is no task.
 
-    Example:
+    Examples:
         >>> labels = MultiTaskLabels({"left": np.array([3, 1, 4]), "sum": np.array([[8.0], [2.0], [9.0]])})
         >>> len(labels), labels.names
         (3, ('left', 'sum'))
@@ -144,7 +144,7 @@ class MultiTaskLabels(Mapping[str, Array]):
             TypeError: ``y`` has none of these forms.
             ValueError: A task is missing or unknown, a size differs, or a task has no label for any sample.
 
-        Example:
+        Examples:
             >>> labels = MultiTaskLabels.of([{"a": 1, "b": 0.5}, {"a": 2, "b": None}], names=["a", "b"])
             >>> labels.present("b")
             array([ True, False])

@@ -22,7 +22,7 @@ def masked_mean(values: Tensor, valid: Tensor) -> Tensor:
     Returns:
         ``(B,)``; exactly 0, with gradient 0, where a sample has no valid place.
 
-    Example:
+    Examples:
         >>> masked_mean(torch.tensor([[1.0, 3.0], [5.0, 7.0]]), torch.tensor([[True, True], [False, False]]))
         tensor([2., 0.])
     """
@@ -45,7 +45,7 @@ def true_class_probability(output: Tensor, target: Tensor) -> Tensor:
 def margin(output: Tensor, target: Tensor) -> Tensor:
     """Logit of the true class less the greatest other logit; negative where the prediction is wrong.
 
-    Example:
+    Examples:
         >>> margin(torch.tensor([[1.0, 4.0, 2.0]]), torch.tensor([1]))
         tensor([2.])
     """

@@ -161,7 +161,7 @@ def delta(attacked: Tensor, clean: Tensor, higher_is_better: bool) -> Tensor:
         Same shape. NaN where a higher-is-better metric is 0 on clean inputs: nothing is left to damage. Where an error
         is 0 before and after, 0.
 
-    Example:
+    Examples:
         >>> delta(torch.tensor(18.63), torch.tensor(46.56), True)
         tensor(-0.5999)
         >>> delta(torch.tensor(84.43), torch.tensor(40.57), False)
@@ -182,7 +182,7 @@ def delta_wor(deltas: Sequence[float]) -> float:
 
     NaN where a Δ_i is NaN.
 
-    Example:
+    Examples:
         >>> delta_wor([-0.60, -0.52, -0.325])
         -0.325
     """

@@ -31,7 +31,7 @@ def project_simplex(v: Tensor, allowed: Tensor | None = None) -> Tensor:
     Returns:
         ``(..., K)``, non-negative, each row summing to 1; a row without an allowed coordinate is 0.
 
-    Example:
+    Examples:
         >>> project_simplex(torch.tensor([[0.5, 0.5, 0.5], [2.0, 0.0, 0.0]]))
         tensor([[0.3333, 0.3333, 0.3333],
                 [1.0000, 0.0000, 0.0000]])

@@ -187,7 +187,7 @@ def segmentation(name: str, num_classes: int, ignore_index: int = -1, output: Ou
         ignore_index: Label of pixels that do not count.
         output: See :class:`Task`.
 
-    Example:
+    Examples:
         >>> task = segmentation("seg", num_classes=3)
         >>> target = task.targets(np.array([[[0, 1], [2, -1]]]))
         >>> target.valid
@@ -214,7 +214,7 @@ def classification(name: str, num_classes: int, output: OutputPicker = None) -> 
 
     Loss: cross-entropy. Score: probability of the true class. Metric: accuracy.
 
-    Example:
+    Examples:
         >>> classification("digit", num_classes=10).targets(np.array([3, 7])).value
         tensor([3, 7])
     """
@@ -332,7 +332,7 @@ def custom(
     Raises:
         ValueError: Both ``error`` and ``score`` are given, or ``floor`` ≤ 0, or ``metric`` points the other way.
 
-    Example:
+    Examples:
         >>> task = custom("angle", loss=lambda output, target: 1 - torch.cos(output - target).mean(1))
         >>> task.metric.name
         'angle'

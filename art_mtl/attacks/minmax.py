@@ -27,7 +27,7 @@ class MinMaxMultiTaskPGD(MultiTaskPGD):
         norm: As for :class:`MultiTaskPGD`, like everything that follows.
         **kwargs: Everything else that :class:`MultiTaskPGD` knows, but ``method``.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from art_mtl import PyTorchMultiTaskEstimator, tasks
         >>> class Net(torch.nn.Module):

@@ -98,7 +98,7 @@ class MultiTaskPGD(EvasionAttack):  # type: ignore[misc]
         ValueError: An argument out of its range; the message names it.
         TypeError: An argument of the wrong type.
 
-    Example:
+    Examples:
         >>> import numpy as np, torch
         >>> from art_mtl import PyTorchMultiTaskEstimator, tasks
         >>> class Net(torch.nn.Module):

@@ -157,7 +157,7 @@ def make_method(
     Raises:
         ValueError: An unknown name, or a knob that the method does not have.
 
-    Example:
+    Examples:
         >>> from art_mtl import tasks
         >>> make_method("minmax", [tasks.depth("depth")], gamma=0.2).weighting
         MinMax(gamma=0.2, weight_step=0.03333333333333333, simultaneous=False)

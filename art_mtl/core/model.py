@@ -16,7 +16,7 @@ def frozen(model: torch.nn.Module, evaluate: bool = True) -> Iterator[None]:
         model: The model. Its parameters' ``requires_grad`` and the training mode of every module are restored.
         evaluate: Put every module into evaluation mode; False leaves modes alone.
 
-    Example:
+    Examples:
         >>> net = torch.nn.Linear(2, 2)
         >>> with frozen(net):
         ...     print(net.training, net.weight.requires_grad)

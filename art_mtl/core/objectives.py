@@ -136,7 +136,7 @@ class PooledRelativeLoss:
 def smooth_log(value: Tensor, floor: float) -> Tensor:
     """log(value) above ``floor``, its tangent below: the slope is 1 / max(value, floor) and never 0.
 
-    Example:
+    Examples:
         >>> smooth_log(torch.tensor([1.0, 0.0]), floor=0.5)
         tensor([ 0.0000, -1.6931])
     """

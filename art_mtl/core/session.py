@@ -126,7 +126,7 @@ def parse_norm(norm: float | str) -> float:
     Raises:
         ValueError: Any other norm.
 
-    Example:
+    Examples:
         >>> parse_norm("Linf"), parse_norm(2)
         (inf, 2.0)
     """

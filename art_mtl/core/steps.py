@@ -27,7 +27,7 @@ def default_step_size(schedule: str, norm: float, eps: Tensor, steps: int) -> Te
 def step_factor(schedule: str, step: int, steps: int) -> float:
     """Share of the first step size that step t takes.
 
-    Example:
+    Examples:
         >>> [step_factor("linear", t, 4) for t in range(4)]
         [1.0, 0.75, 0.5, 0.25]
     """

@@ -88,7 +88,7 @@ class MultiDigits(MultiTaskDataset):
         ValueError: If a parameter is out of range.
         ImportError: If scikit-learn is not installed.
 
-    Example:
+    Examples:
         >>> image, labels = MultiDigits(split="test", size=10)[3]
         >>> tuple(image.shape), bool(labels["sum"] == labels["left"] + labels["right"])
         ((1, 28, 28), True)

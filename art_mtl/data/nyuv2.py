@@ -43,7 +43,7 @@ class NYUv2(MultiTaskDataset):
         ValueError: If a folder is empty, if the folders do not hold the same numbers, or if a parameter is out of
             range.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> root = Path(tempfile.mkdtemp())
         >>> for folder, channels in (("image", (3,)), ("label", ()), ("depth", (1,)), ("normal", (3,))):

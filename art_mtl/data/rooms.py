@@ -60,7 +60,7 @@ def render(rng: np.random.Generator, height: int = 96, width: int = 128) -> Rend
     Returns:
         The picture and its exact labels; every pixel is labelled.
 
-    Example:
+    Examples:
         >>> view = render(np.random.default_rng(0), height=48, width=64)
         >>> view.image.shape, view.segmentation.shape
         ((48, 64, 3), (48, 64))
@@ -110,7 +110,7 @@ class Rooms(MultiTaskDataset):
     Raises:
         ValueError: If a parameter is out of range.
 
-    Example:
+    Examples:
         >>> image, labels = Rooms(split="test", size=2)[0]
         >>> tuple(image.shape), tuple(labels["normals"].shape)
         ((3, 96, 128), (3, 96, 128))

@@ -32,7 +32,7 @@ def apply_operations(operations: Sequence[Any], x: Tensor, fit: bool = False) ->
     Raises:
         ValueError: A preprocessor changes the number of samples.
 
-    Example:
+    Examples:
         >>> from art.defences.preprocessor import FeatureSqueezing
         >>> x = torch.tensor([[0.2, 0.9]], requires_grad=True)
         >>> y = apply_operations([FeatureSqueezing(clip_values=(0, 1), bit_depth=1)], x)

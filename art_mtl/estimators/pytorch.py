@@ -48,7 +48,7 @@ class PyTorchMultiTaskEstimator(MultiTaskBase):
         TypeError: An argument is of the wrong type.
         ValueError: An argument has a wrong value.
 
-    Example:
+    Examples:
         >>> from art_mtl import tasks
         >>> class Net(torch.nn.Module):
         ...     def forward(self, x):
@@ -309,7 +309,7 @@ class PyTorchMultiTaskEstimator(MultiTaskBase):
         Raises:
             ValueError: There is no such task, or ART has no estimator for it (multi-label, dense and custom tasks).
 
-        Example:
+        Examples:
             >>> from art_mtl import tasks
             >>> estimator = PyTorchMultiTaskEstimator(
             ...     torch.nn.Linear(4, 3), [tasks.classification("kind", 3)], input_shape=(4,), device_type="cpu")

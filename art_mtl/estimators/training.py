@@ -22,7 +22,7 @@ def reduce_loss(values: Any, counted: Any, reduction: str) -> Any:
         counted: ``(B,)``, boolean: which samples have a label.
         reduction: "none", "sum", or "mean" over the samples that count (0 if none does).
 
-    Example:
+    Examples:
         >>> reduce_loss(torch.tensor([1.0, 0.0, 4.0]), torch.tensor([True, False, True]), "mean")
         tensor(2.5000)
     """
@@ -84,7 +84,7 @@ def copy_for_refitting(
         model: The model; modules without ``reset_parameters`` keep their values in the copy.
         optimizer: Holds (some of) the model's parameters, in any groups; or None.
 
-    Example:
+    Examples:
         >>> net = torch.nn.Linear(2, 1)
         >>> twin, optimizer = copy_for_refitting(net, torch.optim.AdamW(net.parameters(), lr=0.5))
         >>> optimizer.param_groups[0]["params"][0] is twin.weight, optimizer.defaults["lr"]

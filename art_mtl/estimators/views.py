@@ -26,7 +26,7 @@ class TaskHead(torch.nn.Module):
         task: The task whose output is wanted.
         position: The task's place among the tasks of the model, for outputs that are sequences.
 
-    Example:
+    Examples:
         >>> from art_mtl import tasks
         >>> TaskHead(torch.nn.Linear(4, 3), tasks.classification("kind", 3), position=0)(torch.zeros(2, 4)).shape
         torch.Size([2, 3])

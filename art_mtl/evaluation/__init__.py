@@ -1,6 +1,6 @@
 """Judge attacks: run them, measure the damage to every task, and report it.
 
-Example:
+Examples:
     >>> from art_mtl.evaluation import benchmark, load_victim
     >>> victim = load_victim("digits")  # doctest: +SKIP
     >>> results = benchmark(victim, ["equal", "worst-task"], eps=[0.05], limit=64)  # doctest: +SKIP

@@ -17,7 +17,7 @@ _RELATIVE_SLACK = 1e-4
 def norm_name(norm: Any) -> str | None:
     """ "linf", "l2" or "l1" for what ART, torchattacks or this package call a norm; None for anything else.
 
-    Example:
+    Examples:
         >>> norm_name(np.inf), norm_name(2), norm_name("Linf"), norm_name("inf"), norm_name(None)
         ('linf', 'l2', 'linf', 'linf', None)
     """

@@ -31,7 +31,7 @@ def staged_folder(folder: str | Path) -> Iterator[Path]:
     Args:
         folder: Where the files are to go; made, with its parents, if needed.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> target = Path(tempfile.mkdtemp()) / "report"
         >>> with staged_folder(target) as stage:

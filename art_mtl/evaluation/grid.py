@@ -44,7 +44,7 @@ class Cell:
     def name(self) -> str:
         """As tables print it.
 
-        Example:
+        Examples:
             >>> Cell("equal", "linf", 0.1, "linear").name, Cell("single:depth", "linf", 0.1, "linear").name
             ('equal + linear step', 'single:depth')
         """
@@ -97,7 +97,7 @@ def benchmark(
     Raises:
         ValueError: An argument is not one of its values; raised before any attack runs.
 
-    Example:
+    Examples:
         >>> from art_mtl.evaluation import benchmark, load_victim
         >>> victim = load_victim("digits")
         >>> results = benchmark(victim, ["equal", "worst-task"], eps=[0.05], steps=3, limit=8, progress=False)
@@ -166,7 +166,7 @@ def plan_grid(
     Raises:
         ValueError: An unknown method or schedule.
 
-    Example:
+    Examples:
         >>> from art_mtl import tasks
         >>> cells = plan_grid([tasks.depth("depth")], ["equal", "worst-task"], {"l2": [1.0]}, ["published", "linear"])
         >>> [cell.name for cell in cells]

@@ -143,7 +143,7 @@ def cards_figure(rows: Sequence[Sequence[View]], tasks: Sequence[TaskStyle], tit
 def answer(task: TaskStyle, label: Array) -> str:
     """A label as a word; "?" where it is missing (a class below 0, a value that is NaN).
 
-    Example:
+    Examples:
         >>> answer(TaskStyle("digit", "classification"), np.array(3))
         '3'
         >>> answer(TaskStyle("sum", "regression"), np.array([7.25]))

@@ -142,7 +142,7 @@ class Results:
         environment: Where and when.
         command: Command line that made it, or None.
 
-    Example:
+    Examples:
         >>> task = TaskResult("digit", "classification", "accuracy", True, 100.0, "", 1.0, (1.0, 1.0))
         >>> results = Results("toy", (task,), (), (0.0, 1.0), Environment({}, "cpu", "2025-01-01T00:00:00+00:00", 0))
         >>> Results.from_json_text(results.to_json_text()) == results
@@ -275,7 +275,7 @@ def known(value: float) -> Number:
 def summarise(deltas: Sequence[Number]) -> tuple[Number, Number]:
     """Δ_MTL and Δ_Wor of the defined deltas; None if there is none.
 
-    Example:
+    Examples:
         >>> summarise([-0.5, None, -0.25])
         (-0.375, -0.25)
     """
@@ -289,7 +289,7 @@ def mean_least_damage(sample_deltas: Rows) -> Number:
     A task that an attack happens to improve counts as unharmed: the relative gain of an error that falls to almost 0
     has no bound and would drown the mean. Samples without any defined delta do not count.
 
-    Example:
+    Examples:
         >>> mean_least_damage(((-0.5, -0.25), (None, -0.75), (-0.5, 12.0), (None, None)))
         -0.3333333333333333
     """

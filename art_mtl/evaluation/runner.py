@@ -85,7 +85,7 @@ def evaluate(
         TypeError: An attack cannot ``generate``, or the data set has none of these forms.
         ValueError: Labels do not fit, names repeat, or an attack broke its own promise.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from art_mtl import PyTorchMultiTaskEstimator, tasks
         >>> from art_mtl.attacks import MultiTaskPGD

@@ -109,7 +109,7 @@ def make_table(results: Results, deltas: bool = False) -> Table:
         results: What was found.
         deltas: With a column Δ for each task.
 
-    Example:
+    Examples:
         >>> from art_mtl.evaluation.results import Environment
         >>> task = TaskResult("depth", "depth", "aErr", False, 100.0, "m", 0.4057, (0.4057,))
         >>> results = Results("toy", (task,), (), (-1.0, 1.0), Environment({}, "cpu", "", None))
@@ -137,7 +137,7 @@ def best_attacks(block: Block) -> set[str]:
 def heading(task: TaskResult) -> str:
     """Name, metric, direction, unit and scale of a task.
 
-    Example:
+    Examples:
         >>> heading(TaskResult("normals", "surface_normals", "mDist", False, 1.0, "degrees", 23.41, ()))
         'normals mDist ↓ (degrees)'
     """
@@ -150,7 +150,7 @@ def heading(task: TaskResult) -> str:
 def describe_eps(norm: str | None, eps: Number, clip_values: tuple[float, float] | None) -> str:
     """Norm and radius in the model's scale, and in [0, 1] if that is another one.
 
-    Example:
+    Examples:
         >>> describe_eps("linf", 4 / 255, (-1.0, 1.0))
         'L∞, ε = 4/255 (2/255 in [0, 1])'
         >>> describe_eps("l2", 1.5, (0.0, 1.0))
@@ -167,7 +167,7 @@ def describe_eps(norm: str | None, eps: Number, clip_values: tuple[float, float]
 def fraction(value: float) -> str:
     """A radius as people write it: short decimals, or grey levels of 255.
 
-    Example:
+    Examples:
         >>> fraction(8 / 255), fraction(1 / 510), fraction(0.05), fraction(5.0)
         ('8/255', '0.5/255', '0.05', '5')
     """
@@ -248,7 +248,7 @@ def to_latex(table: Table) -> str:
 def escape_latex(text: str) -> str:
     r"""Text as LaTeX prints it.
 
-    Example:
+    Examples:
         >>> print(escape_latex("Δ_Wor (%) of a_b"))
         $\Delta_{\mathrm{Wor}}$ (\%) of a\_b
     """

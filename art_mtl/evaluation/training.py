@@ -104,7 +104,7 @@ class ProgressBar:
     Args:
         title: what stands before the bar.
 
-    Example:
+    Examples:
         >>> with ProgressBar("rooms") as bar:  # doctest: +SKIP
         ...     train("rooms", "rooms.safetensors", progress=bar)
     """
@@ -155,7 +155,7 @@ def flip(x: Tensor, labels: Mapping[str, Tensor], which: Tensor) -> tuple[Tensor
     Returns:
         New images and labels.
 
-    Example:
+    Examples:
         >>> _, flipped = flip(torch.zeros(1, 3, 1, 2), {"depth": torch.tensor([[[[1.0, 2.0]]]])}, torch.tensor([True]))
         >>> flipped["depth"]
         tensor([[[[2., 1.]]]])
@@ -238,7 +238,7 @@ def train(
     Raises:
         ValueError: If there is no such victim or a number is out of range.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "digits.safetensors"
         >>> result = train("digits", path, epochs=1, train_size=64, test_size=16)

@@ -142,7 +142,7 @@ BLUEPRINTS: Mapping[str, Blueprint] = MappingProxyType(
 def victim_names() -> tuple[str, ...]:
     """Names that :func:`load_victim` knows; "nyuv2" needs the user's own data and checkpoint.
 
-    Example:
+    Examples:
         >>> victim_names()
         ('digits', 'rooms', 'nyuv2')
     """
@@ -172,7 +172,7 @@ def load_victim(name: str, *, root: str | Path | None = None, checkpoint: str | 
         TypeError: If a user's function returns something else.
         FileNotFoundError: If a file is missing.
 
-    Example:
+    Examples:
         >>> victim = load_victim("digits")
         >>> x, y = victim.data("test", 4)
         >>> x.shape, y.names

@@ -70,7 +70,7 @@ def load_weights(model: nn.Module, path: str | Path) -> dict[str, str]:
         ValueError: If it is not a safetensors file or does not fit; the message lists missing, unexpected and misshapen
             keys.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> source, copy = nn.Linear(2, 1), nn.Linear(2, 1)
         >>> path = Path(tempfile.mkdtemp()) / "linear.safetensors"

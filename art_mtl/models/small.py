@@ -35,7 +35,7 @@ class DigitsNet(nn.Module):
     Input: (B, 1, 28, 28) in [0, 1]. Output: a dict of logits ``left`` (B, 10) and ``right`` (B, 10) and of ``sum``
     (B, 1), in the unit of the digits. 0.3 million parameters.
 
-    Example:
+    Examples:
         >>> import torch
         >>> outputs = DigitsNet()(torch.zeros(2, 1, 28, 28))
         >>> {name: tuple(output.shape) for name, output in outputs.items()}
@@ -85,7 +85,7 @@ class RoomsNet(nn.Module):
     Raises:
         ValueError: If ``num_classes`` is below 2.
 
-    Example:
+    Examples:
         >>> import torch
         >>> outputs = RoomsNet(num_classes=13).eval()(torch.zeros(1, 3, 50, 70))
         >>> {name: tuple(output.shape) for name, output in outputs.items()}

@@ -30,7 +30,7 @@ class MultiAttack(MultiTaskAttack):
     Raises:
         ValueError: Fewer than two attacks, or of different models or tasks.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from art_mtl import tasks
         >>> from art_mtl.torchattacks import MinMaxMultiTaskPGD, MultiTaskPGD

@@ -69,7 +69,7 @@ class MultiTaskPGD(MultiTaskAttack):
         ValueError: An argument out of its range; the message names it.
         TypeError: An argument of the wrong type.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from art_mtl import tasks
         >>> class Net(torch.nn.Module):
