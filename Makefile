@@ -8,13 +8,12 @@ OUT ?= results
 WORKERS ?= 2
 
 PY := $(VENV)/bin/python
-export OMP_NUM_THREADS ?= 2
 
 .PHONY: demo test lint types docs check clean
 
 demo: $(VENV)/.base
-	$(VENV)/bin/art-mtl benchmark --victim rooms --methods all --limit 64 --steps 10 --out $(OUT)/rooms --force
-	$(VENV)/bin/art-mtl benchmark --victim digits --methods all --limit 512 --steps 10 --out $(OUT)/digits --force
+	$(VENV)/bin/art-mtl benchmark --victim rooms --methods all --limit 32 --steps 10 --out $(OUT)/rooms --force
+	$(VENV)/bin/art-mtl benchmark --victim digits --methods all --limit 256 --steps 10 --out $(OUT)/digits --force
 	@echo "Tables and pictures: $(OUT)/rooms/report.md, $(OUT)/digits/report.md"
 
 test: $(VENV)/.dev
