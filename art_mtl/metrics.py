@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 Statistics = Callable[[Tensor, Tensor, Tensor], Tensor]
 """``(output, target, valid) -> (B, S)``"""
+ElementWise = Callable[[Tensor, Tensor], Tensor]
+"""``(output, target) -> (B, *S)``"""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Metric:
         arguments: ``(output, target, valid)`` to the arguments of that class's ``update``.
         scale: Tables print the value times this.
         unit: Of the value, for captions; "" where it has none.
+        element: ``(output, target) -> (B, *S)`` where the metric is the mean of that over all valid places; else None.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Metric:
     arguments: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, ...]]
     scale: float = 1.0
     unit: str = ""
+    element: ElementWise | None = None
 
 
 def mean_iou(num_classes: int) -> Metric:
@@ -70,7 +74,7 @@ def accuracy(num_classes: int) -> Metric:
     return Metric(
         name="accuracy",
         higher_is_better=True,
-        statistics=partial(_sum_and_count, element=_is_correct),
+        statistics=partial(_mean_statistics, element=_is_correct),
         value=_mean,
         torchmetric=partial(
             _torchmetric, "classification.MulticlassAccuracy", num_classes=num_classes, average="micro"
@@ -98,12 +102,13 @@ def absolute_error(name: str = "aErr", scale: float = 100.0, unit: str = "") -> 
     return Metric(
         name=name,
         higher_is_better=False,
-        statistics=partial(_sum_and_count, element=losses.absolute_error),
+        statistics=partial(_mean_statistics, element=losses.absolute_error),
         value=_mean,
         torchmetric=partial(_torchmetric, "MeanAbsoluteError"),
         arguments=_valid_values,
         scale=scale,
         unit=unit,
+        element=losses.absolute_error,
     )
 
 
@@ -114,7 +119,7 @@ def mean_angle() -> Metric:
 
 def mean_of(
     name: str,
-    element: Callable[[Tensor, Tensor], Tensor],
+    element: ElementWise,
     *,
     higher_is_better: bool,
     scale: float = 1.0,
@@ -132,12 +137,13 @@ def mean_of(
     return Metric(
         name=name,
         higher_is_better=higher_is_better,
-        statistics=partial(_sum_and_count, element=element),
+        statistics=partial(_mean_statistics, element=element),
         value=_mean,
         torchmetric=partial(_torchmetric, "MeanMetric"),
         arguments=partial(_valid_elements, element=element),
         scale=scale,
         unit=unit,
+        element=element,
     )
 
 
@@ -202,13 +208,16 @@ def _torchmetric(path: str, **kwargs: Any) -> torchmetrics.Metric:
     return metric
 
 
-def _sum_and_count(
-    output: Tensor, target: Tensor, valid: Tensor, element: Callable[[Tensor, Tensor], Tensor]
-) -> Tensor:
-    values = torch.where(valid, element(output, target).to(torch.float64), 0.0)
+def sum_and_count(values: Tensor, valid: Tensor) -> Tensor:
+    """Additive statistics of a mean: ``(B, *S)`` twice to ``(B, 2)``, float64."""
+    values = torch.where(valid, values.to(torch.float64), 0.0)
     if values.ndim == 1:
         return torch.stack([values, valid.to(torch.float64)], 1)
     return torch.stack([values.flatten(1).sum(1), valid.flatten(1).sum(1).to(torch.float64)], 1)
+
+
+def _mean_statistics(output: Tensor, target: Tensor, valid: Tensor, element: ElementWise) -> Tensor:
+    return sum_and_count(element(output, target), valid)
 
 
 def _mean(statistics: Tensor) -> Tensor:
@@ -261,7 +270,5 @@ def _valid_values(output: Tensor, target: Tensor, valid: Tensor) -> tuple[Tensor
     return output.movedim(1, -1)[valid], target.movedim(1, -1)[valid]
 
 
-def _valid_elements(
-    output: Tensor, target: Tensor, valid: Tensor, element: Callable[[Tensor, Tensor], Tensor]
-) -> tuple[Tensor, ...]:
+def _valid_elements(output: Tensor, target: Tensor, valid: Tensor, element: ElementWise) -> tuple[Tensor, ...]:
     return (element(output, target)[valid],)

@@ -15,6 +15,7 @@ from torch import Tensor
 from art_mtl import losses
 from art_mtl.core.objectives import LOG, Outputs, Run, Valuation
 from art_mtl.core.problem import Problem
+from art_mtl.metrics import sum_and_count
 from art_mtl.tasks import Target, Task
 
 _SMALLEST_SOFTNESS = 1e-4
@@ -49,12 +50,12 @@ class PopulationDamage:
         ]
 
         def run(outputs: Outputs, step: int) -> Valuation:
-            pairs = list(zip(views, outputs, strict=True))
+            shown = [(view, output, view.elements(output)) for view, output in zip(views, outputs, strict=True)]
             if step == 0:
                 ascend = LOG.values(problem, outputs, [None] * len(views))
             else:
-                ascend = [view.stand_in(output, step) for view, output in pairs]
-            damages = [view.damage(output, step) for view, output in pairs]
+                ascend = [view.stand_in(elements, step) for view, _, elements in shown]
+            damages = [view.damage(output, elements, step) for view, output, elements in shown]
             weigh = torch.stack([damage for damage, _ in damages])[None].to(ascend[0].dtype)
             known = torch.stack([known for _, known in damages])[None]
             return Valuation(ascend, weigh, known)
@@ -72,15 +73,22 @@ class _TaskView:
         self.softness = softness
         self.sign = -1.0 if problem.targeted else 1.0
         self.play = target.in_play
-        statistics = self._add("clean", None, self._statistics(clean))
+        self.takes_margins = task.margin_elements is not None
+        self.clean_elements = self.elements(clean)
+        statistics = self._add("clean", None, self._statistics(clean, self.clean_elements))
         self.known = self._add("present", None, self.play.sum()) > 0
         self.baseline = task.metric.value(statistics)
-        self.clean_margin = None if task.margin_elements is None else task.margin_elements(clean, target.value)
         self.spread: Tensor | None = None
 
-    def damage(self, output: Tensor, step: int) -> tuple[Tensor, Tensor]:
+    def elements(self, output: Tensor) -> Tensor:
+        """Margins of a task that decides, errors or scores of any other; ``(B, *S)``."""
+        measure = self.task.margin_elements or self.task.quality_elements
+        return measure(output, self.target.value)
+
+    def damage(self, output: Tensor, elements: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """D_i now, and whether the task has been seen at all; scalars."""
-        now = self.task.metric.value(self._add("statistics", step, self._statistics(output.detach())))
+        statistics = self._statistics(output.detach(), elements.detach())
+        now = self.task.metric.value(self._add("statistics", step, statistics))
         before, floor = self.baseline, self.task.quality_floor
         if self.task.is_error:
             now, before = now.clamp(min=floor), before.clamp(min=floor)
@@ -91,17 +99,14 @@ class _TaskView:
         damage = torch.where(before > 0, 1 - now / before.clamp(min=floor), torch.ones_like(before))
         return damage, self.known
 
-    def stand_in(self, output: Tensor, step: int) -> Tensor:
+    def stand_in(self, elements: Tensor, step: int) -> Tensor:
         """q_i, ``(B,)`` with its graph."""
-        if self.task.margin_elements is not None:
-            value = self._soft_flips(self.task.margin_elements(output, self.target.value), step)
-        else:
-            value = self._scaled_quality(output, step)
+        value = self._soft_flips(elements, step) if self.takes_margins else self._scaled_quality(elements, step)
         return torch.where(self.play, value, torch.zeros_like(value))
 
     def _soft_flips(self, margin: Tensor, step: int) -> Tensor:
         if self.spread is None:
-            moved = (margin.detach() - self.clean_margin).square() if self.clean_margin is not None else margin.detach()
+            moved = (margin.detach() - self.clean_elements).square()
             counted = self.target.valid & torch.isfinite(moved)
             total = self._add("moved", None, torch.where(counted, moved, torch.zeros_like(moved)).double().sum())
             count = self._add("places", None, counted.sum())
@@ -111,8 +116,8 @@ class _TaskView:
         scale = 2 / reference.clamp(min=self.task.quality_floor).to(margin.dtype)
         return self.sign * scale * losses.masked_mean(torch.sigmoid(-margin / width), self.target.valid)
 
-    def _scaled_quality(self, output: Tensor, step: int) -> Tensor:
-        quality = self.task.quality(output, self.target)
+    def _scaled_quality(self, elements: Tensor, step: int) -> Tensor:
+        quality = losses.masked_mean(elements, self.target.valid)
         seen = quality.detach().double()
         counted = self.play & torch.isfinite(seen)
         total = self._add("quality", step, torch.where(counted, seen, torch.zeros_like(seen)).sum())
@@ -120,8 +125,11 @@ class _TaskView:
         scale = mean.clamp(min=self.task.quality_floor).to(quality.dtype)
         return self.sign * (quality if self.task.is_error else -quality) / scale
 
-    def _statistics(self, output: Tensor) -> Tensor:
-        statistics = self.task.statistics(output, self.target)
+    def _statistics(self, output: Tensor, elements: Tensor) -> Tensor:
+        if self.task.metric.element is self.task.quality_elements and not self.takes_margins:
+            statistics = sum_and_count(elements, self.target.valid)
+        else:
+            statistics = self.task.statistics(output, self.target)
         finite = torch.isfinite(statistics).all(1, keepdim=True)
         return torch.where(finite, statistics, torch.zeros_like(statistics)).sum(0)
 
