@@ -153,6 +153,11 @@ class Binary(LabelFormat):
                     f"The labels of task {name!r} should be 0 or 1, or raw outputs. Found values in "
                     f"[{y.min().item()}, {y.max().item()}]."
                 )
+            if y.min() >= 0 and y.max() <= 1:
+                raise ValueError(
+                    f"The labels of task {name!r} should be 0 or 1, or raw outputs (logits). "
+                    "Found fractions in [0, 1]; threshold probabilities first."
+                )
             y = self.decode(y)
         valid = present[:, None].expand_as(y)
         return Target(y.float(), valid)

@@ -165,7 +165,8 @@ def delta(attacked: Tensor, clean: Tensor, higher_is_better: bool) -> Tensor:
 
     Returns:
         Same shape. NaN where a higher-is-better metric is 0 on clean inputs: nothing is left to damage. Where an error
-        is 0 before and after, 0.
+        is 0 before and after, 0. An error that an attack lowers to almost nothing counts as 10⁶, so that a task that
+        was improved is never taken for a damaged one.
 
     Examples:
         >>> delta(torch.tensor(18.63), torch.tensor(46.56), True)
@@ -175,7 +176,8 @@ def delta(attacked: Tensor, clean: Tensor, higher_is_better: bool) -> Tensor:
     """
     if higher_is_better:
         return torch.where(clean > 0, (attacked - clean) / clean, torch.full_like(clean, float("nan")))
-    return torch.where(attacked == clean, torch.zeros_like(clean), (clean - attacked) / attacked)
+    damage = (clean - attacked) / attacked.clamp(min=clean * 1e-6)
+    return torch.where(attacked == clean, torch.zeros_like(clean), damage)
 
 
 def delta_mtl(deltas: Sequence[float]) -> float:

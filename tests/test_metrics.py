@@ -223,3 +223,8 @@ def test_an_undefined_damage_makes_the_summary_undefined_in_any_order(deltas):
 def test_worst_is_the_least_damaged_task():
     assert metrics.delta_wor([-0.9, -0.1, -0.5]) == -0.1
     assert metrics.delta_mtl([-0.9, -0.1, -0.5]) == pytest.approx(-0.5)
+
+
+def test_an_error_that_falls_to_zero_is_improved_and_finite():
+    found = metrics.delta(torch.tensor([0.0, 0.0, 0.5]), torch.tensor([1.0, 0.0, 1.0]), higher_is_better=False)
+    torch.testing.assert_close(found, torch.tensor([1e6, 0.0, 1.0]))

@@ -343,3 +343,8 @@ def test_a_custom_loss_that_is_not_per_sample_is_an_error(loss):
     task = tasks.custom("p", loss)
     with pytest.raises(ValueError, match="task 'p' should have shape \\(2,\\)"):
         task.loss(torch.ones(2, 2), task.targets(np.zeros((2, 2))))
+
+
+def test_probabilities_are_no_labels_of_a_multilabel_task():
+    with pytest.raises(ValueError, match="'tags'.*threshold"):
+        tasks.multilabel("tags", 3).targets(np.array([[0.2, 0.9, 0.0]]))

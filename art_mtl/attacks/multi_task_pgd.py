@@ -19,11 +19,12 @@ from tqdm.auto import tqdm
 
 from art_mtl.attacks.logging import write_summary
 from art_mtl.core import Method, StepRecord, Threat, frozen, make_method
-from art_mtl.core.methods import choice
+from art_mtl.core.methods import check_number, choice
 from art_mtl.core.session import (
     Session,
     check_inputs,
     check_radius,
+    check_seed,
     make_plan,
     parse_norm,
     radius,
@@ -32,6 +33,7 @@ from art_mtl.core.session import (
 )
 from art_mtl.core.steps import L1_STEPS
 from art_mtl.estimators import PyTorchMultiTaskEstimator
+from art_mtl.labels import MultiTaskLabels
 
 FloatArray = npt.NDArray[np.float32]
 Radius = float | npt.NDArray[np.floating]
@@ -238,15 +240,16 @@ class MultiTaskPGD(EvasionAttack):  # type: ignore[misc]
         bounds = estimator_bounds(estimator)
         inputs = self._inputs(x, bounds)
         eps, eps_step = self._radii(inputs)
-        allowed = None if mask is None else radius("mask", np.asarray(mask, dtype=ART_NUMPY_DTYPE), inputs)
+        allowed = None if mask is None else radius("mask", self._check_mask(mask), inputs)
         own_labels = y is None
         if own_labels and self.targeted:
             raise ValueError("Parameter `y` should hold the target labels for a targeted attack. Found None.")
-        labels = (
-            estimator.own_labels(inputs.numpy(), self.batch_size) if own_labels else estimator.labels(y, len(inputs))
-        )
-        targets = estimator.targets(labels, len(inputs))
-        warn_out_of_play(estimator.tasks, targets)
+        if own_labels:
+            y = estimator.own_labels(inputs.numpy(), self.batch_size)
+        # A container may be one batch of many, as a trainer cuts it out, and lack all labels of a task.
+        partial = isinstance(y, MultiTaskLabels)
+        targets = estimator.targets(y if partial else estimator.labels(y, len(inputs)), len(inputs))
+        warn_out_of_play(estimator.tasks, targets, partial)
 
         plan = make_plan(
             estimator.tasks,
@@ -280,9 +283,30 @@ class MultiTaskPGD(EvasionAttack):  # type: ignore[misc]
                     step_size=size,
                     first_index=batch.start,
                 ).cpu()
+        session.warn()
         if self.summary_writer is not None:
             self.summary_writer.reset()
         return result.numpy()
+
+    def set_params(self, **kwargs: Any) -> None:
+        """Set attributes of ``attack_params``, after the same checks as in the constructor.
+
+        Raises:
+            ValueError: An unknown name or a bad value; nothing is changed then.
+        """
+        before = {name: value for name, value in self.__dict__.items() if name not in ("observer", "_estimator")}
+        try:
+            super().set_params(**kwargs)
+        except (TypeError, ValueError):
+            self.__dict__.update(before)
+            raise
+
+    @staticmethod
+    def _check_mask(mask: npt.NDArray[Any]) -> FloatArray:
+        array = np.asarray(mask, dtype=ART_NUMPY_DTYPE)
+        if not np.isfinite(array).all():
+            raise ValueError("Parameter `mask` should be finite: 0 where nothing may change. Found NaN or infinity.")
+        return array
 
     def _method_name(self) -> str:
         return self.method
@@ -308,7 +332,8 @@ class MultiTaskPGD(EvasionAttack):  # type: ignore[misc]
         share: float | npt.NDArray[np.floating] = 1.0
         if self.random_eps:
             # A truncated normal with standard deviation ε/2 on (0, ε]: in units of ε the same for every ε.
-            share = truncnorm.rvs(0, 2, scale=0.5, size=None if np.isscalar(self.eps) else np.shape(self.eps))
+            size = None if np.isscalar(self.eps) else np.shape(self.eps)
+            share = truncnorm.rvs(0, 2, scale=0.5, size=size, random_state=self.seed)
             share = np.maximum(share, np.finfo(np.float32).eps)
         eps = radius("eps", self.eps * share, inputs)
         return eps, None if self.eps_step is None else radius("eps_step", self.eps_step * share, inputs)
@@ -332,7 +357,7 @@ class MultiTaskPGD(EvasionAttack):  # type: ignore[misc]
         check_radius("eps", self.eps, norm)
         if self.eps_step is not None:
             check_radius("eps_step", self.eps_step, norm)
-            if np.ndim(self.eps) and np.shape(self.eps) != np.shape(self.eps_step):
+            if np.shape(self.eps) != np.shape(self.eps_step):
                 raise ValueError(
                     f"Parameter `eps_step` should have the shape of `eps`, {np.shape(self.eps)}. "
                     f"Found {np.shape(self.eps_step)}."
@@ -342,10 +367,10 @@ class MultiTaskPGD(EvasionAttack):  # type: ignore[misc]
             if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
                 raise ValueError(f"Parameter `{argument}` should be an integer of at least {least}. Found {value!r}.")
         for argument in ("targeted", "random_eps", "verbose"):
-            if not isinstance(getattr(self, argument), bool):
+            if not isinstance(getattr(self, argument), (bool, np.bool_)):
                 raise ValueError(f"Parameter `{argument}` should be a bool. Found {getattr(self, argument)!r}.")
-        if self.decay is not None and not self.decay >= 0:
-            raise ValueError(f"Parameter `decay` should be None or at least 0. Found {self.decay!r}.")
+        check_number("decay", self.decay, least=0)
+        check_seed(self.seed)
         choice("l1_step", self.l1_step, L1_STEPS)
         self._assemble()
 

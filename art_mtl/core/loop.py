@@ -6,7 +6,6 @@ that round, and the scalar that those weights make of the same values gives the 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -82,6 +81,7 @@ def attack(
     *,
     carry: dict[int, Carry] | None = None,
     observer: Callable[[StepRecord], None] | None = None,
+    stopped: list[int] | None = None,
     first_index: int = 0,
 ) -> Tensor:
     """Attack one batch.
@@ -96,7 +96,9 @@ def attack(
         plan: How long and from where.
         carry: With scope "dataset": running sums of the earlier batches by restart; updated.
         observer: Called at every step with detached tensors.
-        first_index: Index of the first sample, for messages.
+        stopped: Gets the indices of samples whose attack ended early, at the last iterate where outputs and gradient
+            were finite.
+        first_index: Index of the first sample, for ``stopped``.
 
     Returns:
         Adversarial inputs, ``(B, ...)``, feasible.
@@ -105,7 +107,7 @@ def attack(
     best: Tensor | None = None
     best_score: Tensor | None = None
     prices: Tensor | None = None
-    stopped = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    alive = torch.ones(len(x), dtype=torch.bool, device=x.device)
     for restart in range(plan.restarts):
         own = carry.setdefault(restart, Carry())
         own.samples += len(x)
@@ -113,13 +115,14 @@ def attack(
         run = _Run(forward, x, problem, method, threat, plan, restart, observer, prices)
         adversarial, score = run(compare=plan.restarts > 1)
         prices = run.prices
-        stopped |= ~run.alive
+        alive &= run.alive
         if best is None or best_score is None:
             best, best_score = adversarial, score
         else:
             better = score > best_score
             best, best_score = _where(better, adversarial, best), torch.where(better, score, best_score)
-    _warn_stopped(stopped, first_index)
+    if stopped is not None:
+        stopped += ((~alive).nonzero()[:, 0] + first_index).tolist()
     return x if best is None else best
 
 
@@ -291,16 +294,3 @@ def _sample_sum(output: Tensor) -> Tensor:
 
 def _where(samples: Tensor, yes: Tensor, no: Tensor) -> Tensor:
     return torch.where(samples.view(-1, *[1] * (yes.ndim - 1)), yes, no)
-
-
-def _warn_stopped(stopped: Tensor, first_index: int) -> None:
-    """One host synchronisation, after the loop."""
-    indices = (stopped.nonzero()[:, 0] + first_index).tolist()
-    if indices:
-        warnings.warn(
-            f"The model's output or gradient was not finite for sample(s) {indices[:10]}"
-            f"{f' and {len(indices) - 10} more' if len(indices) > 10 else ''}; "
-            "their attack ended at the last good iterate.",
-            RuntimeWarning,
-            stacklevel=2,
-        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -162,6 +163,13 @@ def make_method(
         >>> make_method("minmax", [tasks.depth("depth")], gamma=0.2).weighting
         MinMax(gamma=0.2, weight_step=0.03333333333333333, simultaneous=False)
     """
+    if not isinstance(name, str):
+        raise TypeError(f"Parameter `method` should be a name, one of {method_names(tasks)}. Found {name!r}.")
+    check_number("gamma", gamma, least=0)
+    check_number("weight_step", weight_step, least=0, above=True)
+    check_number("momentum", momentum, least=0)
+    if weight_group is not None and (not isinstance(weight_group, numbers.Integral) or weight_group < 1):
+        raise ValueError(f"Parameter `weight_group` should be an integer of at least 1. Found {weight_group!r}.")
     choice("weight_scope", weight_scope, SCOPES)
     choice("objective", objective, tuple(OBJECTIVES))
     choice("schedule", schedule, SCHEDULES)
@@ -208,9 +216,19 @@ def make_method(
     return method
 
 
+def check_number(argument: str, found: Any, least: float, above: bool = False) -> None:
+    """Raise unless ``found`` is None or a finite number that is at least (or ``above``) ``least``."""
+    if found is None:
+        return
+    number = isinstance(found, numbers.Real) and not isinstance(found, bool)
+    if not number or not math.isfinite(found) or found < least or (above and found == least):
+        how = f"above {least}" if above else f"of at least {least}"
+        raise ValueError(f"Parameter `{argument}` should be a finite number {how}. Found {found!r}.")
+
+
 def choice(argument: str, found: str | None, options: Sequence[str]) -> None:
     """Raise a ValueError unless ``found`` is None or one of ``options``."""
-    if found is not None and found not in options:
+    if found is not None and (not isinstance(found, str) or found not in options):
         raise ValueError(f"Parameter `{argument}` should be one of {list(options)}. Found {found!r}.")
 
 
@@ -225,24 +243,16 @@ def _weighting(weighting: str | Sequence[float], tasks: Sequence[Task]) -> Weigh
         }
         return made[weighting]()
     weights = tuple(float(weight) for weight in weighting)
-    if len(weights) != len(tasks) or min(weights) < 0 or sum(weights) == 0:
+    usable = all(math.isfinite(weight) and weight >= 0 for weight in weights)
+    if len(weights) != len(tasks) or not usable or sum(weights) == 0:
         raise ValueError(f"Parameter `weighting` should be {len(tasks)} weights ≥ 0, not all 0. Found {weights}.")
     return Fixed(weights)
 
 
 def _check(method: Method) -> None:
     weighting = method.weighting
-    if isinstance(weighting, InnerMinimiser) and not 0 < weighting.gamma < math.inf:
-        raise ValueError(f"Parameter `gamma` should be positive and finite. Found {weighting.gamma}.")
-    if isinstance(weighting, MinMax):
-        if not 0 <= weighting.gamma < math.inf:
-            raise ValueError(f"Parameter `gamma` should be at least 0 and finite. Found {weighting.gamma}.")
-        if not 0 < weighting.weight_step < math.inf:
-            raise ValueError(f"Parameter `weight_step` should be positive and finite. Found {weighting.weight_step}.")
-    if method.group is not None and method.group < 1:
-        raise ValueError(f"Parameter `weight_group` should be at least 1. Found {method.group}.")
-    if not method.momentum >= 0:
-        raise ValueError(f"Parameter `momentum` should be at least 0. Found {method.momentum}.")
+    if isinstance(weighting, InnerMinimiser) and weighting.gamma == 0:
+        raise ValueError("Parameter `gamma` should be above 0 for the exact inner minimiser. Found 0.")
     if isinstance(method.objective, PopulationDamage) and method.scope != "dataset":
         raise ValueError("The objective 'population' looks at the data set; `weight_scope` should be 'dataset'.")
     if isinstance(method.objective, PooledRelativeLoss) and method.scope == "dataset":

@@ -26,6 +26,10 @@ class Carry:
     samples: int = 0
     _sums: dict[tuple[object, ...], Tensor] = field(default_factory=dict)
 
+    def copy(self) -> Carry:
+        """The same sums, to go on from."""
+        return Carry(self.samples, dict(self._sums))
+
     def add(self, key: tuple[object, ...], value: Tensor) -> Tensor:
         """Add ``value`` to the sum under ``key``; return the sum."""
         total = self._sums[key] + value if key in self._sums else value
@@ -124,7 +128,8 @@ class StepRecord:
         restart: Number of the restart, from 0.
         inputs: The iterate of this step, ``(B, ...)``.
         gradient: Ascent direction before momentum and normalisation, ``(B, ...)``.
-        weights: ``(B, K)``; 0 where a task is out of play.
+        weights: ``(B, K)``; 0 where a task is out of play. They sum to 1 for weightings on the simplex, to K for equal
+            ones.
         losses: Per-sample task losses, ``(B, K)``; computed from the step's own forward pass when first asked for.
     """
 

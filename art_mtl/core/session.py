@@ -37,6 +37,7 @@ class Session:
         method: What to do.
         plan: How long and from where.
         observer: Called at every step of every batch.
+        stopped: Indices of samples whose attack ended early, by non-finite outputs or gradients; see :meth:`warn`.
     """
 
     forward: Forward
@@ -44,6 +45,7 @@ class Session:
     method: Method
     plan: Plan
     observer: Callable[[StepRecord], None] | None = None
+    stopped: list[int] = field(default_factory=list)
     _carry: dict[int, Carry] = field(default_factory=dict)
     _in_chain: int = 0
 
@@ -57,8 +59,15 @@ class Session:
         return self.method.group or DEFAULT_CHAIN
 
     def batches(self, size: int, batch_size: int) -> Iterator[slice]:
-        """Cut ``size`` samples into batches; with scope "dataset" no batch straddles two chains."""
+        """Cut ``size`` samples into batches.
+
+        With scope "dataset" no batch straddles two chains; with scope "batch" batches hold whole groups, if they are
+        large enough for one.
+        """
         chain = self.chain if self.method.scope == "dataset" else size
+        group = self.method.group or 1
+        if self.method.scope == "batch" and batch_size >= group:
+            batch_size -= batch_size % group
         for start in range(0, size, chain):
             for first in range(start, min(start + chain, size), batch_size):
                 yield slice(first, min(first + batch_size, start + chain, size))
@@ -71,11 +80,14 @@ class Session:
         step_size: Tensor | None = None,
         first_index: int = 0,
     ) -> Tensor:
-        """Attack one batch; a new chain begins where this batch would overfill the old one."""
+        """Attack one batch; a new chain begins where this batch would overfill the old one.
+
+        A batch that fails leaves no trace in the running sums.
+        """
         if self._in_chain + len(x) > self.chain:
             self.reset()
-        self._in_chain += len(x)
-        return attack(
+        carry = {restart: sums.copy() for restart, sums in self._carry.items()}
+        adversarial = attack(
             self.forward,
             x,
             self.tasks,
@@ -83,10 +95,24 @@ class Session:
             self.method,
             threat,
             replace(self.plan, step_size=step_size),
-            carry=self._carry if self.method.scope == "dataset" else None,
+            carry=carry if self.method.scope == "dataset" else None,
             observer=self.observer,
+            stopped=self.stopped,
             first_index=first_index,
         )
+        self._carry, self._in_chain = carry, self._in_chain + len(x)
+        return adversarial
+
+    def warn(self) -> None:
+        """Warn once of all samples whose attack ended early, and forget them."""
+        indices, self.stopped = self.stopped, []
+        if indices:
+            warnings.warn(
+                f"The model's output or gradient was not finite for sample(s) {shorten(indices)}; "
+                "their attack ended at the last good iterate.",
+                RuntimeWarning,
+                stacklevel=3,
+            )
 
 
 def make_plan(
@@ -109,7 +135,7 @@ def make_plan(
     nudge = own_labels and not random_start and any(task.margin_elements is None for task in tasks)
     generator = None
     if seed is not None or nudge:
-        generator = torch.Generator(device).manual_seed(0 if seed is None else seed)
+        generator = torch.Generator(device).manual_seed(0 if seed is None else int(seed))
     return Plan(
         steps=steps,
         start=1.0 if random_start else NUDGE if nudge else 0.0,
@@ -133,7 +159,7 @@ def parse_norm(norm: float | str) -> float:
     names = {"inf": math.inf, "linf": math.inf, "l2": 2.0, "2": 2.0, "l1": 1.0, "1": 1.0}
     if isinstance(norm, str) and norm.lower() in names:
         return names[norm.lower()]
-    if not isinstance(norm, str) and norm in (math.inf, 2, 1):
+    if isinstance(norm, numbers.Real) and norm in (math.inf, 2, 1):
         return float(norm)
     raise ValueError(f"Parameter `norm` should be infinity, 2 or 1 ('Linf', 'L2', 'L1'). Found {norm!r}.")
 
@@ -150,11 +176,17 @@ def check_radius(argument: str, value: float | npt.NDArray[np.floating] | Tensor
     array = np.asarray(value.cpu() if isinstance(value, Tensor) else value, dtype=np.float64)
     if array.size == 0 or not np.isfinite(array).all() or not (array > 0).all():
         raise ValueError(f"Parameter `{argument}` should be positive and finite. Found {value}.")
-    if norm != math.inf and array.ndim > 1 and array[0].size > 1:
+    if norm != math.inf and array.size > 1 and (array.ndim < 2 or array[0].size > 1):
         raise ValueError(
             f"Parameter `{argument}` should be one number a sample, shape (N, 1, ..., 1), for L{norm:g}; "
             f"one a pixel is for L-infinity. Found shape {array.shape}."
         )
+
+
+def check_seed(seed: int | None) -> None:
+    """Raise unless ``seed`` is None or an integer of at least 0."""
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or seed < 0):
+        raise ValueError(f"Parameter `seed` should be None or an integer of at least 0. Found {seed!r}.")
 
 
 def radius(argument: str, value: float | npt.NDArray[np.floating] | Tensor, x: Tensor) -> Tensor:
@@ -209,23 +241,39 @@ def check_inputs(argument: str, x: Tensor, bounds: tuple[Tensor, Tensor], found:
     return x.clamp(lower, upper)
 
 
-def warn_out_of_play(tasks: Sequence[Task], targets: Sequence[Target], first_index: int = 0) -> None:
-    """Warn once, with indices, of samples none of whose places count for a task.
+def shorten(indices: Sequence[int]) -> str:
+    """Sample numbers for a message.
+
+    Examples:
+        >>> shorten([3, 5])
+        '[3, 5]'
+    """
+    more = f" and {len(indices) - 10} more" if len(indices) > 10 else ""
+    return f"{list(indices[:10])}{more}"
+
+
+def warn_out_of_play(tasks: Sequence[Task], targets: Sequence[Target], partial: bool = False) -> None:
+    """Warn once a task, with indices, of samples none of whose places count for it.
+
+    Args:
+        tasks: K tasks.
+        targets: Canonical labels of each.
+        partial: The labels may be one batch of many, so a task may count nowhere.
 
     Raises:
-        ValueError: A task counts nowhere.
+        ValueError: A task counts nowhere, and the labels are not partial.
     """
     for task, target in zip(tasks, targets, strict=True):
         out = ~target.in_play
-        if bool(out.all()):
+        if bool(out.all()) and not partial:
             raise ValueError(
-                f"Task {task.name!r} should have a label for at least one sample. All labels are missing or ignored."
+                f"Task {task.name!r} should have a label for at least one sample. All labels are missing or ignored; "
+                "give a batch that may lack a task as a MultiTaskLabels."
             )
-        indices = (out.nonzero()[:, 0] + first_index).tolist()
+        indices = out.nonzero()[:, 0].tolist()
         if indices:
             warnings.warn(
-                f"Task {task.name!r} has no valid label on sample(s) {indices[:10]}"
-                f"{f' and {len(indices) - 10} more' if len(indices) > 10 else ''}; it is out of play there.",
+                f"Task {task.name!r} has no valid label on sample(s) {shorten(indices)}; it is out of play there.",
                 RuntimeWarning,
                 stacklevel=3,
             )

@@ -63,7 +63,8 @@ def evaluate(
     one, finite, inside the estimator's ``clip_values`` and, where the attack has ``eps`` and ``norm``, inside the ball.
 
     Args:
-        estimator: The model with its tasks.
+        estimator: The model with its tasks; or a stock ART ``PyTorchClassifier``, a model of the one task
+            "classification".
         attacks: Name to attack, or attacks in a sequence. An attack is any object with ``generate(x, y)``; one with an
             attribute ``observer`` (this package's own) also tells its task weights and losses at every step.
         dataset: ``(x, y)`` with inputs ``(N, *input_shape)`` and labels in any form of
@@ -102,6 +103,7 @@ def evaluate(
         >>> results.tasks[0].clean, results["equal"].values[0]
         (1.0, 0.0)
     """
+    estimator = as_estimator(estimator)
     return run_attacks(
         estimator,
         named_attacks(attacks, names),
@@ -204,10 +206,39 @@ def named_attacks(
     for name, attack in pairs:
         if not callable(getattr(attack, "generate", None)):
             raise TypeError(f"Attack {name!r} should have a method `generate(x, y)`. Found {type(attack).__name__}.")
-    repeated = sorted({name for name, _ in pairs if sum(name == other for other, _ in pairs) > 1})
+        if getattr(attack, "targeted", False):
+            raise ValueError(
+                f"Attack {name!r} should be untargeted: damage is measured against the true labels. "
+                "Found `targeted=True`; generate its inputs with target labels and compare metrics yourself."
+            )
+    keys = [(name, str(getattr(attack, "norm", None)), str(getattr(attack, "eps", None))) for name, attack in pairs]
+    repeated = sorted({name for key, (name, _) in zip(keys, pairs, strict=True) if keys.count(key) > 1})
     if repeated:
-        raise ValueError(f"Attacks should have distinct names; pass a mapping or `names`. Found {repeated} repeated.")
+        raise ValueError(
+            "Attacks of one norm and radius should have distinct names; pass a mapping or `names`. "
+            f"Found {repeated} repeated."
+        )
     return pairs
+
+
+def as_estimator(model: Any) -> PyTorchMultiTaskEstimator:
+    """The estimator itself, or a stock ART classifier as a model of one task.
+
+    Raises:
+        TypeError: Anything else.
+    """
+    from art.estimators.classification import PyTorchClassifier
+
+    from art_mtl.estimators import PyTorchMultiTaskEstimator
+
+    if isinstance(model, PyTorchClassifier):
+        return PyTorchMultiTaskEstimator.from_classifier(model)
+    if not isinstance(model, PyTorchMultiTaskEstimator):
+        raise TypeError(
+            "Parameter `estimator` should be a PyTorchMultiTaskEstimator or an ART PyTorchClassifier. "
+            f"Found {type(model).__name__}."
+        )
+    return model
 
 
 def _own_name(attack: Any) -> str:

@@ -74,7 +74,7 @@ class MultiTaskAttack(Attack):  # type: ignore[misc]
 
     def labels(self, labels: Any, size: int) -> MultiTaskLabels:
         """Labels in whatever form, checked."""
-        return MultiTaskLabels.of(labels, [task.name for task in self.tasks], size)
+        return MultiTaskLabels.of(labels, [task.name for task in self.tasks], size, partial=True)
 
     def canonical(self, labels: MultiTaskLabels) -> list[Target]:
         """Canonical labels of each task, on the attack's device."""

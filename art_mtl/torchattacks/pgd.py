@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from numbers import Integral, Real
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from art_mtl.core import Method, StepRecord, Threat, frozen, make_method
-from art_mtl.core.methods import choice
+from art_mtl.core.loop import Plan
+from art_mtl.core.methods import check_number, choice
 from art_mtl.core.session import (
     Session,
     check_inputs,
     check_radius,
+    check_seed,
     make_plan,
     parse_norm,
     radius,
     warn_out_of_play,
 )
 from art_mtl.core.steps import L1_STEPS
+from art_mtl.labels import MultiTaskLabels
 from art_mtl.tasks import Task
 from art_mtl.torchattacks.base import MultiTaskAttack
 
@@ -134,6 +138,7 @@ class MultiTaskPGD(MultiTaskAttack):
         }
         self.observer: Callable[[StepRecord], None] | None = None
         self._session: Session | None = None
+        self._settings: tuple[Any, ...] = ()
         self._check()
 
     def reset(self) -> None:
@@ -153,7 +158,7 @@ class MultiTaskPGD(MultiTaskAttack):
         own_labels = labels is None and not self.targeted
         given = self.predictions(images) if own_labels else self._targets(images, labels)
         targets = self.canonical(given)
-        warn_out_of_play(self.tasks, targets)
+        warn_out_of_play(self.tasks, targets, partial=own_labels or isinstance(labels, MultiTaskLabels))
         plan = make_plan(
             self.tasks,
             steps=self.steps,
@@ -165,12 +170,21 @@ class MultiTaskPGD(MultiTaskAttack):
             seed=self.seed,
             device=images.device,
         )
-        if self._session is None:
-            self._session = Session(self.outputs, self.tasks, self._assemble(), plan)
-        session = self._session
-        session.plan, session.method, session.observer = plan, self._assemble(), self.observer
+        session = self._resume(plan)
         with frozen(self.model, evaluate=False):
-            return session.attack(images, targets, Threat(parse_norm(self.norm), eps, bounds), step_size=alpha)
+            adversarial = session.attack(images, targets, Threat(parse_norm(self.norm), eps, bounds), step_size=alpha)
+        session.warn()
+        return adversarial
+
+    def _resume(self, plan: Plan) -> Session:
+        """The session of the calls so far, or a new one where settings have changed since."""
+        values = (self.norm, self.eps, self.alpha, *self.bounds)
+        numbers = tuple(value for value in values if not isinstance(value, Tensor))
+        settings = (self._assemble(), replace(plan, generator=None), numbers)
+        if self._session is None or settings != self._settings:
+            self._session = Session(self.outputs, self.tasks, self._assemble(), plan)
+        self._session.plan, self._session.observer, self._settings = plan, self.observer, settings
+        return self._session
 
     @property
     def name(self) -> str:
@@ -204,17 +218,18 @@ class MultiTaskPGD(MultiTaskAttack):
             check_radius("alpha", self.alpha, norm)
         for argument in ("steps", "restarts"):
             value = getattr(self, argument)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
                 raise ValueError(f"Parameter `{argument}` should be an integer of at least 1. Found {value!r}.")
         if self.restarts > 1 and not self.random_start:
             raise ValueError("Parameter `restarts` above 1 needs `random_start=True`: all runs would be the same.")
-        if len(self.bounds) != 2 or not bool((torch.as_tensor(self.bounds[0]) < torch.as_tensor(self.bounds[1])).all()):
+        pair = isinstance(self.bounds, (tuple, list)) and len(self.bounds) == 2
+        if not pair or not all(isinstance(bound, (Real, Tensor)) for bound in self.bounds):
+            raise TypeError(f"Parameter `bounds` should be two numbers or tensors. Found {self.bounds!r}.")
+        # A NaN is not smaller than anything.
+        if not bool((torch.as_tensor(self.bounds[0]) < torch.as_tensor(self.bounds[1])).all()):
             raise ValueError(f"Parameter `bounds` should be a smaller and a larger value. Found {self.bounds}.")
-        if math.isnan(float(torch.as_tensor(self.bounds[0]).sum() + torch.as_tensor(self.bounds[1]).sum())):
-            raise ValueError(f"Parameter `bounds` should not be NaN. Found {self.bounds}.")
-        decay = self._knobs["momentum"]
-        if decay is not None and not decay >= 0:
-            raise ValueError(f"Parameter `decay` should be None or at least 0. Found {decay!r}.")
+        check_number("decay", self._knobs["momentum"], least=0)
+        check_seed(self.seed)
         choice("l1_step", self.l1_step, L1_STEPS)
         self._assemble()
 

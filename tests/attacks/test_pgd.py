@@ -232,6 +232,23 @@ def test_a_sample_with_nan_outputs_ends_feasibly_with_one_warning(estimator, net
     assert np.array_equal(found[others], expected[others])
 
 
+def test_one_warning_names_all_samples_of_all_batches(estimator, net, data):
+    x, y = data
+    net.poison = 1
+    with pytest.warns(RuntimeWarning, match=r"sample\(s\) \[1, 3, 5\]") as caught:
+        MinMaxMultiTaskPGD(estimator, eps=0.1, max_iter=2, batch_size=2, verbose=False).generate(x, y)
+    assert len(caught) == 1
+
+
+def test_a_container_may_be_a_batch_without_any_label_of_a_task(estimator, data):
+    x, y = data
+    labels = MultiTaskLabels(y, {"ink": np.array([True] * 4 + [False] * 2)})
+    with pytest.warns(RuntimeWarning, match="'ink' has no valid label"):
+        for make in CLASSES:
+            found = make(estimator, eps=0.1, max_iter=3, verbose=False).generate(x[4:], labels[4:])
+            assert np.isfinite(found).all() and not np.array_equal(found, x[4:])
+
+
 def test_eps_per_sample_and_per_pixel(estimator, data):
     x, y = data
     per_sample = np.linspace(0.01, 0.06, 6, dtype=np.float32).reshape(6, 1, 1, 1)
@@ -344,7 +361,8 @@ def test_art_conventions(make, estimator, data):
     attack.set_params(eps=0.1, max_iter=2, norm=2)
     assert attack.eps == 0.1 and attack.max_iter == 2
     with pytest.raises(ValueError, match="max_iter"):
-        attack.set_params(max_iter=0)
+        attack.set_params(max_iter=0, eps=0.7)
+    assert attack.max_iter == 2 and attack.eps == 0.1
     with pytest.raises(ValueError, match="cannot be set"):
         attack.set_params(epsilon=0.1)
     assert issubclass(BaseEstimator, make._estimator_requirements[0])
@@ -379,6 +397,15 @@ def test_art_conventions(make, estimator, data):
         ({"weighting": "equal"}, "`weighting`"),
         ({"weighting": (1.0,)}, "`weighting`"),
         ({"gamma": 1.0}, "`gamma`.*'equal'"),
+        ({"gamma": "1"}, "`gamma`.*finite number"),
+        ({"decay": np.inf}, "`decay`.*finite number"),
+        ({"weighting": (np.nan, 1.0, 1.0, 1.0)}, "`weighting`"),
+        ({"weight_group": 2.5}, "`weight_group`.*integer"),
+        ({"seed": 1.5}, "`seed`"),
+        ({"norm": np.array([1, 2])}, "`norm`"),
+        ({"norm": 2, "eps": np.full(6, 0.1)}, "`eps`.*one number a sample"),
+        ({"eps_step": np.full((6, 1, 1, 1), 0.1)}, "`eps_step`.*shape"),
+        ({"objective": "population", "weight_scope": "sample"}, "'population'.*'dataset'"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message, estimator):
@@ -395,6 +422,8 @@ def test_bad_names_are_named(estimator):
         MinMaxMultiTaskPGD(estimator, "published")
     with pytest.raises(TypeError, match="`estimator`"):
         MultiTaskPGD(torch.nn.Linear(1, 1))
+    with pytest.raises(TypeError, match="`method`.*0.1"):
+        MultiTaskPGD(estimator, 0.1)
     with pytest.raises(TypeError, match="`eps`.*str"):
         MultiTaskPGD(estimator, eps="0.1")
 
@@ -436,6 +465,8 @@ def test_targeted_needs_labels_and_generate_knows_its_keywords(estimator, data):
         MultiTaskPGD(estimator, targeted=True).generate(x)
     with pytest.raises(TypeError, match="'masks'"):
         MultiTaskPGD(estimator).generate(x, y, masks=None)
+    with pytest.raises(ValueError, match="`mask`.*finite"):
+        MultiTaskPGD(estimator).generate(x, y, mask=np.full(x.shape, np.nan))
     with pytest.raises(ValueError, match="`mask`.*broadcastable"):
         MultiTaskPGD(estimator).generate(x, y, mask=np.ones((5, 5)))
 

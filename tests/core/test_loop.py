@@ -372,9 +372,9 @@ def test_a_sample_that_is_not_finite_ends_at_its_last_good_iterate(dense_case, n
     threat, method = case.threat(math.inf, 0.1), per_sample(name, case, keep="last")
     healthy = run(case, method, threat, plan, observer=seen.append)
     case.forward = Trouble(case.forward, sample=1, first=first, kind=kind)
-    with pytest.warns(RuntimeWarning, match=r"not finite for sample\(s\) \[11\]") as caught:
-        result = run(case, method, threat, plan, first_index=10)
-    assert len(caught) == 1
+    stopped = []
+    result = run(case, method, threat, plan, first_index=10, stopped=stopped)
+    assert stopped == [11]
     assert torch.equal(result[[0, 2]], healthy[[0, 2]])
     good = first - 1
     assert torch.equal(result[1], seen[good].inputs[1] if good >= 0 else case.x[1])
@@ -385,8 +385,9 @@ def test_a_sample_that_is_not_finite_ends_at_its_last_good_iterate(dense_case, n
 def test_with_shared_weights_the_others_stay_finite_and_feasible(dense_case, name, norm):
     case, seen = dense_case(batch=3, dtype=torch.float32), []
     case.forward = Trouble(case.forward, sample=1, first=1, kind="nan")
-    with pytest.warns(RuntimeWarning, match=r"sample\(s\) \[1\]"):
-        result = run(case, name, case.threat(norm, EPS[norm]), Plan(4), observer=seen.append)
+    stopped = []
+    result = run(case, name, case.threat(norm, EPS[norm]), Plan(4), observer=seen.append, stopped=stopped)
+    assert stopped == [1]
     assert torch.isfinite(result).all() and (result >= 0).all() and (result <= 1).all()
     assert all(torch.isfinite(record.weights[[0, 2]]).all() for record in seen)
     assert not torch.equal(result[0], case.x[0])
@@ -397,8 +398,9 @@ def test_best_iterates_and_restarts_pass_over_what_is_not_finite(dense_case):
         case = dense_case(batch=3, dtype=torch.float32)
         case.forward = Trouble(case.forward, sample=1, first=2, kind="nan")
         method = make_method("equal", case.tasks, **knobs)
-        with pytest.warns(RuntimeWarning, match=r"sample\(s\) \[1\]"):
-            result = run(case, method, case.threat(math.inf, 0.1), Plan(4, **plan))
+        stopped = []
+        result = run(case, method, case.threat(math.inf, 0.1), Plan(4, **plan), stopped=stopped)
+        assert stopped == [1]
         assert torch.isfinite(result).all()
 
 

@@ -43,6 +43,7 @@ def run() -> tuple[Results, Gallery]:
 
 EXPECTED = {
     "figures/damage.png",
+    "figures/tasks-linf-0.5.png",
     "figures/example-linf-0.5.png",
     "figures/weights-linf-0.5.png",
     "report.md",

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torchmetrics
+from art.estimators.classification import PyTorchClassifier
 from sklearn.metrics import accuracy_score, confusion_matrix, mean_absolute_error
 
 from art_mtl import MultiTaskLabels, PyTorchMultiTaskEstimator, tasks
@@ -316,3 +317,24 @@ def test_radii() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             plan_radii(victim, norms, eps)
+
+
+def test_a_stock_classifier_is_a_model_of_one_task():
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+    classifier = PyTorchClassifier(
+        net, torch.nn.CrossEntropyLoss(), input_shape=(1, 4, 4), nb_classes=3, clip_values=(0, 1), device_type="cpu"
+    )
+    x = np.random.default_rng(0).uniform(size=(8, 1, 4, 4)).astype(np.float32)
+    y = classifier.predict(x).argmax(1)
+    sweep = [WorstTaskPGD(classifier, eps=eps, max_iter=3, verbose=False) for eps in (0.1, 0.5)]
+    results = evaluate(classifier, sweep, (x, y), progress=False)
+    assert [task.name for task in results.tasks] == ["classification"]
+    assert [attack.eps for attack in results.attacks] == [0.1, 0.5]
+    assert results.attacks[1].delta_wor <= results.attacks[0].delta_wor < 0
+    with pytest.raises(ValueError, match="distinct names"):
+        evaluate(classifier, [sweep[0], sweep[0]], (x, y), progress=False)
+    targeted = WorstTaskPGD(classifier, eps=0.1, targeted=True, verbose=False)
+    with pytest.raises(ValueError, match="untargeted"):
+        evaluate(classifier, [targeted], (x, y), progress=False)
+    with pytest.raises(TypeError, match="`estimator`.*Sequential"):
+        evaluate(net, [sweep[0]], (x, y), progress=False)

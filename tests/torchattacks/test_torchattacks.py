@@ -143,6 +143,21 @@ def test_worst_task_remembers_batches_until_reset(net, data):
     assert not torch.equal(first[1], atk(x[parts[1]], {name: v[parts[1]] for name, v in y.items()}))
 
 
+def test_a_failed_call_leaves_no_trace_and_changed_settings_start_anew(net, data):
+    x, y = data
+    expected = WorstTaskPGD(net, JOBS, eps=0.1, steps=4)(x, y)
+    atk = WorstTaskPGD(net, JOBS, eps=0.1, steps=4)
+    net.fail = True
+    with pytest.raises(RuntimeError, match="out of order"):
+        atk(x, y)
+    net.fail = False
+    assert torch.equal(expected, atk(x, y))
+    sweep = WorstTaskPGD(net, JOBS, eps=0.3, steps=4)
+    sweep(x, y)
+    sweep.eps = 0.1
+    assert torch.equal(expected, sweep(x, y))
+
+
 def test_normalisation_is_undone_and_redone(net, data):
     x, y = data
     mean, std = [0.4, 0.5, 0.6], [0.2, 0.25, 0.5]
@@ -338,6 +353,8 @@ def test_multi_attack_keeps_the_worst_case_of_each_sample(net, data, capsys):
         ({"norm": "L3"}, "`norm`"),
         ({"bounds": (1, 0)}, "`bounds`"),
         ({"method": "pgd"}, "`method`"),
+        ({"decay": float("inf")}, "`decay`"),
+        ({"seed": 0.5}, "`seed`"),
         ({"eps": torch.full((3, 8, 8), 0.1), "norm": "L2"}, "`eps`"),
     ],
 )
@@ -359,6 +376,11 @@ def test_bad_inputs_are_named(net, data):
         atk(x, {"seg": y["seg"], "dept": y["depth"], "digit": y["digit"]})
     with pytest.raises(TypeError, match="`model`"):
         MultiTaskPGD(lambda images: images, JOBS)
+    with pytest.raises(TypeError, match="`method`.*0.03"):
+        MultiTaskPGD(net, JOBS, 0.03)
+    for bounds in (1, ("a", "b"), (0, 1, 2)):
+        with pytest.raises(TypeError, match="`bounds`"):
+            MultiTaskPGD(net, JOBS, bounds=bounds)
     with pytest.raises(TypeError, match="`tasks`"):
         MultiTaskPGD(net, ["seg"])
 
