@@ -347,7 +347,9 @@ def test_tensorboard_files_are_written(estimator, data, tmp_path):
     attack = WorstTaskPGD(estimator, eps=0.1, max_iter=3, summary_writer=str(tmp_path), verbose=False)
     attack.generate(x, y)
     attack.summary_writer.summary_writer.close()
-    assert any("weight" in path.name and "depth" in path.name for path in tmp_path.rglob("*") if path.is_dir())
+    folders = [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_dir()]
+    for kind in ("loss", "weight"):
+        assert any(kind in folder and "depth" in folder for folder in folders), folders
     attack.set_params(summary_writer=False)
     assert attack.summary_writer is None
 
