@@ -247,6 +247,16 @@ class MinMaxMultiTaskPGD(MultiTaskPGD):
             neighbours, both updates from the same forward pass, projection by scaling, then clamping).
         eps: As for :class:`MultiTaskPGD`, like everything that follows.
         **kwargs: Everything else that :class:`MultiTaskPGD` knows, but ``method``.
+
+    Examples:
+        >>> import torch
+        >>> from art_mtl import tasks
+        >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+        >>> atk = MinMaxMultiTaskPGD(net, [tasks.classification("digit", 10)], eps=0.1, steps=5)
+        >>> images = torch.full((2, 1, 8, 8), 0.5)
+        >>> adv = atk(images, {"digit": torch.tensor([3, 7])})
+        >>> round((adv - images).abs().max().item(), 4)
+        0.1
     """
 
     def __init__(
@@ -282,6 +292,16 @@ class WorstTaskPGD(MultiTaskPGD):
         tasks: K tasks.
         eps: As for :class:`MultiTaskPGD`, like everything that follows.
         **kwargs: Everything else that :class:`MultiTaskPGD` knows, but ``method``.
+
+    Examples:
+        >>> import torch
+        >>> from art_mtl import tasks
+        >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+        >>> atk = WorstTaskPGD(net, [tasks.classification("digit", 10)], eps=0.1, steps=5)
+        >>> images = torch.full((2, 1, 8, 8), 0.5)
+        >>> adv = atk(images, {"digit": torch.tensor([3, 7])})
+        >>> round((adv - images).abs().max().item(), 4)
+        0.1
     """
 
     def __init__(

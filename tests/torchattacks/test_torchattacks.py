@@ -37,10 +37,11 @@ class Net(torch.nn.Module):
         self.flat.weight.data *= 20
         self.seen = []
         self.fail = False
+        self.fail_at = None
 
     def forward(self, x):
         self.seen.append((x.detach().amin().item(), x.detach().amax().item(), self.training, self.drop.training))
-        if self.fail:
+        if self.fail or len(self.seen) == self.fail_at:
             raise RuntimeError("out of order")
         features = self.drop(torch.tanh(self.norm(self.trunk(x))))
         dense = self.dense(features)
@@ -147,10 +148,9 @@ def test_a_failed_call_leaves_no_trace_and_changed_settings_start_anew(net, data
     x, y = data
     expected = WorstTaskPGD(net, JOBS, eps=0.1, steps=4)(x, y)
     atk = WorstTaskPGD(net, JOBS, eps=0.1, steps=4)
-    net.fail = True
+    net.fail_at = len(net.seen) + 3
     with pytest.raises(RuntimeError, match="out of order"):
         atk(x, y)
-    net.fail = False
     assert torch.equal(expected, atk(x, y))
     sweep = WorstTaskPGD(net, JOBS, eps=0.3, steps=4)
     sweep(x, y)
