@@ -1,0 +1,47 @@
+"""``art-mtl list``."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from art_mtl.cli.common import PROGRAM, add_command, console
+
+_TASK_KINDS = (
+    "segmentation", "classification", "multilabel", "depth", "disparity", "surface_normals", "regression", "custom",
+)  # fmt: skip
+
+
+def add(commands: Any) -> None:
+    """Make the command known."""
+    add_command(commands, "list", help="methods, tasks and victims").set_defaults(run=_list)
+
+
+def _list(options: argparse.Namespace) -> None:
+    import rich.table
+
+    from art_mtl import tasks
+    from art_mtl.evaluation.grid import DESCRIPTIONS
+    from art_mtl.evaluation.victims import BLUEPRINTS
+
+    victims = {name: blueprint.description for name, blueprint in BLUEPRINTS.items()}
+    victims["nyuv2"] = f"MTAN or Split on NYUv2, or a net that '{PROGRAM} train nyuv2' made; needs --root, --checkpoint"
+    victims["cityscapes"] = "MTAN or Split on Cityscapes; needs --root, --checkpoint"
+    victims["PATH.py:function"] = "your own: returns (model, tasks, x, y) or a Victim"
+    groups = {
+        "methods": dict(DESCRIPTIONS),
+        "tasks (art_mtl.tasks)": {kind: _summary(getattr(tasks, kind)) for kind in _TASK_KINDS},
+        "victims": victims,
+    }
+    screen = console()
+    for title, rows in groups.items():
+        table = rich.table.Table(title=title, box=None, show_header=False, title_justify="left", title_style="bold")
+        for name, text in rows.items():
+            table.add_row(rich.markup.escape(name), rich.markup.escape(text.replace("``", "")))
+        screen.print(table)
+        screen.print()
+
+
+def _summary(documented: object) -> str:
+    """First paragraph of a docstring, on one line."""
+    return " ".join((documented.__doc__ or "").split("\n\n")[0].split())
