@@ -100,8 +100,9 @@ class ClassMap(LabelFormat):
             raise _shape_error(name, f"(N, H, W), or (N, {self.num_classes}, H, W) for raw outputs", y)
         y = _integers(name, y)
         valid = (y != self.ignore_index) & present.view(-1, 1, 1)
-        _check_classes(name, y[valid], self.num_classes, f", or {self.ignore_index} to ignore")
-        return Target(torch.where(valid, y, torch.zeros_like(y)), valid)
+        classes = torch.where(valid, y, 0)
+        _check_classes(name, classes, self.num_classes, f", or {self.ignore_index} to ignore")
+        return Target(classes, valid)
 
     def check_output(self, name: str, output: Tensor, target: Target) -> Tensor:
         _check_shape(name, output, (len(target), self.num_classes, *target.value.shape[1:]))
@@ -125,8 +126,9 @@ class ClassIndex(LabelFormat):
         if y.ndim != 1:
             raise _shape_error(name, f"(N,) or (N, {self.num_classes})", y)
         y = _integers(name, y)
-        _check_classes(name, y[present], self.num_classes)
-        return Target(torch.where(present, y, torch.zeros_like(y)), present)
+        classes = torch.where(present, y, 0)
+        _check_classes(name, classes, self.num_classes)
+        return Target(classes, present)
 
     def check_output(self, name: str, output: Tensor, target: Target) -> Tensor:
         _check_shape(name, output, (len(target), self.num_classes))
@@ -218,10 +220,13 @@ def _integers(name: str, y: Tensor) -> Tensor:
 
 
 def _check_classes(name: str, classes: Tensor, num_classes: int, also: str = "") -> None:
-    if len(classes) and (classes.min() < 0 or classes.max() >= num_classes):
+    if classes.numel() == 0:
+        return
+    least, greatest = (int(extreme) for extreme in torch.aminmax(classes))
+    if least < 0 or greatest >= num_classes:
         raise ValueError(
             f"The labels of task {name!r} should be classes in [0, {num_classes - 1}]{also}. "
-            f"Found [{classes.min().item()}, {classes.max().item()}]."
+            f"Found [{least}, {greatest}]."
         )
 
 

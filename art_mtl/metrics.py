@@ -236,8 +236,11 @@ def _confusion_matrix(output: Tensor, target: Tensor, valid: Tensor, num_classes
     sample = torch.arange(batch, device=output.device).view(-1, *[1] * (target.ndim - 1))
     index = (sample * num_classes + target) * num_classes + predicted_class(output)
     spare = batch * cells
-    counts = torch.bincount(torch.where(valid, index, spare).flatten(), minlength=spare + 1)[:-1]
-    return counts.view(batch, cells).to(torch.float64)
+    # Not bincount, which on a GPU waits for the greatest index.
+    places = torch.where(valid, index, spare).flatten()
+    counts = torch.zeros(spare + 1, dtype=torch.float64, device=output.device)
+    counts.scatter_add_(0, places, torch.ones_like(counts[:1]).expand(len(places)))
+    return counts[:-1].view(batch, cells)
 
 
 def _iou_of_confusion(statistics: Tensor, num_classes: int) -> Tensor:

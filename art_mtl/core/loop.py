@@ -156,8 +156,9 @@ class _Run:
     def __call__(self, compare: bool) -> tuple[Tensor, Tensor]:
         """The adversarial inputs and, if ``compare`` or best iterates are kept, the score of each sample."""
         keep_best = self.method.keep == "best"
+        self.scores = compare or keep_best
         x_adv = self._start()
-        clean = self._clean_outputs(needed=(compare or keep_best) and self.scorer.needs_clean)
+        clean = self._clean_outputs()
         momentum: Tensor | None = None
         good = best = self.x
         score = torch.full((len(self.x),), float("-inf"), device=self.x.device)
@@ -174,9 +175,9 @@ class _Run:
             with torch.no_grad():
                 self.alive = self.alive & self._finite(outputs, valuation, gradient)
                 good = _where(self.alive, x_adv, good)
-                gradient = _where(self.alive, gradient, torch.zeros_like(gradient))
+                gradient = _where(self.alive, gradient, 0.0)
                 if self.threat.mask is not None:
-                    gradient = torch.where(self.threat.mask == 0, torch.zeros_like(gradient), gradient)
+                    gradient = torch.where(self.threat.mask == 0, 0.0, gradient)
                 if keep_best:
                     best, score = _update_best(x_adv, self._score(outputs, weights), best, score)
                 if self.observer is not None:
@@ -185,7 +186,7 @@ class _Run:
                 x_adv = _where(self.alive, self._advance(x_adv, momentum, step), good)
 
         self.prices = weights if self.prices is None else self.prices
-        if keep_best or compare:
+        if self.scores:
             with torch.no_grad():
                 last = self._score(self._outputs(x_adv), weights)
             return _update_best(x_adv, last, best if keep_best else good, score)
@@ -196,12 +197,13 @@ class _Run:
             return self.x
         delta = random_start(self.x, self.threat.eps, self.threat.norm, self.plan.start, self.plan.generator)
         if self.threat.mask is not None:
-            delta = torch.where(self.threat.mask == 0, torch.zeros_like(delta), delta)
+            delta = torch.where(self.threat.mask == 0, 0.0, delta)
         return self._project(delta)
 
-    def _clean_outputs(self, needed: bool) -> Outputs | None:
+    def _clean_outputs(self) -> Outputs | None:
         """Outputs on clean inputs, by a forward of their own only where the first step does not show them."""
-        if self.plan.start == 0 or not (needed or self.method.objective.needs_clean):
+        needed = self.method.objective.needs_clean or (self.scores and self.scorer.needs_clean)
+        if self.plan.start == 0 or not needed:
             return None
         with torch.no_grad():
             return self._outputs(self.x)
@@ -209,7 +211,7 @@ class _Run:
     def _begin(self, clean: Outputs) -> None:
         self.objective = self.method.objective.begin(self.problem, clean)
         self.weighting = self.method.weighting.begin(self.plan.steps)
-        self.references = self.scorer.references(self.problem, clean)
+        self.references = self.scorer.references(self.problem, clean) if self.scores else []
 
     def _outputs(self, x: Tensor) -> Outputs:
         outputs = self.forward(x)
@@ -231,21 +233,21 @@ class _Run:
         return gradient
 
     def _finite(self, outputs: Outputs, valuation: Valuation, gradient: Tensor) -> Tensor:
-        """Which samples may go on, ``(B,)``. A saturating objective hides an infinite output, so outputs count too; a
-        logit of -inf is a class ruled out.
+        """Which samples may go on, ``(B,)``. A saturating objective hides an infinite output, so outputs count there
+        too; a logit of -inf is a class ruled out.
         """
-        finite = torch.isfinite(gradient).flatten(1).all(1)
+        finite = torch.isfinite(_sample_sum(gradient))
+        if len(valuation.ascend[0]) == len(self.x):
+            finite = finite & torch.isfinite(stack_columns(valuation.ascend)).all(1)
+            if not self.method.objective.saturates:
+                return finite
         for task, output in zip(self.problem.tasks, outputs, strict=True):
             total = _sample_sum(output.detach())
             finite = finite & (torch.isfinite(total) if task.margin_elements is None else total < float("inf"))
-        if len(valuation.ascend[0]) == len(self.x):
-            finite = finite & torch.isfinite(stack_columns(valuation.ascend)).all(1)
         return finite
 
     def _advance(self, x_adv: Tensor, ascent: Tensor, step: int) -> Tensor:
-        lower, upper = self.threat.bounds
-        room = (lower - x_adv, upper - x_adv)
-        unit = direction(ascent, self.threat.norm, x_adv - self.x, room, step, self.plan.l1_step)
+        unit = direction(ascent, self.threat.norm, self.x, x_adv, self.threat.bounds, step, self.plan.l1_step)
         size = self.step_size * step_factor(self.method.schedule, step, self.plan.steps)
         return self._project((x_adv + size * unit) - self.x)
 
@@ -292,7 +294,7 @@ def _sample_sum(output: Tensor) -> Tensor:
     return output.sum(places, dtype=wide) if places else output
 
 
-def _where(samples: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+def _where(samples: Tensor, yes: Tensor, no: Tensor | float) -> Tensor:
     if samples.device.type == "cpu" and bool(samples.all()):
         return yes  # Looking costs nothing here; on a GPU it would wait for the device.
     return torch.where(samples.view(-1, *[1] * (yes.ndim - 1)), yes, no)

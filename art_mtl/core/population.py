@@ -40,6 +40,7 @@ class PopulationDamage:
 
     softness: float = 0.6
     needs_clean: bool = True
+    saturates: bool = True
 
     def begin(self, problem: Problem, clean: Outputs | None) -> Run:
         if clean is None:

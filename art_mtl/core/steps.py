@@ -51,8 +51,9 @@ def accumulate(momentum: Tensor | None, gradient: Tensor, decay: float) -> Tenso
 def direction(
     gradient: Tensor,
     norm: float,
-    delta: Tensor,
-    room: tuple[Tensor, Tensor],
+    x: Tensor,
+    x_adv: Tensor,
+    bounds: tuple[Tensor, Tensor],
     step: int,
     l1_step: str = "adaptive",
 ) -> Tensor:
@@ -61,8 +62,9 @@ def direction(
     Args:
         gradient: ``(B, ...)``.
         norm: ``math.inf``, 2 or 1.
-        delta: Perturbation now, same shape; the adaptive L1 step looks at how sparse it is.
-        room: Distance to the lower (≤ 0) and to the upper bound of the box (≥ 0), same shape.
+        x: Clean inputs, same shape; the adaptive L1 step looks at how sparse the perturbation is.
+        x_adv: The iterate, same shape.
+        bounds: Lower and upper bound of the inputs, broadcastable; the adaptive L1 step looks at which can still move.
         step: t.
         l1_step: "adaptive": the k greatest coordinates that can still move, k shrinking with the support of ``delta``
             (Croce & Hein 2021, section 3.3). "one-pixel": the greatest one, as in ART.
@@ -73,13 +75,13 @@ def direction(
         return _unit(gradient, 2)
     if l1_step == "one-pixel":
         return _top(gradient, torch.ones(len(gradient), 1, dtype=torch.long, device=gradient.device))
-    lower, upper = room
-    movable = torch.where(((gradient > 0) & (upper > 0)) | ((gradient < 0) & (lower < 0)), gradient, 0.0)
+    lower, upper = bounds
+    movable = torch.where(((gradient > 0) & (x_adv < upper)) | ((gradient < 0) & (x_adv > lower)), gradient, 0.0)
     size = gradient[0].numel()
     if step == 0:
         count = torch.full((len(gradient), 1), max(1, int(_FIRST_L1_SHARE * size)), device=gradient.device)
     else:
-        count = ((delta.flatten(1) != 0).sum(1, keepdim=True) / _L1_SPARSER).long().clamp(min=1)
+        count = ((x_adv != x).flatten(1).sum(1, keepdim=True) / _L1_SPARSER).long().clamp(min=1)
     return _top(movable, count)
 
 

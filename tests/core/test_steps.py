@@ -14,9 +14,11 @@ NORMS = [math.inf, 2.0, 1.0]
 WIDE = (torch.tensor(-9.0), torch.tensor(9.0))
 
 
-def _direction(g, norm, **changes):
-    arguments = {"delta": torch.zeros_like(g), "room": tuple(b.expand_as(g) for b in WIDE), "step": 1, **changes}
-    return direction(g, norm, **arguments)
+def _direction(g, norm, delta=None, room=WIDE, step=1, **changes):
+    """With ``delta`` as the perturbation of an input at 0, and ``room`` the distance to the bounds."""
+    delta = torch.zeros_like(g) if delta is None else delta
+    bounds = (delta + room[0], delta + room[1])
+    return direction(g, norm, torch.zeros_like(g), delta, bounds, step, **changes)
 
 
 def test_default_step_sizes():

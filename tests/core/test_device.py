@@ -1,0 +1,71 @@
+"""The loop stays on its device, and never waits for it: what a machine without a GPU can show of that.
+
+Tensors on torch's "meta" device have shapes and no values. Whatever would copy a value to the host (``.item()``, ``if``
+on a tensor, ``nonzero``) fails there, and so does an operation that mixes them with tensors of the CPU.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from art_mtl.core import METHODS, Threat, attack, make_method
+from art_mtl.core.loop import Plan
+from art_mtl.core.problem import Carry
+
+NORMS = [math.inf, 2.0, 1.0]
+
+
+def _on_meta(case, norm):
+    threat = case.threat(norm, 0.1)
+    bounds = tuple(bound.to("meta") for bound in threat.bounds)
+    threat = Threat(norm, threat.eps.to("meta"), bounds, torch.ones_like(case.x, device="meta"))
+    targets = [target.to("meta") for target in case.targets]
+    weights = torch.empty(8, 3, 1, 1, device="meta", dtype=case.x.dtype)
+
+    def forward(x):
+        out = torch.nn.functional.conv2d(x, weights)
+        return [out[:, :4], out[:, 4:5], out[:, 5:]]
+
+    return replace(case, forward=forward, x=case.x.to("meta"), targets=targets), threat
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("name", [*METHODS, "single:depth"])
+@pytest.mark.parametrize(
+    "plan", [Plan(3), Plan(2, start=1.0, restarts=2), Plan(2, targeted=True)], ids=["plain", "restarts", "targeted"]
+)
+def test_every_method_stays_on_the_device_and_never_waits_for_it(dense_case, name, norm, plan):
+    case, threat = _on_meta(dense_case(dtype=torch.float32), norm)
+    method = make_method(name, case.tasks)
+    carry = {}
+    for _ in range(2):
+        result = attack(case.forward, case.x, case.tasks, case.targets, method, threat, plan, carry=carry)
+        assert result.device.type == "meta" and result.shape == case.x.shape
+    assert all(isinstance(sums, Carry) for sums in carry.values())
+
+
+@pytest.mark.parametrize("knobs", [{"keep": "best"}, {"projection": "ball-then-box"}, {"weighting": "minmax"}])
+def test_so_do_the_knobs(dense_case, knobs):
+    case, threat = _on_meta(dense_case(dtype=torch.float32), 2.0)
+    for name in ("equal", "worst-task"):
+        method = make_method(name, case.tasks, **knobs)
+        seen = []
+        result = attack(
+            case.forward, case.x, case.tasks, case.targets, method, threat, Plan(2), observer=seen.append
+        )
+        assert result.device.type == "meta" and all(record.losses.device.type == "meta" for record in seen)
+
+
+def test_a_wait_would_be_caught(dense_case):
+    case, threat = _on_meta(dense_case(dtype=torch.float32), math.inf)
+    inner = case.forward
+
+    def waiting(x):
+        return inner(x if x.sum() > 0 else x)
+
+    with pytest.raises(RuntimeError):
+        attack(waiting, case.x, case.tasks, case.targets, make_method("equal", case.tasks), threat, Plan(1))
