@@ -182,27 +182,6 @@ def test_list(capsys) -> None:
         assert word in text
 
 
-def test_train(tmp_path: Path, capsys, monkeypatch) -> None:
-    from art_mtl.evaluation import training
-
-    called = {}
-
-    def train(victim: str, out: Path, **settings: object) -> training.TrainingResult:
-        called.update(victim=victim, **{key: value for key, value in settings.items() if key != "progress"})
-        return training.TrainingResult(victim, out, 3, 2, 1.0, {}, {"left": 0.9})
-
-    monkeypatch.setattr(training, "train", train)
-    assert main(["train", "digits", "--out", str(tmp_path / "w.safetensors"), "--epochs", "2", "--seed", "3"]) == 0
-    assert called == {"victim": "digits", "seed": 3, "epochs": 2, "device": "cpu"}
-    assert "left 0.9000" in capsys.readouterr().err
-    assert main(["train", "digits", "--out", str(tmp_path)]) == 2
-    assert "expected a file; found the folder" in one_error(capsys)
-    assert main(["train", "nyuv2", "--out", "w"]) == 2
-    assert "argument --root" in one_error(capsys)
-    assert main(["train", "rooms", "--out", "w", "--root", "r"]) == 2
-    assert "argument --root" in one_error(capsys)
-
-
 def test_show_of_something_else(tmp_path: Path, capsys) -> None:
     (tmp_path / "a.json").write_text("{}")
     assert main(["show", str(tmp_path / "a.json")]) == 2

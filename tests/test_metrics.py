@@ -8,9 +8,10 @@ import pytest
 import torch
 from sklearn import metrics as sk
 
+import art_mtl
 from art_mtl import metrics, tasks
 
-TABLES = Path(__file__).parent / "data" / "paper_tables.csv"
+TABLES = Path(art_mtl.__file__).parent / "evaluation" / "paper_tables.csv"
 
 
 def _ours(task, outputs, targets):

@@ -63,7 +63,7 @@ class MultiTaskPGD(EvasionAttack):  # type: ignore[misc]
             task).
         method: "equal" (Σ L_i: Mao et al. 2020), "normalize" (Σ L_i/L_i⁰), "dgba" (Σ log L_i: Zhang et al. 2023),
             "alternate" (one task a step: Ghamizi et al. 2022), "single:<task>", "minmax", "minmax-official" or
-            "worst-task".
+            "worst-task"; "equal-official" and "normalize-official" are those of the paper's authors.
         norm: ``np.inf`` (or "inf"), 2 or 1.
         eps: Radius of the ball in the unit of ``x``, > 0; or an array broadcastable to ``x``: one a sample ``(N, 1, 1,
             1)``, for L∞ one a pixel too.
@@ -80,8 +80,8 @@ class MultiTaskPGD(EvasionAttack):  # type: ignore[misc]
         summary_writer: As in ART: False, True, a folder, or a ``SummaryWriter``. Per-task losses and weights are logged
             at every step.
         verbose: Show a progress bar.
-        objective: What is ascended: "loss", "log", "normalized", "relative", "pooled-relative", "degradation" or
-            "population" (that of "worst-task").
+        objective: What is ascended: "loss", "log", "normalized", "relative", "degradation", "population" (that of
+            "worst-task"), or with means over a batch "pooled-loss", "pooled-normalized", "pooled-relative".
         weighting: "uniform", "alternating", "minmax", "inner-minimiser", or one fixed weight a task.
         gamma: γ of the min-max weightings, pull towards equal weights.
         weight_step: α₂, step size of the weights.

@@ -1,4 +1,4 @@
-"""The command ``art-mtl``: benchmark a victim, print results again, train the victims, list what there is.
+"""The command ``art-mtl``: benchmark a victim, reproduce the paper, prepare data, train victims, list what there is.
 
 One module a command; each has ``add``, which makes its command known to the parser. What is slow to import (ART,
 matplotlib, scikit-learn) is imported where it is used.
@@ -12,12 +12,12 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from art_mtl.cli import benchmark, listing, train
+from art_mtl.cli import benchmark, data, listing, reproduce, train
 from art_mtl.cli.benchmark import parse_eps, parse_radii
 from art_mtl.cli.common import PROGRAM, Parser, one_line, say, show_warning
 from art_mtl.version import __version__
 
-_COMMANDS = (benchmark, train, listing)
+_COMMANDS = (benchmark, reproduce, data, train, listing)
 _USER_ERRORS = (ValueError, TypeError, OSError, ImportError)
 
 __all__ = ["main", "parse_eps", "parse_radii"]
@@ -43,8 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         warnings.showwarning = show_warning
         try:
             options.run(options)
-        except KeyboardInterrupt:
-            say("interrupted; nothing was written.")
+        except KeyboardInterrupt as stop:
+            say(str(stop) or "interrupted; nothing was written.")
             return 130
         except _USER_ERRORS as error:
             if options.debug:

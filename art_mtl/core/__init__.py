@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from art_mtl.core.loop import Threat, attack
-from art_mtl.core.methods import METHODS, Method, make_method, method_names
+from art_mtl.core.methods import METHODS, ON_REQUEST, Method, make_method, method_names
 from art_mtl.core.model import frozen
 from art_mtl.core.problem import Carry, Problem, StepRecord
 
 __all__ = [
     "METHODS",
+    "ON_REQUEST",
     "Carry",
     "Method",
     "Problem",

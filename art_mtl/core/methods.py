@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from art_mtl.core.objectives import DEGRADATION, LOG, LOSS, NORMALIZED, RELATIVE, Objective, PooledRelativeLoss
+from art_mtl.core.objectives import DEGRADATION, LOG, LOSS, NORMALIZED, RELATIVE, Objective, PooledLoss
 from art_mtl.core.population import PopulationDamage
 from art_mtl.core.problem import SCOPES
 from art_mtl.core.steps import SCHEDULES
@@ -23,7 +23,9 @@ OBJECTIVES: dict[str, Objective] = {
     "log": LOG,
     "normalized": NORMALIZED,
     "relative": RELATIVE,
-    "pooled-relative": PooledRelativeLoss(),
+    "pooled-loss": PooledLoss("loss"),
+    "pooled-normalized": PooledLoss("normalized"),
+    "pooled-relative": PooledLoss("relative"),
     "degradation": DEGRADATION,
     "population": PopulationDamage(),
 }
@@ -99,23 +101,34 @@ def worst_task(scope: str = "dataset", gamma: float = 0.1) -> Method:
     )
 
 
+def _official(name: str, kind: str, weighting: Weighting, criterion: str) -> Method:
+    """What the authors' published code has in common: losses pooled and weights shared by 4 neighbours, and a
+    projection that scales to the ball, then clamps to the box.
+    """
+    return Method(
+        name,
+        objective=PooledLoss(kind),
+        weighting=weighting,
+        scope="batch",
+        group=4,
+        projection="ball-then-box",
+        criterion=criterion,
+    )
+
+
 METHODS: dict[str, Callable[[], Method]] = {
     "equal": lambda: Method("equal"),
     "normalize": lambda: Method("normalize", objective=NORMALIZED),
     "dgba": lambda: Method("dgba", objective=LOG),
     "alternate": lambda: Method("alternate", weighting=Alternating()),
     "minmax": lambda: Method("minmax", weighting=MinMax(), criterion="least"),
-    "minmax-official": lambda: Method(
-        "minmax-official",
-        objective=PooledRelativeLoss(),
-        weighting=MinMax(simultaneous=True),
-        scope="batch",
-        group=4,
-        projection="ball-then-box",
-        criterion="least",
-    ),
+    "minmax-official": lambda: _official("minmax-official", "relative", MinMax(simultaneous=True), "least"),
     "worst-task": worst_task,
+    "equal-official": lambda: _official("equal-official", "loss", Uniform(), "sum"),
+    "normalize-official": lambda: _official("normalize-official", "normalized", Uniform(), "sum"),
 }
+ON_REQUEST = ("equal-official", "normalize-official")
+"""Methods that "all" leaves out: "equal" and "normalize" as the authors' code has them, to reproduce their tables."""
 
 
 def method_names(tasks: Sequence[Task] = ()) -> list[str]:
@@ -143,8 +156,8 @@ def make_method(
     Args:
         name: One of :func:`method_names`.
         tasks: The tasks it is for.
-        objective: "loss", "log", "normalized", "relative", "pooled-relative", "degradation" or "population" (that of
-            "worst-task", with scope "dataset").
+        objective: "loss", "log", "normalized", "relative", "pooled-loss", "pooled-normalized", "pooled-relative",
+            "degradation" or "population" (that of "worst-task", with scope "dataset").
         weighting: "uniform", "alternating", "minmax", "inner-minimiser", or one fixed weight a task.
         gamma: γ of the min-max weightings: pull towards equal weights.
         weight_step: α₂ of the projected descent on the weights.
@@ -255,5 +268,6 @@ def _check(method: Method) -> None:
         raise ValueError("Parameter `gamma` should be above 0 for the exact inner minimiser. Found 0.")
     if isinstance(method.objective, PopulationDamage) and method.scope != "dataset":
         raise ValueError("The objective 'population' looks at the data set; `weight_scope` should be 'dataset'.")
-    if isinstance(method.objective, PooledRelativeLoss) and method.scope == "dataset":
-        raise ValueError("The objective 'pooled-relative' pools a batch; `weight_scope` should be 'batch' or 'sample'.")
+    if isinstance(method.objective, PooledLoss) and method.scope == "dataset":
+        name = f"pooled-{method.objective.kind}"
+        raise ValueError(f"The objective {name!r} pools a batch; `weight_scope` should be 'batch' or 'sample'.")

@@ -45,6 +45,10 @@ class Objective(Protocol):
     def needs_clean(self) -> bool:
         """Whether :meth:`begin` needs the outputs on the clean inputs."""
 
+    @property
+    def saturates(self) -> bool:
+        """Whether its values may be finite where an output is not."""
+
     def begin(self, problem: Problem, clean: Outputs | None) -> Run:
         """Bind to one batch; ``clean`` are the detached outputs on the clean inputs, or None."""
 
@@ -57,10 +61,12 @@ class PerSample:
         value: ``(task, output, target, reference, targeted) -> (B,)``.
         reference: ``(task, clean output, target) -> (B,)``, computed once on the clean inputs; None where none is
             needed.
+        saturates: Whether the value may be finite where an output is not.
     """
 
     value: Callable[[Task, Tensor, Target, Tensor | None, bool], Tensor]
     reference: Callable[[Task, Tensor, Target], Tensor] | None = None
+    saturates: bool = False
 
     @property
     def needs_clean(self) -> bool:
@@ -95,32 +101,49 @@ class PerSample:
 
 
 @dataclass(frozen=True)
-class PooledRelativeLoss:
-    """The authors' published objective: r_i = (L_i − L_i⁰) / L_i⁰ with losses that are means over *all* valid places of
-    a row of samples.
+class PooledLoss:
+    """The objectives of the authors' published code: losses that are means over *all* valid places of a row of samples.
+
+    Args:
+        kind: "loss" is L_i; "normalized" is L_i / L_i⁰; "relative" is (L_i − L_i⁰) / L_i⁰.
     """
 
-    needs_clean: bool = True
+    kind: str
+    saturates: bool = False
+
+    @property
+    def needs_clean(self) -> bool:
+        return self.kind != "loss"
 
     def begin(self, problem: Problem, clean: Outputs | None) -> Run:
-        if clean is None:
-            raise ValueError("A relative loss needs the outputs on the clean inputs.")
-        pairs = list(zip(problem.tasks, problem.targets, strict=True))
-        floors = [
-            self._pool(problem, task, output, target).detach().clamp(min=task.loss_floor)
-            for (task, target), output in zip(pairs, clean, strict=True)
-        ]
+        floors = self._floors(problem, clean)
         sign = -1.0 if problem.targeted else 1.0
         known = problem.row_sum(problem.in_play.float()) > 0
 
         def run(outputs: Outputs, step: int) -> Valuation:
-            ascend = [
-                sign * (self._pool(problem, task, output, target) - floor) / floor
-                for (task, target), output, floor in zip(pairs, outputs, floors, strict=True)
-            ]
+            losses = self._pool_all(problem, outputs)
+            ascend = [sign * self._value(loss, floor) for loss, floor in zip(losses, floors, strict=True)]
             return Valuation(ascend, stack_columns(ascend), known)
 
         return run
+
+    def _floors(self, problem: Problem, clean: Outputs | None) -> list[Tensor | None]:
+        """L_i⁰ of each row, not below the floor of its task; None where the objective has no use for it."""
+        if not self.needs_clean:
+            return [None] * len(problem.tasks)
+        if clean is None:
+            raise ValueError(f"A pooled loss of kind {self.kind!r} needs the outputs on the clean inputs.")
+        pairs = zip(self._pool_all(problem, clean), problem.tasks, strict=True)
+        return [loss.detach().clamp(min=task.loss_floor) for loss, task in pairs]
+
+    def _value(self, loss: Tensor, floor: Tensor | None) -> Tensor:
+        if floor is None:
+            return loss
+        return (loss - floor) / floor if self.kind == "relative" else loss / floor
+
+    def _pool_all(self, problem: Problem, outputs: Outputs) -> list[Tensor]:
+        triples = zip(problem.tasks, outputs, problem.targets, strict=True)
+        return [self._pool(problem, task, output, target) for task, output, target in triples]
 
     @staticmethod
     def _pool(problem: Problem, task: Task, output: Tensor, target: Target) -> Tensor:
@@ -193,5 +216,5 @@ NORMALIZED = PerSample(_normalized_loss, _clean_loss)
 """L_i / L_i⁰."""
 RELATIVE = PerSample(_relative_loss, _clean_loss)
 """(L_i − L_i⁰) / L_i⁰."""
-DEGRADATION = PerSample(_degradation, _clean_quality)
+DEGRADATION = PerSample(_degradation, _clean_quality, saturates=True)
 """A differentiable, per-sample stand-in for the damage Δ_i that is reported."""

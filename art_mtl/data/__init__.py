@@ -7,8 +7,22 @@ Every data set is map-style: ``len(dataset)``, ``dataset[i] -> (image, {task nam
 from __future__ import annotations
 
 from art_mtl.data._base import MultiTaskDataset
+from art_mtl.data.augment import augment, flip
+from art_mtl.data.cityscapes import Cityscapes
 from art_mtl.data.digits import MultiDigits
 from art_mtl.data.nyuv2 import NYUv2
+from art_mtl.data.paper import PAPER_DATA, PaperData
 from art_mtl.data.rooms import CLASSES, Rooms
 
-__all__ = ["CLASSES", "MultiDigits", "MultiTaskDataset", "NYUv2", "Rooms"]
+__all__ = [
+    "CLASSES",
+    "PAPER_DATA",
+    "Cityscapes",
+    "MultiDigits",
+    "MultiTaskDataset",
+    "NYUv2",
+    "PaperData",
+    "Rooms",
+    "augment",
+    "flip",
+]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,11 @@ from torch.utils.data import Dataset
 from art_mtl.labels import MultiTaskLabels
 
 Sample = tuple[NDArray[np.float32], dict[str, NDArray[Any]]]
+
+MANIFEST = "MANIFEST.json"
+JOURNAL = ".unfinished.jsonl"
+LOCK = ".lock"
+"""What a prepared folder holds beside the data; the journal only until the folder is whole."""
 
 
 class MultiTaskDataset(Dataset[tuple[Tensor, dict[str, Tensor]]]):
@@ -109,3 +115,12 @@ def check_count(name: str, value: int, least: int = 1) -> None:
     """Raise ValueError unless ``value`` is a whole number of at least ``least``."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
         raise ValueError(f"Parameter `{name}` should be a whole number of at least {least}. Found {value!r}.")
+
+
+def check_finished(root: Path) -> None:
+    """Raise ValueError if ``root`` is a folder that ``art-mtl data`` has begun and not finished."""
+    if (root / JOURNAL).exists():
+        raise ValueError(
+            f"{root}: expected a finished folder. Found one that was begun and not finished ({JOURNAL} is there). Run "
+            "the command that makes it once more; it goes on where it stopped."
+        )

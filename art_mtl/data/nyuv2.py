@@ -6,19 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.nn import functional
 
-from art_mtl.data._base import MultiTaskDataset, Sample, check_split
+from art_mtl.data._base import MultiTaskDataset, Sample, check_finished, check_split
+from art_mtl.data._files import check_range, check_size, nearest, numbers, shrink
 
 __all__ = ["NYUv2"]
 
+LAYOUT = {"image": ".npy", "label": ".npy", "depth": ".npy", "normal": ".npy"}
+"""Folders of a split, and how the names of their files end."""
+
 _SPLITS = ("train", "val")
-_FOLDERS = ("image", "label", "depth", "normal")
 _CHANNELS = {"image": (3,), "label": (), "depth": (1,), "normal": (3,)}
 _NUM_CLASSES = 13
 _SLACK = 1e-4  # how far rounding on disk may carry an image out of [0, 1]
+_FARTHEST = 100  # metres; the sensor ends at 10, and its least depth, half a metre, is 500 in millimetres
 
 
 class NYUv2(MultiTaskDataset):
@@ -29,8 +31,10 @@ class NYUv2(MultiTaskDataset):
     - ``normals``: float32 (3, H, W), unit vectors, all zero where not measured.
 
     Images are float32 (3, H, W) in [-1, 1], which is twice what lies on disk, less one. On disk an image is (H, W, 3)
-    in [0, 1], a label (H, W), a depth (H, W, 1) or (H, W), a normal (H, W, 3), of any numeric dtype. The files are
-    checked as they are read; files that hold Python objects are refused. Samples are in the order of their numbers.
+    in [0, 1], or uint8 in 0..255; a label (H, W), a depth (H, W, 1) or (H, W), a normal (H, W, 3), each of any numeric
+    dtype. The files are checked as they are read; files that hold Python objects are refused, and so are depths beyond
+    100 m, which are in another unit. Samples are in the order of their numbers. ``art-mtl data prepare nyuv2`` makes
+    the layout from the official download.
 
     Args:
         root: folder that holds ``train`` and ``val``.
@@ -40,8 +44,8 @@ class NYUv2(MultiTaskDataset):
 
     Raises:
         FileNotFoundError: If a folder is missing.
-        ValueError: If a folder is empty, if the folders do not hold the same numbers, or if a parameter is out of
-            range.
+        ValueError: If a folder is empty or not finished, if the folders do not hold the same numbers, or if a parameter
+            is out of range.
 
     Examples:
         >>> import tempfile
@@ -56,10 +60,10 @@ class NYUv2(MultiTaskDataset):
 
     def __init__(self, root: str | Path, split: str = "train", size: tuple[int, int] | None = None) -> None:
         check_split(split, _SPLITS)
-        if size is not None and (len(size) != 2 or min(size) < 1):
-            raise ValueError(f"Parameter `size` should be (height, width), each at least 1, or None. Found {size!r}.")
+        check_size(size)
         self.root, self.split, self.size = Path(root), split, size
-        self.numbers = _numbers(self.root / split)
+        check_finished(self.root)
+        self.numbers = numbers(self.root / split, LAYOUT)
         self._shape = _read(self._path("image", self.numbers[0])).shape[:2]
 
     def __len__(self) -> int:
@@ -71,55 +75,30 @@ class NYUv2(MultiTaskDataset):
         Raises:
             ValueError: If a file is damaged, or holds a wrong shape or a value that cannot be; the message names it.
         """
-        paths = {folder: self._path(folder, self.numbers[index]) for folder in _FOLDERS}
+        paths = {folder: self._path(folder, self.numbers[index]) for folder in LAYOUT}
         image = _image(paths["image"], self._shape)
-        label = _label(paths["label"], self._shape)
-        depth = _depth(paths["depth"], self._shape)
-        normal = _normal(paths["normal"], self._shape)
+        labels: dict[str, NDArray[Any]] = {
+            "segmentation": _label(paths["label"], self._shape),
+            "depth": _depth(paths["depth"], self._shape),
+            "normals": _normal(paths["normal"], self._shape),
+        }
         if self.size is not None:
-            tensor = torch.from_numpy(image)[None]
-            resized = functional.interpolate(tensor, self.size, mode="bilinear", align_corners=False, antialias=True)
-            image = resized[0].clamp(0, 1).numpy()
-            label, depth, normal = (_nearest(array, self.size) for array in (label, depth, normal))
-        return 2 * image - 1, {"segmentation": label, "depth": depth, "normals": normal}
+            image = shrink(image, self.size)
+            labels = {name: nearest(label, self.size) for name, label in labels.items()}
+        return 2 * image - 1, labels
 
     def _path(self, folder: str, number: int) -> Path:
-        return self.root / self.split / folder / f"{number}.npy"
-
-
-def _numbers(folder: Path) -> list[int]:
-    """The numbers that all four folders hold, sorted."""
-    found: dict[str, set[int]] = {}
-    for name in _FOLDERS:
-        if not (folder / name).is_dir():
-            raise FileNotFoundError(
-                f"Expected the folder {folder / name} of the layout {{root}}/{{train,val}}/{{{','.join(_FOLDERS)}}}. "
-                "Found none."
-            )
-        files = sorted((folder / name).glob("*.npy"))
-        for file in files:
-            if not (file.stem.isascii() and file.stem.isdigit() and str(int(file.stem)) == file.stem):
-                raise ValueError(f"Expected a file named by a number, such as 0.npy. Found {file}.")
-        found[name] = {int(file.stem) for file in files}
-    everything = set().union(*found.values())
-    if not everything:
-        raise ValueError(f"Expected .npy files in {folder / 'image'}. Found none.")
-    for name, numbers in found.items():
-        missing = sorted(everything - numbers)
-        if missing:
-            some = ", ".join(str(folder / name / f"{number}.npy") for number in missing[:3])
-            raise ValueError(
-                f"Expected the same files in {', '.join(_FOLDERS)} of {folder}. Found {len(missing)} of "
-                f"{len(everything)} missing in {name}: {some}{', ...' if len(missing) > 3 else ''}."
-            )
-    return sorted(everything)
+        return self.root / self.split / folder / f"{number}{LAYOUT[folder]}"
 
 
 def _read(path: Path) -> NDArray[Any]:
     try:
         array = np.load(path, allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
-        raise ValueError(f"{path}: expected a readable .npy array. Found: {error}") from error
+        raise ValueError(
+            f"{path}: expected a readable .npy array. Found: {error}. If the file was cut short, copy or prepare it "
+            "again."
+        ) from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
         kind = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
         raise ValueError(f"{path}: expected an array of numbers. Found {kind}.")
@@ -142,21 +121,26 @@ def _checked(path: Path, size: tuple[int, ...], folder: str) -> NDArray[Any]:
     return array
 
 
-def _check_range(path: Path, array: NDArray[Any], low: float, high: float, what: str) -> None:
-    least, greatest = float(array.min()), float(array.max())
-    if least < low or greatest > high:
-        raise ValueError(f"{path}: expected {what}. Found values from {least:g} to {greatest:g}.")
-
-
 def _image(path: Path, size: tuple[int, ...]) -> NDArray[np.float32]:
     array = _checked(path, size, "image")
-    _check_range(path, array, -_SLACK, 1 + _SLACK, "an image in [0, 1]")
-    return np.ascontiguousarray(np.clip(array.astype(np.float32), 0, 1).transpose(2, 0, 1))
+    if array.dtype == np.uint8:
+        scaled = array.astype(np.float32) / np.float32(255)
+    else:
+        expected = "an image in [0, 1], or of dtype uint8 in 0..255"
+        if array.max() > 2 and array.min() >= 0 and array.max() <= 255:
+            raise ValueError(
+                f"{path}: expected {expected}. Found {array.dtype} values up to {float(array.max()):g}: divide the "
+                "images by 255, or save them as uint8."
+            )
+        check_range(path, array, -_SLACK, 1 + _SLACK, expected)
+        scaled = np.clip(array.astype(np.float32), 0, 1)
+    return np.ascontiguousarray(scaled.transpose(2, 0, 1))
 
 
 def _label(path: Path, size: tuple[int, ...]) -> NDArray[np.int64]:
     array = _checked(path, size, "label")
-    _check_range(path, array, -1, _NUM_CLASSES - 1, f"labels from -1 to {_NUM_CLASSES - 1}")
+    expected = f"labels from -1 to {_NUM_CLASSES - 1}"
+    check_range(path, array, -1, _NUM_CLASSES - 1, expected)
     whole = array.astype(np.int64)
     if not np.array_equal(whole, array):
         raise ValueError(f"{path}: expected whole numbers as labels. Found {float(array[whole != array][0]):g}.")
@@ -165,19 +149,18 @@ def _label(path: Path, size: tuple[int, ...]) -> NDArray[np.int64]:
 
 def _depth(path: Path, size: tuple[int, ...]) -> NDArray[np.float32]:
     array = _checked(path, size, "depth")
-    _check_range(path, array, 0, np.inf, "depths in metres, 0 where not measured")
+    expected = "depths in metres, 0 where not measured"
+    check_range(path, array, 0, np.inf, expected)
+    greatest = float(array.max())
+    if greatest > _FARTHEST:
+        raise ValueError(
+            f"{path}: expected {expected}; the sensor of NYUv2 ends at 10 m. Found values up to {greatest:g}, which "
+            "look like millimetres or another unit: convert the depth files to metres (millimetres divided by 1000)."
+        )
     return np.ascontiguousarray(array.astype(np.float32).transpose(2, 0, 1))
 
 
 def _normal(path: Path, size: tuple[int, ...]) -> NDArray[np.float32]:
     array = _checked(path, size, "normal")
-    _check_range(path, array, -1.01, 1.01, "components of unit vectors, in [-1, 1]")
+    check_range(path, array, -1.01, 1.01, "components of unit vectors, in [-1, 1]")
     return np.ascontiguousarray(array.astype(np.float32).transpose(2, 0, 1))
-
-
-def _nearest(array: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
-    """Resize the last two axes by taking the nearest pixel."""
-    height, width = array.shape[-2:]
-    rows = ((np.arange(size[0]) + 0.5) * height / size[0]).astype(np.int64)
-    columns = ((np.arange(size[1]) + 0.5) * width / size[1]).astype(np.int64)
-    return np.ascontiguousarray(array[..., rows[:, None], columns])

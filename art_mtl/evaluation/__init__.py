@@ -9,7 +9,9 @@ Examples:
 
 from __future__ import annotations
 
+from art_mtl.evaluation.comparison import comparison_table, write_comparison
 from art_mtl.evaluation.grid import benchmark
+from art_mtl.evaluation.paper import paper_tables, reproduce
 from art_mtl.evaluation.report import Gallery, write_report
 from art_mtl.evaluation.results import AttackResult, Block, Environment, Results, TaskResult
 from art_mtl.evaluation.runner import evaluate
@@ -25,13 +27,17 @@ __all__ = [
     "TaskResult",
     "Victim",
     "benchmark",
+    "comparison_table",
     "evaluate",
     "load_victim",
     "make_table",
+    "paper_tables",
+    "reproduce",
     "to_csv",
     "to_latex",
     "to_markdown",
     "to_rich",
     "victim_names",
+    "write_comparison",
     "write_report",
 ]

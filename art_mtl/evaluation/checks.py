@@ -12,6 +12,8 @@ Array = npt.NDArray[Any]
 
 NORMS = {"linf": math.inf, "l2": 2.0, "l1": 1.0}
 _RELATIVE_SLACK = 1e-4
+_AT_ONCE = 32
+"""Samples that are checked at a time: in double precision a whole data set takes a lot of memory."""
 
 
 def norm_name(norm: Any) -> str | None:
@@ -46,18 +48,26 @@ def check_perturbation(name: str, attack: Any, x: Array, x_adv: Array, clip_valu
     """
     if x_adv.shape != x.shape:
         raise ValueError(f"Attack {name!r} should return inputs of shape {x.shape}. Found {x_adv.shape}.")
-    finite = np.isfinite(x_adv).reshape(len(x), -1).all(1)
-    if not finite.all():
-        raise ValueError(
-            f"Attack {name!r} should return finite inputs. Found NaN or infinity, first in sample {finite.argmin()}."
-        )
-    _check_range(name, x_adv, clip_values)
     norm = norm_name(getattr(attack, "norm", None))
-    sizes = _norms(x_adv.astype(np.float64) - x, norm or "linf")
     eps = getattr(attack, "eps", None)
-    if norm is not None and isinstance(eps, (int, float, np.ndarray, np.number)):
-        _check_ball(name, norm, np.asarray(eps, dtype=np.float64), x, x_adv)
-    return float(sizes.max())
+    promised = norm is not None and isinstance(eps, (int, float, np.ndarray, np.number))
+    radius = np.broadcast_to(np.asarray(eps if promised else np.inf, dtype=np.float64), x.shape)
+    bounds = None if clip_values is None else [np.broadcast_to(np.asarray(bound), x.shape) for bound in clip_values]
+    largest = 0.0
+    for first in range(0, len(x), _AT_ONCE):
+        part = slice(first, first + _AT_ONCE)
+        finite = np.isfinite(x_adv[part]).reshape(len(x[part]), -1).all(1)
+        if not finite.all():
+            sample = first + finite.argmin()
+            raise ValueError(
+                f"Attack {name!r} should return finite inputs. Found NaN or infinity, first in sample {sample}."
+            )
+        _check_range(name, x_adv[part], None if bounds is None else [bound[part] for bound in bounds])
+        if norm is not None and promised:
+            _check_ball(name, norm, radius[part], x[part], x_adv[part])
+        sizes = _norms(x_adv[part].astype(np.float64) - x[part], norm or "linf")
+        largest = max(largest, float(sizes.max()))
+    return largest
 
 
 def _check_range(name: str, x_adv: Array, clip_values: Any) -> None:
@@ -72,9 +82,8 @@ def _check_range(name: str, x_adv: Array, clip_values: Any) -> None:
         )
 
 
-def _check_ball(name: str, norm: str, eps: Array, x: Array, x_adv: Array) -> None:
+def _check_ball(name: str, norm: str, radius: Array, x: Array, x_adv: Array) -> None:
     difference = x_adv.astype(np.float64) - x
-    radius = np.broadcast_to(eps, x.shape)
     # Rounding of each input's float32 value, accumulated in the norm.
     rounding = np.finfo(np.float32).eps * max(1.0, float(abs(x).max()))
     if norm == "linf":

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from art_mtl.core import method_names
+from art_mtl.core import ON_REQUEST, method_names
 from art_mtl.evaluation.checks import NORMS
+from art_mtl.evaluation.measure import check_protocol
 from art_mtl.evaluation.results import Results
 from art_mtl.evaluation.runner import Attack, Listener, run_attacks
 from art_mtl.tasks import Task
@@ -67,6 +68,8 @@ def benchmark(
     command: str | None = None,
     progress: bool = True,
     listener: Listener | None = None,
+    protocol: str = "pooled",
+    split: str = "test",
 ) -> Results:
     """Run a grid of attacks on a victim's test data.
 
@@ -77,7 +80,8 @@ def benchmark(
 
     Args:
         victim: See :func:`art_mtl.evaluation.victims.load_victim`.
-        methods: Names of :func:`art_mtl.core.method_names`; "all" is every one, with a ``single:<task>`` for each task.
+        methods: Names of :func:`art_mtl.core.method_names`; "all" is every one, with a ``single:<task>`` for each task,
+            but for those of :data:`art_mtl.core.methods.ON_REQUEST`.
         norms: Of "linf", "l2", "l1"; None for those of ``eps`` or, without, of the victim's defaults.
         eps: By norm, or for every one of ``norms`` (left out: "linf"), radii in the scale of the model's input; None
             for the victim's defaults.
@@ -90,6 +94,8 @@ def benchmark(
         command: Command line to record.
         progress: Show a progress bar.
         listener: Called after each attack with its result and its adversarial inputs.
+        protocol: How errors are averaged; see :func:`art_mtl.evaluation.evaluate`.
+        split: "test" or "train" data.
 
     Returns:
         One :class:`AttackResult` a cell, block by block.
@@ -106,19 +112,21 @@ def benchmark(
     """
     if steps < 1:
         raise ValueError(f"Parameter `steps` should be at least 1. Found {steps}.")
+    check_protocol(protocol)
     cells = plan_grid(victim.tasks, methods, plan_radii(victim, norms, eps), schedules)
     estimator = make_estimator(victim, device)
     attacks = [(cell.name, make_attack(estimator, cell, steps, batch_size)) for cell in cells]
     return run_attacks(
         estimator,
         attacks,
-        victim.data("test", limit),
+        victim.data(split, limit),
         batch_size=batch_size,
         seed=seed,
         victim=victim.name,
         command=command,
         progress=progress,
         listener=listener,
+        protocol=protocol,
     )
 
 
@@ -173,7 +181,8 @@ def plan_grid(
         ['equal', 'equal + linear step', 'worst-task']
     """
     known = method_names(tasks)
-    names = list(dict.fromkeys(name for method in methods for name in (known if method == "all" else [method])))
+    everything = [name for name in known if name not in ON_REQUEST]
+    names = list(dict.fromkeys(name for method in methods for name in (everything if method == "all" else [method])))
     for name in names:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
@@ -264,5 +273,7 @@ DESCRIPTIONS: Mapping[str, str] = {
     "minmax": "min-max over task weights, Algorithm 1 of Guo et al. 2025",
     "minmax-official": "min-max as the authors' published code has it",
     "worst-task": "population-damage min-max: deepest damage to the least damaged task",
+    "equal-official": "equal as the authors' published code has it; not in 'all'",
+    "normalize-official": "normalize as the authors' published code has it; not in 'all'",
 }
 """One line a method, for people."""

@@ -20,7 +20,7 @@ Array = npt.NDArray[Any]
 
 CLASS_COLOURS = (
     "#e6194b", "#c08552", "#aad4e5", "#7b4fa3", "#b9b4a7", "#f2a65a", "#f032e6", "#ffe119", "#2f6db5", "#46b17b",
-    "#22223b", "#d8e2dc", "#42d4f4",
+    "#22223b", "#d8e2dc", "#42d4f4", "#808000", "#000075", "#fabed4", "#9a6324", "#3cb44b", "#ff5f00",
 )  # fmt: skip
 _IGNORED = "#ffffff"
 _DENSE = ("segmentation", "depth", "disparity", "surface_normals")
@@ -31,7 +31,7 @@ _CARDS_KEY = (
 )
 _RIGHT, _WRONG = "#1a7f37", "#c62828"
 
-__all__ = ["CLASS_COLOURS", "TaskStyle", "View", "cards_figure", "scene_figure"]
+__all__ = ["CLASS_COLOURS", "TaskStyle", "View", "cards_figure", "scene_figure", "show_image", "show_labels"]
 
 
 @dataclass(frozen=True)
@@ -95,10 +95,10 @@ def scene_figure(views: Sequence[View], tasks: Sequence[TaskStyle], title: str) 
     axes = figure.subplots(len(views), columns, squeeze=False)
     gain = _gain(views)
     for row, view in zip(axes, views, strict=True):
-        _show_image(row[0], view)
+        show_image(row[0], view)
         _show_perturbation(row[1], view, gain)
         for ax, task in zip(row[2:], dense, strict=True):
-            _show_labels(ax, task, view, views[0])
+            show_labels(ax, task, view, views[0])
         if plain:
             row[0].set_xlabel(_sentence(plain, view), fontsize=8)
     for ax, heading in zip(axes[0], ["input", f"perturbation ×{gain:g}", *(task.name for task in dense)], strict=True):
@@ -132,7 +132,7 @@ def cards_figure(rows: Sequence[Sequence[View]], tasks: Sequence[TaskStyle], tit
             if only_delta:
                 _show_perturbation(ax, view, gain)
             else:
-                _show_image(ax, view)
+                show_image(ax, view)
                 _write_answers(ax, tasks, view, clean, truth)
             ax.set_ylabel("")
         line[0].set_ylabel(heading, fontsize=9, color="#666666" if only_delta else row[0].colour, fontweight="bold")
@@ -196,7 +196,8 @@ def _gain(views: Sequence[View]) -> float:
     return float(2 ** max(0, math.floor(math.log2(0.5 / largest) + 1e-6))) if largest > 0 else 1.0
 
 
-def _show_image(ax: Axes, view: View) -> None:
+def show_image(ax: Axes, view: View) -> None:
+    """Draw the input, with the view's title beside it."""
     _imshow(ax, view.image)
     ax.set_ylabel(view.title, fontsize=9, color=view.colour, fontweight="bold")
 
@@ -217,7 +218,8 @@ def _imshow(ax: Axes, image: Array) -> None:
     _bare(ax)
 
 
-def _show_labels(ax: Axes, task: TaskStyle, view: View, truth: View) -> None:
+def show_labels(ax: Axes, task: TaskStyle, view: View, truth: View) -> None:
+    """Draw the labels of a dense task; what is not labelled stays white, the truth's values set the colour scale."""
     label = np.asarray(view.labels[task.name])
     _bare(ax)
     if task.kind == "segmentation":
@@ -255,9 +257,12 @@ def _bare(ax: Axes) -> None:
 
 
 def _add_keys(figure: Figure, axes: Array, dense: Sequence[TaskStyle], views: Sequence[View]) -> None:
-    """Colour bars under columns of values; a legend of the classes that occur."""
+    """Colour bars under columns of values; a legend of the classes that occur, with the task's name from the second
+    task that has classes.
+    """
     from matplotlib.patches import Patch
 
+    patches: list[Patch] = []
     for column, task in enumerate(dense, start=2):
         if task.kind in ("depth", "disparity"):
             bar = figure.colorbar(
@@ -268,11 +273,13 @@ def _add_keys(figure: Figure, axes: Array, dense: Sequence[TaskStyle], views: Se
             bar.outline.set_visible(False)
         if task.kind == "segmentation" and task.class_names:
             seen = np.unique(np.concatenate([np.ravel(view.labels[task.name]) for view in views]))
-            patches = [
-                Patch(color=CLASS_COLOURS[c % len(CLASS_COLOURS)], label=task.class_names[c])
+            before = f"{task.name}: " if patches else ""
+            patches += [
+                Patch(color=CLASS_COLOURS[c % len(CLASS_COLOURS)], label=before + task.class_names[c])
                 for c in seen.tolist()
                 if 0 <= c < len(task.class_names)
             ]
-            figure.legend(
-                handles=patches, loc="outside lower center", ncols=min(7, len(patches)), frameon=False, fontsize=8
-            )
+    if patches:
+        figure.legend(
+            handles=patches, loc="outside lower center", ncols=min(7, len(patches)), frameon=False, fontsize=8
+        )

@@ -24,6 +24,8 @@ METHOD_COLOURS = {
     "alternate": "#9d755d",
     "minmax": "#f58518",
     "minmax-official": "#d0a215",
+    "equal-official": "#6baed6",
+    "normalize-official": "#98df8a",
     "bound": "#222222",
 }
 _OTHER_COLOURS = ("#72b7b2", "#ff9da6", "#7f8c8d", "#2f6f6b", "#a0cbe8", "#c49c94")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,16 @@ from art_mtl.evaluation.measure import Inputs
 from art_mtl.evaluation.pictures import TaskStyle, View, cards_figure, scene_figure
 from art_mtl.evaluation.plots import WEIGHTED_METHODS, damage_figure, method_colour, tasks_figure, weights_figure
 from art_mtl.evaluation.results import FORMAT, AttackResult, Block, Results
-from art_mtl.evaluation.tables import describe_eps, fraction, heading, make_table, to_csv, to_latex, to_markdown
+from art_mtl.evaluation.tables import (
+    describe_eps,
+    describe_protocol,
+    fraction,
+    heading,
+    make_table,
+    to_csv,
+    to_latex,
+    to_markdown,
+)
 from art_mtl.labels import MultiTaskLabels
 from art_mtl.tasks import Task
 
@@ -24,12 +33,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from art_mtl.estimators import PyTorchMultiTaskEstimator
+    from art_mtl.evaluation.victims import Victim
 
 _CARDS = 6
 _KEPT = 8
 _OWN_FIGURES = re.compile(r"(damage|(example|tasks|weights)-[\w.+-]+)\.png")
 
-__all__ = ["Gallery", "check_folder", "write_report"]
+__all__ = ["Gallery", "check_folder", "gallery_of", "origin", "remove_stale", "show", "write_figures", "write_report"]
 
 
 @dataclass
@@ -49,7 +59,7 @@ class Gallery:
     estimator: PyTorchMultiTaskEstimator
     x: Inputs
     y: MultiTaskLabels
-    class_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     kept: dict[tuple[str | None, float | None, str], Inputs] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -120,6 +130,24 @@ class Gallery:
         return {task.name: task.decode(torch.as_tensor(raw[task.name])).numpy() for task in self._tasks}
 
 
+def gallery_of(victim: Victim, limit: int | None = None, device: str = "auto", split: str = "test") -> Gallery | None:
+    """A gallery for a benchmark of a victim; None where its inputs are no pictures.
+
+    Args:
+        victim: Whose inputs to show.
+        limit: As for the benchmark, so that its data are read once.
+        device: "auto", "cpu" or "gpu".
+        split: "test" or "train" data.
+    """
+    from art_mtl.evaluation.grid import make_estimator
+
+    shape = victim.input_shape
+    if len(shape) != 3 or shape[0] not in (1, 3):
+        return None
+    x, y = victim.data(split, limit)
+    return Gallery(make_estimator(victim, device), x, y, victim.class_names)
+
+
 def write_report(folder: str | Path, results: Results, gallery: Gallery | None = None) -> list[Path]:
     """Write a report, whole or not at all.
 
@@ -137,7 +165,7 @@ def write_report(folder: str | Path, results: Results, gallery: Gallery | None =
     folder = Path(folder)
     table = make_table(results)
     with staged_folder(folder) as stage:
-        figures = _write_figures(stage / "figures", results, gallery)
+        figures = write_figures(stage / "figures", results, gallery)
         texts = {
             "table.csv": to_csv(make_table(results, deltas=True)),
             "table.md": to_markdown(table) + "\n",
@@ -148,7 +176,7 @@ def write_report(folder: str | Path, results: Results, gallery: Gallery | None =
         for name, text in texts.items():
             (stage / name).write_text(text, encoding="utf-8", newline="\n")
         written = sorted(path.relative_to(stage) for path in stage.rglob("*") if path.is_file())
-    _remove_stale(folder / "figures", {path.name for path in written})
+    remove_stale(folder / "figures", {path.name for path in written})
     return [folder / path for path in written]
 
 
@@ -159,8 +187,9 @@ def check_folder(folder: str | Path, force: bool = False) -> None:
         ValueError: Something else is there.
     """
     folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"Parameter `out` should be a folder. Found a file at {str(folder)!r}.")
+    there = next((path for path in (folder, *folder.absolute().parents) if path.exists()), folder)
+    if there.exists() and not there.is_dir():
+        raise ValueError(f"Parameter `out` should be a folder. Found a file at {str(there)!r}.")
     if force or not folder.exists() or not any(folder.iterdir()) or _is_report(folder):
         return
     raise ValueError(
@@ -177,9 +206,9 @@ def _is_report(folder: Path) -> bool:
         return f'"format": "{FORMAT}"' in file.read(200)
 
 
-def _write_figures(folder: Path, results: Results, gallery: Gallery | None) -> list[tuple[str, str]]:
-    """Save every figure; names and captions, in the order of the page."""
-    folder.mkdir()
+def write_figures(folder: Path, results: Results, gallery: Gallery | None) -> list[tuple[str, str]]:
+    """Save every figure of a report in a new folder; names and captions, in the order of the page."""
+    folder.mkdir(parents=True)
     saved = []
     for name, caption, figure in _figures(results, gallery):
         figure.savefig(folder / name, metadata={"Software": "art-mtl"})
@@ -220,12 +249,14 @@ def _median_sample(attack: AttackResult, count: int) -> int:
 
 
 def _truth(task: Task, labels: MultiTaskLabels) -> np.ndarray:
-    """Labels as pictures and words show them: −1 for a class, NaN for a value that is missing."""
+    """Labels as pictures and words show them: −1 for a class or disparity, NaN for a value that is missing."""
     target = task.targets(labels[task.name], labels.present(task.name))
     if task.kind in ("segmentation", "classification"):
         return torch.where(target.valid, target.value, torch.full_like(target.value, -1)).numpy()
     if task.kind == "regression":
         return torch.where(target.valid[:, None], target.value, torch.full_like(target.value, np.nan)).numpy()
+    if task.kind == "disparity":
+        return torch.where(target.valid[:, None], target.value, torch.full_like(target.value, -1)).numpy()
     return target.value.numpy()
 
 
@@ -234,29 +265,24 @@ def _slug(block: Block) -> str:
     return f"{block.norm or 'norm'}-{eps}".replace("/", "_")
 
 
-def _remove_stale(figures: Path, written: set[str]) -> None:
+def remove_stale(figures: Path, written: set[str]) -> None:
+    """Remove figures of an earlier report that are not among those written now."""
     for path in figures.glob("*.png"):
         if path.name not in written and _OWN_FIGURES.fullmatch(path.name):
             path.unlink()
 
 
 def _page(results: Results, table: str, figures: Sequence[tuple[str, str]]) -> str:
-    where = results.environment
-    versions = ", ".join(f"{name} {version}" for name, version in where.packages.items())
-    lines = [f"# {results.victim}: damage by multi-task attacks", ""]
-    if results.command:
-        lines += ["```sh", results.command, "```", ""]
-    lines += [
-        f"{results.samples} samples; {where.date}; device {where.device}; seed {where.seed}.",
-        f"Versions: {versions}.",
+    lines = [
+        f"# {results.victim}: damage by multi-task attacks",
         "",
+        *origin(results),
         table,
         "",
         *_legend(results),
         "",
     ]
-    for name, caption in figures:
-        lines += [f"![{caption}](figures/{name})", "", caption, ""]
+    lines += show(figures)
     lines += [
         "Files: [results.json](results.json), [table.csv](table.csv), [table.md](table.md), [table.tex](table.tex).",
         "",
@@ -264,10 +290,24 @@ def _page(results: Results, table: str, figures: Sequence[tuple[str, str]]) -> s
     return "\n".join(lines)
 
 
+def origin(results: Results) -> list[str]:
+    """Lines of a page that say by which command, when and where results were made."""
+    where = results.environment
+    versions = ", ".join(f"{name} {version}" for name, version in where.packages.items())
+    command = ["```sh", results.command, "```", ""] if results.command else []
+    made = f"{results.samples} samples; {where.date}; device {where.device}; seed {where.seed}."
+    return [*command, made, f"Versions: {versions}.", ""]
+
+
+def show(figures: Sequence[tuple[str, str]]) -> list[str]:
+    """Lines of a page that show figures of given names and captions."""
+    return [line for name, caption in figures for line in (f"![{caption}](figures/{name})", "", caption, "")]
+
+
 def _legend(results: Results) -> list[str]:
     metrics = "; ".join(heading(task) for task in results.tasks)
     return [
-        f"- Metrics over the whole data set: {metrics}.",
+        f"- Metrics over the whole data set: {metrics}. {describe_protocol(results.protocol)}",
         "- Δ of a task is its relative damage, −100 % is ruin. Δ_MTL is the mean over the tasks, Δ_Wor the least "
         "damaged task; bold is the deepest Δ_Wor of a block.",
         "- mean least Δ: the Δ of each sample's own least damaged task, averaged over the samples (0 "

@@ -13,7 +13,9 @@ from art_mtl.evaluation.files import write_text
 from art_mtl.metrics import delta_mtl, delta_wor
 
 FORMAT = "art_mtl.results"
-VERSION = 1
+VERSION = 2
+_OLDER = {1: {"protocol": "pooled"}}
+"""What files of an older version do not say, by version."""
 
 Number = float | None
 Rows = tuple[tuple[Number, ...], ...]
@@ -141,6 +143,7 @@ class Results:
         clip_values: Least and greatest value of the model's input; None if unbounded.
         environment: Where and when.
         command: Command line that made it, or None.
+        protocol: How metrics were averaged; one of :data:`art_mtl.evaluation.measure.PROTOCOLS`.
 
     Examples:
         >>> task = TaskResult("digit", "classification", "accuracy", True, 100.0, "", 1.0, (1.0, 1.0))
@@ -155,6 +158,7 @@ class Results:
     clip_values: tuple[float, float] | None
     environment: Environment
     command: str | None = None
+    protocol: str = "pooled"
 
     @property
     def samples(self) -> int:
@@ -246,8 +250,9 @@ class Results:
         if not isinstance(document, dict) or document.pop("format", None) != FORMAT:
             raise ValueError(f"Results should be a JSON document of format {FORMAT!r}. Found something else.")
         version = document.pop("version", None)
-        if version != VERSION:
-            raise ValueError(f"Results should be of version {VERSION}. Found version {version!r}.")
+        if version != VERSION and version not in _OLDER:
+            raise ValueError(f"Results should be of version {VERSION} or older. Found version {version!r}.")
+        document.update(_OLDER.get(version, {}))
         for key, record in (("tasks", TaskResult), ("attacks", AttackResult)):
             document[key] = tuple(_record(record, entry) for entry in document.get(key, ()))
         document["environment"] = _record(Environment, document.get("environment"))

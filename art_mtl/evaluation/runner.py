@@ -56,6 +56,7 @@ def evaluate(
     command: str | None = None,
     progress: bool = True,
     listener: Listener | None = None,
+    protocol: str = "pooled",
 ) -> Results:
     """Attack a model and measure the damage to every task.
 
@@ -78,13 +79,15 @@ def evaluate(
         command: Command line to record.
         progress: Show a progress bar.
         listener: Called after each attack with its result and its adversarial inputs.
+        protocol: How errors are averaged: "pooled" over all valid places of the data set, or as "auto-lambda" does, and
+            with it the paper's tables; see :data:`art_mtl.evaluation.measure.PROTOCOLS`.
 
     Returns:
         Clean and attacked metrics, damages, per-sample figures.
 
     Raises:
         TypeError: An attack cannot ``generate``, or the data set has none of these forms.
-        ValueError: Labels do not fit, names repeat, or an attack broke its own promise.
+        ValueError: Labels do not fit, names repeat, the protocol is unknown, or an attack broke its own promise.
 
     Examples:
         >>> import torch
@@ -114,6 +117,7 @@ def evaluate(
         command=command,
         progress=progress,
         listener=listener,
+        protocol=protocol,
     )
 
 
@@ -128,13 +132,13 @@ def run_attacks(
     command: str | None,
     progress: bool,
     listener: Listener | None,
+    protocol: str,
 ) -> Results:
     """What :func:`evaluate` does once its arguments are in canonical form; names may repeat from block to block."""
     if batch_size < 1:
         raise ValueError(f"Parameter `batch_size` should be at least 1. Found {batch_size}.")
-    x, y = dataset
-    judge = Judge(estimator, x, y, batch_size)
-    clean = judge.measure(x, "on clean inputs")
+    judge = Judge(estimator, *dataset, batch_size, protocol)
+    clean = judge.measure(judge.x, "on clean inputs")
     tasks = judge.describe(clean)
     results = []
     for name, attack in _progress(attacks, progress):
@@ -149,6 +153,7 @@ def run_attacks(
         clip_values=_range(estimator.clip_values),
         environment=environment.describe(str(estimator.device), seed),
         command=command,
+        protocol=protocol,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -36,6 +37,7 @@ _LATEX = {
     "∞": r"$\infty$",
     "–": "--",
     "−": "$-$",
+    "†": r"$\dagger$",
 }
 _MARKDOWN = {"\\": "\\\\", "|": r"\|", "*": r"\*", "`": r"\`", "<": "&lt;"}
 
@@ -73,7 +75,8 @@ class Row:
     """One row.
 
     Attributes:
-        kind: "clean", "attack", "bound", or "block" for a heading over the rows that follow, which has one cell.
+        kind: "clean", "attack", "bound", "aside" for what stands beside the row above it, or "block" for a heading over
+            the rows that follow, which has one cell.
         cells: As many as the table has columns, or one.
         norm: Of an attack.
         eps: Of an attack.
@@ -93,11 +96,13 @@ class Table:
         columns: Headings, in plain Unicode.
         rows: From top to bottom.
         caption: What it shows.
+        notes: Stand below it.
     """
 
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
     caption: str
+    notes: tuple[str, ...] = ()
 
 
 def make_table(results: Results, deltas: bool = False) -> Table:
@@ -164,6 +169,24 @@ def describe_eps(norm: str | None, eps: Number, clip_values: tuple[float, float]
     return f"{symbol}, ε = {fraction(eps)}{also}"
 
 
+def describe_protocol(protocol: str) -> str:
+    """How metrics were averaged, as a sentence.
+
+    Examples:
+        >>> describe_protocol("pooled")
+        'Metrics are pooled over the data set.'
+    """
+    if protocol == "pooled":
+        return "Metrics are pooled over the data set."
+    return f"Metrics are those of the protocol {protocol}: errors are means of the means of batches of 4."
+
+
+def describe_lost(results: Results) -> list[str]:
+    """A sentence on the tasks that Δ leaves out; none where there is none."""
+    lost = [task.name for task in results.tasks if task.higher_is_better and task.clean == 0]
+    return [f"Δ leaves out {', '.join(lost)}, whose clean score is 0."] if lost else []
+
+
 def fraction(value: float) -> str:
     """A radius as people write it: short decimals, or grey levels of 255.
 
@@ -185,6 +208,8 @@ def to_rich(table: Table) -> rich.table.Table:
     from rich.text import Text
 
     made = rich.table.Table(title=Text(table.caption), box=rich.box.SIMPLE_HEAD, title_justify="left", title_style="")
+    if table.notes:
+        made.caption, made.caption_justify, made.caption_style = Text("\n".join(table.notes)), "left", ""
     for i, column in enumerate(table.columns):
         # Text, not str: names of tasks and victims may hold rich's square brackets.
         name = Text(column.replace(" ", "\n", 1))
@@ -194,7 +219,7 @@ def to_rich(table: Table) -> rich.table.Table:
             made.add_section()
             made.add_row(Text(row.cells[0].text, style="bold cyan"))
             continue
-        style = {"bound": "dim italic", "clean": "green"}.get(row.kind, "")
+        style = {"bound": "dim italic", "clean": "green", "aside": "dim"}.get(row.kind, "")
         made.add_row(*(Text(cell.text, style="bold yellow" if cell.bold else style) for cell in row.cells))
     return made
 
@@ -221,6 +246,8 @@ def to_markdown(table: Table) -> str:
         if row.kind == "block":
             texts = [f"**{texts[0]}**", *[""] * (width - 1)]
         lines.append(_markdown_row(texts))
+    for note in table.notes:
+        lines += ["", _escape_markdown(note)]
     return "\n".join(lines)
 
 
@@ -242,7 +269,8 @@ def to_latex(table: Table) -> str:
             lines += [r"\hline", rf"\multicolumn{{{width}}}{{l}}{{{texts[0]}}} \\"]
         else:
             lines.append(" & ".join(texts) + r" \\")
-    return "\n".join([*lines, r"\hline", r"\end{tabular}", r"\end{table}", ""])
+    notes = [rf"\par {escape_latex(note)}" for note in table.notes]
+    return "\n".join([*lines, r"\hline", r"\end{tabular}", *notes, r"\end{table}", ""])
 
 
 def escape_latex(text: str) -> str:
@@ -266,8 +294,8 @@ def _latex_cell(cell: Cell) -> str:
 
 
 def _minus(text: str) -> str:
-    """A number's hyphen as a minus."""
-    return f"${text}$" if text[:1] == "-" and text[1:].replace(".", "", 1).isdigit() else text
+    """A leading hyphen of a number as a minus."""
+    return re.sub(r"^-\d+(\.\d+)?", lambda number: f"${number[0]}$", text)
 
 
 def _block_rows(results: Results, block: Block, deltas: bool) -> Iterator[Row]:
@@ -300,10 +328,8 @@ def _caption(results: Results) -> str:
     if results.clip_values is not None:
         low, high = results.clip_values
         parts.append(f"ε is in the scale of the model's input, [{low:g}, {high:g}].")
-    lost = [task.name for task in results.tasks if task.higher_is_better and task.clean == 0]
-    if lost:
-        parts.append(f"Δ leaves out {', '.join(lost)}, whose clean score is 0.")
-    return " ".join(parts)
+    parts.append(describe_protocol(results.protocol))
+    return " ".join([*parts, *describe_lost(results)])
 
 
 def _plain(column: str) -> str:
@@ -318,5 +344,9 @@ def _markdown_row(texts: tuple[str, ...] | list[str]) -> str:
 
 
 def _markdown_cell(cell: Cell) -> str:
-    text = "".join(_MARKDOWN.get(letter, letter) for letter in cell.text)
+    text = _escape_markdown(cell.text)
     return f"**{text}**" if cell.bold else text
+
+
+def _escape_markdown(text: str) -> str:
+    return "".join(_MARKDOWN.get(letter, letter) for letter in text)

@@ -1,14 +1,12 @@
-"""The models that attacks are judged on: two that come with the package, and those of users."""
+"""The models that attacks are judged on: two that come with the package, the paper's, and those of users."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import as_file, files
 from pathlib import Path
-from types import MappingProxyType, ModuleType
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,20 +15,25 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from art_mtl import tasks
-from art_mtl.data import MultiDigits, MultiTaskDataset, NYUv2, Rooms
+from art_mtl.data import PAPER_DATA, MultiDigits, MultiTaskDataset, NYUv2, Rooms
+from art_mtl.evaluation import user_code
 from art_mtl.labels import MultiTaskLabels
-from art_mtl.models import DigitsNet, RoomsNet, load_weights, read_metadata
+from art_mtl.models import DigitsNet, RoomsNet, load_network, load_weights, read_metadata
 from art_mtl.tasks import Task, check_tasks
 
 __all__ = ["BLUEPRINTS", "Blueprint", "Victim", "load_victim", "victim_names"]
 
 Arrays = tuple[NDArray[np.float32], MultiTaskLabels]
+Reader = Callable[[str, int | None], Arrays]
+Names = Mapping[str, tuple[str, ...]]
 
 _SCENE_EPS = MappingProxyType({"linf": (2 / 255, 4 / 255, 8 / 255), "l2": (1.0,)})
 _DIGIT_EPS = MappingProxyType({"linf": (0.05, 0.1)})
+scene_tasks = PAPER_DATA["nyuv2"].tasks
+"""Makes the tasks of an indoor scene: segmentation into 13 classes, depth in metres, surface normals."""
 
 
-def _no_eps() -> Mapping[str, tuple[float, ...]]:
+def _nothing() -> Mapping[str, Any]:
     return MappingProxyType({})
 
 
@@ -45,10 +48,11 @@ class Victim:
         input_shape: shape of one input.
         clip_values: least and greatest value of an input; ``eps`` is in this scale.
         data: (split, limit) to the first ``limit`` samples (None: all) of "train" or "test", as
-            (inputs (N, *input_shape), labels).
+            (inputs (N, *input_shape), labels). They stay in memory for the next call.
         description: one line for people.
         eps: by norm ("linf", "l2"), the sizes of perturbation to judge it at.
         metadata: what its weights say about themselves, clean metrics among it.
+        class_names: by task, names of its classes, where they have names.
     """
 
     name: str
@@ -56,10 +60,11 @@ class Victim:
     tasks: list[Task]
     input_shape: tuple[int, ...]
     clip_values: tuple[float, float]
-    data: Callable[[str, int | None], Arrays]
+    data: Reader
     description: str = ""
-    eps: Mapping[str, tuple[float, ...]] = field(default_factory=_no_eps)
+    eps: Mapping[str, tuple[float, ...]] = field(default_factory=_nothing)
     metadata: Mapping[str, str] = field(default_factory=dict)
+    class_names: Names = field(default_factory=_nothing)
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,7 @@ class Blueprint:
         input_shape: shape of one input.
         clip_values: least and greatest value of an input.
         eps: by norm, the sizes of perturbation to judge it at.
+        class_names: by task, names of its classes, where they have names.
     """
 
     name: str
@@ -85,15 +91,7 @@ class Blueprint:
     input_shape: tuple[int, ...]
     clip_values: tuple[float, float]
     eps: Mapping[str, tuple[float, ...]]
-
-
-def scene_tasks() -> list[Task]:
-    """The tasks of an indoor scene: segmentation into 13 classes, depth in metres, surface normals."""
-    return [
-        tasks.segmentation("segmentation", num_classes=13),
-        tasks.depth("depth"),
-        tasks.surface_normals("normals"),
-    ]
+    class_names: Names = field(default_factory=_nothing)
 
 
 def digit_tasks() -> list[Task]:
@@ -134,41 +132,43 @@ BLUEPRINTS: Mapping[str, Blueprint] = MappingProxyType(
             input_shape=(3, 96, 128),
             clip_values=(-1.0, 1.0),
             eps=_SCENE_EPS,
+            class_names=PAPER_DATA["nyuv2"].class_names,
         ),
     }
 )
 
 
 def victim_names() -> tuple[str, ...]:
-    """Names that :func:`load_victim` knows; "nyuv2" needs the user's own data and checkpoint.
+    """Names that :func:`load_victim` knows; "nyuv2" and "cityscapes" need the user's own data and checkpoint.
 
     Examples:
         >>> victim_names()
-        ('digits', 'rooms', 'nyuv2')
+        ('digits', 'rooms', 'nyuv2', 'cityscapes')
     """
-    return (*BLUEPRINTS, "nyuv2")
+    return (*BLUEPRINTS, *PAPER_DATA)
 
 
 def load_victim(name: str, *, root: str | Path | None = None, checkpoint: str | Path | None = None) -> Victim:
     """A victim by name, or from a file of the user's.
 
-    ``"digits"`` and ``"rooms"`` come with their weights. ``"nyuv2"`` is a network trained by
-    :func:`art_mtl.evaluation.training.memorise`. ``"PATH.py:function"`` imports the file and calls the function
-    without arguments; it returns a :class:`Victim`, or ``(model, tasks, x, y)`` with labels ``y`` in any form that
-    :meth:`MultiTaskLabels.of` takes, or the same with the ``(least, greatest)`` value of an input as a fifth; without
-    a fifth, inputs are in [0, 1].
+    ``"digits"`` and ``"rooms"`` come with their weights. ``"nyuv2"`` and ``"cityscapes"`` are the paper's networks,
+    MTAN or Split: which of them a checkpoint holds is told by its keys, be it one of Auto-Lambda or of ``art-mtl train
+    --data``. ``"nyuv2"`` also takes the small network of ``art-mtl train nyuv2``. ``"PATH.py:function"`` imports the
+    file and calls the function without arguments; it returns a :class:`Victim`, or ``(model, tasks, x, y)`` with labels
+    ``y`` in any form that :meth:`MultiTaskLabels.of` takes, or the same with the ``(least, greatest)`` value of an
+    input as a fifth; without a fifth, inputs are in [0, 1].
 
     Args:
         name: one of :func:`victim_names`, or ``"PATH.py:function"``.
-        root: folder of NYUv2; "nyuv2" only.
-        checkpoint: weights to use; needed for "nyuv2", replaces the embedded weights of the others.
+        root: folder of the data; "nyuv2" and "cityscapes" only.
+        checkpoint: weights to use; needed for "nyuv2" and "cityscapes", replaces the embedded weights of the others.
 
     Returns:
-        The victim, on the CPU.
+        The victim, on the CPU. Its test data are the ``val`` folder for "nyuv2" and "cityscapes".
 
     Raises:
-        ValueError: If the name is unknown, if an argument is missing or does not apply, if the weights do not fit, or
-            if a user's function is not in its file.
+        ValueError: If the name is unknown, if an argument is missing or does not apply, if the weights do not fit or
+            are those for the other data set, or if a user's function is not in its file.
         TypeError: If a user's function returns something else.
         FileNotFoundError: If a file is missing.
 
@@ -178,11 +178,12 @@ def load_victim(name: str, *, root: str | Path | None = None, checkpoint: str | 
         >>> x.shape, y.names
         ((4, 1, 28, 28), ('left', 'right', 'sum'))
     """
-    if name not in BLUEPRINTS and name != "nyuv2" and ".py:" in name:
+    if name in PAPER_DATA:
+        return _of_the_paper(name, root, checkpoint)
+    if name not in BLUEPRINTS and ".py:" in name:
         _refuse(name, root=root, checkpoint=checkpoint)
-        return _from_file(name)
-    if name == "nyuv2":
-        return _memorised(root, checkpoint)
+        returned = user_code.call(name)
+        return returned if isinstance(returned, Victim) else _from_parts(name, returned)
     if name not in BLUEPRINTS:
         raise ValueError(
             f"Parameter `name` should be one of {', '.join(victim_names())}, or PATH.py:function. Found {name!r}."
@@ -195,17 +196,23 @@ def load_victim(name: str, *, root: str | Path | None = None, checkpoint: str | 
             metadata = load_weights(model, path)
     else:
         metadata = load_weights(model, checkpoint)
+    data = _reader(lambda split: blueprint.dataset(split, None))
+    return Victim(
+        name, _ready(model), blueprint.tasks(), blueprint.input_shape, blueprint.clip_values, data,
+        blueprint.description, blueprint.eps, metadata, blueprint.class_names,
+    )  # fmt: skip
+
+
+def _reader(open_split: Callable[[str], MultiTaskDataset]) -> Reader:
+    """Reads a split when it is first asked for."""
     held: dict[str, MultiTaskDataset] = {}
 
     def data(split: str, limit: int | None = None) -> Arrays:
         if split not in held:
-            held[split] = blueprint.dataset(split, None)
+            held[split] = open_split(split)
         return held[split].arrays(limit)
 
-    return Victim(
-        name, _ready(model), blueprint.tasks(), blueprint.input_shape, blueprint.clip_values, data,
-        blueprint.description, blueprint.eps, metadata,
-    )  # fmt: skip
+    return data
 
 
 def to_channels_last(model: nn.Module) -> None:
@@ -227,67 +234,49 @@ def _refuse(name: str, **arguments: object) -> None:
             raise ValueError(f"Parameter `{argument}` should be left out for victim {name!r}. Found {value!r}.")
 
 
-def _memorised(root: str | Path | None, checkpoint: str | Path | None) -> Victim:
+def _of_the_paper(name: str, root: str | Path | None, checkpoint: str | Path | None) -> Victim:
+    """MTAN or Split on NYUv2 or Cityscapes, or the small network that memorised a folder in NYUv2's layout."""
+    paper = PAPER_DATA[name]
     if root is None or checkpoint is None:
         raise ValueError(
-            "Victim 'nyuv2' should have `root`, the folder of NYUv2, and `checkpoint`, weights made by "
-            f"`memorise`. Found root={root!r}, checkpoint={checkpoint!r}."
+            f"Victim {name!r} should have `root`, the folder of {paper.title}, and `checkpoint`, weights of MTAN or "
+            f"Split trained on it. Found root={root!r}, checkpoint={checkpoint!r}."
         )
-    metadata = read_metadata(checkpoint)
+    metadata = _metadata(checkpoint)
+    if (metadata.get("victim"), metadata.get("memorised")) == ("nyuv2", "true") and name == "nyuv2":
+        return _memorised(root, checkpoint, metadata)
+    splits = [split for split in ("val", "train") if (Path(root) / split).is_dir()]
+    image, _ = paper.open(root, splits[0] if splits else "val").sample(0)
+    network = load_network(checkpoint, paper.heads)
+    data = _reader(lambda split: paper.open(root, "val" if split == "test" else split))
+    description = f"{type(network).__name__} on {paper.title}, weights of {checkpoint}"
+    return Victim(
+        name, _ready(network), paper.tasks(), image.shape, (-1.0, 1.0), data, description, paper.eps, metadata,
+        paper.class_names,
+    )  # fmt: skip
+
+
+def _metadata(checkpoint: str | Path) -> dict[str, str]:
+    """What a safetensors file says about itself; nothing of files of other kinds, which have no such place."""
+    try:
+        return read_metadata(checkpoint)
+    except ValueError:
+        return {}
+
+
+def _memorised(root: str | Path, checkpoint: str | Path, metadata: Mapping[str, str]) -> Victim:
     try:
         size = (int(metadata["height"]), int(metadata["width"]))
     except (KeyError, ValueError) as error:
         raise ValueError(f"{checkpoint}: expected `height` and `width` in its metadata. Found {metadata}.") from error
     model = RoomsNet()
     load_weights(model, checkpoint)
-    held: dict[str, MultiTaskDataset] = {}
-
-    def data(split: str, limit: int | None = None) -> Arrays:
-        folder = "val" if split == "test" else split
-        if folder not in held:
-            held[folder] = NYUv2(root, folder, size)
-        return held[folder].arrays(limit)
-
+    data = _reader(lambda split: NYUv2(root, "val" if split == "test" else split, size))
     description = f"memorised victim: a small net trained on the {metadata.get('train_size', '?')} images it is shown"
     return Victim(
-        "nyuv2", _ready(model), scene_tasks(), (3, *size), (-1.0, 1.0), data, description, _SCENE_EPS, metadata
-    )
-
-
-def _from_file(name: str) -> Victim:
-    path_text, _, function_name = name.rpartition(":")
-    path = Path(path_text)
-    if not path.is_file():
-        raise FileNotFoundError(f"Expected a Python file at {path} (from {name!r}). Found no such file.")
-    folder = str(path.resolve().parent)
-    sys.path.insert(0, folder)  # as when Python runs the file, so that it can import its neighbours
-    try:
-        module = _import(path)
-        function = getattr(module, function_name, None)
-        if not callable(function):
-            known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-            raise ValueError(f"Expected a function {function_name!r} in {path}. Found {', '.join(known) or 'none'}.")
-        returned = function()
-    finally:
-        sys.path.remove(folder)
-    if isinstance(returned, Victim):
-        return returned
-    return _from_parts(name, returned)
-
-
-def _import(path: Path) -> ModuleType:
-    module_name = f"art_mtl_victim_{path.stem}"
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    if spec is None or spec.loader is None:
-        raise ValueError(f"Expected a Python file that can be imported. Found {path}.")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module  # dataclasses look their module up while it is being imported
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[module_name]
-        raise
-    return module
+        "nyuv2", _ready(model), scene_tasks(), (3, *size), (-1.0, 1.0), data, description, _SCENE_EPS, metadata,
+        PAPER_DATA["nyuv2"].class_names,
+    )  # fmt: skip
 
 
 def _from_parts(name: str, returned: Any) -> Victim:

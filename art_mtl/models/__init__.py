@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
-from art_mtl.models.checkpoints import load_weights, read_metadata, save_weights
+from art_mtl.models.checkpoints import load_weights, read_metadata, read_state_dict, save_weights
+from art_mtl.models.mtan import MTAN
+from art_mtl.models.paper import NETWORKS, load_network, network_from_state_dict
 from art_mtl.models.small import DigitsNet, RoomsNet
+from art_mtl.models.split import Split
 
-__all__ = ["DigitsNet", "RoomsNet", "load_weights", "read_metadata", "save_weights"]
+__all__ = [
+    "MTAN",
+    "NETWORKS",
+    "DigitsNet",
+    "RoomsNet",
+    "Split",
+    "load_network",
+    "load_weights",
+    "network_from_state_dict",
+    "read_metadata",
+    "read_state_dict",
+    "save_weights",
+]

@@ -1,15 +1,27 @@
-"""Weights on disk: safetensors files that say where they come from."""
+"""Weights on disk: safetensors files that say where they come from, and the files of ``torch.save``."""
 
 from __future__ import annotations
 
 import os
+import pickle
+import re
+import struct
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-__all__ = ["load_weights", "read_metadata", "save_weights"]
+__all__ = ["fit", "load_weights", "read_metadata", "read_state_dict", "save_weights"]
+
+_WRAPPERS = ("model", "state_dict", "model_state_dict")
+_PREFIXES = ("module.", "_orig_mod.")  # of DistributedDataParallel and of torch.compile
+_LISTED = 8
+_ADVICE = "Save the weights by themselves: torch.save(model.state_dict(), path)."
+# What torch.load raises on a damaged file: it depends on where the damage is. A cut zip archive is a RuntimeError.
+_DAMAGE = (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError, struct.error)
 
 
 def save_weights(model: nn.Module, path: str | Path, metadata: Mapping[str, str]) -> None:
@@ -32,6 +44,8 @@ def save_weights(model: nn.Module, path: str | Path, metadata: Mapping[str, str]
         umask = os.umask(0)
         os.umask(umask)
         Path(temporary).chmod(0o666 & ~umask)  # mkstemp's files are private, results are not
+        with Path(temporary).open("rb") as written:
+            os.fsync(written.fileno())
         Path(temporary).replace(path)
     finally:
         Path(temporary).unlink(missing_ok=True)
@@ -46,8 +60,7 @@ def read_metadata(path: str | Path) -> dict[str, str]:
     """
     from safetensors import SafetensorError, safe_open
 
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"Expected weights in {path}. Found no such file.")
+    _check_exists(path)
     try:
         with safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {})
@@ -78,19 +91,142 @@ def load_weights(model: nn.Module, path: str | Path) -> dict[str, str]:
         >>> load_weights(copy, path), bool((copy.weight == source.weight).all())
         ({'seed': '0'}, True)
     """
+    metadata = read_metadata(path)
+    fit(model, _read_safetensors(path), str(path))
+    return metadata
+
+
+def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint, on the CPU; nothing in the file is run.
+
+    Args:
+        path: A safetensors file, or one made by ``torch.save`` of a state dict; which of the two is told by its
+            content. The state dict may be an entry "model", "state_dict" or "model_state_dict" of a dict. Prefixes that
+            ``DistributedDataParallel`` ("module.") and ``torch.compile`` ("_orig_mod.") give to all keys are taken off.
+
+    Returns:
+        Key to tensor, in the order of the file.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is neither, is damaged, or holds anything but tensors.
+
+    Examples:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "linear.pth"
+        >>> torch.save({"epoch": 3, "model": nn.DataParallel(nn.Linear(2, 1)).state_dict()}, path)
+        >>> {key: tuple(tensor.shape) for key, tensor in read_state_dict(path).items()}
+        {'weight': (1, 2), 'bias': (1,)}
+    """
+    _check_exists(path)
+    with Path(path).open("rb") as file:
+        head = file.read(16)
+    if head[8:9] == b"{":
+        return _strip(_read_safetensors(path))
+    if head[:2] == b"PK" or head[:1] == b"\x80":
+        return _strip(_unwrap(_read_torch(path), path))
+    found = f"a file that begins with {head!r}" if head else "an empty file"
+    raise ValueError(
+        f"{path}: expected weights, a safetensors file or one of torch.save. Found {found}; fetch or copy it again."
+    )
+
+
+def fit(model: nn.Module, state: Mapping[str, Tensor], source: str, what: str | None = None) -> None:
+    """Copy a state dict into a model whose keys and shapes are exactly its own.
+
+    Args:
+        model: Changed in place.
+        state: Key to tensor.
+        source: Where the state comes from, for messages.
+        what: Whose weights are expected, for messages; None for the model's class.
+
+    Raises:
+        ValueError: If anything is missing, unexpected or of another shape; the message lists up to 8 keys of each kind
+            and their number. The model is left as it was.
+    """
+    expected = model.state_dict()
+    misshapen = [
+        f"{key} of shape {tuple(state[key].shape)} where {tuple(tensor.shape)} was expected"
+        for key, tensor in expected.items()
+        if key in state and state[key].shape != tensor.shape
+    ]
+    troubles = {
+        "missing ": _shorten(key for key in expected if key not in state),
+        "unexpected ": _shorten(key for key in state if key not in expected),
+        "": _shorten(misshapen),
+    }
+    if any(troubles.values()):
+        found = "; ".join(f"{kind}{keys}" for kind, keys in troubles.items() if keys)
+        raise ValueError(f"{source}: expected the weights of {what or type(model).__name__}. Found {found}.")
+    model.load_state_dict(state)
+
+
+def _shorten(keys: Iterable[str]) -> str:
+    keys = list(keys)
+    listed = ", ".join(keys[:_LISTED])
+    return listed if len(keys) <= _LISTED else f"{listed} and {len(keys) - _LISTED} more ({len(keys)} in all)"
+
+
+def _check_exists(path: str | Path) -> None:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"Expected weights in {path}. Found no such file.")
+
+
+def _read_safetensors(path: str | Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    metadata = read_metadata(path)
-    found = load_file(path)
-    expected = model.state_dict()
-    troubles = [f"missing {key}" for key in expected if key not in found]
-    troubles += [f"unexpected {key}" for key in found if key not in expected]
-    troubles += [
-        f"{key} of shape {tuple(found[key].shape)} where {tuple(tensor.shape)} was expected"
-        for key, tensor in expected.items()
-        if key in found and found[key].shape != tensor.shape
-    ]
-    if troubles:
-        raise ValueError(f"{path}: expected the weights of a {type(model).__name__}. Found {'; '.join(troubles)}.")
-    model.load_state_dict(found)
-    return metadata
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path}: expected a whole safetensors file. Found a damaged one ({error}); fetch or copy it again."
+        ) from error
+
+
+def _read_torch(path: str | Path) -> Any:
+    try:
+        with Path(path).open("rb") as file:  # of a path, torch.load takes the suffix for the format
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        foreign = re.search(r"GLOBAL ((?:\w+\.)*\w+)", str(error))
+        if foreign is None:
+            raise _damaged(path, error) from error
+        raise ValueError(
+            f"{path}: expected tensors alone. Found {foreign[1]}, code that reading the file would run. {_ADVICE}"
+        ) from error
+    except _DAMAGE as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: str | Path, error: Exception) -> ValueError:
+    own = re.search(r"WeightsUnpickler error: (.+)", str(error))  # behind advice to read the file unsafely
+    text = own[1] if own else str(error).strip() or type(error).__name__
+    reason = text.splitlines()[0].split(". ")[0][:200]
+    return ValueError(
+        f"{path}: expected a whole file of torch.save. Found a damaged one ({reason}); fetch or copy it again."
+    )
+
+
+def _unwrap(loaded: Any, path: str | Path) -> dict[str, Tensor]:
+    """The state dict in what ``torch.load`` gave."""
+    if not isinstance(loaded, Mapping):
+        raise ValueError(f"{path}: expected a state dict. Found a {type(loaded).__name__}. {_ADVICE}")
+    wrapped = next((loaded[key] for key in _WRAPPERS if isinstance(loaded.get(key), Mapping)), loaded)
+    if not wrapped:
+        raise ValueError(f"{path}: expected a state dict. Found an empty one. {_ADVICE}")
+    foreign = [f"{key!r} ({type(value).__name__})" for key, value in wrapped.items() if not isinstance(value, Tensor)]
+    if foreign:
+        raise ValueError(
+            f"{path}: expected a state dict, tensors by name, alone or as an entry {', '.join(map(repr, _WRAPPERS))}. "
+            f"Found {_shorten(foreign)}. {_ADVICE}"
+        )
+    return {str(key): value for key, value in wrapped.items()}
+
+
+def _strip(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without the prefixes that wrappers of a module give to all of its keys."""
+    for prefix in _PREFIXES * 2:  # a compiled module may be wrapped, a wrapped one compiled
+        if state and all(key.startswith(prefix) for key in state):
+            state = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
+    return state

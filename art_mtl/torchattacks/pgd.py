@@ -41,7 +41,7 @@ class MultiTaskPGD(MultiTaskAttack):
         tasks: K tasks.
         method: "equal" (Σ L_i: Mao et al. 2020), "normalize" (Σ L_i/L_i⁰), "dgba" (Σ log L_i: Zhang et al. 2023),
             "alternate" (one task a step: Ghamizi et al. 2022), "single:<task>", "minmax", "minmax-official" or
-            "worst-task".
+            "worst-task"; "equal-official" and "normalize-official" are those of the paper's authors.
         eps: Radius of the ball in the unit of the inputs (before normalisation), > 0, or a tensor broadcastable to
             them.
         alpha: Step size; of the *first* step where ``schedule`` decays. None: 2.5 ε/T (L∞), 2 ε/T (L2), ε (L1) if
@@ -52,8 +52,8 @@ class MultiTaskPGD(MultiTaskAttack):
         norm: "Linf", "L2" or "L1".
         restarts: Independent random starts, the best of which is kept per sample; more than 1 needs ``random_start``.
         decay: Momentum of the gradient. None: the method's own.
-        objective: What is ascended: "loss", "log", "normalized", "relative", "pooled-relative", "degradation" or
-            "population" (that of "worst-task").
+        objective: What is ascended: "loss", "log", "normalized", "relative", "degradation", "population" (that of
+            "worst-task"), or with means over a batch "pooled-loss", "pooled-normalized", "pooled-relative".
         weighting: "uniform", "alternating", "minmax", "inner-minimiser", or one fixed weight a task.
         gamma: γ of the min-max weightings, pull towards equal weights.
         weight_step: α₂, step size of the weights.

@@ -54,9 +54,7 @@ def test_so_do_the_knobs(dense_case, knobs):
     for name in ("equal", "worst-task"):
         method = make_method(name, case.tasks, **knobs)
         seen = []
-        result = attack(
-            case.forward, case.x, case.tasks, case.targets, method, threat, Plan(2), observer=seen.append
-        )
+        result = attack(case.forward, case.x, case.tasks, case.targets, method, threat, Plan(2), observer=seen.append)
         assert result.device.type == "meta" and all(record.losses.device.type == "meta" for record in seen)
 
 

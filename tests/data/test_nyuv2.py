@@ -65,6 +65,34 @@ def test_any_type_on_disk_will_do(tmp_path: Path, label_type: type) -> None:
     assert labels["depth"].shape == (1, 6, 8)
 
 
+def test_bytes_are_images_too(tmp_path: Path) -> None:
+    make(tmp_path, numbers=(0, 1))
+    pixels = np.random.default_rng(1).integers(0, 256, SHAPES["image"], np.uint8)
+    np.save(tmp_path / "val" / "image" / "0.npy", pixels)
+    np.save(tmp_path / "val" / "image" / "1.npy", np.ones(SHAPES["image"], np.uint8))
+    dataset = NYUv2(tmp_path, "val")
+    np.testing.assert_allclose(dataset[0][0].numpy(), pixels.transpose(2, 0, 1) / 127.5 - 1, atol=1e-6)
+    np.testing.assert_allclose(
+        dataset[1][0].numpy(), 1 / 127.5 - 1, atol=1e-6, err_msg="a dark picture, not a white one"
+    )
+
+
+@pytest.mark.parametrize("depth", [9.99, 60.0])
+def test_depths_in_metres_are_taken(tmp_path: Path, depth: float) -> None:
+    make(tmp_path, numbers=(0,))
+    np.save(tmp_path / "val" / "depth" / "0.npy", np.full(SHAPES["depth"], depth))
+    assert NYUv2(tmp_path, "val")[0][1]["depth"].max() == np.float32(depth)
+
+
+def test_an_unfinished_folder_is_refused(tmp_path: Path) -> None:
+    make(tmp_path)
+    NYUv2(tmp_path, "val")
+    (tmp_path / ".unfinished.jsonl").write_text("{}")
+    with pytest.raises(ValueError, match="begun and not finished") as caught:
+        NYUv2(tmp_path, "val")
+    assert str(tmp_path) in str(caught.value)
+
+
 def test_resizing_takes_the_nearest_label_and_blends_images(tmp_path: Path) -> None:
     written = make(tmp_path, numbers=(0,))
     image, labels = NYUv2(tmp_path, "val", size=(2, 4))[0]
@@ -90,6 +118,12 @@ def nan(folder: str) -> np.ndarray:
     return array
 
 
+def far() -> np.ndarray:
+    array = np.ones(SHAPES["depth"])
+    array[3, 4] = 101
+    return array
+
+
 def truncate(root: Path) -> None:
     path = root / "val" / "normal" / "1.npy"
     path.write_bytes(path.read_bytes()[:200])
@@ -100,12 +134,21 @@ FAULTS: list[tuple[str, Callable[[Path], None], str, str]] = [
     ("label shape", put("label", np.zeros((6, 8, 1))), "label", r"expected shape \(6, 8\). Found \(6, 8, 1\)"),
     ("depth shape", put("depth", np.zeros((8, 6))), "depth", r"expected shape \(6, 8, 1\). Found \(8, 6\)"),
     ("normal shape", put("normal", np.zeros((3, 6, 8))), "normal", r"expected shape \(6, 8, 3\)"),
-    ("image bytes", put("image", np.full((6, 8, 3), 128, np.uint8)), "image", r"an image in \[0, 1\]. Found.*128"),
+    (
+        "image bytes",
+        put("image", np.full((6, 8, 3), 128.0)),
+        "image",
+        r"an image in \[0, 1\].*up to 128: divide .* 255",
+    ),
+    ("image integers", put("image", np.full((6, 8, 3), 128)), "image", "int64 values up to 128.*save them as uint8"),
+    ("image above", put("image", np.full((6, 8, 3), 1.5)), "image", "Found values from 1.5 to 1.5"),
     ("image below", put("image", np.full((6, 8, 3), -0.5)), "image", "Found values from -0.5"),
     ("label above", put("label", np.full((6, 8), 13)), "label", "from -1 to 12. Found.*13"),
     ("label below", put("label", np.full((6, 8), -2)), "label", "from -1 to 12. Found values from -2"),
     ("label between", put("label", np.full((6, 8), 2.5)), "label", "whole numbers.*2.5"),
     ("depth below", put("depth", np.full((6, 8, 1), -1.0)), "depth", "metres.*Found values from -1"),
+    ("millimetres", put("depth", np.full((6, 8, 1), 2345, np.uint16)), "depth", "up to 2345, which look like millim"),
+    ("one far pixel", put("depth", far()), "depth", "ends at 10 m. Found values up to 101.*divided by 1000"),
     ("normal length", put("normal", np.full((6, 8, 3), 2.0)), "normal", "unit vectors"),
     ("image nan", put("image", nan("image")), "image", r"finite values. Found 3 .* \(2, 3, 0\)"),
     ("label nan", put("label", nan("label")), "label", "finite values"),

@@ -92,7 +92,7 @@ def test_class_colours_are_far_apart() -> None:
 
     colours = np.array([to_rgb(colour) for colour in CLASS_COLOURS])
     distance = np.linalg.norm(colours[:, None] - colours[None], axis=-1) + 9 * np.eye(len(colours))
-    assert len(colours) == 13 and distance.min() > 0.18
+    assert len(colours) == 19 and distance.min() > 0.18
 
 
 @pytest.fixture
@@ -137,6 +137,17 @@ def test_scene(scene) -> None:
     np.testing.assert_array_equal(np.asarray(grid[0, 2].images[0].get_array())[:, 2], 1.0)  # ignored: white
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["bed", "books", "chair"]
     assert figure.axes[15].get_xlabel() == "m"
+
+
+def test_classes_of_two_tasks_share_a_legend() -> None:
+    classes = {"seg": np.array([[0, 1]]), "parts": np.array([[1, 1]])}
+    views = [View(title, np.full((3, 1, 2), 0.5), classes) for title in ("truth", "clean")]
+    styles = [
+        TaskStyle("seg", "segmentation", "", ("road", "sky")),
+        TaskStyle("parts", "segmentation", "", ("", "head")),
+    ]
+    (legend,) = scene_figure(views, styles, "title").legends
+    assert [text.get_text() for text in legend.get_texts()] == ["road", "sky", "parts: head"]
 
 
 def test_cards() -> None:

@@ -59,13 +59,22 @@ def test_file_round_trip(tmp_path: Path) -> None:
         ("{", "JSON document. Found a fault"),
         ("[]", "format 'art_mtl.results'"),
         ('{"format": "other"}', "format 'art_mtl.results'"),
-        ('{"format": "art_mtl.results", "version": 99}', "version 1. Found version 99"),
+        ('{"format": "art_mtl.results", "version": 99}', "version 2 or older. Found version 99"),
         ('{"format": "art_mtl.results", "version": 1, "tasks": [{}]}', "TaskResult should have the fields"),
     ],
 )
 def test_other_files_are_refused(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Results.from_json_text(text)
+
+
+def test_a_file_of_the_first_version_is_of_pooled_metrics() -> None:
+    results = Results("v", (), (), None, Environment({}, "cpu", "d", None))
+    document = json.loads(results.to_json_text())
+    assert document.pop("protocol") == "pooled"
+    assert Results.from_json_text(json.dumps({**document, "version": 1})) == results
+    with pytest.raises(ValueError, match="should have the fields"):
+        Results.from_json_text(json.dumps(document))
 
 
 def test_a_missing_file(tmp_path: Path) -> None:

@@ -240,6 +240,25 @@ def test_norms_are_checked_per_sample(norm, order) -> None:
         check_perturbation("a", attack, x, x + delta * np.array([1.0, 2.0, 0.6]).reshape(3, 1, 1), None)
 
 
+@pytest.mark.parametrize("sample", [0, 40, 69])
+def test_every_sample_of_a_large_set_is_checked(sample) -> None:
+    x = np.zeros((70, 2, 3))
+    attack = Returns(None)
+    attack.norm, attack.eps = np.inf, np.linspace(0.1, 0.5, 70).reshape(70, 1, 1)
+    bounds = (np.full((2, 3), -1.0), np.full((2, 3), 1.0))
+    fine = x + attack.eps
+    assert check_perturbation("a", attack, x, fine, bounds) == pytest.approx(0.5)
+    for bad, message in (
+        (np.nan, f"first in sample {sample}"),
+        (2.0, "inside `clip_values`"),
+        (0.9, f"within eps = {attack.eps[sample, 0, 0]:.6g} .*perturbation of 0.9"),
+    ):
+        spoilt = fine.copy()
+        spoilt[sample, 1, 2] = bad
+        with pytest.raises(ValueError, match=message):
+            check_perturbation("a", attack, x, spoilt, bounds)
+
+
 def test_names(estimator, data) -> None:
     attacks = [MultiTaskPGD(estimator, eps=0.1, max_iter=1, verbose=False) for _ in range(2)]
     with pytest.raises(ValueError, match="distinct names.*equal"):

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from art_mtl.evaluation.training import clean_metrics
 from art_mtl.evaluation.victims import BLUEPRINTS, Victim, load_victim, victim_names
 from art_mtl.models import save_weights
+from art_mtl.training import clean_metrics
 
 GOOD = """
 import torch
@@ -116,7 +116,7 @@ def test_victims_are_frozen_and_in_evaluation_mode(name: str) -> None:
 
 
 def test_names_and_radii() -> None:
-    assert victim_names() == ("digits", "rooms", "nyuv2")
+    assert victim_names() == ("digits", "rooms", "nyuv2", "cityscapes")
     assert dict(load_victim("rooms").eps) == {"linf": (2 / 255, 4 / 255, 8 / 255), "l2": (1.0,)}
     assert dict(load_victim("digits").eps) == {"linf": (0.05, 0.1)}
     assert [task.name for task in load_victim("rooms").tasks] == ["segmentation", "depth", "normals"]
@@ -162,7 +162,7 @@ def test_what_is_wrong_with_a_file_is_said(file: Path, function: str, error: typ
 
 
 def test_wrong_names_and_arguments_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="digits, rooms, nyuv2, or PATH.py:function. Found 'cats'"):
+    with pytest.raises(ValueError, match="digits, rooms, nyuv2, cityscapes, or PATH.py:function. Found 'cats'"):
         load_victim("cats")
     with pytest.raises(FileNotFoundError, match="absent.py"):
         load_victim(f"{tmp_path}/absent.py:make")
@@ -172,8 +172,8 @@ def test_wrong_names_and_arguments_are_named(tmp_path: Path) -> None:
         load_victim("nyuv2", root=tmp_path)
     with pytest.raises(FileNotFoundError, match="gone"):
         load_victim("digits", checkpoint=tmp_path / "gone")
-    save_weights(torch.nn.Linear(1, 1), tmp_path / "other", {})
-    with pytest.raises(ValueError, match=r"DigitsNet.*missing trunk.*unexpected weight"):
+    save_weights(torch.nn.Linear(1, 1), tmp_path / "other", {"victim": "nyuv2", "memorised": "true"})
+    with pytest.raises(ValueError, match=r"DigitsNet.*missing trunk.*unexpected bias, weight"):
         load_victim("digits", checkpoint=tmp_path / "other")
     with pytest.raises(ValueError, match="expected `height` and `width`"):
         load_victim("nyuv2", root=tmp_path, checkpoint=tmp_path / "other")

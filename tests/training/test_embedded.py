@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -12,34 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from art_mtl import tasks
-from art_mtl.data import Rooms
-from art_mtl.evaluation.training import ProgressBar, Step, clean_metrics, flip, memorise, train
 from art_mtl.evaluation.victims import digit_tasks, load_victim
 from art_mtl.labels import MultiTaskLabels
 from art_mtl.models import DigitsNet, load_weights, read_metadata
+from art_mtl.training import ProgressBar, Step, clean_metrics, memorise, train
 from art_mtl.version import __version__
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Threads of test workers that share a core only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def make_photographs(root: Path, count: int) -> None:
-    """Rendered rooms in the layout of NYUv2."""
-    for split in ("train", "val"):
-        dataset = Rooms("train" if split == "train" else "test", size=count, height=32, width=48)
-        for folder in ("image", "label", "depth", "normal"):
-            (root / split / folder).mkdir(parents=True)
-        for i, (image, labels) in enumerate(dataset):
-            np.save(root / split / "image" / f"{i}.npy", (image.permute(1, 2, 0).numpy() + 1) / 2)
-            np.save(root / split / "label" / f"{i}.npy", labels["segmentation"].numpy())
-            np.save(root / split / "depth" / f"{i}.npy", labels["depth"].permute(1, 2, 0).numpy())
-            np.save(root / split / "normal" / f"{i}.npy", labels["normals"].permute(1, 2, 0).numpy())
 
 
 def test_training_learns_and_says_what_it_did(tmp_path: Path) -> None:
@@ -79,23 +56,6 @@ def test_rooms_train_by_the_same_recipe(tmp_path: Path) -> None:
     assert 0 <= result.test["segmentation"] <= 1 and 0 < result.test["normals"] < 180
 
 
-def test_mirroring_twice_gives_the_scene_back_and_once_obeys_geometry() -> None:
-    x, given = Rooms("test", size=3, height=16, width=24).arrays()
-    images = torch.from_numpy(x)
-    labels = {name: torch.as_tensor(given[name]) for name in given}
-    which = torch.tensor([True, False, True])
-    once, flipped = flip(images, labels, which)
-    twice, back = flip(once, flipped, which)
-    assert torch.equal(twice, images) and all(torch.equal(back[name], labels[name]) for name in labels)
-    assert torch.equal(once[1], images[1]) and all(torch.equal(flipped[name][1], labels[name][1]) for name in labels)
-    assert torch.equal(once[0, :, :, 0], images[0, :, :, -1])
-    assert torch.equal(flipped["segmentation"][0, :, 0], labels["segmentation"][0, :, -1])
-    assert torch.equal(flipped["depth"][2, :, :, 5], labels["depth"][2, :, :, -6])
-    mirrored = labels["normals"][0, :, :, -1] * torch.tensor([-1.0, 1.0, 1.0])[:, None]
-    assert torch.equal(flipped["normals"][0, :, :, 0], mirrored)
-    assert torch.equal(labels["depth"], torch.as_tensor(given["depth"])), "the labels given stay as they are"
-
-
 class Oracle(nn.Module):
     """Reads the answers from the picture."""
 
@@ -126,8 +86,8 @@ def test_clean_metrics_are_those_of_the_whole_set() -> None:
     assert oracle.training, "the model leaves as it came"
 
 
-def test_memorising_a_few_photographs(tmp_path: Path) -> None:
-    make_photographs(tmp_path, count=2)
+def test_memorising_a_few_photographs(tmp_path: Path, tiny: ModuleType) -> None:
+    tiny.make_photographs(tmp_path, count=2)
     out = tmp_path / "memorised.safetensors"
     result = memorise(tmp_path, out, size=(32, 48), epochs=30)
     assert result.victim == "nyuv2"
@@ -141,8 +101,8 @@ def test_memorising_a_few_photographs(tmp_path: Path) -> None:
     assert victim.data("test", 1)[0].shape == (1, 3, 32, 48)
 
 
-def test_one_photograph_is_enough(tmp_path: Path) -> None:
-    make_photographs(tmp_path, count=1)
+def test_one_photograph_is_enough(tmp_path: Path, tiny: ModuleType) -> None:
+    tiny.make_photographs(tmp_path, count=1)
     assert memorise(tmp_path, tmp_path / "out", size=(32, 48), epochs=2).epochs == 2
 
 
@@ -158,12 +118,16 @@ def test_wrong_parameters_are_named(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_the_progress_bar_shows_losses() -> None:
+def test_the_progress_bar_shows_losses(capsys: pytest.CaptureFixture[str]) -> None:
     with ProgressBar("digits") as bar:
         bar(Step(epoch=1, epochs=2, step=1, steps=4, losses={"left": 1.25}))
         assert bar._progress is not None
         (task,) = bar._progress.tasks
         assert task.completed == 1 and task.total == 4 and "left 1.250" in task.fields["losses"]
+        bar.say("epoch 1/2")
+        assert capsys.readouterr().out.startswith("epoch 1/2\n")
+        bar(Step(epoch=2, epochs=2, step=4, steps=4, losses={"left": 1.0}))
+        assert task.completed == 4
     with pytest.raises(RuntimeError, match="`with` statement"):
         ProgressBar("digits")(Step(1, 1, 1, 1, {}))
 

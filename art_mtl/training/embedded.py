@@ -1,4 +1,4 @@
-"""The recipe by which the package's victims were trained, and by which anyone can train them again."""
+"""The recipes by which the embedded victims were trained, and by which anyone can train them again."""
 
 from __future__ import annotations
 
@@ -7,32 +7,29 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from art_mtl.data import NYUv2
-from art_mtl.evaluation.victims import BLUEPRINTS, scene_tasks, to_channels_last
+from art_mtl.data.augment import flip
+from art_mtl.data.paper import PAPER_DATA
+from art_mtl.evaluation.victims import BLUEPRINTS, to_channels_last
 from art_mtl.labels import MultiTaskLabels
 from art_mtl.models import RoomsNet, save_weights
 from art_mtl.tasks import Task
+from art_mtl.training.measure import Metrics, clean_metrics
+from art_mtl.training.progress import Step
 from art_mtl.version import __version__
 
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
-__all__ = ["RECIPES", "ProgressBar", "Recipe", "Step", "TrainingResult", "clean_metrics", "flip", "memorise", "train"]
-
-Metrics = dict[str, float]
+__all__ = ["RECIPES", "SmallRecipe", "TrainingResult", "memorise", "train"]
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How a network is trained: AdamW, one cycle of cosine learning rates, equal task weights.
+class SmallRecipe:
+    """How a small network is trained: AdamW, one cycle of cosine learning rates, equal task weights.
 
     Attributes:
         epochs: passes over the training set.
@@ -49,30 +46,11 @@ class Recipe:
     flips: bool
 
 
-RECIPES: Mapping[str, Recipe] = {
-    "digits": Recipe(epochs=8, batch_size=64, rate=3e-3, decay=0.02, flips=False),
-    "rooms": Recipe(epochs=12, batch_size=16, rate=4e-3, decay=0.02, flips=True),
-    "nyuv2": Recipe(epochs=200, batch_size=4, rate=2e-3, decay=0.0, flips=False),
+RECIPES: Mapping[str, SmallRecipe] = {
+    "digits": SmallRecipe(epochs=8, batch_size=64, rate=3e-3, decay=0.02, flips=False),
+    "rooms": SmallRecipe(epochs=12, batch_size=16, rate=4e-3, decay=0.02, flips=True),
+    "nyuv2": SmallRecipe(epochs=200, batch_size=4, rate=2e-3, decay=0.0, flips=False),
 }
-
-
-@dataclass(frozen=True)
-class Step:
-    """What training reports after every step.
-
-    Attributes:
-        epoch: current epoch, from 1.
-        epochs: how many there are.
-        step: steps taken, over all epochs.
-        steps: how many there are.
-        losses: loss of each task, averaged over the epoch so far.
-    """
-
-    epoch: int
-    epochs: int
-    step: int
-    steps: int
-    losses: Metrics
 
 
 @dataclass(frozen=True)
@@ -96,114 +74,6 @@ class TrainingResult:
     seconds: float
     train: Metrics
     test: Metrics
-
-
-class ProgressBar:
-    """A progress bar for :func:`train` and :func:`memorise`; a context manager.
-
-    Args:
-        title: what stands before the bar.
-
-    Examples:
-        >>> with ProgressBar("rooms") as bar:  # doctest: +SKIP
-        ...     train("rooms", "rooms.safetensors", progress=bar)
-    """
-
-    def __init__(self, title: str) -> None:
-        self.title = title
-        self._progress: Progress | None = None
-        self._task: TaskID | None = None
-
-    def __enter__(self) -> ProgressBar:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self._progress = Progress(
-            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[losses]}"), TimeRemainingColumn()
-        )
-        self._task = self._progress.add_task(self.title, total=None, losses="preparing data")
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-
-    def __call__(self, step: Step) -> None:
-        """Show a step."""
-        if self._progress is None or self._task is None:
-            raise RuntimeError("ProgressBar should be used in a `with` statement. Found it called outside of one.")
-        losses = "  ".join(f"{name} {value:.3f}" for name, value in step.losses.items())
-        self._progress.update(
-            self._task,
-            total=step.steps,
-            completed=step.step,
-            description=f"{self.title} {step.epoch}/{step.epochs}",
-            losses=losses,
-        )
-
-
-def flip(x: Tensor, labels: Mapping[str, Tensor], which: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Mirror some scenes left to right, with their labels.
-
-    Args:
-        x: images (B, C, H, W).
-        labels: by task, arrays whose last axis is the image's width; of ``normals`` the x component changes its sign.
-        which: (B,) bool, the scenes to mirror.
-
-    Returns:
-        New images and labels.
-
-    Examples:
-        >>> _, flipped = flip(torch.zeros(1, 3, 1, 2), {"depth": torch.tensor([[[[1.0, 2.0]]]])}, torch.tensor([True]))
-        >>> flipped["depth"]
-        tensor([[[[2., 1.]]]])
-    """
-
-    def mirror(array: Tensor) -> Tensor:
-        mask = which.view(-1, *[1] * (array.ndim - 1))
-        return torch.where(mask, array.flip(-1), array)
-
-    flipped = {name: mirror(label) for name, label in labels.items()}
-    if "normals" in flipped:
-        sign = torch.ones_like(flipped["normals"])
-        sign[which, 0] = -1
-        flipped["normals"] = flipped["normals"] * sign
-    return mirror(x), flipped
-
-
-@torch.no_grad()
-def clean_metrics(
-    model: nn.Module, tasks: list[Task], x: NDArray[np.float32], labels: MultiTaskLabels, batch_size: int = 50
-) -> Metrics:
-    """The metric of each task over a whole data set.
-
-    Args:
-        model: put into evaluation mode for the while.
-        tasks: its tasks.
-        x: inputs (N, ...).
-        labels: of the same N samples.
-        batch_size: samples at a time; the answer does not depend on it.
-
-    Returns:
-        By task, its metric in its own unit (mIoU and accuracy in [0, 1], errors in metres or degrees).
-    """
-    device = next(model.parameters()).device
-    sums: dict[str, Tensor] = {}
-    was_training = model.training
-    model.eval()
-    try:
-        for start in range(0, len(x), batch_size):
-            outputs = model(torch.tensor(x[start : start + batch_size], device=device))
-            part = labels[start : start + batch_size]
-            for position, task in enumerate(tasks):
-                target = task.targets(part[task.name]).to(device)
-                statistics = task.statistics(task.select(outputs, position), target).sum(0)
-                sums[task.name] = sums.get(task.name, 0) + statistics
-    finally:
-        model.train(was_training)
-    return {task.name: float(task.metric.value(sums[task.name])) for task in tasks}
 
 
 def train(
@@ -230,7 +100,7 @@ def train(
         train_size: training images; None takes the data set's own number.
         test_size: held-out images; None takes the data set's own number.
         device: where to train.
-        progress: called after every step, for instance a :class:`ProgressBar`.
+        progress: called after every step, for instance a :class:`~art_mtl.training.ProgressBar`.
 
     Returns:
         Where the weights are, and the clean metrics.
@@ -295,7 +165,7 @@ def memorise(
     x, labels = NYUv2(root, "train", size).arrays()
     test = NYUv2(root, "val", size).arrays()
     count = recipe.epochs if epochs is None else epochs
-    tasks = scene_tasks()
+    tasks = PAPER_DATA["nyuv2"].tasks()
     model = _fit(RoomsNet, tasks, x, labels, recipe, count, seed, torch.device(device), progress)
     extra = {"height": str(size[0]), "width": str(size[1]), "memorised": "true"}
     return _finish("nyuv2", model, tasks, (x, labels), test, Path(out), seed, count, begun, extra)
@@ -322,7 +192,7 @@ def _fit(
     tasks: list[Task],
     x: NDArray[np.float32],
     labels: MultiTaskLabels,
-    recipe: Recipe,
+    recipe: SmallRecipe,
     epochs: int,
     seed: int,
     device: torch.device,

@@ -1,0 +1,130 @@
+"""A contact sheet: some samples of a data set with all their labels, in one picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from art_mtl.data import MultiTaskDataset, PaperData
+from art_mtl.evaluation.pictures import CLASS_COLOURS, TaskStyle, View, show_image, show_labels
+from art_mtl.evaluation.plots import new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Array = npt.NDArray[Any]
+
+_PANEL = 2.6  # inches across
+_MOST_IN_A_ROW = 10  # of a legend
+
+__all__ = ["contact_figure", "samples_of", "styles_of"]
+
+
+def samples_of(dataset: MultiTaskDataset, count: int, prefix: str = "") -> list[View]:
+    """Samples spread evenly over a data set, the first and the last among them.
+
+    Args:
+        dataset: Images in [-1, 1].
+        count: How many; fewer if there are not as many.
+        prefix: Of their titles, which are their indices.
+    """
+    count = min(count, len(dataset))
+    views = []
+    for i in [k * (len(dataset) - 1) // max(1, count - 1) for k in range(count)]:
+        image, labels = dataset.sample(i)
+        views.append(View(f"{prefix}{i}", (image + 1) / 2, labels))
+    return views
+
+
+def styles_of(data: PaperData) -> list[TaskStyle]:
+    """How to draw the tasks of a data set."""
+    units = {"depth": "m", "disparity": "px"}
+    return [
+        TaskStyle(task.name, task.kind, units.get(task.kind, ""), data.class_names.get(task.name, ()))
+        for task in data.tasks()
+    ]
+
+
+def contact_figure(samples: Sequence[View], tasks: Sequence[TaskStyle], title: str) -> Figure:
+    """A row a sample: the image, then the labels of each dense task, each with what it holds written below.
+
+    Depths and disparities have a colour scale of their own in every row, from the least valid value to the greatest.
+    What is not labelled is white.
+
+    Args:
+        samples: At least one, all of the same size.
+        tasks: What to draw; those with class names get a legend.
+        title: Over the figure.
+
+    Examples:
+        >>> view = View("0", np.zeros((3, 6, 8)), {"depth": np.ones((1, 6, 8))})
+        >>> figure = contact_figure([view], [TaskStyle("depth", "depth", "m")], "one sample")
+        >>> [ax.get_title() for ax in figure.axes]
+        ['image', 'depth']
+    """
+    height, width = samples[0].image.shape[-2:]
+    named = [task for task in tasks if task.class_names]
+    lines = sum(1 + (len(task.class_names) - 1) // _MOST_IN_A_ROW for task in named)
+    across = _PANEL * (1 + len(tasks)) + 0.3
+    figure = new_figure(across, (_PANEL * height / width + 0.25) * len(samples) + 0.24 * lines + 0.8)
+    grid = figure.subplots(len(samples), 1 + len(tasks), squeeze=False)
+    for row, view in zip(grid, samples, strict=True):
+        show_image(row[0], view)
+        for ax, task in zip(row[1:], tasks, strict=True):
+            show_labels(ax, task, view, view)
+            ax.set_xlabel(_caption(task, np.asarray(view.labels[task.name])), fontsize=8, color="#444444", labelpad=3)
+    for ax, heading in zip(grid[0], ["image", *map(_heading, tasks)], strict=True):
+        ax.set_title(heading, fontsize=10)
+    _add_legends(figure, grid[-1], named)
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def _heading(task: TaskStyle) -> str:
+    if task.kind == "surface_normals":
+        return f"{task.name} (red x, green y, blue z)"
+    return task.name
+
+
+def _caption(task: TaskStyle, label: Array) -> str:
+    """What a label holds, such as "0.7 to 9.3 m, 2 % not measured"."""
+    if task.kind == "segmentation":
+        count, missing = len(np.unique(label[label >= 0])), (label < 0).mean()
+        return f"{count} classes{_share(missing, 'unlabelled')}"
+    if task.kind == "surface_normals":
+        return _share((label == 0).all(0).mean(), "not measured").removeprefix(", ") or "all measured"
+    valid = label[label != (0 if task.kind == "depth" else -1)]
+    if not valid.size:
+        return "nothing measured"
+    unit = f" {task.unit}" if task.unit else ""
+    return f"{valid.min():.3g} to {valid.max():.3g}{unit}{_share(1 - valid.size / label.size, 'not measured')}"
+
+
+def _share(missing: float, what: str) -> str:
+    if missing == 0:
+        return ""
+    return f", {missing:.0%} {what}" if missing >= 0.01 else f", < 1% {what}"
+
+
+def _add_legends(figure: Figure, axes: Sequence[Axes], named: Sequence[TaskStyle]) -> None:
+    from matplotlib.patches import Patch
+
+    for task in named:
+        patches = [
+            Patch(facecolor=CLASS_COLOURS[i % len(CLASS_COLOURS)], edgecolor="#999999", linewidth=0.4, label=name)
+            for i, name in enumerate(task.class_names)
+        ]
+        legend = figure.legend(
+            handles=patches,
+            loc="outside lower center",
+            ncols=min(_MOST_IN_A_ROW, len(patches)),
+            frameon=False,
+            fontsize=8,
+            title=task.name if len(named) > 1 else None,
+            title_fontsize=8,
+        )
+        legend.set_in_layout(True)
