@@ -31,8 +31,8 @@ def add(commands: Any) -> None:
         help="folder of the data; for tables of both data sets nyuv2=DIR cityscapes=DIR")  # fmt: skip
     add("--checkpoint", nargs="+", required=True, metavar="FILE",
         help="weights of MTAN or Split; for tables of both data sets nyuv2=FILE cityscapes=FILE")  # fmt: skip
-    add("--protocol", choices=("auto-lambda", "pooled"), default="pooled",
-        help="how errors are averaged; the paper's is auto-lambda; default: %(default)s")  # fmt: skip
+    add("--protocol", choices=("auto-lambda", "pooled"), default="auto-lambda",
+        help="how errors are averaged; default: %(default)s, the paper's")  # fmt: skip
     add("--methods", nargs="+", metavar="NAME",
         help=f"of '{PROGRAM} list'; default: the paper's rows in the authors' form, minmax, worst-task")  # fmt: skip
     add("--limit", type=count, help="first samples, for a trial; default: all")
@@ -48,8 +48,10 @@ def add(commands: Any) -> None:
 
 
 def _reproduce(options: argparse.Namespace) -> None:
-    from art_mtl.evaluation.paper import paper_tables
+    from art_mtl.evaluation.grid import check_device, plan_grid
+    from art_mtl.evaluation.paper import REPRODUCED, paper_tables
 
+    check_device(options.device)
     tables = _chosen([paper_tables()[name] for name in _TABLES], options)
     names = list(dict.fromkeys(table.data.name for table in tables))
     roots = _by_data("--root", options.root, names)
@@ -57,9 +59,17 @@ def _reproduce(options: argparse.Namespace) -> None:
     for name in names:
         _check_data(name, roots[name], checkpoints[name], options.split)
     for table in tables:
+        plan_grid(table.data.tasks(), options.methods or REPRODUCED, {table.norm: table.eps})
         _check_out(table, options)
-    for name in names:
-        _run(name, roots[name], checkpoints[name], [table for table in tables if table.data.name == name], options)
+    written: list[str] = []
+    try:
+        for name in names:
+            own = [table for table in tables if table.data.name == name]
+            _run(name, roots[name], checkpoints[name], own, options, written)
+    except KeyboardInterrupt:
+        if not written:
+            raise
+        raise KeyboardInterrupt(f"interrupted; written before: {', '.join(written)}.") from None
 
 
 def _chosen(tables: Sequence[PaperTable], options: argparse.Namespace) -> list[PaperTable]:
@@ -105,8 +115,15 @@ def _folder(table: PaperTable, options: argparse.Namespace) -> Path:
     return folder
 
 
-def _run(name: str, root: Path, checkpoint: Path, tables: Sequence[PaperTable], options: argparse.Namespace) -> None:
-    """The tables of one data set, each printed and written as soon as it is there."""
+def _run(
+    name: str,
+    root: Path,
+    checkpoint: Path,
+    tables: Sequence[PaperTable],
+    options: argparse.Namespace,
+    written: list[str],
+) -> None:
+    """The tables of one data set, each printed and written as soon as it is there; ``written`` gets their folders."""
     from art_mtl.evaluation import load_victim, to_rich
     from art_mtl.evaluation.comparison import comparison_table, write_comparison
     from art_mtl.evaluation.paper import REPRODUCED, reproduce
@@ -135,5 +152,6 @@ def _run(name: str, root: Path, checkpoint: Path, tables: Sequence[PaperTable], 
         console().print(to_rich(comparison_table(results, table)))
         if options.out is not None:
             folder = _folder(table, options)
-            written = write_comparison(folder, results, table, gallery)
-            say(f"{len(written)} files in {folder}; start with {folder / 'comparison.md'}")
+            files = len(write_comparison(folder, results, table, gallery))
+            written.append(str(folder))
+            say(f"{files} files in {folder}; start with {folder / 'comparison.md'}")

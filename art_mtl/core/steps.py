@@ -21,7 +21,7 @@ def default_step_size(schedule: str, norm: float, eps: Tensor, steps: int) -> Te
         return 2 * eps
     if norm == 1:
         return eps
-    return (2.5 if norm == math.inf else 2.0) * eps / steps
+    return (2.5 if norm == math.inf else 2.0) / steps * eps
 
 
 def step_factor(schedule: str, step: int, steps: int) -> float:
@@ -110,11 +110,10 @@ def random_start(x: Tensor, eps: Tensor, norm: float, share: float, generator: t
 
 
 def _unit(v: Tensor, norm: float) -> Tensor:
-    """Each sample divided by its Lp norm; 0 stays 0. By the peak first: the norm of a saturated net's gradient can
-    underflow, or its inverse overflow.
+    """Each sample divided by its Lp norm; 0 stays 0. First by a power of 2 near its peak, which changes no digit: the
+    norm of a saturated net's gradient can underflow, or its inverse overflow.
     """
-    peak = sample_norm(v, math.inf)
-    v = v / torch.where(peak == 0, torch.ones_like(peak), peak)
+    v = torch.ldexp(v, -torch.frexp(sample_norm(v, math.inf)).exponent)
     length = sample_norm(v, norm)
     return v / torch.where(length == 0, torch.ones_like(length), length)
 

@@ -211,6 +211,16 @@ def _schedules(method: str, asked: Sequence[str]) -> Iterator[str | None]:
         yield from (None if schedule == "published" else schedule for schedule in dict.fromkeys(asked))
 
 
+def check_device(device: str) -> None:
+    """Raise ValueError unless ``device`` is one of :data:`DEVICES`, and there."""
+    import torch
+
+    if device not in DEVICES:
+        raise ValueError(f"Parameter `device` should be one of {list(DEVICES)}. Found {device!r}.")
+    if device == "gpu" and not torch.cuda.is_available():
+        raise ValueError("Parameter `device` is 'gpu', for which torch should see a GPU. Found none.")
+
+
 def make_estimator(victim: Victim, device: str = "auto") -> PyTorchMultiTaskEstimator:
     """The victim as an ART estimator.
 
@@ -221,14 +231,9 @@ def make_estimator(victim: Victim, device: str = "auto") -> PyTorchMultiTaskEsti
     Raises:
         ValueError: Another device, or no GPU where one is asked for.
     """
-    import torch
-
     from art_mtl.estimators import PyTorchMultiTaskEstimator
 
-    if device not in DEVICES:
-        raise ValueError(f"Parameter `device` should be one of {list(DEVICES)}. Found {device!r}.")
-    if device == "gpu" and not torch.cuda.is_available():
-        raise ValueError("Parameter `device` is 'gpu', for which torch should see a GPU. Found none.")
+    check_device(device)
     return PyTorchMultiTaskEstimator(
         victim.model,
         tasks=victim.tasks,
