@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from art_mtl.data._base import MultiTaskDataset, Sample, check_finished, check_split
-from art_mtl.data._files import check_range, check_size, nearest, numbers, read_picture, shrink
+from art_mtl.data._base import Sample
+from art_mtl.data._files import check_range, read_picture
+from art_mtl.data._folder import FolderDataset
 
 __all__ = ["Cityscapes"]
 
@@ -22,7 +24,6 @@ TRAIN_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 3
 _GREATEST_ID = 33
 _GREATEST_UID = 9_999_999
 _PEOPLE, _VEHICLES = (24, 25), (26, 27, 28)
-_SPLITS = ("train", "val")
 _UNIT = 1024  # on disk, one pixel of disparity: 256 at a width of 2048, and four of those pixels make one of 512
 
 
@@ -45,7 +46,7 @@ def _part_table() -> NDArray[np.int64]:
 _CLASS, _PART = _class_table(), _part_table()
 
 
-class Cityscapes(MultiTaskDataset):
+class Cityscapes(FolderDataset):
     """Cityscapes in the layout ``{root}/{train,val}/{image,depth,seg,part_seg}/{i}.{png,png,png,tif}``. Tasks:
 
     - ``segmentation``: int64 (H, W), the 19 classes that count (road 0 to bicycle 18), -1 elsewhere.
@@ -86,42 +87,20 @@ class Cityscapes(MultiTaskDataset):
         ((3, 4, 8), {'segmentation': 0, 'parts': 2, 'disparity': 2.0})
     """
 
-    def __init__(self, root: str | Path, split: str = "train", size: tuple[int, int] | None = None) -> None:
-        check_split(split, _SPLITS)
-        check_size(size)
-        self.root, self.split, self.size = Path(root), split, size
-        check_finished(self.root)
-        self.numbers = numbers(self.root / split, LAYOUT)
-        self._shape = read_image(self._path("image", self.numbers[0])).shape[:2]
+    layout = LAYOUT
 
-    def __len__(self) -> int:
-        return len(self.numbers)
+    @staticmethod
+    def _size_of(path: Path) -> tuple[int, ...]:
+        return read_image(path).shape[:2]
 
-    def sample(self, index: int) -> Sample:
-        """One image in [-1, 1] and the labels named in the class's description.
-
-        Raises:
-            ValueError: If a file is damaged, or holds a wrong shape or a value that cannot be; the message names it.
-        """
-        paths = {folder: self._path(folder, self.numbers[index]) for folder in LAYOUT}
+    def _load(self, paths: Mapping[str, Path]) -> Sample:
         pixels, raw = read_image(paths["image"]), read_disparity(paths["depth"])
         ids, uids = read_ids(paths["seg"]), read_uids(paths["part_seg"])
         arrays: tuple[NDArray[Any], ...] = (pixels, raw, ids, uids)
         for path, array in zip(paths.values(), arrays, strict=True):
             check_shape(path, array, self._shape)
         image = np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(np.float32) / np.float32(255)
-        labels: dict[str, NDArray[Any]] = {
-            "segmentation": _CLASS[ids],
-            "parts": part_classes(uids),
-            "disparity": disparity(raw)[None],
-        }
-        if self.size is not None:
-            image = shrink(image, self.size)
-            labels = {name: nearest(label, self.size) for name, label in labels.items()}
-        return 2 * image - 1, labels
-
-    def _path(self, folder: str, number: int) -> Path:
-        return self.root / self.split / folder / f"{number}{LAYOUT[folder]}"
+        return image, {"segmentation": _CLASS[ids], "parts": part_classes(uids), "disparity": disparity(raw)[None]}
 
 
 def part_classes(uids: NDArray[Any]) -> NDArray[np.int64]:

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from art_mtl.data._base import MultiTaskDataset, Sample, check_finished, check_split
-from art_mtl.data._files import check_range, check_size, nearest, numbers, shrink
+from art_mtl.data._base import Sample
+from art_mtl.data._files import check_range
+from art_mtl.data._folder import FolderDataset
 
 __all__ = ["NYUv2"]
 
 LAYOUT = {"image": ".npy", "label": ".npy", "depth": ".npy", "normal": ".npy"}
 """Folders of a split, and how the names of their files end."""
 
-_SPLITS = ("train", "val")
 _CHANNELS = {"image": (3,), "label": (), "depth": (1,), "normal": (3,)}
 _NUM_CLASSES = 13
 _SLACK = 1e-4  # how far rounding on disk may carry an image out of [0, 1]
 _FARTHEST = 100  # metres; the sensor ends at 10, and its least depth, half a metre, is 500 in millimetres
 
 
-class NYUv2(MultiTaskDataset):
+class NYUv2(FolderDataset):
     """NYUv2 in the layout ``{root}/{train,val}/{image,label,depth,normal}/{i}.npy``. Tasks:
 
     - ``segmentation``: int64 (H, W), 13 classes, -1 where unlabelled.
@@ -58,37 +59,18 @@ class NYUv2(MultiTaskDataset):
         ((3, 6, 8), (1, 6, 8))
     """
 
-    def __init__(self, root: str | Path, split: str = "train", size: tuple[int, int] | None = None) -> None:
-        check_split(split, _SPLITS)
-        check_size(size)
-        self.root, self.split, self.size = Path(root), split, size
-        check_finished(self.root)
-        self.numbers = numbers(self.root / split, LAYOUT)
-        self._shape = _read(self._path("image", self.numbers[0])).shape[:2]
+    layout = LAYOUT
 
-    def __len__(self) -> int:
-        return len(self.numbers)
+    @staticmethod
+    def _size_of(path: Path) -> tuple[int, ...]:
+        return _read(path).shape[:2]
 
-    def sample(self, index: int) -> Sample:
-        """One image in [-1, 1] and the labels named in the class's description.
-
-        Raises:
-            ValueError: If a file is damaged, or holds a wrong shape or a value that cannot be; the message names it.
-        """
-        paths = {folder: self._path(folder, self.numbers[index]) for folder in LAYOUT}
-        image = _image(paths["image"], self._shape)
-        labels: dict[str, NDArray[Any]] = {
+    def _load(self, paths: Mapping[str, Path]) -> Sample:
+        return _image(paths["image"], self._shape), {
             "segmentation": _label(paths["label"], self._shape),
             "depth": _depth(paths["depth"], self._shape),
             "normals": _normal(paths["normal"], self._shape),
         }
-        if self.size is not None:
-            image = shrink(image, self.size)
-            labels = {name: nearest(label, self.size) for name, label in labels.items()}
-        return 2 * image - 1, labels
-
-    def _path(self, folder: str, number: int) -> Path:
-        return self.root / self.split / folder / f"{number}{LAYOUT[folder]}"
 
 
 def _read(path: Path) -> NDArray[Any]:

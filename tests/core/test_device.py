@@ -33,17 +33,18 @@ def _on_meta(case, norm):
     return replace(case, forward=forward, x=case.x.to("meta"), targets=targets), threat
 
 
-@pytest.mark.parametrize("norm", NORMS)
+PLANS = {"plain": Plan(2), "restarts": Plan(2, start=1.0, restarts=2), "targeted": Plan(2, targeted=True)}
+CASES = [(norm, "plain") for norm in NORMS] + [(math.inf, "restarts"), (math.inf, "targeted")]
+
+
+@pytest.mark.parametrize("norm, plan", CASES)
 @pytest.mark.parametrize("name", [*METHODS, "single:depth"])
-@pytest.mark.parametrize(
-    "plan", [Plan(3), Plan(2, start=1.0, restarts=2), Plan(2, targeted=True)], ids=["plain", "restarts", "targeted"]
-)
 def test_every_method_stays_on_the_device_and_never_waits_for_it(dense_case, name, norm, plan):
     case, threat = _on_meta(dense_case(dtype=torch.float32), norm)
     method = make_method(name, case.tasks)
     carry = {}
     for _ in range(2):
-        result = attack(case.forward, case.x, case.tasks, case.targets, method, threat, plan, carry=carry)
+        result = attack(case.forward, case.x, case.tasks, case.targets, method, threat, PLANS[plan], carry=carry)
         assert result.device.type == "meta" and result.shape == case.x.shape
     assert all(isinstance(sums, Carry) for sums in carry.values())
 
