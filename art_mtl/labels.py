@@ -125,7 +125,9 @@ class MultiTaskLabels(Mapping[str, Array]):
         )
 
     @classmethod
-    def of(cls, y: Any, names: Sequence[str], size: int | None = None, partial: bool = False) -> MultiTaskLabels:
+    def of(
+        cls, y: Any, names: Sequence[str], size: int | None = None, partial: bool = False, some: bool = False
+    ) -> MultiTaskLabels:
         """Labels from any of the forms in which users hold them.
 
         Args:
@@ -136,9 +138,10 @@ class MultiTaskLabels(Mapping[str, Array]):
             names: The tasks that must be there, in order.
             size: The number of samples expected, or None.
             partial: Let a :class:`MultiTaskLabels`, which may be one batch of many, lack all labels of a task.
+            some: Let tasks be missing altogether, but not all of them.
 
         Returns:
-            Labels of exactly the tasks ``names``, in that order.
+            Labels of exactly the tasks ``names``, in that order; with ``some`` of those that are there.
 
         Raises:
             TypeError: ``y`` has none of these forms.
@@ -149,8 +152,9 @@ class MultiTaskLabels(Mapping[str, Array]):
             >>> labels.present("b")
             array([ True, False])
         """
-        labels = _from_any(y, names)
-        _check_names(labels.names, names)
+        labels = _from_any(y, names, some)
+        _check_names(labels.names, names, some)
+        names = [name for name in names if name in labels.names]
         labels = cls({n: labels[n] for n in names}, {n: labels.present(n) for n in names})
         if size is not None and len(labels) != size:
             raise ValueError(f"The labels should be of {size} samples, as many as the inputs. Found {len(labels)}.")
@@ -189,7 +193,7 @@ def _as_index(key: Any, size: int) -> npt.NDArray[np.int64]:
     return np.arange(size)[np.atleast_1d(index.astype(np.int64))]
 
 
-def _from_any(y: Any, names: Sequence[str]) -> MultiTaskLabels:
+def _from_any(y: Any, names: Sequence[str], some: bool) -> MultiTaskLabels:
     if isinstance(y, MultiTaskLabels):
         return y
     if isinstance(y, np.ndarray) and y.dtype.names:
@@ -197,7 +201,7 @@ def _from_any(y: Any, names: Sequence[str]) -> MultiTaskLabels:
     if isinstance(y, Mapping):
         return _from_mapping(y)
     if isinstance(y, (list, tuple, np.ndarray)) and len(y) and all(isinstance(row, Mapping) for row in y):
-        return _from_samples(list(y), names)
+        return _from_samples(list(y), names, some)
     if len(names) == 1 and isinstance(y, (list, np.ndarray, Tensor)):
         return MultiTaskLabels({names[0]: y if isinstance(y, Tensor) else np.asarray(y)})
     if (
@@ -224,9 +228,9 @@ def _from_mapping(y: Mapping[str, Any]) -> MultiTaskLabels:
     return MultiTaskLabels(data, present)
 
 
-def _from_samples(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> MultiTaskLabels:
+def _from_samples(rows: Sequence[Mapping[str, Any]], names: Sequence[str], some: bool) -> MultiTaskLabels:
     found = dict.fromkeys(name for row in rows for name in row)
-    _check_names(tuple(found), names)
+    _check_names(tuple(found), names, some)
     columns = {name: _stack(name, [row.get(name) for row in rows]) for name in found}
     return MultiTaskLabels(
         {name: values for name, (values, _) in columns.items()}, {name: mask for name, (_, mask) in columns.items()}
@@ -245,10 +249,10 @@ def _stack(name: str, values: Sequence[Any]) -> tuple[npt.NDArray[Any], npt.NDAr
     return np.stack([np.zeros_like(first) if a is None else a for a in arrays]), mask
 
 
-def _check_names(found: Sequence[str], expected: Sequence[str]) -> None:
+def _check_names(found: Sequence[str], expected: Sequence[str], some: bool) -> None:
     missing = [name for name in expected if name not in found]
     unknown = [name for name in found if name not in expected]
-    if not missing and not unknown:
+    if not unknown and (not missing or (some and len(missing) < len(expected))):
         return
     hints = [
         f"{name!r} is perhaps {close[0]!r}"

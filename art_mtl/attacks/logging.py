@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from art.summary_writer import SummaryWriter, SummaryWriterDefault
@@ -12,16 +13,20 @@ if TYPE_CHECKING:
 
 
 def write_summary(
-    writer: SummaryWriter, estimator: PyTorchMultiTaskEstimator, record: StepRecord, batch: int, targeted: bool
+    writer: SummaryWriter,
+    estimator: PyTorchMultiTaskEstimator,
+    names: Sequence[str],
+    record: StepRecord,
+    batch: int,
+    targeted: bool,
 ) -> None:
-    """Log one step.
+    """Log one step; ``names`` are those of the tasks that are attacked.
 
     ART's own writer is handed the gradient only: given the estimator it would compute the losses by forward passes of
     its own. Losses and weights go to the TensorBoard writer behind it, in ART's naming: ``loss/<task>/batch-<i>`` and
     ``weight/<task>/batch-<i>``. Any other writer gets ``losses`` and ``weights`` (task to array) as keywords of
     ``update``.
     """
-    names = [task.name for task in estimator.tasks]
     columns = {
         "loss": dict(zip(names, record.losses.T.cpu().numpy(), strict=True)),
         "weight": dict(zip(names, record.weights.T.cpu().numpy(), strict=True)),

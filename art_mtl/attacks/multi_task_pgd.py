@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from art.attacks.attack import EvasionAttack
-from art.config import ART_NUMPY_DTYPE
 from art.estimators.classification import PyTorchClassifier
 from art.estimators.estimator import BaseEstimator, LossGradientsMixin
 from art.summary_writer import SummaryWriter, SummaryWriterDefault
@@ -18,25 +17,17 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from art_mtl.attacks.logging import write_summary
-from art_mtl.core import Method, StepRecord, Threat, frozen, make_method
+from art_mtl.attacks.posed import Radius, as_estimator, estimator_bounds, pose
+from art_mtl.core import Method, StepRecord, frozen, make_method
+from art_mtl.core.aims import restrict, some_outputs
 from art_mtl.core.methods import check_number, choice
-from art_mtl.core.session import (
-    Session,
-    check_inputs,
-    check_radius,
-    check_seed,
-    make_plan,
-    parse_norm,
-    radius,
-    rows,
-    warn_out_of_play,
-)
+from art_mtl.core.session import Session, check_radius, check_seed, make_plan, parse_norm, radius, rows
 from art_mtl.core.steps import L1_STEPS
 from art_mtl.estimators import PyTorchMultiTaskEstimator
-from art_mtl.labels import MultiTaskLabels
+
+__all__ = ["MultiTaskPGD", "Radius", "estimator_bounds"]
 
 FloatArray = npt.NDArray[np.float32]
-Radius = float | npt.NDArray[np.floating]
 
 _KNOBS = (
     "objective",
@@ -48,6 +39,10 @@ _KNOBS = (
     "schedule",
     "keep",
     "projection",
+    "chosen",
+    "held",
+    "tolerance",
+    "price",
 )
 
 
@@ -62,8 +57,9 @@ class MultiTaskPGD(EvasionAttack):  # type: ignore[misc]
         estimator: A :class:`~art_mtl.estimators.PyTorchMultiTaskEstimator`, or a stock ART ``PyTorchClassifier`` (one
             task).
         method: "equal" (Σ L_i: Mao et al. 2020), "normalize" (Σ L_i/L_i⁰), "dgba" (Σ log L_i: Zhang et al. 2023),
-            "alternate" (one task a step: Ghamizi et al. 2022), "single:<task>", "minmax", "minmax-official" or
-            "worst-task"; "equal-official" and "normalize-official" are those of the paper's authors.
+            "alternate" (one task a step: Ghamizi et al. 2022), "single:<task>", "minmax", "minmax-official",
+            "worst-task", "stealthy" and "smta" (damage ``chosen`` tasks, hold the others) or "jd:<combiner>" (TorchJD);
+            "equal-official" and "normalize-official" are those of the paper's authors.
         norm: ``np.inf`` (or "inf"), 2 or 1.
         eps: Radius of the ball in the unit of ``x``, > 0; or an array broadcastable to ``x``: one a sample ``(N, 1, 1,
             1)``, for L∞ one a pixel too.
@@ -71,7 +67,7 @@ class MultiTaskPGD(EvasionAttack):  # type: ignore[misc]
             (L∞), 2 ε/T (L2), ε (L1) if constant; 2 ε if it decays.
         decay: Momentum of the gradient (Dong et al. 2018). None: the method's own, which is none but for "worst-task".
         max_iter: T ≥ 1, the number of steps.
-        targeted: The labels are what the outputs should become.
+        targeted: The labels are what the outputs should become. Tasks without a label for any sample are left alone.
         num_random_init: 0 starts at ``x``; n > 0 makes n runs from random points of the ball and keeps the best of each
             sample.
         batch_size: Samples a batch.
@@ -90,6 +86,10 @@ class MultiTaskPGD(EvasionAttack):  # type: ignore[misc]
         schedule: Step size: "constant", "linear" (to 0) or "cosine".
         keep: Return the "last" iterate or the "best" of each sample (one more forward pass).
         projection: "exact" (Euclidean, onto ball ∩ box), "box-then-ball" (ART's order) or "ball-then-box".
+        chosen: Of "stealthy" and "smta": names of the tasks to damage.
+        held: Of the same: names of the tasks to hold; None for all others.
+        tolerance: Of "stealthy": largest relative change of a held task; 0.05.
+        price: Of "smta": weight of the held tasks; 1.
         l1_step: "adaptive" (Croce & Hein 2021) or "one-pixel" (ART's).
         seed: Of random starts; None draws from torch's global generator.
 
@@ -160,17 +160,14 @@ class MultiTaskPGD(EvasionAttack):  # type: ignore[misc]
         schedule: str | None = None,
         keep: str | None = None,
         projection: str | None = None,
+        chosen: Sequence[str] | None = None,
+        held: Sequence[str] | None = None,
+        tolerance: float | None = None,
+        price: float | None = None,
         l1_step: str = "adaptive",
         seed: int | None = None,
     ) -> None:
-        if isinstance(estimator, PyTorchClassifier):
-            estimator = PyTorchMultiTaskEstimator.from_classifier(estimator)
-        if not isinstance(estimator, PyTorchMultiTaskEstimator):
-            raise TypeError(
-                "Parameter `estimator` should be a PyTorchMultiTaskEstimator or an ART PyTorchClassifier. "
-                f"Found {type(estimator).__name__}."
-            )
-        super().__init__(estimator=estimator, summary_writer=summary_writer)
+        super().__init__(estimator=as_estimator(estimator), summary_writer=summary_writer)
         self.method = method
         self.norm = norm
         self.eps = eps
@@ -191,6 +188,10 @@ class MultiTaskPGD(EvasionAttack):  # type: ignore[misc]
         self.schedule = schedule
         self.keep = keep
         self.projection = projection
+        self.chosen = chosen
+        self.held = held
+        self.tolerance = tolerance
+        self.price = price
         self.l1_step = l1_step
         self.seed = seed
         self.observer: Callable[[StepRecord], None] | None = None
@@ -222,7 +223,8 @@ class MultiTaskPGD(EvasionAttack):  # type: ignore[misc]
         Args:
             x: ``(N, *input_shape)``, floating point, inside the estimator's ``clip_values``.
             y: Labels in any form of :meth:`art_mtl.MultiTaskLabels.of`. None: the model's own clean predictions, which
-                is not possible for a targeted attack.
+                is not possible for a targeted attack. A targeted attack leaves tasks alone that ``y`` does not name;
+                "stealthy" and "smta" need targets of the chosen tasks and the true labels of the held ones.
             mask: 0 where nothing may change, broadcastable to ``x``.
             **kwargs: None is known.
 
@@ -237,48 +239,33 @@ class MultiTaskPGD(EvasionAttack):  # type: ignore[misc]
         if kwargs:
             raise TypeError(f"generate() knows `x`, `y` and `mask`. Found {sorted(kwargs)}.")
         estimator: PyTorchMultiTaskEstimator = self.estimator
-        bounds = estimator_bounds(estimator)
-        inputs = self._inputs(x, bounds)
+        posed = pose(estimator, x, y, mask, self.batch_size, bool(self.targeted))
+        inputs, tasks = posed.inputs, tuple(estimator.tasks[k] for k in posed.kept)
         eps, eps_step = self._radii(inputs)
-        allowed = None if mask is None else radius("mask", self._check_mask(mask), inputs)
-        own_labels = y is None
-        if own_labels and self.targeted:
-            raise ValueError("Parameter `y` should hold the target labels for a targeted attack. Found None.")
-        if own_labels:
-            y = estimator.own_labels(inputs.numpy(), self.batch_size)
-        # A container may be one batch of many, as a trainer cuts it out, and lack all labels of a task.
-        partial = isinstance(y, MultiTaskLabels)
-        targets = estimator.targets(y if partial else estimator.labels(y, len(inputs)), len(inputs))
-        warn_out_of_play(estimator.tasks, targets, partial)
-
         plan = make_plan(
-            estimator.tasks,
+            tasks,
             steps=self.max_iter,
             random_start=self.num_random_init > 0,
             restarts=max(1, self.num_random_init),
             targeted=self.targeted,
-            own_labels=own_labels,
+            own_labels=posed.own_labels,
             l1_step=self.l1_step,
             seed=self.seed,
             device=estimator.device,
         )
-        session = Session(estimator.forward_tasks, estimator.tasks, self._assemble(), plan)
+        method = restrict(self._assemble(), posed.kept, estimator.tasks)
+        session = Session(some_outputs(estimator.forward_tasks, posed.kept), tasks, method, plan)
         batches = list(session.batches(len(inputs), self.batch_size))
         progress = tqdm(total=len(batches) * plan.restarts * plan.steps, desc=self.name, disable=not self.verbose)
         result = torch.empty_like(inputs)
         with frozen(estimator.model), progress:
             for index, batch in enumerate(batches):
-                session.observer = self._observer(index, progress)
-                threat = Threat(
-                    norm=parse_norm(self.norm),
-                    eps=rows(eps, batch, len(inputs)).to(estimator.device),
-                    bounds=(bounds[0].to(estimator.device), bounds[1].to(estimator.device)),
-                    mask=None if allowed is None else rows(allowed, batch, len(inputs)).to(estimator.device),
-                )
+                session.observer = self._observer(index, progress, [task.name for task in tasks])
+                threat = posed.threat(self.norm, eps, batch, estimator.device)
                 size = None if eps_step is None else rows(eps_step, batch, len(inputs)).to(estimator.device)
                 result[batch] = session.attack(
                     inputs[batch].to(estimator.device),
-                    [target[batch].to(estimator.device) for target in targets],
+                    [target[batch].to(estimator.device) for target in posed.targets],
                     threat,
                     step_size=size,
                     first_index=batch.start,
@@ -301,31 +288,12 @@ class MultiTaskPGD(EvasionAttack):  # type: ignore[misc]
             self.__dict__.update(before)
             raise
 
-    @staticmethod
-    def _check_mask(mask: npt.NDArray[Any]) -> FloatArray:
-        array = np.asarray(mask, dtype=ART_NUMPY_DTYPE)
-        if not np.isfinite(array).all():
-            raise ValueError("Parameter `mask` should be finite: 0 where nothing may change. Found NaN or infinity.")
-        return array
-
     def _method_name(self) -> str:
         return self.method
 
     def _assemble(self) -> Method:
         knobs = {knob: getattr(self, knob) for knob in _KNOBS}
         return make_method(self._method_name(), self.estimator.tasks, momentum=self.decay, **knobs)
-
-    def _inputs(self, x: npt.NDArray[Any], bounds: tuple[Tensor, Tensor]) -> Tensor:
-        if not isinstance(x, np.ndarray):
-            raise TypeError(f"Parameter `x` should be a NumPy array. Found {type(x).__name__}.")
-        if x.shape[1:] != tuple(self.estimator.input_shape) or len(x) == 0:
-            raise ValueError(
-                f"Parameter `x` should have shape (N, {', '.join(map(str, self.estimator.input_shape))}) with N ≥ 1. "
-                f"Found {x.shape}."
-            )
-        if not np.issubdtype(x.dtype, np.floating):
-            raise TypeError(f"Parameter `x` should hold floating-point numbers. Found {x.dtype}.")
-        return check_inputs("x", torch.tensor(x, dtype=torch.float32), bounds, found="clip_values")
 
     def _radii(self, inputs: Tensor) -> tuple[Tensor, Tensor | None]:
         """ε and the step size of this call; both scaled alike where ε is drawn at random."""
@@ -338,14 +306,14 @@ class MultiTaskPGD(EvasionAttack):  # type: ignore[misc]
         eps = radius("eps", self.eps * share, inputs)
         return eps, None if self.eps_step is None else radius("eps_step", self.eps_step * share, inputs)
 
-    def _observer(self, batch: int, progress: tqdm[Any]) -> Callable[[StepRecord], None] | None:
+    def _observer(self, batch: int, progress: tqdm[Any], names: list[str]) -> Callable[[StepRecord], None] | None:
         if self.observer is None and self.summary_writer is None and not self.verbose:
             return None
 
         def observe(record: StepRecord) -> None:
             progress.update()
             if self.summary_writer is not None:
-                write_summary(self.summary_writer, self.estimator, record, batch, self.targeted)
+                write_summary(self.summary_writer, self.estimator, names, record, batch, self.targeted)
             if self.observer is not None:
                 self.observer(record)
 
@@ -373,13 +341,3 @@ class MultiTaskPGD(EvasionAttack):  # type: ignore[misc]
         check_seed(self.seed)
         choice("l1_step", self.l1_step, L1_STEPS)
         self._assemble()
-
-
-def estimator_bounds(estimator: PyTorchMultiTaskEstimator) -> tuple[Tensor, Tensor]:
-    """The estimator's clip values as two tensors broadcastable to its inputs; infinite where it has none."""
-    if estimator.clip_values is None:
-        return torch.tensor(-np.inf), torch.tensor(np.inf)
-    lower, upper = (torch.as_tensor(np.asarray(value), dtype=torch.float32) for value in estimator.clip_values)
-    if lower.numel() == int(np.prod(estimator.input_shape)):
-        lower, upper = lower.reshape(estimator.input_shape), upper.reshape(estimator.input_shape)
-    return lower, upper

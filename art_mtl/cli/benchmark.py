@@ -96,7 +96,7 @@ def _add_benchmark(commands: Any) -> None:
         "--methods", nargs="+", default=["all"], metavar="NAME", help=f"names that '{PROGRAM} list' shows; default: all"
     )
     add("--norm", nargs="+", choices=_NORMS, metavar="NORM", help="of linf, l2, l1; default: the victim's")
-    add("--eps", nargs="+", type=_eps_argument, default=[], metavar="EPS",
+    add("--eps", nargs="+", type=eps_argument, default=[], metavar="EPS",
         help="such as 2/255 4/255, for every --norm, or l2:1.0 linf:4/255; default: the victim's")  # fmt: skip
     add("--steps", type=count, default=10, help="default: %(default)s")
     add("--schedule", nargs="+", choices=("published", "linear", "cosine"), default=["published"],
@@ -111,6 +111,8 @@ def _add_benchmark(commands: Any) -> None:
     add("--device", choices=("auto", "cpu", "gpu"), default="auto", help="default: %(default)s")
     add("--out", type=Path, metavar="DIR", help="write a report here: JSON, CSV, Markdown, LaTeX, pictures")
     add("--force", action="store_true", help="write to --out even if it holds other files")
+    add("--diagnose", action="store_true",
+        help="check the deepest attack of every norm and radius for signs of failure (20 times its time)")  # fmt: skip
     add("--quiet", action="store_true", help="no progress bar")
     command.set_defaults(run=_benchmark)
 
@@ -151,6 +153,10 @@ def _benchmark(options: argparse.Namespace) -> None:
     if options.out is not None:
         written = write_report(options.out, results, gallery)
         say(f"{len(written)} files in {options.out}; start with {options.out / 'report.md'}")
+    if options.diagnose:
+        from art_mtl.cli.diagnose import diagnose_benchmark
+
+        diagnose_benchmark(results, victim, options)
 
 
 def _show(options: argparse.Namespace) -> None:
@@ -166,7 +172,8 @@ def _show(options: argparse.Namespace) -> None:
         sys.stdout.write(to_latex(table) if options.format == "latex" else to_markdown(table) + "\n")
 
 
-def _eps_argument(text: str) -> tuple[str | None, float]:
+def eps_argument(text: str) -> tuple[str | None, float]:
+    """An argument that :func:`parse_eps` understands."""
     try:
         return parse_eps(text)
     except ValueError as error:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from art_mtl.core.families import family_names
 from art_mtl.core.loop import Threat, attack
-from art_mtl.core.methods import METHODS, ON_REQUEST, Method, make_method, method_names
+from art_mtl.core.method import Method
+from art_mtl.core.methods import METHODS, ON_REQUEST, make_method, method_names
 from art_mtl.core.model import frozen
 from art_mtl.core.problem import Carry, Problem, StepRecord
 
@@ -16,6 +18,7 @@ __all__ = [
     "StepRecord",
     "Threat",
     "attack",
+    "family_names",
     "frozen",
     "make_method",
     "method_names",

@@ -7,19 +7,24 @@ that round, and the scalar that those weights make of the same values gives the 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from art_mtl.core.methods import Method
+from art_mtl.core.best import BestIterate, choose
+from art_mtl.core.combiners import combine
+from art_mtl.core.method import Method
+from art_mtl.core.moves import make_moves
 from art_mtl.core.objectives import DEGRADATION, Outputs, PerSample, Valuation
 from art_mtl.core.population import least_damage
 from art_mtl.core.problem import Carry, Problem, StepRecord, stack_columns
-from art_mtl.core.steps import accumulate, default_step_size, direction, random_start, step_factor
+from art_mtl.core.stealth import Multipliers, stealthy_merit
+from art_mtl.core.steps import random_start
+from art_mtl.core.threat import Plan, Region, Threat
 from art_mtl.core.weightings import Fixed
-from art_mtl.projections import project
 from art_mtl.tasks import Target, Task
+
+__all__ = ["NUDGE", "Forward", "Plan", "Threat", "attack"]
 
 Forward = Callable[[Tensor], Outputs]
 """Inputs ``(B, ...)`` to one raw output a task, differentiable in the inputs."""
@@ -28,46 +33,6 @@ NUDGE = 0.01
 """Share of ε of the random start where labels are the model's own outputs: there an absolute error has gradient exactly
 0.
 """
-
-
-@dataclass(frozen=True)
-class Threat:
-    """What the attacker may do.
-
-    Attributes:
-        norm: ``math.inf``, 2 or 1.
-        eps: Radius, in the unit of the inputs; a tensor broadcastable to them (one a sample or, for L∞, a pixel).
-        bounds: Lower and upper bound of the inputs, tensors broadcastable to them.
-        mask: 0 where nothing may change, broadcastable to the inputs; None: everywhere.
-    """
-
-    norm: float
-    eps: Tensor
-    bounds: tuple[Tensor, Tensor]
-    mask: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How long and from where.
-
-    Attributes:
-        steps: T ≥ 1.
-        step_size: At step 0, broadcastable to the inputs; None for the default of the method's schedule.
-        start: Share of ε of a random start; 0 starts at the clean input.
-        restarts: Independent runs, the best of which is kept per sample.
-        targeted: Labels are what the outputs should become.
-        l1_step: See :func:`art_mtl.core.steps.direction`.
-        generator: Source of randomness; None for torch's global one.
-    """
-
-    steps: int
-    step_size: Tensor | None = None
-    start: float = 0.0
-    restarts: int = 1
-    targeted: bool = False
-    l1_step: str = "adaptive"
-    generator: torch.Generator | None = None
 
 
 def attack(
@@ -120,7 +85,7 @@ def attack(
             best, best_score = adversarial, score
         else:
             better = score > best_score
-            best, best_score = _where(better, adversarial, best), torch.where(better, score, best_score)
+            best, best_score = choose(better, adversarial, best), torch.where(better, score, best_score)
     if stopped is not None:
         stopped += ((~alive).nonzero()[:, 0] + first_index).tolist()
     return x if best is None else best
@@ -145,12 +110,11 @@ class _Run:
         self.prices = prices
         self.forward, self.x, self.problem, self.method = forward, x, problem, method
         self.threat, self.plan, self.restart, self.observer = threat, plan, restart, observer
-        size = plan.step_size
-        self.step_size = (
-            default_step_size(method.schedule, threat.norm, threat.eps, plan.steps) if size is None else size
-        )
+        self.region = Region(x, threat, method.projection)
+        self.moves = make_moves(method, self.region, plan)
         objective = method.objective
-        self.scorer = objective if method.criterion == "sum" and isinstance(objective, PerSample) else DEGRADATION
+        own = objective if method.criterion == "sum" and isinstance(objective, PerSample) else DEGRADATION
+        self.scorer = own if method.judge is None else method.judge
         self.alive = torch.ones(len(x), dtype=torch.bool, device=x.device)
 
     def __call__(self, compare: bool) -> tuple[Tensor, Tensor]:
@@ -159,46 +123,44 @@ class _Run:
         self.scores = compare or keep_best
         x_adv = self._start()
         clean = self._clean_outputs()
-        momentum: Tensor | None = None
-        good = best = self.x
-        score = torch.full((len(self.x),), float("-inf"), device=self.x.device)
+        good = self.x
+        best = BestIterate(self.x, self._merit)
 
         for step in range(self.plan.steps):
-            leaf = x_adv.detach().requires_grad_(True)
-            with torch.enable_grad():
+            leaf = x_adv.detach().requires_grad_(self.moves.needs_gradient)
+            with torch.set_grad_enabled(self.moves.needs_gradient):
                 outputs = self._outputs(leaf)
                 if step == 0:
                     self._begin([o.detach() for o in outputs] if clean is None else clean)
                 valuation = self.objective(outputs, step)
                 weights = self.weighting(valuation.weigh, valuation.known, step)
-                gradient = self._gradient(leaf, valuation, weights)
+                gradient, weights = self._gradient(leaf, valuation, weights, step)
             with torch.no_grad():
                 self.alive = self.alive & self._finite(outputs, valuation, gradient)
-                good = _where(self.alive, x_adv, good)
-                gradient = _where(self.alive, gradient, 0.0)
-                if self.threat.mask is not None:
-                    gradient = torch.where(self.threat.mask == 0, 0.0, gradient)
+                good = choose(self.alive, x_adv, good)
+                gradient = self.region.masked(choose(self.alive, gradient, 0.0))
                 if keep_best:
-                    best, score = _update_best(x_adv, self._score(outputs, weights), best, score)
+                    best.see(x_adv, self._values(outputs), weights, gradient if self.moves.goes_back else None)
                 if self.observer is not None:
                     self._observe(step, x_adv, gradient, outputs, weights)
-                momentum = accumulate(momentum, gradient, self.method.momentum)
-                x_adv = _where(self.alive, self._advance(x_adv, momentum, step), good)
+                x_adv = choose(self.alive, self.moves(step, x_adv, gradient, best), good)
 
         self.prices = weights if self.prices is None else self.prices
-        if self.scores:
-            with torch.no_grad():
-                last = self._score(self._outputs(x_adv), weights)
-            return _update_best(x_adv, last, best if keep_best else good, score)
-        return x_adv, score
+        if not self.scores:
+            return x_adv, best.score(self.prices)
+        if not keep_best:
+            best = BestIterate(good, self._merit)
+        with torch.no_grad():
+            best.see(x_adv, self._values(self._outputs(x_adv)), self.prices)
+            return best.x, best.score(self.prices)
 
     def _start(self) -> Tensor:
+        if self.plan.shared is not None:
+            return self.plan.shared.applied(self.x, self.threat.bounds)
         if self.plan.start == 0:
             return self.x
         delta = random_start(self.x, self.threat.eps, self.threat.norm, self.plan.start, self.plan.generator)
-        if self.threat.mask is not None:
-            delta = torch.where(self.threat.mask == 0, 0.0, delta)
-        return self._project(delta)
+        return self.region.project(self.region.masked(delta))
 
     def _clean_outputs(self) -> Outputs | None:
         """Outputs on clean inputs, by a forward of their own only where the first step does not show them."""
@@ -218,19 +180,26 @@ class _Run:
         triples = zip(self.problem.tasks, outputs, self.problem.targets, strict=True)
         return [task.check_output(output, target) for task, output, target in triples]
 
-    def _gradient(self, leaf: Tensor, valuation: Valuation, weights: Tensor) -> Tensor:
-        """A vector-Jacobian product: no parameter gradients, nothing written to ``.grad``."""
+    def _gradient(self, leaf: Tensor, valuation: Valuation, weights: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """A vector-Jacobian product: no parameter gradients, nothing written to ``.grad``. 0 for moves without one.
+
+        Returned with the weights that made it, which are a combiner's own where the method has one.
+        """
+        if not self.moves.needs_gradient:
+            return torch.zeros_like(leaf), weights
         rows = weights if len(valuation.ascend[0]) == len(weights) else weights[self.problem.row]
         columns = [column.to(value.dtype) for column, value in zip(rows.unbind(1), valuation.ascend, strict=True)]
         used = [(v, w) for v, w in zip(valuation.ascend, columns, strict=True) if v.requires_grad]
         if not used:
             raise ValueError("The model's outputs do not depend on its inputs by anything differentiable.")
+        if self.method.combiner is not None:
+            return combine(self.method.combiner, valuation.ascend, leaf, rows, step)
         (gradient,) = torch.autograd.grad(
             [v for v, _ in used], leaf, grad_outputs=[w for _, w in used], allow_unused=True
         )
         if gradient is None:
             raise ValueError("The model's outputs do not depend on its inputs by anything differentiable.")
-        return gradient
+        return gradient, weights
 
     def _finite(self, outputs: Outputs, valuation: Valuation, gradient: Tensor) -> Tensor:
         """Which samples may go on, ``(B,)``. A saturating objective hides an infinite output, so outputs count there
@@ -246,28 +215,21 @@ class _Run:
             finite = finite & (torch.isfinite(total) if task.margin_elements is None else total < float("inf"))
         return finite
 
-    def _advance(self, x_adv: Tensor, ascent: Tensor, step: int) -> Tensor:
-        unit = direction(ascent, self.threat.norm, self.x, x_adv, self.threat.bounds, step, self.plan.l1_step)
-        size = self.step_size * step_factor(self.method.schedule, step, self.plan.steps)
-        return self._project((x_adv + size * unit) - self.x)
+    def _values(self, outputs: Outputs) -> Tensor:
+        """By what iterates and restarts are compared, task by task, ``(B, K)``."""
+        return torch.stack(self.scorer.values(self.problem, outputs, self.references), 1)
 
-    def _project(self, delta: Tensor) -> Tensor:
-        threat = self.threat
-        return project(delta, self.x, threat.eps, threat.norm, threat.bounds, self.method.projection)
-
-    def _score(self, outputs: Outputs, weights: Tensor) -> Tensor:
-        """By what iterates and restarts are compared, ``(B,)``."""
-        with torch.no_grad():
-            values = self.scorer.values(self.problem, outputs, self.references)
+    def _merit(self, values: Tensor, weights: Tensor) -> Tensor:
+        """What such values are worth at these weights, ``(B,)``."""
+        if isinstance(self.method.weighting, Multipliers):
+            return stealthy_merit(values, self.problem, self.method.weighting)
         if self.method.criterion == "least":
-            return least_damage(values, self.problem.in_play)
-        stacked = torch.stack(values, 1)
+            return least_damage(values.unbind(1), self.problem.in_play)
         if self.method.criterion == "priced":
-            prices = weights if self.prices is None else self.prices
-            return (stacked * prices[self.problem.row]).sum(1)
+            return (values * weights[self.problem.row]).sum(1)
         if isinstance(self.method.weighting, Fixed):
-            return (stacked * stacked.new_tensor(self.method.weighting.weights)).sum(1)
-        return stacked.sum(1)
+            return (values * values.new_tensor(self.method.weighting.weights)).sum(1)
+        return values.sum(1)
 
     def _observe(self, step: int, x_adv: Tensor, gradient: Tensor, outputs: Outputs, weights: Tensor) -> None:
         if self.observer is None:
@@ -282,19 +244,8 @@ class _Run:
         self.observer(StepRecord(step, self.restart, x_adv, gradient, weights, losses))
 
 
-def _update_best(x_adv: Tensor, score: Tensor, best: Tensor, best_score: Tensor) -> tuple[Tensor, Tensor]:
-    better = score > best_score
-    return _where(better, x_adv, best), torch.where(better, score, best_score)
-
-
 def _sample_sum(output: Tensor) -> Tensor:
     """Sum of each sample, ``(B,)``: finite only if its terms are, and one pass in any memory layout."""
     wide = torch.float32 if output.dtype in (torch.float16, torch.bfloat16) else output.dtype
     places = tuple(range(1, output.ndim))
     return output.sum(places, dtype=wide) if places else output
-
-
-def _where(samples: Tensor, yes: Tensor, no: Tensor | float) -> Tensor:
-    if samples.device.type == "cpu" and bool(samples.all()):
-        return yes  # Looking costs nothing here; on a GPU it would wait for the device.
-    return torch.where(samples.view(-1, *[1] * (yes.ndim - 1)), yes, no)

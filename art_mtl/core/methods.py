@@ -6,9 +6,11 @@ import difflib
 import math
 import numbers
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
+from art_mtl.core.families import TOLERANCE, combined, family_names, make_roles, single, smta, stealthy
+from art_mtl.core.method import Method
 from art_mtl.core.objectives import DEGRADATION, LOG, LOSS, NORMALIZED, RELATIVE, Objective, PooledLoss
 from art_mtl.core.population import PopulationDamage
 from art_mtl.core.problem import SCOPES
@@ -30,44 +32,6 @@ OBJECTIVES: dict[str, Objective] = {
     "population": PopulationDamage(),
 }
 WEIGHTINGS = ("uniform", "alternating", "minmax", "inner-minimiser")
-
-
-@dataclass(frozen=True)
-class Method:
-    """An attack, assembled.
-
-    Attributes:
-        name: As tables print it.
-        objective: What is ascended for each task, and what the weights look at.
-        weighting: How tasks are weighted.
-        scope: Which samples share weights: "sample", "batch" or "dataset".
-        group: With scope "batch": neighbours that share weights (None: the whole batch). With "dataset": samples of a
-            chain.
-        schedule: "constant", "linear" or "cosine" step size.
-        momentum: Decay of the gradient's momentum; 0 for none.
-        keep: Return the "last" iterate or the "best".
-        projection: "exact", "box-then-ball" or "ball-then-box".
-        criterion: By what iterates and restarts are compared, per sample: "sum" of the objective over the tasks,
-            "least" damage over the tasks, or "priced" damage at the weights on which the first restart ended.
-    """
-
-    name: str
-    objective: Objective = LOSS
-    weighting: Weighting = Uniform()
-    scope: str = "sample"
-    group: int | None = None
-    schedule: str = "constant"
-    momentum: float = 0.0
-    keep: str = "last"
-    projection: str = "exact"
-    criterion: str = "sum"
-
-
-def _single(task: str, tasks: Sequence[Task]) -> Method:
-    names = [t.name for t in tasks]
-    if task not in names:
-        raise ValueError(f"Method 'single:{task}' should name one of the tasks {names}. Found {task!r}.")
-    return Method(f"single:{task}", weighting=Fixed(tuple(float(name == task) for name in names)))
 
 
 def worst_task(scope: str = "dataset", gamma: float = 0.1) -> Method:
@@ -150,11 +114,16 @@ def make_method(
     momentum: float | None = None,
     keep: str | None = None,
     projection: str | None = None,
+    chosen: Sequence[str] | None = None,
+    held: Sequence[str] | None = None,
+    tolerance: float | None = None,
+    price: float | None = None,
 ) -> Method:
     """A named method, with parts exchanged where asked.
 
     Args:
-        name: One of :func:`method_names`.
+        name: One of :func:`method_names` or :func:`~art_mtl.core.families.family_names`; or "stealthy" or "smta" with
+            ``chosen``.
         tasks: The tasks it is for.
         objective: "loss", "log", "normalized", "relative", "pooled-loss", "pooled-normalized", "pooled-relative",
             "degradation" or "population" (that of "worst-task", with scope "dataset").
@@ -163,13 +132,19 @@ def make_method(
         weight_step: α₂ of the projected descent on the weights.
         weight_scope: "sample", "batch" or "dataset".
         weight_group: Neighbours that share weights ("batch"), samples of a chain ("dataset").
-        schedule: "constant", "linear" or "cosine".
+        schedule: "constant", "linear", "cosine" or "auto": Auto-PGD's rule, which has its own momentum and keeps the
+            best iterate.
         momentum: Decay of the gradient's momentum.
         keep: "last" or "best".
         projection: "exact", "box-then-ball" or "ball-then-box".
+        chosen: Of "stealthy" and "smta": names of the tasks to damage.
+        held: Of the same: names of the tasks to hold; None for all others.
+        tolerance: Of "stealthy": largest relative change of a held task, in (0, 1); 0.05.
+        price: Of "smta": weight of the held tasks, ≥ 0; 1.
 
     Raises:
         ValueError: An unknown name, or a knob that the method does not have.
+        ImportError: A method "jd:…" without TorchJD.
 
     Examples:
         >>> from art_mtl import tasks
@@ -188,16 +163,25 @@ def make_method(
     choice("schedule", schedule, SCHEDULES)
     choice("keep", keep, KEEPS)
     choice("projection", projection, PROJECTIONS)
-    if name.startswith("single:"):
-        method = _single(name.removeprefix("single:"), tasks)
+    selective: dict[str, Any] = {"chosen": chosen, "held": held, "tolerance": tolerance, "price": price}
+    family, _, member = name.partition(":")
+    _check_selective(family, selective)
+    if family == "single" and member:
+        method = single(member, tasks)
+    elif family == "jd" and member:
+        method = combined(member)
+    elif family in _SELECTIVE:
+        _check_own_parts(name, objective=objective, weighting=weighting)
+        method = _selective(family, member, tasks, weight_scope or "dataset", **selective)
     elif name == "worst-task":
         method = worst_task(weight_scope or "dataset")
     elif name in METHODS:
         method = METHODS[name]()
     else:
-        close = difflib.get_close_matches(name, method_names(tasks), n=1)
+        known = [*method_names(tasks), *family_names(tasks)]
+        close = difflib.get_close_matches(name, known, n=1)
         hint = f" Perhaps {close[0]!r}?" if close else ""
-        raise ValueError(f"Parameter `method` should be one of {method_names(tasks)}. Found {name!r}.{hint}")
+        raise ValueError(f"Parameter `method` should be one of {known}. Found {name!r}.{hint}")
 
     if objective == "population" and weight_scope is None:
         weight_scope = "dataset"
@@ -212,7 +196,9 @@ def make_method(
         "projection": projection,
     }
     method = replace(method, **{field: value for field, value in changes.items() if value is not None})
-    if method.keep == "best" and method.criterion == "priced":
+    if method.schedule == "auto":
+        method = _automatic(method, momentum, keep)
+    elif method.keep == "best" and method.criterion == "priced":
         # The iterates of a run have no prices in common yet.
         method = replace(method, criterion="least")
     knobs = {"gamma": gamma, "weight_step": weight_step}
@@ -227,6 +213,62 @@ def make_method(
         method = replace(method, weighting=replace(method.weighting, **given))  # type: ignore[type-var]
     _check(method)
     return method
+
+
+_SELECTIVE = {"stealthy": ("chosen", "held", "tolerance"), "smta": ("chosen", "held", "price")}
+"""Methods that damage some tasks and hold others, and the knobs that they alone have."""
+
+
+def _check_selective(family: str, knobs: dict[str, Any]) -> None:
+    """Raise where a knob of the task-selective methods is given to another, or out of range."""
+    for knob, value in knobs.items():
+        if value is not None and knob not in _SELECTIVE.get(family, ()):
+            owners = " and ".join(repr(owner) for owner, own in _SELECTIVE.items() if knob in own)
+            raise ValueError(f"Parameter `{knob}` belongs to the method(s) {owners}. Found method {family!r}.")
+    check_number("price", knobs["price"], least=0)
+    check_number("tolerance", knobs["tolerance"], least=0, above=True)
+    if knobs["tolerance"] is not None and knobs["tolerance"] >= 1:
+        raise ValueError(f"Parameter `tolerance` should be below 1, a relative change. Found {knobs['tolerance']!r}.")
+
+
+def _check_own_parts(name: str, **parts: Any) -> None:
+    for part, value in parts.items():
+        if value is not None:
+            raise ValueError(f"Method {name!r} has a {part} of its own; leave `{part}` out. Found {value!r}.")
+
+
+def _selective(
+    family: str,
+    member: str,
+    tasks: Sequence[Task],
+    scope: str,
+    chosen: Sequence[str] | None,
+    held: Sequence[str] | None,
+    tolerance: float | None,
+    price: float | None,
+) -> Method:
+    """A method that damages the tasks ``chosen``, or the one that its name has after the colon, and holds others."""
+    if bool(member) == (chosen is not None):
+        raise ValueError(
+            f"Method {family!r} should say which tasks to damage, by `chosen` or as '{family}:<task>'. "
+            f"Found {'both' if member else 'neither'}."
+        )
+    roles = make_roles(chosen if chosen is not None else [member], held, tasks)
+    name = f"{family}:{'+'.join(t.name for t, aimed in zip(tasks, roles.chosen, strict=True) if aimed)}"
+    if family == "smta":
+        return smta(name, roles, tasks, 1.0 if price is None else price)
+    return stealthy(name, roles, tasks, scope, TOLERANCE if tolerance is None else tolerance)
+
+
+def _automatic(method: Method, momentum: float | None, keep: str | None) -> Method:
+    """The method under Auto-PGD's rule, which leaves nothing of a step to choose."""
+    if momentum is not None:
+        raise ValueError(
+            f"The schedule 'auto' has a momentum of its own; leave that of the gradient out. Found {momentum!r}."
+        )
+    if keep == "last":
+        raise ValueError("The schedule 'auto' goes back to the best iterate and returns it. Found keep='last'.")
+    return replace(method, momentum=0.0, keep="best")
 
 
 def check_number(argument: str, found: Any, least: float, above: bool = False) -> None:
@@ -264,6 +306,11 @@ def _weighting(weighting: str | Sequence[float], tasks: Sequence[Task]) -> Weigh
 
 def _check(method: Method) -> None:
     weighting = method.weighting
+    if method.combiner is not None and method.scope != "sample":
+        raise ValueError(
+            f"Method {method.name!r} combines the gradients of each sample; `weight_scope` should be 'sample'. "
+            f"Found {method.scope!r}."
+        )
     if isinstance(weighting, InnerMinimiser) and weighting.gamma == 0:
         raise ValueError("Parameter `gamma` should be above 0 for the exact inner minimiser. Found 0.")
     if isinstance(method.objective, PopulationDamage) and method.scope != "dataset":

@@ -89,7 +89,10 @@ class PerSample:
         return [self.reference(task, output, target).detach() for task, output, target in items]
 
     def begin(self, problem: Problem, clean: Outputs | None) -> Run:
-        references = self.references(problem, clean)
+        return self.against(problem, self.references(problem, clean))
+
+    def against(self, problem: Problem, references: Sequence[Tensor | None]) -> Run:
+        """Bind to one batch whose references are known."""
 
         def run(outputs: Outputs, step: int) -> Valuation:
             ascend = self.values(problem, outputs, references)

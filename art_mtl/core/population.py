@@ -90,15 +90,7 @@ class _TaskView:
         """D_i now, and whether the task has been seen at all; scalars."""
         statistics = self._statistics(output.detach(), elements.detach())
         now = self.task.metric.value(self._add("statistics", step, statistics))
-        before, floor = self.baseline, self.task.quality_floor
-        if self.task.is_error:
-            now, before = now.clamp(min=floor), before.clamp(min=floor)
-            return (1 - now / before if self.problem.targeted else 1 - before / now), self.known
-        if self.problem.targeted:
-            now, before = 1 - now, 1 - before
-        # A score that was 0 on clean inputs has nothing left to lose.
-        damage = torch.where(before > 0, 1 - now / before.clamp(min=floor), torch.ones_like(before))
-        return damage, self.known
+        return relative_damage(self.task, now, self.baseline, self.problem.targeted), self.known
 
     def stand_in(self, elements: Tensor, step: int) -> Tensor:
         """q_i, ``(B,)`` with its graph."""
@@ -136,6 +128,28 @@ class _TaskView:
 
     def _add(self, name: str, step: int | None, value: Tensor) -> Tensor:
         return self.problem.carry.add((name, self.index, step), value)
+
+
+def relative_damage(task: Task, now: Tensor, before: Tensor, targeted: bool = False) -> Tensor:
+    """D of a task whose metric is ``now`` and was ``before`` on clean inputs; see :class:`PopulationDamage`.
+
+    Args:
+        task: Direction of the metric, and the floor of its errors.
+        now: Any shape.
+        before: Same shape.
+        targeted: Damage is the share of the way to the targets.
+
+    Returns:
+        Same shape, in (−∞, 1]; 1 for a score that is 0.
+    """
+    floor = task.quality_floor
+    if task.is_error:
+        now, before = now.clamp(min=floor), before.clamp(min=floor)
+        return 1 - now / before if targeted else 1 - before / now
+    if targeted:
+        now, before = 1 - now, 1 - before
+    # A score that was 0 on clean inputs has nothing left to lose.
+    return torch.where(before > 0, 1 - now / before.clamp(min=floor), torch.ones_like(before))
 
 
 def least_damage(values: Sequence[Tensor], in_play: Tensor) -> Tensor:

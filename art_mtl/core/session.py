@@ -15,9 +15,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from art_mtl.core.loop import NUDGE, Forward, Plan, Threat, attack
-from art_mtl.core.methods import Method
+from art_mtl.core.loop import NUDGE, Forward, attack
+from art_mtl.core.method import Method
 from art_mtl.core.problem import Carry, StepRecord
+from art_mtl.core.threat import Plan, Threat
 from art_mtl.tasks import Target, Task
 
 DEFAULT_CHAIN = 256
@@ -106,13 +107,7 @@ class Session:
     def warn(self) -> None:
         """Warn once of all samples whose attack ended early, and forget them."""
         indices, self.stopped = self.stopped, []
-        if indices:
-            warnings.warn(
-                f"The model's output or gradient was not finite for sample(s) {shorten(indices)}; "
-                "their attack ended at the last good iterate.",
-                RuntimeWarning,
-                stacklevel=3,
-            )
+        warn_stopped(indices, stacklevel=4)
 
 
 def make_plan(
@@ -206,8 +201,8 @@ def radius(argument: str, value: float | npt.NDArray[np.floating] | Tensor, x: T
     return tensor.reshape(*[1] * (x.ndim - tensor.ndim), *tensor.shape)
 
 
-def rows(tensor: Tensor, batch: slice, size: int) -> Tensor:
-    """The part of a broadcastable tensor that belongs to a batch out of ``size`` samples."""
+def rows(tensor: Tensor, batch: slice | Tensor, size: int) -> Tensor:
+    """The part of a broadcastable tensor that belongs to a batch, or to chosen samples, out of ``size``."""
     return tensor[batch] if len(tensor) == size and size > 1 else tensor
 
 
@@ -252,13 +247,27 @@ def shorten(indices: Sequence[int]) -> str:
     return f"{list(indices[:10])}{more}"
 
 
-def warn_out_of_play(tasks: Sequence[Task], targets: Sequence[Target], partial: bool = False) -> None:
+def warn_stopped(indices: Sequence[int], stacklevel: int = 3) -> None:
+    """Warn once of the samples with these indices, whose attack ended early."""
+    if indices:
+        warnings.warn(
+            f"The model's output or gradient was not finite for sample(s) {shorten(indices)}; "
+            "their attack ended at the last good iterate.",
+            RuntimeWarning,
+            stacklevel=stacklevel,
+        )
+
+
+def warn_out_of_play(
+    tasks: Sequence[Task], targets: Sequence[Target], partial: bool = False, stacklevel: int = 3
+) -> None:
     """Warn once a task, with indices, of samples none of whose places count for it.
 
     Args:
         tasks: K tasks.
         targets: Canonical labels of each.
         partial: The labels may be one batch of many, so a task may count nowhere.
+        stacklevel: Whose line the warning names; 3: the caller of the caller.
 
     Raises:
         ValueError: A task counts nowhere, and the labels are not partial.
@@ -275,5 +284,5 @@ def warn_out_of_play(tasks: Sequence[Task], targets: Sequence[Target], partial: 
             warnings.warn(
                 f"Task {task.name!r} has no valid label on sample(s) {shorten(indices)}; it is out of play there.",
                 RuntimeWarning,
-                stacklevel=3,
+                stacklevel=stacklevel,
             )

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from art_mtl.projections import sample_norm
 
-SCHEDULES = ("constant", "linear", "cosine")
+SCHEDULES = ("constant", "linear", "cosine", "auto")
+"""The first three fix the step sizes in advance; "auto" is Auto-PGD's rule, see :mod:`art_mtl.core.auto`."""
 L1_STEPS = ("adaptive", "one-pixel")
-_FIRST_L1_SHARE = 0.2
-_L1_SPARSER = 1.5
+FIRST_L1_SHARE = 0.2
+L1_SPARSER = 1.5
 
 
 def default_step_size(schedule: str, norm: float, eps: Tensor, steps: int) -> Tensor:
@@ -75,13 +76,28 @@ def direction(
         return _unit(gradient, 2)
     if l1_step == "one-pixel":
         return _top(gradient, torch.ones(len(gradient), 1, dtype=torch.long, device=gradient.device))
-    lower, upper = bounds
-    movable = torch.where(((gradient > 0) & (x_adv < upper)) | ((gradient < 0) & (x_adv > lower)), gradient, 0.0)
     size = gradient[0].numel()
     if step == 0:
-        count = torch.full((len(gradient), 1), max(1, int(_FIRST_L1_SHARE * size)), device=gradient.device)
+        count = torch.full((len(gradient), 1), max(1, int(FIRST_L1_SHARE * size)), device=gradient.device)
     else:
-        count = ((x_adv != x).flatten(1).sum(1, keepdim=True) / _L1_SPARSER).long().clamp(min=1)
+        count = ((x_adv != x).flatten(1).sum(1, keepdim=True) / L1_SPARSER).long().clamp(min=1)
+    return sparse_direction(gradient, x_adv, bounds, count)
+
+
+def sparse_direction(
+    gradient: Tensor, x_adv: Tensor, bounds: tuple[Tensor, Tensor], count: Tensor, slack: Tensor | float = 0.0
+) -> Tensor:
+    """Signs of the greatest coordinates that can still move, of unit L1 norm together.
+
+    Args:
+        gradient: ``(B, ...)``.
+        x_adv: The iterate, same shape.
+        bounds: Lower and upper bound of the inputs, broadcastable.
+        count: How many coordinates, ``(B, 1)``.
+        slack: A coordinate as near to its bound as that cannot move; broadcastable to the inputs.
+    """
+    lower, upper = bounds[0] + slack, bounds[1] - slack
+    movable = torch.where(((gradient > 0) & (x_adv < upper)) | ((gradient < 0) & (x_adv > lower)), gradient, 0.0)
     return _top(movable, count)
 
 

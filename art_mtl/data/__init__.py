@@ -9,7 +9,7 @@ from __future__ import annotations
 from art_mtl.data._base import MultiTaskDataset
 from art_mtl.data.augment import augment, flip
 from art_mtl.data.cityscapes import Cityscapes
-from art_mtl.data.digits import MultiDigits
+from art_mtl.data.digits import MultiDigits, MultiLabelDigits
 from art_mtl.data.nyuv2 import NYUv2
 from art_mtl.data.paper import PAPER_DATA, PaperData
 from art_mtl.data.rooms import CLASSES, Rooms
@@ -19,6 +19,7 @@ __all__ = [
     "PAPER_DATA",
     "Cityscapes",
     "MultiDigits",
+    "MultiLabelDigits",
     "MultiTaskDataset",
     "NYUv2",
     "PaperData",

@@ -1,4 +1,4 @@
-"""MultiDigits: two overlapping handwritten digits, and their sum."""
+"""Two overlapping handwritten digits and their sum: MultiDigits, and a variant with a multi-label task."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from art_mtl.data._base import MultiTaskDataset, Sample, check_count, check_split
 
-__all__ = ["MultiDigits", "source_digits"]
+__all__ = ["MultiDigits", "MultiLabelDigits", "source_digits"]
 
 _SPLITS = ("train", "test")
 _SIZES = {"train": 20000, "test": 1000}
@@ -123,3 +123,33 @@ class MultiDigits(MultiTaskDataset):
             "right": np.asarray(right),
             "sum": np.array([left + right], np.float32),
         }
+
+
+class MultiLabelDigits(MultiDigits):
+    """The canvases of :class:`MultiDigits` with a multi-label task in place of the right digit. Tasks:
+
+    - ``left``: int64 (), the value of the left digit.
+    - ``present``: int64 (10,), 1 for each of the ten digits that is on the canvas (one of them, if both are the same).
+    - ``sum``: float32 (1,), the sum of the two, 0 to 18.
+
+    Args:
+        split: "train" or "test".
+        size: number of samples; by default 20000 for training and 1000 for testing.
+        seed: which family of samples.
+
+    Raises:
+        ValueError: If a parameter is out of range.
+        ImportError: If scikit-learn is not installed.
+
+    Examples:
+        >>> image, labels = MultiLabelDigits(split="test", size=10)[3]
+        >>> int(labels["left"]), labels["present"].tolist(), labels["sum"].tolist()
+        (9, [0, 0, 0, 0, 0, 0, 1, 0, 0, 1], [15.0])
+    """
+
+    def sample(self, index: int) -> Sample:
+        """One canvas in [0, 1] and the labels named in the class's description."""
+        image, labels = super().sample(index)
+        present = np.zeros(10, np.int64)
+        present[[int(labels["left"]), int(labels["right"])]] = 1
+        return image, {"left": labels["left"], "present": present, "sum": labels["sum"]}

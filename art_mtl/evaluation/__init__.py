@@ -10,6 +10,7 @@ Examples:
 from __future__ import annotations
 
 from art_mtl.evaluation.comparison import comparison_table, write_comparison
+from art_mtl.evaluation.diagnosis import Check, Diagnosis, diagnose, diagnosis_table
 from art_mtl.evaluation.grid import benchmark
 from art_mtl.evaluation.paper import paper_tables, reproduce
 from art_mtl.evaluation.report import Gallery, write_report
@@ -21,6 +22,8 @@ from art_mtl.evaluation.victims import Victim, load_victim, victim_names
 __all__ = [
     "AttackResult",
     "Block",
+    "Check",
+    "Diagnosis",
     "Environment",
     "Gallery",
     "Results",
@@ -28,6 +31,8 @@ __all__ = [
     "Victim",
     "benchmark",
     "comparison_table",
+    "diagnose",
+    "diagnosis_table",
     "evaluate",
     "load_victim",
     "make_table",

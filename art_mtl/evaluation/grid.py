@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from art_mtl.core import ON_REQUEST, method_names
+from art_mtl.core import ON_REQUEST, family_names, method_names
 from art_mtl.evaluation.checks import NORMS
 from art_mtl.evaluation.measure import check_protocol
 from art_mtl.evaluation.results import Results
@@ -30,7 +30,7 @@ class Cell:
     """One attack of the grid.
 
     Attributes:
-        method: One of :func:`art_mtl.core.method_names`.
+        method: One of :func:`art_mtl.core.method_names` or :func:`art_mtl.core.family_names`.
         norm: "linf", "l2" or "l1".
         eps: Radius in the scale of the model's input.
         schedule: Step schedule; None for the method's own.
@@ -80,8 +80,8 @@ def benchmark(
 
     Args:
         victim: See :func:`art_mtl.evaluation.victims.load_victim`.
-        methods: Names of :func:`art_mtl.core.method_names`; "all" is every one, with a ``single:<task>`` for each task,
-            but for those of :data:`art_mtl.core.methods.ON_REQUEST`.
+        methods: Names of :func:`art_mtl.core.method_names` or :func:`art_mtl.core.family_names`; "all" is every one of
+            the former, with a ``single:<task>`` for each task, but for :data:`art_mtl.core.methods.ON_REQUEST`.
         norms: Of "linf", "l2", "l1"; None for those of ``eps`` or, without, of the victim's defaults.
         eps: By norm, or for every one of ``norms`` (left out: "linf"), radii in the scale of the model's input; None
             for the victim's defaults.
@@ -180,8 +180,8 @@ def plan_grid(
         >>> [cell.name for cell in cells]
         ['equal', 'equal + linear step', 'worst-task']
     """
-    known = method_names(tasks)
-    everything = [name for name in known if name not in ON_REQUEST]
+    everything = [name for name in method_names(tasks) if name not in ON_REQUEST]
+    known = [*method_names(tasks), *family_names(tasks)]
     names = list(dict.fromkeys(name for method in methods for name in (everything if method == "all" else [method])))
     for name in names:
         if name not in known:
@@ -205,7 +205,7 @@ def plan_grid(
 def _schedules(method: str, asked: Sequence[str]) -> Iterator[str | None]:
     if method.startswith("single:"):
         yield "linear"
-    elif method == "worst-task":
+    elif method == "worst-task" or method.startswith("stealthy:"):
         yield None
     else:
         yield from (None if schedule == "published" else schedule for schedule in dict.fromkeys(asked))
@@ -278,6 +278,9 @@ DESCRIPTIONS: Mapping[str, str] = {
     "minmax": "min-max over task weights, Algorithm 1 of Guo et al. 2025",
     "minmax-official": "min-max as the authors' published code has it",
     "worst-task": "population-damage min-max: deepest damage to the least damaged task",
+    "stealthy:<task>": "damages one task while no other changes by more than 5 %; 40 steps or more; not in 'all'",
+    "smta:<task>": "damages one task, minus the change of the others (Guo et al. 2024); not in 'all'",
+    "jd:<combiner>": "gradients combined by TorchJD: upgrad, mgda, pcgrad, cagrad, …; not in 'all'",
     "equal-official": "equal as the authors' published code has it; not in 'all'",
     "normalize-official": "normalize as the authors' published code has it; not in 'all'",
 }

@@ -34,10 +34,13 @@ PROTOCOL_BATCH = 4
 
 @dataclass(frozen=True)
 class Measured:
-    """Metrics over the data set, ``(K,)``, and of each sample, ``(N, K)``; NaN where there is none."""
+    """Metrics over the data set, ``(K,)``, and of each sample, ``(N, K)``; NaN where there is none. Of each task the
+    additive statistics behind its metric, ``(N, S)``.
+    """
 
     values: Tensor
     samples: Tensor
+    statistics: tuple[Tensor, ...]
 
 
 def check_protocol(protocol: str) -> None:
@@ -141,20 +144,20 @@ class Judge:
                 batch = self._target(task, part)
                 output = task.check_output(torch.as_tensor(raw[task.name]), batch)
                 statistics = task.statistics(output, batch)
-                if self._averages_batches(task):
-                    kept.append(statistics)
-                elif bool(batch.valid.any()):
+                kept.append(statistics)
+                if not self._averages_batches(task) and bool(batch.valid.any()):
                     metric.update(*task.metric.arguments(output, batch.value, batch.valid))
                 columns.append(_per_sample(task, statistics, batch))
             rows.append(torch.stack(columns, 1))
+        gathered = tuple(torch.cat(kept) for kept in everything)
         values = [
-            batch_average(task.metric, torch.cat(kept)) if kept else torch.as_tensor(metric.compute())
-            for task, metric, kept in zip(self.tasks, metrics, everything, strict=True)
+            batch_average(task.metric, kept) if self._averages_batches(task) else torch.as_tensor(metric.compute())
+            for task, metric, kept in zip(self.tasks, metrics, gathered, strict=True)
         ]
         for task, value in zip(self.tasks, values, strict=True):
             if not math.isfinite(value):
                 _warn(f"The metric of task {task.name!r} is not finite {when}; it is left out.")
-        return Measured(torch.stack([value.double().cpu() for value in values]), torch.cat(rows))
+        return Measured(torch.stack([value.double().cpu() for value in values]), torch.cat(rows), gathered)
 
     def describe(self, clean: Measured) -> tuple[TaskResult, ...]:
         """The tasks with their clean metrics; a warning where damage to one is undefined."""

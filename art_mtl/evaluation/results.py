@@ -254,9 +254,9 @@ class Results:
             raise ValueError(f"Results should be of version {VERSION} or older. Found version {version!r}.")
         document.update(_OLDER.get(version, {}))
         for key, record in (("tasks", TaskResult), ("attacks", AttackResult)):
-            document[key] = tuple(_record(record, entry) for entry in document.get(key, ()))
-        document["environment"] = _record(Environment, document.get("environment"))
-        return _record(cls, document)
+            document[key] = tuple(read_record(record, entry) for entry in document.get(key, ()))
+        document["environment"] = read_record(Environment, document.get("environment"))
+        return read_record(cls, document)
 
     @classmethod
     def from_json(cls, path: str | Path) -> Results:
@@ -308,7 +308,12 @@ def _own_columns(tables: Sequence[Rows]) -> Rows:
     return tuple(zip(*([row[i] for row in table] for i, table in enumerate(tables)), strict=True))
 
 
-def _record(record: type[Record], entry: Any) -> Record:
+def read_record(record: type[Record], entry: Any) -> Record:
+    """A record of that class from what :func:`dataclasses.asdict` and JSON made of it.
+
+    Raises:
+        ValueError: Its fields are others.
+    """
     names = {field.name for field in fields(record)}  # type: ignore[arg-type]
     if not isinstance(entry, dict) or set(entry) != names:
         found = sorted(entry) if isinstance(entry, dict) else type(entry).__name__

@@ -150,7 +150,7 @@ def run_attacks(
         victim=victim,
         tasks=tasks,
         attacks=tuple(results),
-        clip_values=_range(estimator.clip_values),
+        clip_values=input_range(estimator.clip_values),
         environment=environment.describe(str(estimator.device), seed),
         command=command,
         protocol=protocol,
@@ -251,14 +251,21 @@ def _own_name(attack: Any) -> str:
     return name if isinstance(name, str) else type(attack).__name__
 
 
-def _run(name: str, attack: Attack, judge: Judge, clean: Measured, seed: int | None) -> tuple[AttackResult, Inputs]:
-    watch = Watch()
-    with seeded(seed), observed(attack, watch):
+def generate(name: str, attack: Attack, judge: Judge, seed: int | None) -> tuple[Inputs, float, float]:
+    """An attack's inputs, checked, the largest norm of a perturbation, and the seconds that the attack took."""
+    with seeded(seed):
         start = time.perf_counter()
         x_adv = np.asarray(attack.generate(judge.x, judge.y))
         seconds = time.perf_counter() - start
     perturbation = check_perturbation(name, attack, judge.x, x_adv, judge.estimator.clip_values)
-    attacked = judge.measure(x_adv.astype(np.float32, copy=False), f"under attack {name!r}")
+    return x_adv.astype(np.float32, copy=False), perturbation, seconds
+
+
+def _run(name: str, attack: Attack, judge: Judge, clean: Measured, seed: int | None) -> tuple[AttackResult, Inputs]:
+    watch = Watch()
+    with observed(attack, watch):
+        x_adv, perturbation, seconds = generate(name, attack, judge, seed)
+    attacked = judge.measure(x_adv, f"under attack {name!r}")
     deltas = _numbers(judge.deltas(attacked.values, clean.values))
     sample_deltas = _rows(judge.deltas(attacked.samples, clean.samples))
     mean, least = summarise(deltas)
@@ -266,7 +273,7 @@ def _run(name: str, attack: Attack, judge: Judge, clean: Measured, seed: int | N
         name=name,
         method=_own_name(attack),
         norm=norm_name(getattr(attack, "norm", None)),
-        eps=_greatest(getattr(attack, "eps", None)),
+        eps=greatest_eps(getattr(attack, "eps", None)),
         schedule=getattr(attack, "schedule", None),
         steps=_steps(attack),
         values=_numbers(attacked.values),
@@ -310,7 +317,7 @@ def _progress(chosen: Sequence[tuple[str, Attack]], show: bool) -> Iterator[tupl
 
 
 def _caption(name: str, attack: Any) -> str:
-    norm, eps = norm_name(getattr(attack, "norm", None)), _greatest(getattr(attack, "eps", None))
+    norm, eps = norm_name(getattr(attack, "norm", None)), greatest_eps(getattr(attack, "eps", None))
     return name if norm is None or eps is None else f"{name}, {norm} {eps:.3g}"
 
 
@@ -319,13 +326,13 @@ def _steps(attack: Any) -> int | None:
     return int(steps) if isinstance(steps, (int, np.integer)) and steps > 0 else None
 
 
-def _greatest(eps: Any) -> float | None:
+def greatest_eps(eps: Any) -> float | None:
     if eps is None or isinstance(eps, (str, bool)):
         return None
     return float(np.max(np.asarray(eps, dtype=np.float64)))
 
 
-def _range(clip_values: Any) -> tuple[float, float] | None:
+def input_range(clip_values: Any) -> tuple[float, float] | None:
     if clip_values is None:
         return None
     low, high = clip_values

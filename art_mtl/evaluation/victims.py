@@ -1,4 +1,4 @@
-"""The models that attacks are judged on: two that come with the package, the paper's, and those of users."""
+"""The models that attacks are judged on: those that come with the package, the paper's, and those of users."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from art_mtl import tasks
-from art_mtl.data import PAPER_DATA, MultiDigits, MultiTaskDataset, NYUv2, Rooms
+from art_mtl.data import PAPER_DATA, MultiDigits, MultiLabelDigits, MultiTaskDataset, NYUv2, Rooms
 from art_mtl.evaluation import user_code
 from art_mtl.labels import MultiTaskLabels
-from art_mtl.models import DigitsNet, RoomsNet, load_network, load_weights, read_metadata
+from art_mtl.models import DigitsNet, MultiLabelNet, RoomsNet, load_network, load_weights, read_metadata
 from art_mtl.tasks import Task, check_tasks
 
 __all__ = ["BLUEPRINTS", "Blueprint", "Victim", "load_victim", "victim_names"]
@@ -103,8 +103,21 @@ def digit_tasks() -> list[Task]:
     ]
 
 
+def multilabel_tasks() -> list[Task]:
+    """The same with a multi-label task: which is left, which of the ten are there, what they add up to."""
+    return [
+        tasks.classification("left", num_classes=10),
+        tasks.multilabel("present", num_labels=10),
+        tasks.regression("sum"),
+    ]
+
+
 def _digits(split: str, size: int | None) -> MultiTaskDataset:
     return MultiDigits(split, size)
+
+
+def _multilabel(split: str, size: int | None) -> MultiTaskDataset:
+    return MultiLabelDigits(split, size)
 
 
 def _rooms(split: str, size: int | None) -> MultiTaskDataset:
@@ -134,6 +147,16 @@ BLUEPRINTS: Mapping[str, Blueprint] = MappingProxyType(
             eps=_SCENE_EPS,
             class_names=PAPER_DATA["nyuv2"].class_names,
         ),
+        "multilabel": Blueprint(
+            name="multilabel",
+            description="small CNN, two overlapping digits (left, which are present, sum), 1x28x28 in [0, 1]",
+            build=MultiLabelNet,
+            tasks=multilabel_tasks,
+            dataset=_multilabel,
+            input_shape=(1, 28, 28),
+            clip_values=(0.0, 1.0),
+            eps=_DIGIT_EPS,
+        ),
     }
 )
 
@@ -143,7 +166,7 @@ def victim_names() -> tuple[str, ...]:
 
     Examples:
         >>> victim_names()
-        ('digits', 'rooms', 'nyuv2', 'cityscapes')
+        ('digits', 'rooms', 'multilabel', 'nyuv2', 'cityscapes')
     """
     return (*BLUEPRINTS, *PAPER_DATA)
 
@@ -151,12 +174,12 @@ def victim_names() -> tuple[str, ...]:
 def load_victim(name: str, *, root: str | Path | None = None, checkpoint: str | Path | None = None) -> Victim:
     """A victim by name, or from a file of the user's.
 
-    ``"digits"`` and ``"rooms"`` come with their weights. ``"nyuv2"`` and ``"cityscapes"`` are the paper's networks,
-    MTAN or Split: which of them a checkpoint holds is told by its keys, be it one of Auto-Lambda or of ``art-mtl train
-    --data``. ``"nyuv2"`` also takes the small network of ``art-mtl train nyuv2``. ``"PATH.py:function"`` imports the
-    file and calls the function without arguments; it returns a :class:`Victim`, or ``(model, tasks, x, y)`` with labels
-    ``y`` in any form that :meth:`MultiTaskLabels.of` takes, or the same with the ``(least, greatest)`` value of an
-    input as a fifth; without a fifth, inputs are in [0, 1].
+    ``"digits"``, ``"rooms"`` and ``"multilabel"`` come with their weights. ``"nyuv2"`` and ``"cityscapes"`` are the
+    paper's networks, MTAN or Split: which of them a checkpoint holds is told by its keys, be it one of Auto-Lambda or
+    of ``art-mtl train --data``. ``"nyuv2"`` also takes the small network of ``art-mtl train nyuv2``.
+    ``"PATH.py:function"`` imports the file and calls the function without arguments; it returns a :class:`Victim`, or
+    ``(model, tasks, x, y)`` with labels ``y`` in any form that :meth:`MultiTaskLabels.of` takes, or the same with the
+    ``(least, greatest)`` value of an input as a fifth; without a fifth, inputs are in [0, 1].
 
     Args:
         name: one of :func:`victim_names`, or ``"PATH.py:function"``.

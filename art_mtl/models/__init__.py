@@ -5,13 +5,14 @@ from __future__ import annotations
 from art_mtl.models.checkpoints import load_weights, read_metadata, read_state_dict, save_weights
 from art_mtl.models.mtan import MTAN
 from art_mtl.models.paper import NETWORKS, load_network, network_from_state_dict
-from art_mtl.models.small import DigitsNet, RoomsNet
+from art_mtl.models.small import DigitsNet, MultiLabelNet, RoomsNet
 from art_mtl.models.split import Split
 
 __all__ = [
     "MTAN",
     "NETWORKS",
     "DigitsNet",
+    "MultiLabelNet",
     "RoomsNet",
     "Split",
     "load_network",

@@ -1,11 +1,11 @@
-"""Two small multi-task networks: cheap enough to attack on a laptop, good enough to be worth attacking."""
+"""Small multi-task networks: cheap enough to attack on a laptop, good enough to be worth attacking."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["DigitsNet", "RoomsNet"]
+__all__ = ["DigitsNet", "MultiLabelNet", "RoomsNet"]
 
 
 def _block(inputs: int, outputs: int, stride: int = 1, kernel: int = 3) -> nn.Sequential:
@@ -29,7 +29,37 @@ class _Residual(nn.Module):
         return functional.relu(x + self.second(self.first(x)))
 
 
-class DigitsNet(nn.Module):
+class _Digits(nn.Module):
+    """A convolutional trunk for 28x28 canvases with the heads ``left``, a second one of ten logits, and ``sum``."""
+
+    def __init__(self, second: str) -> None:
+        super().__init__()
+        self.second = second
+        self.trunk = nn.Sequential(
+            _block(1, 24),
+            _block(24, 32, stride=2),
+            _block(32, 32),
+            _block(32, 64, stride=2),
+            _Residual(64),
+            _block(64, 24, kernel=1),
+            nn.Flatten(),
+        )
+        self.left = self._head(10)
+        self.add_module(second, self._head(10))
+        self.sum = self._head(1)
+
+    @staticmethod
+    def _head(outputs: int) -> nn.Sequential:
+        return nn.Sequential(nn.Linear(24 * 7 * 7, 64), nn.ReLU(), nn.Linear(64, outputs))
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Raw outputs of the three tasks."""
+        features = self.trunk(x)
+        second = self.get_submodule(self.second)(features)
+        return {"left": self.left(features), self.second: second, "sum": self.sum(features) + 9}
+
+
+class DigitsNet(_Digits):
     """A convolutional trunk with three heads for :class:`art_mtl.data.MultiDigits`.
 
     Input: (B, 1, 28, 28) in [0, 1]. Output: a dict of logits ``left`` (B, 10) and ``right`` (B, 10) and of ``sum``
@@ -43,28 +73,24 @@ class DigitsNet(nn.Module):
     """
 
     def __init__(self) -> None:
-        super().__init__()
-        self.trunk = nn.Sequential(
-            _block(1, 24),
-            _block(24, 32, stride=2),
-            _block(32, 32),
-            _block(32, 64, stride=2),
-            _Residual(64),
-            _block(64, 24, kernel=1),
-            nn.Flatten(),
-        )
-        self.left = self._head(10)
-        self.right = self._head(10)
-        self.sum = self._head(1)
+        super().__init__("right")
 
-    @staticmethod
-    def _head(outputs: int) -> nn.Sequential:
-        return nn.Sequential(nn.Linear(24 * 7 * 7, 64), nn.ReLU(), nn.Linear(64, outputs))
 
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Raw outputs of the three tasks."""
-        features = self.trunk(x)
-        return {"left": self.left(features), "right": self.right(features), "sum": self.sum(features) + 9}
+class MultiLabelNet(_Digits):
+    """The same with a multi-label head, for :class:`art_mtl.data.MultiLabelDigits`.
+
+    Input: (B, 1, 28, 28) in [0, 1]. Output: a dict of logits ``left`` (B, 10) and ``present`` (B, 10), one a digit, and
+    of ``sum`` (B, 1), in the unit of the digits. 0.3 million parameters.
+
+    Examples:
+        >>> import torch
+        >>> outputs = MultiLabelNet()(torch.zeros(2, 1, 28, 28))
+        >>> {name: tuple(output.shape) for name, output in outputs.items()}
+        {'left': (2, 10), 'present': (2, 10), 'sum': (2, 1)}
+    """
+
+    def __init__(self) -> None:
+        super().__init__("present")
 
 
 class RoomsNet(nn.Module):

@@ -72,13 +72,14 @@ class MultiTaskAttack(Attack):  # type: ignore[misc]
         raw = self.get_logits(inputs)
         return [task.select(raw, position) for position, task in enumerate(self.tasks)]
 
-    def labels(self, labels: Any, size: int) -> MultiTaskLabels:
-        """Labels in whatever form, checked."""
-        return MultiTaskLabels.of(labels, [task.name for task in self.tasks], size, partial=True)
+    def labels(self, labels: Any, size: int, some: bool = False) -> MultiTaskLabels:
+        """Labels in whatever form, checked; with ``some`` tasks may be missing."""
+        return MultiTaskLabels.of(labels, [task.name for task in self.tasks], size, partial=True, some=some)
 
     def canonical(self, labels: MultiTaskLabels) -> list[Target]:
-        """Canonical labels of each task, on the attack's device."""
-        return [task.targets(labels[task.name], labels.present(task.name)).to(self.device) for task in self.tasks]
+        """Canonical labels of each task that has some, on the attack's device."""
+        named = [task for task in self.tasks if task.name in labels.names]
+        return [task.targets(labels[task.name], labels.present(task.name)).to(self.device) for task in named]
 
     @torch.no_grad()
     def predictions(self, inputs: Tensor) -> MultiTaskLabels:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from art_mtl.core import Method, StepRecord, Threat, frozen, make_method
+from art_mtl.core.aims import restrict, some_outputs
 from art_mtl.core.loop import Plan
 from art_mtl.core.methods import check_number, choice
 from art_mtl.core.session import (
@@ -25,10 +26,45 @@ from art_mtl.core.session import (
 )
 from art_mtl.core.steps import L1_STEPS
 from art_mtl.labels import MultiTaskLabels
-from art_mtl.tasks import Task
+from art_mtl.tasks import Target, Task
 from art_mtl.torchattacks.base import MultiTaskAttack
 
 Bound = float | Tensor
+
+
+def check_bounds(bounds: Any) -> None:
+    """Raise unless ``bounds`` are a smaller and a larger value, numbers or tensors."""
+    pair = isinstance(bounds, (tuple, list)) and len(bounds) == 2
+    if not pair or not all(isinstance(bound, (Real, Tensor)) for bound in bounds):
+        raise TypeError(f"Parameter `bounds` should be two numbers or tensors. Found {bounds!r}.")
+    # A NaN is not smaller than anything.
+    if not bool((torch.as_tensor(bounds[0]) < torch.as_tensor(bounds[1])).all()):
+        raise ValueError(f"Parameter `bounds` should be a smaller and a larger value. Found {bounds}.")
+
+
+def bounds_like(bounds: tuple[Bound, Bound], images: Tensor) -> tuple[Tensor, Tensor]:
+    """The bounds as tensors of the images' type, on their device."""
+    lower, upper = (torch.as_tensor(bound, dtype=images.dtype, device=images.device) for bound in bounds)
+    return lower, upper
+
+
+@dataclass(frozen=True)
+class Posed:
+    """What a call is about.
+
+    Attributes:
+        images: Clean images, inside the bounds.
+        targets: Canonical labels of the tasks that have some.
+        bounds: Smallest and largest allowed input.
+        own_labels: Labels are the model's own predictions.
+        kept: Places of the tasks that have labels, in order.
+    """
+
+    images: Tensor
+    targets: list[Target]
+    bounds: tuple[Tensor, Tensor]
+    own_labels: bool
+    kept: tuple[int, ...]
 
 
 class MultiTaskPGD(MultiTaskAttack):
@@ -40,8 +76,9 @@ class MultiTaskPGD(MultiTaskAttack):
         model: Returns the outputs of all tasks.
         tasks: K tasks.
         method: "equal" (Σ L_i: Mao et al. 2020), "normalize" (Σ L_i/L_i⁰), "dgba" (Σ log L_i: Zhang et al. 2023),
-            "alternate" (one task a step: Ghamizi et al. 2022), "single:<task>", "minmax", "minmax-official" or
-            "worst-task"; "equal-official" and "normalize-official" are those of the paper's authors.
+            "alternate" (one task a step: Ghamizi et al. 2022), "single:<task>", "minmax", "minmax-official",
+            "worst-task", "stealthy" and "smta" (damage ``chosen`` tasks, hold the others) or "jd:<combiner>" (TorchJD);
+            "equal-official" and "normalize-official" are those of the paper's authors.
         eps: Radius of the ball in the unit of the inputs (before normalisation), > 0, or a tensor broadcastable to
             them.
         alpha: Step size; of the *first* step where ``schedule`` decays. None: 2.5 ε/T (L∞), 2 ε/T (L2), ε (L1) if
@@ -63,6 +100,10 @@ class MultiTaskPGD(MultiTaskAttack):
         schedule: Step size: "constant", "linear" (to 0) or "cosine".
         keep: Return the "last" iterate or the "best" of each sample (one more forward pass).
         projection: "exact" (Euclidean, onto ball ∩ box), "box-then-ball" or "ball-then-box" (torchattacks' order).
+        chosen: Of "stealthy" and "smta": names of the tasks to damage.
+        held: Of the same: names of the tasks to hold; None for all others.
+        tolerance: Of "stealthy": largest relative change of a held task; 0.05.
+        price: Of "smta": weight of the held tasks; 1.
         l1_step: "adaptive" (Croce & Hein 2021) or "one-pixel".
         seed: Of random starts; None draws from torch's global generator.
 
@@ -110,6 +151,10 @@ class MultiTaskPGD(MultiTaskAttack):
         schedule: str | None = None,
         keep: str | None = None,
         projection: str | None = None,
+        chosen: Sequence[str] | None = None,
+        held: Sequence[str] | None = None,
+        tolerance: float | None = None,
+        price: float | None = None,
         l1_step: str = "adaptive",
         seed: int | None = None,
     ) -> None:
@@ -135,6 +180,10 @@ class MultiTaskPGD(MultiTaskAttack):
             "schedule": schedule,
             "keep": keep,
             "projection": projection,
+            "chosen": chosen,
+            "held": held,
+            "tolerance": tolerance,
+            "price": price,
         }
         self.observer: Callable[[StepRecord], None] | None = None
         self._session: Session | None = None
@@ -147,42 +196,53 @@ class MultiTaskPGD(MultiTaskAttack):
 
     def forward(self, images: Tensor, labels: Any = None) -> Tensor:
         """Attack a batch; called by ``__call__``, which see."""
-        self._check()
-        if not isinstance(images, Tensor):
-            raise TypeError(f"Parameter `images` should be a torch.Tensor. Found {type(images).__name__}.")
-        images = images.detach().to(self.device)
-        bounds = self._bounds(images)
-        images = check_inputs("images", images, bounds)
+        posed = self._pose(images, labels)
+        images = posed.images
         eps = radius("eps", self.eps, images)
         alpha = None if self.alpha is None else radius("alpha", self.alpha, images)
-        own_labels = labels is None and not self.targeted
-        given = self.predictions(images) if own_labels else self._targets(images, labels)
-        targets = self.canonical(given)
-        warn_out_of_play(self.tasks, targets, partial=own_labels or isinstance(labels, MultiTaskLabels))
         plan = make_plan(
-            self.tasks,
+            [self.tasks[k] for k in posed.kept],
             steps=self.steps,
             random_start=self.random_start,
             restarts=self.restarts,
             targeted=self.targeted,
-            own_labels=own_labels,
+            own_labels=posed.own_labels,
             l1_step=self.l1_step,
             seed=self.seed,
             device=images.device,
         )
-        session = self._resume(plan)
+        session = self._resume(plan, posed.kept)
+        threat = Threat(parse_norm(self.norm), eps, posed.bounds)
         with frozen(self.model, evaluate=False):
-            adversarial = session.attack(images, targets, Threat(parse_norm(self.norm), eps, bounds), step_size=alpha)
+            adversarial = session.attack(images, posed.targets, threat, step_size=alpha)
         session.warn()
         return adversarial
 
-    def _resume(self, plan: Plan) -> Session:
+    def _pose(self, images: Tensor, labels: Any) -> Posed:
+        """The arguments of a call, checked, on the attack's device."""
+        self._check()
+        if not isinstance(images, Tensor):
+            raise TypeError(f"Parameter `images` should be a torch.Tensor. Found {type(images).__name__}.")
+        images = images.detach().to(self.device)
+        bounds = bounds_like(self.bounds, images)
+        images = check_inputs("images", images, bounds)
+        own_labels = labels is None and not self.targeted
+        given = self.predictions(images) if own_labels else self._targets(images, labels)
+        kept = tuple(k for k, task in enumerate(self.tasks) if task.name in given.names)
+        targets = self.canonical(given)
+        partial = own_labels or isinstance(labels, MultiTaskLabels)
+        warn_out_of_play([self.tasks[k] for k in kept], targets, partial, stacklevel=4)
+        return Posed(images, targets, bounds, own_labels, kept)
+
+    def _resume(self, plan: Plan, kept: tuple[int, ...]) -> Session:
         """The session of the calls so far, or a new one where settings have changed since."""
         values = (self.norm, self.eps, self.alpha, *self.bounds)
         numbers = tuple(value for value in values if not isinstance(value, Tensor))
-        settings = (self._assemble(), replace(plan, generator=None), numbers)
+        method = restrict(self._assemble(), kept, self.tasks)
+        settings = (method, kept, replace(plan, generator=None), numbers)
         if self._session is None or settings != self._settings:
-            self._session = Session(self.outputs, self.tasks, self._assemble(), plan)
+            tasks = tuple(self.tasks[k] for k in kept)
+            self._session = Session(some_outputs(self.outputs, kept), tasks, method, plan)
         self._session.plan, self._session.observer, self._settings = plan, self.observer, settings
         return self._session
 
@@ -198,12 +258,8 @@ class MultiTaskPGD(MultiTaskAttack):
                     "Parameter `labels` should hold the target labels in the mode 'targeted(label)'. Found None."
                 )
             base = self.predictions(images) if labels is None else labels
-            return self.labels(self.get_target_label(images, base), len(images))
+            return self.labels(self.get_target_label(images, base), len(images), some=True)
         return self.labels(labels, len(images))
-
-    def _bounds(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        lower, upper = (torch.as_tensor(b, dtype=images.dtype, device=images.device) for b in self.bounds)
-        return lower, upper
 
     def _method_name(self) -> str:
         return self.method
@@ -222,12 +278,7 @@ class MultiTaskPGD(MultiTaskAttack):
                 raise ValueError(f"Parameter `{argument}` should be an integer of at least 1. Found {value!r}.")
         if self.restarts > 1 and not self.random_start:
             raise ValueError("Parameter `restarts` above 1 needs `random_start=True`: all runs would be the same.")
-        pair = isinstance(self.bounds, (tuple, list)) and len(self.bounds) == 2
-        if not pair or not all(isinstance(bound, (Real, Tensor)) for bound in self.bounds):
-            raise TypeError(f"Parameter `bounds` should be two numbers or tensors. Found {self.bounds!r}.")
-        # A NaN is not smaller than anything.
-        if not bool((torch.as_tensor(self.bounds[0]) < torch.as_tensor(self.bounds[1])).all()):
-            raise ValueError(f"Parameter `bounds` should be a smaller and a larger value. Found {self.bounds}.")
+        check_bounds(self.bounds)
         check_number("decay", self._knobs["momentum"], least=0)
         check_seed(self.seed)
         choice("l1_step", self.l1_step, L1_STEPS)

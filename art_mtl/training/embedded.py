@@ -48,6 +48,7 @@ class SmallRecipe:
 
 RECIPES: Mapping[str, SmallRecipe] = {
     "digits": SmallRecipe(epochs=8, batch_size=64, rate=3e-3, decay=0.02, flips=False),
+    "multilabel": SmallRecipe(epochs=8, batch_size=64, rate=3e-3, decay=0.02, flips=False),
     "rooms": SmallRecipe(epochs=12, batch_size=16, rate=4e-3, decay=0.02, flips=True),
     "nyuv2": SmallRecipe(epochs=200, batch_size=4, rate=2e-3, decay=0.0, flips=False),
 }
@@ -92,7 +93,7 @@ def train(
     The same seed, sizes and number of CPU threads give the same weights.
 
     Args:
-        victim: "digits" or "rooms".
+        victim: "digits", "multilabel" or "rooms".
         out: where to write the weights, a safetensors file whose metadata tell victim, seed, epochs, package version
             and clean metrics.
         seed: of the initial weights, the order of the samples and the mirroring; from 0 up.

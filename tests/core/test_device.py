@@ -15,6 +15,7 @@ import torch
 from art_mtl.core import METHODS, Threat, attack, make_method
 from art_mtl.core.loop import Plan
 from art_mtl.core.problem import Carry
+from art_mtl.core.threat import Perturbation
 
 NORMS = [math.inf, 2.0, 1.0]
 
@@ -38,7 +39,7 @@ CASES = [(norm, "plain") for norm in NORMS] + [(math.inf, "restarts"), (math.inf
 
 
 @pytest.mark.parametrize("norm, plan", CASES)
-@pytest.mark.parametrize("name", [*METHODS, "single:depth"])
+@pytest.mark.parametrize("name", [*METHODS, "single:depth", "stealthy:depth", "smta:depth"])
 def test_every_method_stays_on_the_device_and_never_waits_for_it(dense_case, name, norm, plan):
     case, threat = _on_meta(dense_case(dtype=torch.float32), norm)
     method = make_method(name, case.tasks)
@@ -49,7 +50,9 @@ def test_every_method_stays_on_the_device_and_never_waits_for_it(dense_case, nam
     assert all(isinstance(sums, Carry) for sums in carry.values())
 
 
-@pytest.mark.parametrize("knobs", [{"keep": "best"}, {"projection": "ball-then-box"}, {"weighting": "minmax"}])
+@pytest.mark.parametrize(
+    "knobs", [{"keep": "best"}, {"projection": "ball-then-box"}, {"weighting": "minmax"}, {"schedule": "auto"}]
+)
 def test_so_do_the_knobs(dense_case, knobs):
     case, threat = _on_meta(dense_case(dtype=torch.float32), 2.0)
     for name in ("equal", "worst-task"):
@@ -57,6 +60,15 @@ def test_so_do_the_knobs(dense_case, knobs):
         seen = []
         result = attack(case.forward, case.x, case.tasks, case.targets, method, threat, Plan(2), observer=seen.append)
         assert result.device.type == "meta" and all(record.losses.device.type == "meta" for record in seen)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_so_does_the_rule_of_auto_pgd_at_its_checkpoints(dense_case, norm):
+    case, threat = _on_meta(dense_case(dtype=torch.float32), norm)
+    for name in ("equal", "worst-task"):
+        method = make_method(name, case.tasks, schedule="auto")
+        result = attack(case.forward, case.x, case.tasks, case.targets, method, threat, Plan(9))
+        assert result.device.type == "meta" and result.shape == case.x.shape
 
 
 def test_a_wait_would_be_caught(dense_case):
@@ -68,3 +80,16 @@ def test_a_wait_would_be_caught(dense_case):
 
     with pytest.raises(RuntimeError):
         attack(waiting, case.x, case.tasks, case.targets, make_method("equal", case.tasks), threat, Plan(1))
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("scope", ["sample", "batch"])
+def test_so_do_multipliers_by_sample_and_shared_perturbations(dense_case, scope, norm):
+    case, threat = _on_meta(dense_case(dtype=torch.float32), norm)
+    stealthy = make_method("stealthy:depth", case.tasks, weight_scope=scope)
+    equal = make_method("equal", case.tasks, weight_scope=scope, momentum=0.9)
+    shared = Perturbation(torch.zeros_like(case.x[:1]), total=3)
+    for method, plan in ((stealthy, Plan(3)), (equal, Plan(3, shared=shared))):
+        result = attack(case.forward, case.x, case.tasks, case.targets, method, threat, plan)
+        assert result.device.type == "meta" and result.shape == case.x.shape
+    assert shared.taken == 3 and shared.delta.device.type == "meta"

@@ -320,7 +320,8 @@ def test_every_cell_of_the_grid_makes_an_attack_of_its_name(estimator) -> None:
 
 
 def test_every_method_is_described() -> None:
-    assert set(METHODS) | {"single:<task>"} == set(DESCRIPTIONS)
+    families = {f"{family}:<task>" for family in ("single", "stealthy", "smta")} | {"jd:<combiner>"}
+    assert set(METHODS) | families == set(DESCRIPTIONS)
 
 
 def test_radii() -> None:

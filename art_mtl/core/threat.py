@@ -1,0 +1,106 @@
+"""What the attacker may do, and how long."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from art_mtl.core.steps import direction
+from art_mtl.projections import project
+
+
+@dataclass(frozen=True)
+class Threat:
+    """What the attacker may do.
+
+    Attributes:
+        norm: ``math.inf``, 2 or 1.
+        eps: Radius, in the unit of the inputs; a tensor broadcastable to them (one a sample or, for L∞, a pixel).
+        bounds: Lower and upper bound of the inputs, tensors broadcastable to them.
+        mask: 0 where nothing may change, broadcastable to the inputs; None: everywhere.
+    """
+
+    norm: float
+    eps: Tensor
+    bounds: tuple[Tensor, Tensor]
+    mask: Tensor | None = None
+
+
+@dataclass(eq=False)
+class Perturbation:
+    """One perturbation for all samples, and how far the search for it has come.
+
+    Attributes:
+        delta: ``(1, ...)``, inside the ball; the box is each sample's own.
+        total: Steps in all, over which the step size decays.
+        taken: Steps so far.
+        momentum: Of its gradient.
+    """
+
+    delta: Tensor
+    total: int
+    taken: int = 0
+    momentum: Tensor | None = None
+
+    def applied(self, x: Tensor, bounds: tuple[Tensor, Tensor]) -> Tensor:
+        """The samples ``(B, ...)``, perturbed, inside the box."""
+        return (x + self.delta).clamp(*bounds)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and from where.
+
+    Attributes:
+        steps: T ≥ 1.
+        step_size: At step 0, broadcastable to the inputs; None for the default of the method's schedule.
+        start: Share of ε of a random start; 0 starts at the clean input.
+        restarts: Independent runs, the best of which is kept per sample.
+        targeted: Labels are what the outputs should become.
+        l1_step: See :func:`art_mtl.core.steps.direction`.
+        generator: Source of randomness; None for torch's global one.
+        shared: The perturbation that all samples share; None: each has its own.
+    """
+
+    steps: int
+    step_size: Tensor | None = None
+    start: float = 0.0
+    restarts: int = 1
+    targeted: bool = False
+    l1_step: str = "adaptive"
+    generator: torch.Generator | None = None
+    shared: Perturbation | None = None
+
+
+@dataclass(frozen=True)
+class Region:
+    """The inputs that the attacker may reach from one batch.
+
+    Attributes:
+        x: Clean inputs, ``(B, ...)``, inside the bounds.
+        threat: What is allowed.
+        order: How to project; see :func:`art_mtl.projections.project`.
+    """
+
+    x: Tensor
+    threat: Threat
+    order: str = "exact"
+
+    def project(self, delta: Tensor) -> Tensor:
+        """The nearest point to ``x + delta`` that can be reached."""
+        threat = self.threat
+        return project(delta, self.x, threat.eps, threat.norm, threat.bounds, self.order)
+
+    def direction(self, ascent: Tensor, x_adv: Tensor, step: int, l1_step: str = "adaptive") -> Tensor:
+        """Steepest ascent direction of unit norm; see :func:`art_mtl.core.steps.direction`."""
+        return direction(ascent, self.threat.norm, self.x, x_adv, self.threat.bounds, step, l1_step)
+
+    def masked(self, change: Tensor) -> Tensor:
+        """``change``, 0 where nothing may change."""
+        return change if self.threat.mask is None else torch.where(self.threat.mask == 0, 0.0, change)
+
+    def each(self, values: Tensor) -> Tensor:
+        """One value a sample, broadcastable to the inputs."""
+        return values.view(-1, *[1] * (self.x.ndim - 1))

@@ -1,0 +1,218 @@
+"""The checks: each takes a laboratory and returns what it found."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from art_mtl.evaluation.checks import NORMS
+from art_mtl.evaluation.diagnosis.gradients import (
+    describe_gradients,
+    disagreement,
+    resolution,
+    task_gradients,
+    unexplained,
+)
+from art_mtl.evaluation.diagnosis.laboratory import Laboratory, Outcome
+from art_mtl.evaluation.diagnosis.records import Check
+from art_mtl.evaluation.diagnosis.search import Grey, Noise, QuerySearch, grey_radius
+from art_mtl.evaluation.diagnosis.surrogate import make_surrogate
+
+if TYPE_CHECKING:
+    from art_mtl.estimators import PyTorchMultiTaskEstimator
+
+GROWTH = (1, 2, 4)
+"""Multiples of the number of steps and of ε."""
+EXPLAINED = 0.5
+"""Share of the change of an output that its gradient must explain: at least half."""
+_NO_BALL = "the attack has no `norm` and `eps`"
+_NO_BOX = "the model has no `clip_values`"
+_PROBED_SHARE = 0.01
+"""Share of the box in which gradients are probed where the attack has no ball."""
+
+
+def gradient(lab: Laboratory) -> Check:
+    """A sample without a gradient for a task is not attacked there: the share of such samples bounds what damage is
+    lost, so it is held to the tolerance of damages.
+    """
+    lost = max(task.lost for task in lab.gradients)
+    return Check.of("gradient", lost, lab.tolerance, describe_gradients(lab.gradients))
+
+
+def deterministic(lab: Laboratory) -> Check:
+    """Two passes may differ by rounding: half the digits of what the model computes in."""
+    repeated, mixed = disagreement(lab.estimator, lab.x, lab.batch_size)
+    seen = f"outputs differ by {_share(repeated)} when repeated, by {_share(mixed)} in other batches"
+    largest = min(max(repeated, mixed), 1e6)
+    return Check.of("deterministic", largest, resolution(lab.estimator), seen)
+
+
+def differentiable(lab: Laboratory) -> Check:
+    """The gradient must explain at least half of how outputs change."""
+    from art_mtl.estimators.preprocessing import dtype_of
+
+    dtype = dtype_of(lab.estimator.model)
+    if torch.finfo(dtype).bits < 32:
+        return Check.skipped("differentiable", f"finite differences need float32; the model computes in {dtype}")
+    if lab.norm is not None and lab.has_ball:
+        norm, eps = lab.norm, lab.eps
+    elif lab.estimator.clip_values is not None:
+        norm, eps = "linf", _PROBED_SHARE * 2 * grey_radius(lab.estimator, "linf")
+    else:
+        return Check.skipped("differentiable", f"{_NO_BALL}, and {_NO_BOX}")
+    shares = unexplained(lab.estimator, lab.x, norm, eps, lab.batch_size, lab.seed)
+    known = {name: min(share, 1e6) for name, share in shares.items() if not math.isnan(share)}
+    if not known:
+        return Check.skipped("differentiable", "no output changes along any of the directions tried")
+    seen = "not explained by the gradient: " + ", ".join(f"{name} {_share(share)}" for name, share in known.items())
+    return Check.of("differentiable", max(known.values()), 1 - EXPLAINED, seen)
+
+
+def more_steps(lab: Laboratory) -> Check:
+    """T, 2T and 4T steps."""
+    if lab.steps is None:
+        return Check.skipped("more-steps", "the attack has no number of steps, `max_iter`")
+    counts = [lab.steps * factor for factor in GROWTH]
+    later = [lab.run(f"{count} steps", lab.vary(max_iter=count)) for count in counts[1:]]
+    return _never_weaker(lab, "more-steps", [lab.direct, *later], [f"{count} steps" for count in counts])
+
+
+def larger_eps(lab: Laboratory) -> Check:
+    """ε, 2ε and 4ε."""
+    if not lab.has_ball or not lab.can_set("eps"):
+        return Check.skipped("larger-eps", f"{_NO_BALL} that can be set")
+    later = [lab.run(f"{factor} eps", lab.with_eps(factor * lab.eps)) for factor in GROWTH[1:]]
+    return _never_weaker(lab, "larger-eps", [lab.direct, *later], ["ε", *(f"{factor}ε" for factor in GROWTH[1:])])
+
+
+def huge_eps(lab: Laboratory) -> Check:
+    """Half the box: every input can be turned into the same grey one."""
+    if lab.norm is None or not lab.has_ball or not lab.can_set("eps"):
+        return Check.skipped("huge-eps", f"{_NO_BALL} that can be set")
+    if lab.estimator.clip_values is None:
+        return Check.skipped("huge-eps", _NO_BOX)
+    largest = max(grey_radius(lab.estimator, lab.norm), float(np.max(lab.eps)))
+    eps = np.full_like(lab.eps, largest) if isinstance(lab.eps, np.ndarray) else largest
+    attacked = lab.run("huge eps", lab.with_eps(eps))
+    grey = lab.run("grey inputs", Grey(lab.estimator))
+    random = lab.run("huge noise", Noise(lab.estimator, lab.norm, eps, lab.seed))
+    seen = (
+        f"Δ_Wor {_percent(attacked)} at ε = {largest:.4g}, {_percent(grey)} on grey inputs, {_percent(random)} by noise"
+    )
+    rival = random if random.worst < grey.worst else grey
+    return _compare(lab, "huge-eps", rival, attacked, seen)
+
+
+def noise(lab: Laboratory) -> Check:
+    """One random step to the edge of the ball."""
+    if lab.norm is None or not lab.has_ball:
+        return Check.skipped("noise", _NO_BALL)
+    random = lab.run("noise", Noise(lab.estimator, lab.norm, lab.eps, lab.seed))
+    seen = f"Δ_Wor {_percent(lab.direct)} by the attack, {_percent(random)} by noise"
+    return _compare(lab, "noise", random, lab.direct, seen)
+
+
+def bound(lab: Laboratory) -> Check:
+    """Each task alone, by the attack of the benchmark's bound, with as many steps."""
+    if lab.norm is None or not lab.has_ball:
+        return Check.skipped("bound", _NO_BALL)
+    missing = [name for name in lab.names if name not in lab.singles]
+    if missing:
+        return Check.skipped("bound", f"no gradient of {', '.join(missing)}, so no attack on it alone")
+    found = []
+    for k, name in enumerate(lab.names):
+        excess = lab.excess(lab.direct, lab.singles[name], task=k)
+        if not math.isnan(excess.value):
+            found.append((excess.value - excess.limit, excess, name, k))
+    if not found:
+        return Check.skipped("bound", "no task's damage is defined")
+    _, excess, name, k = max(found, key=lambda entry: entry[0])
+    least = max(float(lab.singles[name].deltas[k]) for k, name in enumerate(lab.names))
+    seen = (
+        f"{name} {_one(lab.direct, k)} by the attack on all tasks, {_one(lab.singles[name], k)} by that on it alone; "
+        f"Δ_Wor {_percent(lab.direct)}, bound {100 * least:.1f} %"
+    )
+    return Check.of("bound", excess.value, excess.limit, seen)
+
+
+def black_box(lab: Laboratory, queries: int) -> Check:
+    """A search by queries on the least damaged task, against the stronger of the two gradient attacks on it."""
+    if lab.norm is None or not lab.has_ball:
+        return Check.skipped("black-box", _NO_BALL)
+    if lab.norm == "l1":
+        return Check.skipped("black-box", "the search is for L∞ and L2")
+    if math.isnan(lab.direct.worst):
+        return Check.skipped("black-box", "no task's damage is defined")
+    k = int(torch.where(torch.isnan(lab.direct.deltas), -math.inf, lab.direct.deltas).argmax())
+    name = lab.names[k]
+    search = QuerySearch(lab.estimator, name, lab.norm, lab.eps, queries, lab.batch_size, lab.seed)
+    searched = lab.run("query search", search)
+    rivals = [lab.direct, *([lab.singles[name]] if name in lab.singles else [])]
+    strongest = min(rivals, key=lambda outcome: float(outcome.deltas[k]))
+    seen = f"{name} {_one(strongest, k)} by gradients, {_one(searched, k)} by {queries} queries"
+    return _compare(lab, "black-box", searched, strongest, seen, task=k)
+
+
+def transfer(lab: Laboratory, surrogate: PyTorchMultiTaskEstimator | None) -> Check:
+    """The same attack made on a surrogate and measured on the model."""
+    if getattr(lab.attack, "estimator", None) is None:
+        return Check.skipped("transfer", "the attack has no `estimator` that could be replaced by a surrogate")
+    kind = "the surrogate"
+    if surrogate is None:
+        if lab.norm is None or not lab.has_ball:
+            return Check.skipped("transfer", _NO_BALL)
+        # Half the size that each value of noise spread evenly over the input has at the edge of the ball.
+        noise = 0.5 * float(np.max(lab.eps)) / lab.x[0].size ** (1 / NORMS[lab.norm])
+        surrogate = make_surrogate(lab.estimator, lab.x, lab.y, noise, lab.batch_size, lab.seed)
+        kind = "a straight-through, cooled, noise-averaged copy"
+    if not any(task.connected for task in task_gradients(surrogate, lab.x, lab.y, lab.batch_size)):
+        return Check.skipped("transfer", "the surrogate has no gradient either; give one as `surrogate`")
+    carried = lab.run("transfer", lab.vary(surrogate))
+    seen = f"Δ_Wor {_percent(lab.direct)} by the attack, {_percent(carried)} when made on {kind}"
+    return _compare(lab, "transfer", carried, lab.direct, seen)
+
+
+FREE: Mapping[str, Callable[[Laboratory], Check]] = MappingProxyType(
+    {"gradient": gradient, "deterministic": deterministic, "differentiable": differentiable}
+)
+"""Checks that run no attack."""
+ATTACKING: Mapping[str, Callable[[Laboratory], Check]] = MappingProxyType(
+    {"more-steps": more_steps, "larger-eps": larger_eps, "huge-eps": huge_eps, "noise": noise, "bound": bound}
+)
+"""Checks that run the attack and need nothing else."""
+
+
+def _never_weaker(lab: Laboratory, name: str, outcomes: Sequence[Outcome], labels: Sequence[str]) -> Check:
+    """Each outcome at least as deep as all before it; the worst pair is reported."""
+    steps = [lab.excess(before, after) for before, after in combinations(outcomes, 2)]
+    seen = "Δ_Wor " + ", ".join(f"{_percent(o)} ({label})" for o, label in zip(outcomes, labels, strict=True))
+    known = [excess for excess in steps if not math.isnan(excess.value)]
+    if not known:
+        return Check.skipped(name, "no task's damage is defined")
+    worst = max(known, key=lambda excess: excess.value - excess.limit)
+    return Check.of(name, worst.value, worst.limit, seen)
+
+
+def _compare(lab: Laboratory, name: str, deeper: Outcome, than: Outcome, seen: str, task: int | None = None) -> Check:
+    excess = lab.excess(deeper, than, task)
+    if math.isnan(excess.value):
+        return Check.skipped(name, "no task's damage is defined")
+    return Check.of(name, excess.value, excess.limit, seen)
+
+
+def _percent(outcome: Outcome) -> str:
+    return f"{100 * outcome.worst + 0.0:.1f} %"
+
+
+def _one(outcome: Outcome, task: int) -> str:
+    return f"{100 * float(outcome.deltas[task]) + 0.0:.1f} %"
+
+
+def _share(share: float) -> str:
+    return f"{100 * share:.0f} %" if share > 0.1 else f"{100 * share:.2g} %"

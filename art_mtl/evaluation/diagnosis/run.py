@@ -1,0 +1,155 @@
+"""Diagnose an attack on a model: is the damage that it reports to be believed?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from tqdm.auto import tqdm
+
+from art_mtl.evaluation import environment
+from art_mtl.evaluation.diagnosis import checks
+from art_mtl.evaluation.diagnosis.laboratory import TOLERANCE, Laboratory
+from art_mtl.evaluation.diagnosis.laws import LAWS
+from art_mtl.evaluation.diagnosis.records import Check, Diagnosis
+from art_mtl.evaluation.runner import Attack, as_arrays, as_estimator, greatest_eps, input_range, named_attacks
+
+if TYPE_CHECKING:
+    from art_mtl.estimators import PyTorchMultiTaskEstimator
+
+QUERIES = 200
+
+__all__ = ["diagnose"]
+
+
+def diagnose(
+    estimator: PyTorchMultiTaskEstimator,
+    attack: Attack,
+    x: Any,
+    y: Any,
+    *,
+    surrogate: PyTorchMultiTaskEstimator | None = None,
+    queries: int = QUERIES,
+    tolerance: float = TOLERANCE,
+    batch_size: int = 32,
+    seed: int = 0,
+    limit: int | None = None,
+    victim: str = "model",
+    command: str | None = None,
+    progress: bool = False,
+) -> Diagnosis:
+    """Ten checks of whether the damage that an attack reports is that which the model can suffer.
+
+    A weak attack and a robust model look alike. The checks are laws that every sound attack obeys on every sound model
+    (Carlini et al. 2019, "On evaluating adversarial robustness", section 3; Athalye et al. 2018, "Obfuscated gradients
+    give a false sense of security", section 3.1; Pintor et al. 2022, "Indicators of attack failure"): gradients exist,
+    forward passes repeat, finite differences agree with the gradient, more steps and a larger ε are never weaker, a
+    huge ε ruins everything, and neither noise, nor an attack on all tasks instead of one, nor a search without
+    gradients, nor inputs made on a surrogate are stronger. What a failure means and what to do about it stands in each
+    check.
+
+    Damages are compared on the same samples. One is called stronger than another where it is deeper by more than
+    ``tolerance`` and three standard errors of the difference, taken by a paired bootstrap over the samples: few samples
+    excuse much, so use 64 or more. Attacks are varied on copies; ``attack`` stays as it is. The whole takes as long as
+    about 20 runs of the attack.
+
+    Args:
+        estimator: The model with its tasks; or a stock ART ``PyTorchClassifier``.
+        attack: This package's or ART's, untargeted, made for this model. Checks that need an ``eps``, ``norm``,
+            ``max_iter`` or ``estimator`` that it lacks are not applicable.
+        x: Inputs, ``(N, *input_shape)``, inside the estimator's ``clip_values``.
+        y: Their true labels, in any form of :meth:`art_mtl.MultiTaskLabels.of`.
+        surrogate: A model of the same tasks on which inputs are made for "transfer". None: a copy of the model itself
+            that passes gradients straight through rounding and ``detach``, has its logits cooled and its gradients
+            averaged over noise on the inputs (:class:`art_mtl.evaluation.diagnosis.surrogate.Surrogate`).
+        queries: Forward passes of the search by queries, at least 2.
+        tolerance: Damage, as a fraction, that two runs may differ by for no reason; and the share of samples that may
+            lack a gradient. At least 0.
+        batch_size: Samples at a time; attacks have their own.
+        seed: Of everything that is random.
+        limit: First samples to use; None for all.
+        victim: What the diagnosis calls the model.
+        command: Command line to record.
+        progress: Show a progress bar over the checks.
+
+    Returns:
+        The checks; :attr:`Diagnosis.failed` names those that failed.
+
+    Raises:
+        TypeError: The attack cannot ``generate``, or the estimator or surrogate is of another class.
+        ValueError: The attack is targeted or made for another model, the surrogate has other tasks or another input
+            shape, or a number is out of its range.
+
+    Examples:
+        >>> import numpy as np, torch
+        >>> from art_mtl import PyTorchMultiTaskEstimator, tasks
+        >>> from art_mtl.attacks import WorstTaskPGD
+        >>> class Net(torch.nn.Module):
+        ...     def forward(self, x):
+        ...         rounded = torch.round(x)  # a gradient of 0 everywhere
+        ...         return {"bright": torch.stack([0.5 - rounded.mean((1, 2, 3)), rounded.mean((1, 2, 3)) - 0.5], 1)}
+        >>> estimator = PyTorchMultiTaskEstimator(
+        ...     Net(), tasks=[tasks.classification("bright", 2)], input_shape=(1, 8, 8), clip_values=(0, 1))
+        >>> x = np.random.default_rng(0).uniform(size=(16, 1, 8, 8)).astype(np.float32)
+        >>> y = {"bright": estimator.predict(x)["bright"].argmax(1)}
+        >>> attack = WorstTaskPGD(estimator, eps=0.1, max_iter=3, verbose=False)
+        >>> diagnose(estimator, attack, x, y, queries=10).failed
+        ('gradient', 'differentiable', 'huge-eps', 'black-box', 'transfer')
+    """
+    model = as_estimator(estimator)
+    [(name, attack)] = named_attacks([attack])
+    _check_settings(model, attack, surrogate, queries, tolerance, batch_size)
+    inputs, labels = as_arrays((x, y), model.tasks, limit)
+    lab = Laboratory(model, attack, inputs, labels, batch_size, seed, tolerance)
+    attackable = any(gradient.connected for gradient in lab.gradients)
+    made: dict[str, Callable[[], Check]] = {
+        **{key: partial(check, lab) for key, check in {**checks.FREE, **checks.ATTACKING}.items()},
+        "black-box": lambda: checks.black_box(lab, queries),
+        "transfer": lambda: checks.transfer(lab, surrogate),
+    }
+    found = []
+    for key in tqdm(LAWS, desc=f"diagnose {name}", disable=not progress):
+        if attackable or key in checks.FREE:
+            found.append(made[key]())
+        else:
+            found.append(Check.skipped(key, "no task has a gradient, so the attack cannot run"))
+    return Diagnosis(
+        victim=victim,
+        attack=name,
+        norm=lab.norm,
+        eps=greatest_eps(lab.eps),
+        steps=lab.steps,
+        samples=len(inputs),
+        delta_wor=None if not attackable or math.isnan(lab.direct.worst) else lab.direct.worst,
+        clip_values=input_range(model.clip_values),
+        checks=tuple(found),
+        environment=environment.describe(str(model.device), seed),
+        command=command,
+    )
+
+
+def _check_settings(
+    model: PyTorchMultiTaskEstimator, attack: Any, surrogate: Any, queries: int, tolerance: float, batch_size: int
+) -> None:
+    for argument, value, least in (("queries", queries, 2), ("batch_size", batch_size, 1)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"Parameter `{argument}` should be an integer of at least {least}. Found {value!r}.")
+    if not 0 <= tolerance < math.inf:
+        raise ValueError(f"Parameter `tolerance` should be finite and at least 0. Found {tolerance!r}.")
+    own = getattr(attack, "estimator", None)
+    if own is not None and own.model is not model.model:
+        raise ValueError(
+            "Parameter `attack` should be made for the model that is diagnosed. Found an attack on another model, a "
+            f"{type(own.model).__name__}; make it with this estimator."
+        )
+    if surrogate is None:
+        return
+    other = as_estimator(surrogate)
+    expected, found = ([task.name for task in side.tasks] for side in (model, other))
+    if expected != found or tuple(other.input_shape) != tuple(model.input_shape):
+        raise ValueError(
+            f"Parameter `surrogate` should have the tasks {expected} and inputs of shape {tuple(model.input_shape)}. "
+            f"Found the tasks {found} and inputs of shape {tuple(other.input_shape)}."
+        )

@@ -1,0 +1,139 @@
+"""Attacks without gradients: random noise, a search by queries alone, and inputs turned grey."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from art_mtl.attacks.posed import estimator_bounds
+from art_mtl.core import frozen
+from art_mtl.core.members import SOFT_FLIPS
+from art_mtl.core.method import Method
+from art_mtl.core.session import Session, radius, rows
+from art_mtl.core.steps import direction
+from art_mtl.core.threat import Plan, Threat
+from art_mtl.core.weightings import Fixed
+from art_mtl.evaluation.checks import NORMS
+from art_mtl.evaluation.measure import Inputs
+from art_mtl.projections import project
+
+if TYPE_CHECKING:
+    from art_mtl.estimators import PyTorchMultiTaskEstimator
+
+__all__ = ["Grey", "Noise", "QuerySearch", "device_bounds", "grey_radius"]
+
+
+def device_bounds(estimator: PyTorchMultiTaskEstimator) -> tuple[Tensor, Tensor]:
+    """The estimator's clip values on its device, infinite where it has none."""
+    low, high = estimator_bounds(estimator)
+    return low.to(estimator.device), high.to(estimator.device)
+
+
+@dataclass
+class Noise:
+    """One random step to the edge of the ball: signs for L∞, a random direction for L2, a fifth of the values for L1.
+
+    Attributes:
+        estimator: The model; only its bounds matter.
+        norm: "linf", "l2" or "l1".
+        eps: Radius; an array may have one a sample.
+        seed: Of the noise.
+    """
+
+    estimator: PyTorchMultiTaskEstimator
+    norm: str
+    eps: Any
+    seed: int
+
+    def generate(self, x: Inputs, y: Any = None) -> Inputs:
+        """The noisy inputs."""
+        low, high = estimator_bounds(self.estimator)
+        clean = torch.tensor(x)
+        draw = torch.randn(clean.shape, generator=torch.Generator().manual_seed(self.seed))
+        size, norm = radius("eps", self.eps, clean), NORMS[self.norm]
+        step = size * direction(draw, norm, clean, clean, (low, high), step=0)
+        noisy: Inputs = project(step, clean, size, norm, (low, high)).numpy()
+        return noisy
+
+
+@dataclass
+class Grey:
+    """Every input replaced by the middle of the box: nothing is left to tell inputs by."""
+
+    estimator: PyTorchMultiTaskEstimator
+
+    def generate(self, x: Inputs, y: Any = None) -> Inputs:
+        """The middle of the box, once for every input."""
+        low, high = self.estimator.clip_values
+        return np.broadcast_to((np.asarray(low) + high) / 2, x.shape).astype(np.float32)
+
+
+def grey_radius(estimator: PyTorchMultiTaskEstimator, norm: str) -> float:
+    """The radius at which the ball around any input of the box holds the middle of the box.
+
+    Args:
+        estimator: Bounded.
+        norm: "linf", "l2" or "l1".
+    """
+    low, high = (np.asarray(bound, dtype=np.float64) for bound in estimator.clip_values)
+    half = np.broadcast_to((high - low) / 2, estimator.input_shape).ravel()
+    return float(np.linalg.norm(half, ord=NORMS[norm]))
+
+
+@dataclass
+class QuerySearch:
+    """The Square search of :mod:`art_mtl.core.square` on one task: it asks for nothing but outputs.
+
+    A decision is judged by its margin, which does not saturate as a softmax does.
+
+    Attributes:
+        estimator: The model.
+        task: Name of the task to damage.
+        norm: "linf" or "l2".
+        eps: Radius; an array may have one a sample.
+        queries: Forward passes for each sample, ≥ 2.
+        batch_size: Samples at a time.
+        seed: Of the search.
+    """
+
+    estimator: PyTorchMultiTaskEstimator
+    task: str
+    norm: str
+    eps: Any
+    queries: int
+    batch_size: int
+    seed: int
+
+    def generate(self, x: Inputs, y: Any = None) -> Inputs:
+        """The inputs at which the task was worst."""
+        estimator, device = self.estimator, self.estimator.device
+        size, bounds = radius("eps", self.eps, torch.as_tensor(x)), device_bounds(estimator)
+        session = Session(estimator.forward_tasks, estimator.tasks, self._method(), self._plan())
+        found = np.empty_like(x, dtype=np.float32)
+        with frozen(estimator.model):
+            for part in session.batches(len(x), self.batch_size):
+                clean = torch.as_tensor(x[part], device=device)
+                threat = Threat(NORMS[self.norm], rows(size, part, len(x)).to(device), bounds)
+                targets = estimator.targets(y[part], len(clean))
+                found[part] = session.attack(clean, targets, threat, first_index=part.start).cpu().numpy()
+        session.warn()
+        return found
+
+    def _method(self) -> Method:
+        return Method(
+            f"square:{self.task}",
+            objective=SOFT_FLIPS,
+            weighting=Fixed(tuple(float(task.name == self.task) for task in self.estimator.tasks)),
+            schedule="square",
+            keep="best",
+            judge=SOFT_FLIPS,
+        )
+
+    def _plan(self) -> Plan:
+        # One more forward pass judges the last candidate.
+        generator = torch.Generator(self.estimator.device).manual_seed(self.seed)
+        return Plan(steps=self.queries - 1, generator=generator)

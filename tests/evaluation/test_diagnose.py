@@ -1,0 +1,495 @@
+"""Failure diagnostics: planted faults are caught, a healthy model passes, and the parts keep their laws."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from art.attacks.evasion import FastGradientMethod, ProjectedGradientDescent
+from torch.nn import functional
+
+from art_mtl import PyTorchMultiTaskEstimator, tasks
+from art_mtl.attacks import WorstTaskPGD
+from art_mtl.cli import benchmark as benchmark_command
+from art_mtl.cli import diagnose as diagnose_command
+from art_mtl.cli.common import Parser
+from art_mtl.evaluation import Diagnosis, diagnose, diagnosis_table, load_victim, to_markdown
+from art_mtl.evaluation.checks import NORMS
+from art_mtl.evaluation.diagnosis import LAWS
+from art_mtl.evaluation.diagnosis.gradients import disagreement, task_gradients, unexplained
+from art_mtl.evaluation.diagnosis.laboratory import Laboratory
+from art_mtl.evaluation.diagnosis.search import Grey, Noise, QuerySearch, grey_radius
+from art_mtl.evaluation.diagnosis.surrogate import StraightThrough, make_surrogate
+from art_mtl.evaluation.grid import Cell, make_attack, make_estimator
+from art_mtl.evaluation.runner import as_arrays
+from art_mtl.labels import MultiTaskLabels
+
+TASKS = [tasks.classification("kind", 4), tasks.classification("side", 3), tasks.regression("tilt")]
+SAMPLES = 32
+
+
+class Net(torch.nn.Module):
+    """Two classes and a value from 8 × 8 pixels, with one of several faults."""
+
+    def __init__(self, fault: str | None = None) -> None:
+        super().__init__()
+        self.fault = fault
+        generator = torch.Generator().manual_seed(0)
+        self.conv = torch.nn.Conv2d(1, 8, 3, padding=1, bias=False)
+        self.heads = torch.nn.ModuleList(torch.nn.Linear(8 * 64, size, bias=False) for size in (4, 3, 1))
+        for weight in self.parameters():
+            weight.data = torch.randn(weight.shape, generator=generator) / weight[0].numel() ** 0.5
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        if self.fault == "quantised":
+            x = torch.round(7 * x) / 7
+        if self.fault == "no_grad":
+            with torch.no_grad():
+                x = torch.round(7 * x) / 7
+        hidden = torch.tanh(2 * self.conv(2 * x - 1)).flatten(1)
+        if self.fault == "dropout":
+            hidden = functional.dropout(hidden, 0.3, training=True)
+        if self.fault == "batch":
+            hidden = hidden + hidden.mean(0)
+        kind, side, tilt = (head(hidden) for head in self.heads)
+        if self.fault == "detached":
+            side = side.detach()
+        return {"kind": (8000 if self.fault == "saturated" else 8) * kind, "side": 8 * side, "tilt": tilt}
+
+
+def make(fault: str | None = None, net: torch.nn.Module | None = None) -> PyTorchMultiTaskEstimator:
+    return PyTorchMultiTaskEstimator(
+        Net(fault) if net is None else net, TASKS, input_shape=(1, 8, 8), clip_values=(0, 1), device_type="cpu"
+    )
+
+
+@pytest.fixture(scope="module")
+def data() -> tuple[np.ndarray, MultiTaskLabels]:
+    """What the healthy net says of random inputs, its value off by 0.02."""
+    x = np.random.default_rng(0).uniform(size=(SAMPLES, 1, 8, 8)).astype(np.float32)
+    own = make().own_labels(x)
+    return x, MultiTaskLabels({"kind": own["kind"], "side": own["side"], "tilt": own["tilt"] + 0.02})
+
+
+def attack_on(estimator: PyTorchMultiTaskEstimator, **settings) -> WorstTaskPGD:
+    return WorstTaskPGD(estimator, **{"eps": 0.1, "max_iter": 4, "verbose": False, **settings})
+
+
+def laboratory(estimator, attack, data) -> Laboratory:
+    x, y = as_arrays(data, estimator.tasks)
+    return Laboratory(estimator, attack, x, y, batch_size=16, seed=0, tolerance=0.01)
+
+
+def diagnose_fault(fault: str | None, data) -> Diagnosis:
+    estimator = make(fault)
+    return diagnose(estimator, attack_on(estimator), *data, queries=60, victim=str(fault))
+
+
+# --- planted faults ---
+
+
+@pytest.mark.parametrize(
+    ("fault", "caught"),
+    [
+        (None, ()),
+        ("quantised", ("gradient", "differentiable", "huge-eps", "black-box", "transfer")),
+        ("detached", ("gradient", "differentiable", "black-box", "transfer")),
+        ("dropout", ("deterministic", "differentiable")),
+        ("saturated", ("gradient", "bound")),
+        ("batch", ("deterministic",)),
+        ("no_grad", ("gradient", "differentiable")),
+    ],
+)
+def test_a_planted_fault_is_caught_and_a_healthy_net_passes(fault, caught, data) -> None:
+    found = diagnose_fault(fault, data)
+    assert found.failed == caught
+    assert [check.name for check in found.checks] == list(LAWS)
+    for check in found.checks:
+        if check.status != "not applicable":
+            assert (check.status == "fail") == (check.figure > check.threshold)
+
+
+def test_the_embedded_digits_pass_everything() -> None:
+    victim = load_victim("digits")
+    estimator = make_estimator(victim, "cpu")
+    attack = make_attack(estimator, Cell("worst-task", "linf", 0.1), steps=2, batch_size=64)
+    found = diagnose(estimator, attack, *victim.data("test", 64), queries=20, batch_size=64)
+    assert [check.status for check in found.checks] == ["pass"] * len(LAWS)
+    assert found.delta_wor < -0.5
+
+
+def test_what_cannot_be_attacked_at_all_is_said_so(data) -> None:
+    found = diagnose_fault("no_grad", data)
+    assert found.delta_wor is None
+    assert found["more-steps"].status == "not applicable"
+    assert "no task has a gradient" in found["more-steps"].seen
+
+
+class Scripted:
+    """Goes as far along the gradient of the healthy net as it is told to, by ε and the number of steps."""
+
+    attack_params = ("norm", "eps", "max_iter")
+    norm = np.inf
+
+    def __init__(self, strength, eps: float = 0.3, max_iter: int = 4) -> None:
+        self.strength, self.eps, self.max_iter = strength, eps, max_iter
+
+    def set_params(self, **changes) -> None:
+        vars(self).update(changes)
+
+    def generate(self, x, y=None):
+        step = self.strength(self.eps, self.max_iter) * np.sign(make().loss_gradient(x, y))
+        return np.clip(x + step, 0, 1).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("strength", "caught"),
+    [
+        (lambda eps, steps: eps, set()),
+        (lambda eps, steps: eps * (4 / steps) ** 2, {"more-steps"}),
+        (lambda eps, steps: 0.3 if eps == 0.3 else 0.005, {"larger-eps", "huge-eps"}),
+        (lambda eps, steps: 0 if eps == 0.5 else eps, {"huge-eps"}),
+        (lambda eps, steps: 0, {"noise", "huge-eps"}),
+    ],
+)
+def test_an_attack_that_breaks_a_law_is_caught_by_that_law(strength, caught, data) -> None:
+    found = diagnose(make(), Scripted(strength), *data, queries=5)
+    laws = {"more-steps", "larger-eps", "huge-eps", "noise"}
+    assert laws & set(found.failed) == caught
+    assert found["transfer"].status == "not applicable"
+
+
+# --- attacks from elsewhere ---
+
+
+def test_attacks_of_art_are_varied_on_copies(data) -> None:
+    estimator = make("quantised")
+    attack = ProjectedGradientDescent(estimator, eps=0.1, eps_step=0.05, max_iter=4, batch_size=16, verbose=False)
+    before, inner = dict(vars(attack)), dict(vars(attack._attack))
+    found = diagnose(estimator, attack, *data, queries=60)
+    assert found.failed == ("gradient", "differentiable", "huge-eps", "black-box", "transfer")
+    assert (found.attack, found.steps, found.eps) == ("ProjectedGradientDescent", 4, 0.1)
+    assert dict(vars(attack)) == before and dict(vars(attack._attack)) == inner
+    lab = laboratory(estimator, attack, data)
+    wide = lab.with_eps(0.2)
+    assert (wide._attack.eps, wide._attack.eps_step, attack._attack.eps) == (0.2, 0.1, 0.1)
+    assert wide._attack.estimator is estimator and lab.vary(make())._attack.estimator is not estimator
+
+
+def test_what_an_attack_lacks_is_not_applicable(data) -> None:
+    class Whitens:
+        def generate(self, x, y=None):
+            return np.ones_like(x)
+
+    estimator = make()
+    found = diagnose(estimator, Whitens(), *data, queries=10)
+    skipped = [check.name for check in found.checks if check.status == "not applicable"]
+    assert skipped == ["more-steps", "larger-eps", "huge-eps", "noise", "bound", "black-box", "transfer"]
+    single = diagnose(estimator, FastGradientMethod(estimator, eps=0.1), *data, queries=10)
+    assert single["more-steps"].status == "not applicable" and single["larger-eps"].status == "pass"
+
+
+# --- parts ---
+
+
+def test_excess_is_the_difference_with_the_error_of_a_paired_bootstrap(data) -> None:
+    """One accuracy on N samples: the difference of two of its Δ has a standard error known in closed form."""
+    x, _ = data
+    estimator = PyTorchMultiTaskEstimator(
+        torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 4)), TASKS[:1], (1, 8, 8), clip_values=(0, 1)
+    )
+    y = {"kind": estimator.predict(x)["kind"].argmax(1)}
+    lab = laboratory(estimator, attack_on(estimator), (x, y))
+    strong, weak = lab.run("strong", attack_on(estimator, eps=0.2)), lab.run("weak", attack_on(estimator, eps=0.02))
+    hits = [
+        estimator.predict(attack_on(estimator, eps=e).generate(x, y))["kind"].argmax(1) == y["kind"]
+        for e in (0.2, 0.02)
+    ]
+    difference = hits[1].astype(float) - hits[0]
+    excess = lab.excess(strong, weak)
+    assert excess.value == pytest.approx(difference.mean()) and 0 < excess.value < 1
+    assert excess.error == pytest.approx(difference.std() / math.sqrt(SAMPLES), rel=0.1)
+    assert excess.limit == pytest.approx(0.01 + 3 * excess.error)
+    assert lab.excess(weak, weak).limit == 0.01
+
+
+def test_gradients_are_those_of_a_linear_net(data) -> None:
+    x, _ = data
+    slopes = torch.tensor([[1.0, -2.0], [0.0, 0.0]])
+
+    class Linear(torch.nn.Module):
+        def forward(self, inputs):
+            return list((inputs.flatten(1)[:, :2] @ slopes.T).unbind(1))
+
+    two = [tasks.custom(name, loss=lambda output, target: output) for name in ("a", "b")]
+    estimator = PyTorchMultiTaskEstimator(Linear(), two, (1, 8, 8), device_type="cpu")
+    first, second = task_gradients(estimator, x, MultiTaskLabels({"a": np.zeros(32), "b": np.zeros(32)}), 10)
+    assert (first.connected, first.lost, first.constant) == (True, 0.0, True)
+    assert (second.connected, second.lost) == (True, 1.0)
+
+
+def test_a_gradient_too_small_or_not_finite_is_lost(data) -> None:
+    x, _ = data
+
+    class Odd(torch.nn.Module):
+        def forward(self, inputs):
+            scale = torch.ones(len(inputs))
+            scale[0], scale[1] = 1e-40, math.inf
+            return scale * inputs.sum((1, 2, 3))
+
+    task = tasks.custom("a", loss=lambda output, target: output)
+    estimator = PyTorchMultiTaskEstimator(Odd(), [task], (1, 8, 8), device_type="cpu")
+    (found,) = task_gradients(estimator, x[:8], MultiTaskLabels({"a": np.zeros(8)}), 8)
+    assert found.lost == 2 / 8
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_a_gradient_half_as_long_leaves_a_quarter_unexplained(norm, data) -> None:
+    x, _ = data
+
+    class Half(torch.nn.Module):
+        def forward(self, inputs):
+            return (inputs.detach() + inputs).flatten(1) / 2
+
+    def share(net) -> float:
+        estimator = PyTorchMultiTaskEstimator(net, [tasks.regression("a")], (1, 8, 8), (0, 1), device_type="cpu")
+        return unexplained(estimator, x, norm, 0.5, 16, seed=0)["a"]
+
+    assert share(Half()) == pytest.approx(0.25, rel=1e-3)
+    assert share(torch.nn.Flatten()) < 1e-6
+
+
+def test_finite_differences_stay_inside_the_box(data) -> None:
+    class Watched(torch.nn.Module):
+        low, high = math.inf, -math.inf
+
+        def forward(self, inputs):
+            seen = inputs.detach()
+            self.low, self.high = min(self.low, float(seen.min())), max(self.high, float(seen.max()))
+            return inputs.flatten(1)
+
+    net = Watched()
+    estimator = PyTorchMultiTaskEstimator(net, [tasks.regression("a")], (1, 8, 8), (0, 1), device_type="cpu")
+    unexplained(estimator, np.round(data[0]), "linf", 0.2, 16, seed=0)
+    assert net.low >= 0 and net.high <= 1
+
+
+def test_disagreement_tells_noise_from_batches(data) -> None:
+    x, _ = data
+    assert disagreement(make(), x, 16) == pytest.approx((0, 0), abs=1e-6)
+    repeated, mixed = disagreement(make("batch"), x, 16)
+    assert repeated == 0 and mixed > 0.01
+    assert disagreement(make("dropout"), x, 16)[0] > 0.1
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.1), ("l2", 0.8), ("l1", 4.0)])
+def test_noise_and_search_stay_in_the_ball_and_reach_its_edge(norm, eps, data) -> None:
+    x, y = data
+    estimator = make()
+    radii = np.where(np.arange(SAMPLES) % 2, eps, eps / 2).reshape(-1, 1, 1, 1).astype(np.float32)
+    noise = Noise(estimator, norm, radii, seed=0).generate(x)
+    attacked = [noise]
+    if norm != "l1":
+        search = QuerySearch(estimator, "tilt", norm, radii, queries=20, batch_size=10, seed=0)
+        attacked.append(search.generate(x, y))
+    for found in attacked:
+        length = np.linalg.norm((found - x).reshape(SAMPLES, -1), ord=NORMS[norm], axis=1)
+        assert (length <= radii.ravel() * (1 + 1e-4)).all() and found.min() >= 0 and found.max() <= 1
+        assert np.median(length / radii.ravel()) > 0.8  # the box takes the rest
+
+
+def test_the_search_finds_the_optimum_of_a_linear_net_by_outputs_alone() -> None:
+    """|a · x| has its greatest change ε Σ|a| at the corner that the signs of a point to."""
+    slopes = torch.tensor([1.0, -2.0, 3.0, -4.0, 0.5, 1.5])
+    calls = []
+
+    class Linear(torch.nn.Module):
+        def forward(self, x):
+            calls.append(len(x))
+            assert not torch.is_grad_enabled()
+            return x @ slopes
+
+    estimator = PyTorchMultiTaskEstimator(Linear(), [tasks.regression("a")], (6,), (0, 1), device_type="cpu")
+    x = np.full((4, 6), 0.5, dtype=np.float32)
+    y = MultiTaskLabels({"a": (x @ slopes.numpy())[:, None]})
+    search = QuerySearch(estimator, "a", "linf", 0.1, queries=300, batch_size=4, seed=0)
+    gain = estimator.compute_losses(search.generate(x, y), y)["a"]
+    assert gain == pytest.approx(0.1 * float(slopes.abs().sum()), rel=1e-4)
+    assert len(calls) == 300 + 1
+
+
+def test_grey_is_within_its_radius_of_everything(data) -> None:
+    x, _ = data
+    low = np.linspace(0, 0.4, 64, dtype=np.float32).reshape(1, 8, 8)
+    estimator = PyTorchMultiTaskEstimator(Net(), TASKS, (1, 8, 8), clip_values=(low, 1.0), device_type="cpu")
+    grey = Grey(estimator).generate(x)
+    for norm, order in NORMS.items():
+        corner = np.linalg.norm((grey[0] - low).ravel().astype(np.float64), ord=order)
+        assert grey_radius(estimator, norm) == pytest.approx(corner, rel=1e-6)
+
+
+def test_the_surrogate_has_the_gradient_that_rounding_and_detaching_hide(data) -> None:
+    x, y = data
+    x, y = x[:8], y[:8]
+    for fault in ("quantised", "detached", "no_grad"):
+        estimator = make(fault)
+        surrogate = make_surrogate(estimator, x, y, noise=0.0, batch_size=8, seed=0)
+        assert all(g.connected and g.lost == 0 for g in task_gradients(surrogate, x, y, 8))
+        outputs, expected = surrogate.predict(x), estimator.predict(x)
+        np.testing.assert_allclose(outputs["tilt"], expected["tilt"], rtol=1e-5)
+    cooled = make_surrogate(make("saturated"), x, y, noise=0.0, batch_size=8, seed=0).predict(x)
+    hot = make("saturated").predict(x)
+    assert np.abs(cooled["kind"]).max() < 10 < np.abs(hot["kind"]).max()
+    np.testing.assert_array_equal(cooled["kind"].argmax(1), hot["kind"].argmax(1))
+
+
+def test_straight_through_ends_with_its_block() -> None:
+    x = torch.tensor([0.7], requires_grad=True)
+    with StraightThrough():
+        assert x.round().requires_grad and x.detach().requires_grad
+    assert not x.detach().requires_grad
+    assert torch.autograd.grad(x.round(), x)[0] == 0
+
+
+def test_the_model_leaves_as_it_came(data) -> None:
+    net = Net()
+    net.train()
+    estimator = make(net=net)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    found = diagnose(estimator, attack_on(estimator, max_iter=1), *data, queries=5)
+    assert found.checks
+    assert net.training and all(p.requires_grad and p.grad is None for p in net.parameters())
+    assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
+
+
+def test_the_same_seed_gives_the_same_diagnosis(data) -> None:
+    estimator = make()
+    first, second = (diagnose(estimator, attack_on(estimator, max_iter=1), *data, queries=5, seed=3) for _ in range(2))
+    assert first.checks == second.checks
+
+
+# --- records, tables, errors, command ---
+
+
+def test_json_round_trip_and_tables(data, tmp_path: Path) -> None:
+    found = diagnose_fault("detached", data)
+    path = tmp_path / "diagnosis.json"
+    found.to_json(path)
+    assert Diagnosis.from_json(path) == found
+    text = to_markdown(diagnosis_table(found))
+    assert "| **gradient** | **fail** | 100.00 | 1.00 | no gradient of side anywhere |" in text
+    assert LAWS["gradient"].advice in text and LAWS["noise"].advice not in text
+    assert found["bound"].status == "not applicable" and "| bound | not applicable | – | – |" in text
+    assert "Checks: 5 passed, 4 failed, 1 not applicable." in diagnosis_table(found).caption
+    with pytest.raises(KeyError, match="no check 'luck'"):
+        found["luck"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "Found a fault"),
+        ('{"format": "art_mtl.results"}', "format 'art_mtl.diagnosis'"),
+        ('{"format": "art_mtl.diagnosis", "version": 9}', "version 1. Found version 9"),
+        ('{"format": "art_mtl.diagnosis", "version": 1, "checks": [{}]}', "A Check should have the fields"),
+    ],
+)
+def test_other_documents_are_refused(text, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        Diagnosis.from_json_text(text)
+
+
+def test_bad_arguments(data) -> None:
+    x, y = data
+    estimator = make()
+    attack = attack_on(estimator)
+    other = PyTorchMultiTaskEstimator(Net(), [TASKS[0]], (1, 8, 8), clip_values=(0, 1), device_type="cpu")
+    for error, message, arguments in (
+        (ValueError, "`queries` should be an integer of at least 2. Found 1", {"queries": 1}),
+        (ValueError, "`batch_size` should be an integer of at least 1. Found 0", {"batch_size": 0}),
+        (ValueError, "`tolerance` should be finite and at least 0. Found -1", {"tolerance": -1}),
+        (ValueError, r"`surrogate` should have the tasks \['kind', 'side', 'tilt'\]", {"surrogate": other}),
+        (TypeError, "Found Net", {"surrogate": Net()}),
+        (ValueError, "`attack` should be made for the model", {"attack": attack_on(make())}),
+        (ValueError, "untargeted", {"attack": attack_on(estimator, targeted=True)}),
+        (TypeError, "`generate", {"attack": object()}),
+        (TypeError, "`estimator` should be", {"estimator": Net()}),
+        (ValueError, "should name the tasks", {"y": {"kind": y["kind"]}}),
+    ):
+        with pytest.raises(error, match=message):
+            diagnose(**{"estimator": estimator, "attack": attack, "x": x, "y": y, **arguments})
+
+
+def test_a_given_surrogate_is_used(data) -> None:
+    victim, twin = make("quantised"), make()
+    found = diagnose(victim, attack_on(victim, max_iter=2), *data, queries=5, surrogate=twin)
+    assert found["transfer"].status == "fail" and "made on the surrogate" in found["transfer"].seen
+
+
+VICTIM = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import numpy as np
+from test_diagnose import Net, TASKS, make
+
+def detached():
+    x = np.random.default_rng(0).uniform(size=(16, 1, 8, 8)).astype(np.float32)
+    y = make().own_labels(x)
+    return Net("detached"), TASKS, x, {{"kind": y["kind"], "side": y["side"], "tilt": y["tilt"] + 0.02}}
+"""
+
+
+def run(arguments: list[str]) -> None:
+    parser = Parser(prog="art-mtl")
+    commands = parser.add_subparsers(required=True)
+    for command in (benchmark_command, diagnose_command):
+        command.add(commands)
+    options = parser.parse_args(arguments)
+    options.command_line = " ".join(arguments)
+    options.run(options)
+
+
+@pytest.fixture
+def victim(tmp_path: Path) -> str:
+    (tmp_path / "tiny.py").write_text(VICTIM)
+    return f"{tmp_path / 'tiny.py'}:detached"
+
+
+def test_the_command(victim: str, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "found.json"
+    common = ["--victim", victim, "--eps", "0.1", "--steps", "2", "--device", "cpu", "--quiet"]
+    run(["diagnose", *common, "--queries", "5", "--out", str(out), "--format", "markdown"])
+    captured = capsys.readouterr()
+    assert "no gradient of side anywhere" in captured.out and "gradient, differentiable" in captured.err
+    found = Diagnosis.from_json(out)
+    assert (found.attack, found.norm, found.eps, found.steps, found.samples) == ("worst-task", "linf", 0.1, 2, 16)
+    run(["diagnose", *common, "--queries", "5", "--format", "json"])
+    assert Diagnosis.from_json_text(capsys.readouterr().out).checks == found.checks
+
+
+def test_benchmark_with_diagnose(victim: str, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "out"
+    common = ["--victim", victim, "--eps", "0.1", "--steps", "1", "--device", "cpu", "--quiet", "--out", str(out)]
+    run(["benchmark", *common, "--methods", "equal", "--diagnose"])
+    assert "differentiable" in capsys.readouterr().out
+    found = Diagnosis.from_json(out / "diagnosis-linf-0.1.json")
+    assert found.attack == "equal" and "gradient" in found.failed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--method", "all"], "expected one method"),
+        (["--method", "minimax"], "Perhaps 'minmax'"),
+        (["--norm", "l2", "--eps", "linf:0.1"], "expected a radius of the norm asked for, l2; found one of linf"),
+        (["--norm", "l1"], "should give radii for l1"),
+        (["--queries", "1"], "expected at least 2; found 1"),
+        (["--out", "."], "expected a file; found the folder"),
+    ],
+)
+def test_bad_arguments_of_the_command(victim: str, arguments: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        run(["diagnose", "--victim", victim, *arguments])
