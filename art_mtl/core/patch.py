@@ -131,7 +131,7 @@ class PatchSearch:
             stopped: Gets the indices of samples whose search ended early.
         """
         generator, result = self._generator(), torch.empty_like(self.samples.inputs)
-        for index, chosen in enumerate(torch.arange(len(self.samples)).split(self.batch_size)):
+        for index, chosen in enumerate(torch.split(torch.arange(len(self.samples)), self.batch_size)):
             clean, targets = self._part(chosen)
             method = against_clean(self.method, self.forward, clean, self.tasks, targets, self.plan.targeted)
             canvas = attack(

@@ -206,7 +206,7 @@ def fit(
     once = replace(plan, steps=1, start=0.0, restarts=1, shared=shared)
     lost: set[int] = set()
     for _ in range(plan.steps):
-        for chosen in torch.randperm(size, generator=shuffle).split(batch_size):
+        for chosen in torch.split(torch.randperm(size, generator=shuffle), batch_size):
             part = batch(chosen)
             references = tuple(None if r is None else r[chosen].to(part.base.device) for r in known)
             objective = Against(_per_sample(method.objective), references)
@@ -258,7 +258,7 @@ def _references(
 ) -> list[Tensor | None]:
     """What the objective measures against, for each task ``(N,)`` on the host."""
     columns: list[list[Tensor]] = [[] for _ in tasks]
-    for chosen in torch.arange(size).split(batch_size) if method.objective.needs_clean else ():
+    for chosen in torch.split(torch.arange(size), batch_size) if method.objective.needs_clean else ():
         part = batch(chosen)
         bound = against_clean(method, forward, part.clean, tasks, part.targets, plan.targeted).objective
         for column, reference in zip(columns, bound.references if isinstance(bound, Against) else (), strict=True):
