@@ -99,8 +99,9 @@ def _add_benchmark(commands: Any) -> None:
     add("--eps", nargs="+", type=eps_argument, default=[], metavar="EPS",
         help="such as 2/255 4/255, for every --norm, or l2:1.0 linf:4/255; default: the victim's")  # fmt: skip
     add("--steps", type=count, default=10, help="default: %(default)s")
-    add("--schedule", nargs="+", choices=("published", "linear", "cosine"), default=["published"],
-        help="steps of the rivals, a row each; worst-task and single:* have their own; default: published")  # fmt: skip
+    add("--schedule", nargs="+", choices=("published", "linear", "cosine", "restarts"),
+        default=["published"], help="steps of the rivals, a row each; 'restarts': linear, the best iterate of two random "
+        "starts; worst-task and single:* have their own; default: published")  # fmt: skip
     add("--limit", type=count, help="first samples of the test data; default: all")
     add("--batch-size", type=count, default=32, help="default: %(default)s")
     add("--seed", type=seed, default=0, help="default: %(default)s")

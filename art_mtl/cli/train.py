@@ -9,7 +9,7 @@ from typing import Any
 
 from art_mtl.cli.common import PROGRAM, add_command, console, count, say, seed
 
-_SMALL = ("rooms", "digits", "multilabel", "nyuv2")
+_SMALL = ("rooms", "rooms-robust", "digits", "multilabel", "nyuv2")
 _DEVICES = ("auto", "cpu", "gpu")
 # Options of --data alone, whose default is None: of the recipe, and of how it is carried out.
 _RECIPE = ("batch_size", "rate", "augment", "crop", "precision", "validate_every", "limit")

@@ -41,13 +41,13 @@ def worst_task(scope: str = "dataset", gamma: float = 0.1) -> Method:
         scope: "dataset": population-damage min-max, for the figure Δ_Wor of a data set. "sample": each image is to lose
             *all* its tasks: degradation objective, exact inner minimiser, best iterate. "batch": like "sample", with
             weights for the whole batch.
-        gamma: Pull towards equal weights of the inner minimiser (scopes "sample" and "batch").
+        gamma: γ, pull towards equal weights: 0 looks at the worst task alone.
     """
     if scope == "dataset":
         return Method(
             "worst-task",
             objective=PopulationDamage(),
-            weighting=LogDamageControl(),
+            weighting=LogDamageControl(gamma=gamma),
             scope="dataset",
             group=256,
             schedule="linear",

@@ -38,7 +38,7 @@ class PopulationDamage:
         softness: Width of the decision's σ, relative to ρ.
     """
 
-    softness: float = 0.6
+    softness: float = 1.0
     needs_clean: bool = True
     saturates: bool = True
 

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
     from art_mtl.estimators import PyTorchMultiTaskEstimator
     from art_mtl.evaluation.victims import Victim
 
-SCHEDULES = ("published", "linear", "cosine")
+SCHEDULES = ("published", "linear", "cosine", "restarts")
+ENSEMBLES: Mapping[str, str] = {"auto-attack": "standard", "auto-attack-fast": "fast"}
+"""Names of the ensemble in a grid, and the version that each is."""
+RESTARTS = 2
+"""Random starts of the schedule "restarts"."""
 DEVICES = ("auto", "cpu", "gpu")
 Radii = Mapping[str, Sequence[float]]
 
@@ -49,8 +53,11 @@ class Cell:
             >>> Cell("equal", "linf", 0.1, "linear").name, Cell("single:depth", "linf", 0.1, "linear").name
             ('equal + linear step', 'single:depth')
         """
-        plain = self.schedule is None or self.method.startswith("single:")
-        return self.method if plain else f"{self.method} + {self.schedule} step"
+        if self.schedule is None or self.method.startswith("single:"):
+            return self.method
+        if self.schedule == "restarts":
+            return f"{self.method} + linear step, best of {RESTARTS}"
+        return f"{self.method} + {self.schedule} step"
 
 
 def benchmark(
@@ -81,12 +88,13 @@ def benchmark(
     Args:
         victim: See :func:`art_mtl.evaluation.victims.load_victim`.
         methods: Names of :func:`art_mtl.core.method_names` or :func:`art_mtl.core.family_names`; "all" is every one of
-            the former, with a ``single:<task>`` for each task, but for :data:`art_mtl.core.methods.ON_REQUEST`.
+            the former, with a ``single:<task>`` for each task, but for :data:`art_mtl.core.methods.ON_REQUEST`. Also
+            "auto-pgd", which is ``worst-task`` under Auto-PGD's rule, and those of :data:`ENSEMBLES`.
         norms: Of "linf", "l2", "l1"; None for those of ``eps`` or, without, of the victim's defaults.
         eps: By norm, or for every one of ``norms`` (left out: "linf"), radii in the scale of the model's input; None
             for the victim's defaults.
         steps: T.
-        schedules: Of "published", "linear", "cosine".
+        schedules: Of "published", "linear", "cosine", "restarts".
         limit: First samples of the test data to use; None for all.
         batch_size: Samples at a time.
         seed: Of every attack.
@@ -169,7 +177,7 @@ def plan_grid(
         tasks: Of the victim.
         methods: Names, or "all".
         radii: By norm.
-        schedules: Of "published", "linear", "cosine".
+        schedules: Of "published", "linear", "cosine", "restarts".
 
     Raises:
         ValueError: An unknown method or schedule.
@@ -181,7 +189,7 @@ def plan_grid(
         ['equal', 'equal + linear step', 'worst-task']
     """
     everything = [name for name in method_names(tasks) if name not in ON_REQUEST]
-    known = [*method_names(tasks), *family_names(tasks)]
+    known = [*method_names(tasks), *family_names(tasks), "auto-pgd", *ENSEMBLES]
     names = list(dict.fromkeys(name for method in methods for name in (everything if method == "all" else [method])))
     for name in names:
         if name not in known:
@@ -205,7 +213,7 @@ def plan_grid(
 def _schedules(method: str, asked: Sequence[str]) -> Iterator[str | None]:
     if method.startswith("single:"):
         yield "linear"
-    elif method == "worst-task" or method.startswith("stealthy:"):
+    elif method in ("worst-task", "auto-pgd", *ENSEMBLES) or method.startswith("stealthy:"):
         yield None
     else:
         yield from (None if schedule == "published" else schedule for schedule in dict.fromkeys(asked))
@@ -245,16 +253,24 @@ def make_estimator(victim: Victim, device: str = "auto") -> PyTorchMultiTaskEsti
 
 def make_attack(estimator: PyTorchMultiTaskEstimator, cell: Cell, steps: int, batch_size: int) -> Attack:
     """The ART attack of one cell."""
-    from art_mtl.attacks import MinMaxMultiTaskPGD, MultiTaskPGD, WorstTaskPGD
+    from art_mtl.attacks import (
+        MinMaxMultiTaskPGD,
+        MultiTaskAutoAttack,
+        MultiTaskAutoPGD,
+        MultiTaskPGD,
+        WorstTaskPGD,
+    )
 
-    settings: dict[str, Any] = {
-        "norm": NORMS[cell.norm],
-        "eps": cell.eps,
-        "max_iter": steps,
-        "batch_size": batch_size,
-        "schedule": cell.schedule,
-        "verbose": False,
-    }
+    common: dict[str, Any] = {
+        "norm": NORMS[cell.norm], "eps": cell.eps, "batch_size": batch_size, "verbose": False,
+    }  # fmt: skip
+    if cell.method in ENSEMBLES:
+        return MultiTaskAutoAttack(estimator, version=ENSEMBLES[cell.method], **common)
+    if cell.method == "auto-pgd":
+        return MultiTaskAutoPGD(estimator, max_iter=steps, **common)
+    settings = {**common, "max_iter": steps, "schedule": cell.schedule}
+    if cell.schedule == "restarts":
+        settings |= {"schedule": "linear", "keep": "best", "num_random_init": RESTARTS}
     if cell.method == "minmax":
         attack: Attack = MinMaxMultiTaskPGD(estimator, variant="paper", **settings)
     elif cell.method == "minmax-official":
@@ -281,6 +297,8 @@ DESCRIPTIONS: Mapping[str, str] = {
     "stealthy:<task>": "damages one task while no other changes by more than 5 %; 40 steps or more; not in 'all'",
     "smta:<task>": "damages one task, minus the change of the others (Guo et al. 2024); not in 'all'",
     "jd:<combiner>": "gradients combined by TorchJD: upgrad, mgda, pcgrad, cagrad, …; not in 'all'",
+    "auto-pgd": "worst-task under Auto-PGD's step rule; not in 'all'",
+    "auto-attack": "the ensemble without parameters, 'auto-attack-fast' its short version; not in 'all'",
     "equal-official": "equal as the authors' published code has it; not in 'all'",
     "normalize-official": "normalize as the authors' published code has it; not in 'all'",
 }

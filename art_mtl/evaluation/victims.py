@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import as_file, files
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -18,7 +17,7 @@ from art_mtl import tasks
 from art_mtl.data import PAPER_DATA, MultiDigits, MultiLabelDigits, MultiTaskDataset, NYUv2, Rooms
 from art_mtl.evaluation import user_code
 from art_mtl.labels import MultiTaskLabels
-from art_mtl.models import DigitsNet, MultiLabelNet, RoomsNet, load_network, load_weights, read_metadata
+from art_mtl.models import DigitsNet, MultiLabelNet, RoomsNet, load_embedded, load_network, load_weights, read_metadata
 from art_mtl.tasks import Task, check_tasks
 
 __all__ = ["BLUEPRINTS", "Blueprint", "Victim", "load_victim", "victim_names"]
@@ -28,6 +27,7 @@ Reader = Callable[[str, int | None], Arrays]
 Names = Mapping[str, tuple[str, ...]]
 
 _SCENE_EPS = MappingProxyType({"linf": (2 / 255, 4 / 255, 8 / 255), "l2": (1.0,)})
+_ROBUST_EPS = MappingProxyType({"linf": (8 / 255, 16 / 255, 32 / 255), "l2": (4.0,)})
 _DIGIT_EPS = MappingProxyType({"linf": (0.05, 0.1)})
 scene_tasks = PAPER_DATA["nyuv2"].tasks
 """Makes the tasks of an indoor scene: segmentation into 13 classes, depth in metres, surface normals."""
@@ -147,6 +147,17 @@ BLUEPRINTS: Mapping[str, Blueprint] = MappingProxyType(
             eps=_SCENE_EPS,
             class_names=PAPER_DATA["nyuv2"].class_names,
         ),
+        "rooms-robust": Blueprint(
+            name="rooms-robust",
+            description="the same CNN and scenes, trained on attacked images (PGD on all tasks, L∞ 8/255)",
+            build=RoomsNet,
+            tasks=scene_tasks,
+            dataset=_rooms,
+            input_shape=(3, 96, 128),
+            clip_values=(-1.0, 1.0),
+            eps=_ROBUST_EPS,
+            class_names=PAPER_DATA["nyuv2"].class_names,
+        ),
         "multilabel": Blueprint(
             name="multilabel",
             description="small CNN, two overlapping digits (left, which are present, sum), 1x28x28 in [0, 1]",
@@ -166,7 +177,7 @@ def victim_names() -> tuple[str, ...]:
 
     Examples:
         >>> victim_names()
-        ('digits', 'rooms', 'multilabel', 'nyuv2', 'cityscapes')
+        ('digits', 'rooms', 'rooms-robust', 'multilabel', 'nyuv2', 'cityscapes')
     """
     return (*BLUEPRINTS, *PAPER_DATA)
 
@@ -174,12 +185,12 @@ def victim_names() -> tuple[str, ...]:
 def load_victim(name: str, *, root: str | Path | None = None, checkpoint: str | Path | None = None) -> Victim:
     """A victim by name, or from a file of the user's.
 
-    ``"digits"``, ``"rooms"`` and ``"multilabel"`` come with their weights. ``"nyuv2"`` and ``"cityscapes"`` are the
-    paper's networks, MTAN or Split: which of them a checkpoint holds is told by its keys, be it one of Auto-Lambda or
-    of ``art-mtl train --data``. ``"nyuv2"`` also takes the small network of ``art-mtl train nyuv2``.
-    ``"PATH.py:function"`` imports the file and calls the function without arguments; it returns a :class:`Victim`, or
-    ``(model, tasks, x, y)`` with labels ``y`` in any form that :meth:`MultiTaskLabels.of` takes, or the same with the
-    ``(least, greatest)`` value of an input as a fifth; without a fifth, inputs are in [0, 1].
+    ``"digits"``, ``"rooms"``, ``"rooms-robust"`` and ``"multilabel"`` come with their weights. ``"nyuv2"`` and
+    ``"cityscapes"`` are the paper's networks, MTAN or Split: which of them a checkpoint holds is told by its keys, be
+    it one of Auto-Lambda or of ``art-mtl train --data``. ``"nyuv2"`` also takes the small network of ``art-mtl train
+    nyuv2``. ``"PATH.py:function"`` imports the file and calls the function without arguments; it returns a
+    :class:`Victim`, or ``(model, tasks, x, y)`` with labels ``y`` in any form that :meth:`MultiTaskLabels.of` takes, or
+    the same with the ``(least, greatest)`` value of an input as a fifth; without a fifth, inputs are in [0, 1].
 
     Args:
         name: one of :func:`victim_names`, or ``"PATH.py:function"``.
@@ -214,11 +225,7 @@ def load_victim(name: str, *, root: str | Path | None = None, checkpoint: str | 
     _refuse(name, root=root)
     blueprint = BLUEPRINTS[name]
     model = blueprint.build()
-    if checkpoint is None:
-        with as_file(files("art_mtl.models") / "weights" / f"{name}.safetensors") as path:
-            metadata = load_weights(model, path)
-    else:
-        metadata = load_weights(model, checkpoint)
+    metadata = load_embedded(model, name) if checkpoint is None else load_weights(model, checkpoint)
     data = _reader(lambda split: blueprint.dataset(split, None))
     return Victim(
         name, _ready(model), blueprint.tasks(), blueprint.input_shape, blueprint.clip_values, data,

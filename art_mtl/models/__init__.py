@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from art_mtl.models.checkpoints import load_weights, read_metadata, read_state_dict, save_weights
+from art_mtl.models.checkpoints import load_embedded, load_weights, read_metadata, read_state_dict, save_weights
 from art_mtl.models.mtan import MTAN
 from art_mtl.models.paper import NETWORKS, load_network, network_from_state_dict
 from art_mtl.models.small import DigitsNet, MultiLabelNet, RoomsNet
@@ -15,6 +15,7 @@ __all__ = [
     "MultiLabelNet",
     "RoomsNet",
     "Split",
+    "load_embedded",
     "load_network",
     "load_weights",
     "network_from_state_dict",

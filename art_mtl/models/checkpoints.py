@@ -8,13 +8,14 @@ import re
 import struct
 import tempfile
 from collections.abc import Iterable, Mapping
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["fit", "load_weights", "read_metadata", "read_state_dict", "save_weights"]
+__all__ = ["fit", "load_embedded", "load_weights", "read_metadata", "read_state_dict", "save_weights"]
 
 _WRAPPERS = ("model", "state_dict", "model_state_dict")
 _PREFIXES = ("module.", "_orig_mod.")  # of DistributedDataParallel and of torch.compile
@@ -94,6 +95,29 @@ def load_weights(model: nn.Module, path: str | Path) -> dict[str, str]:
     metadata = read_metadata(path)
     fit(model, _read_safetensors(path), str(path))
     return metadata
+
+
+def load_embedded(model: nn.Module, name: str) -> dict[str, str]:
+    """Read the weights of a victim that comes with the package into a model.
+
+    Args:
+        model: changed in place.
+        name: of the victim.
+
+    Returns:
+        What was recorded beside the weights.
+
+    Raises:
+        FileNotFoundError: If the package has no such weights.
+        ValueError: If the model is another network.
+
+    Examples:
+        >>> from art_mtl.models import DigitsNet
+        >>> load_embedded(DigitsNet(), "digits")["victim"]
+        'digits'
+    """
+    with as_file(files("art_mtl.models") / "weights" / f"{name}.safetensors") as path:
+        return load_weights(model, path)
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:

@@ -18,8 +18,9 @@ from art_mtl.data.augment import flip
 from art_mtl.data.paper import PAPER_DATA
 from art_mtl.evaluation.victims import BLUEPRINTS, to_channels_last
 from art_mtl.labels import MultiTaskLabels
-from art_mtl.models import RoomsNet, save_weights
+from art_mtl.models import RoomsNet, load_embedded, save_weights
 from art_mtl.tasks import Task
+from art_mtl.training.hardening import TrainingAttack
 from art_mtl.training.measure import Metrics, clean_metrics
 from art_mtl.training.progress import Step
 from art_mtl.version import __version__
@@ -37,6 +38,8 @@ class SmallRecipe:
         rate: greatest learning rate.
         decay: weight decay.
         flips: whether half of the images are mirrored, with their labels.
+        start: the embedded victim whose weights it goes on from; None: from scratch.
+        attack: what images are trained on instead of the clean ones; None: the clean ones.
     """
 
     epochs: int
@@ -44,12 +47,23 @@ class SmallRecipe:
     rate: float
     decay: float
     flips: bool
+    start: str | None = None
+    attack: TrainingAttack | None = None
 
 
 RECIPES: Mapping[str, SmallRecipe] = {
     "digits": SmallRecipe(epochs=8, batch_size=64, rate=3e-3, decay=0.02, flips=False),
     "multilabel": SmallRecipe(epochs=8, batch_size=64, rate=3e-3, decay=0.02, flips=False),
     "rooms": SmallRecipe(epochs=12, batch_size=16, rate=4e-3, decay=0.02, flips=True),
+    "rooms-robust": SmallRecipe(
+        epochs=4,
+        batch_size=16,
+        rate=2e-3,
+        decay=0.02,
+        flips=True,
+        start="rooms",
+        attack=TrainingAttack(eps=8 / 255, step_size=6 / 255, steps=2, bounds=(-1.0, 1.0)),
+    ),
     "nyuv2": SmallRecipe(epochs=200, batch_size=4, rate=2e-3, decay=0.0, flips=False),
 }
 
@@ -88,12 +102,12 @@ def train(
     device: str | torch.device = "cpu",
     progress: Callable[[Step], None] | None = None,
 ) -> TrainingResult:
-    """Train one of the embedded victims from scratch.
+    """Train one of the embedded victims: from scratch, or the robust one from the weights of the plain one.
 
     The same seed, sizes and number of CPU threads give the same weights.
 
     Args:
-        victim: "digits", "multilabel" or "rooms".
+        victim: "digits", "multilabel", "rooms" or "rooms-robust".
         out: where to write the weights, a safetensors file whose metadata tell victim, seed, epochs, package version
             and clean metrics.
         seed: of the initial weights, the order of the samples and the mirroring; from 0 up.
@@ -202,9 +216,11 @@ def _fit(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = build()
+    if recipe.start is not None:
+        load_embedded(model, recipe.start)
     model.to(device).train()
     to_channels_last(model)
-    generator = torch.Generator().manual_seed(seed)
+    generator, noise = torch.Generator().manual_seed(seed), torch.Generator(device).manual_seed(seed)
     per_epoch = sum(1 for _ in _batches(len(x), recipe.batch_size, torch.Generator().manual_seed(seed)))
     optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.rate, weight_decay=recipe.decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -218,12 +234,13 @@ def _fit(
             truth = {task.name: torch.as_tensor(labels[task.name][rows]) for task in tasks}
             if recipe.flips:
                 images, truth = flip(images, truth, torch.rand(len(rows), generator=generator) < 0.5)
-            outputs = model(images.to(device, memory_format=torch.channels_last))
+            images = images.to(device, memory_format=torch.channels_last)
+            targets = [task.targets(truth[task.name]).to(device) for task in tasks]
+            if recipe.attack is not None:
+                images = recipe.attack(model, images, tasks, targets, noise)
+            outputs = model(images)
             losses = torch.stack(
-                [
-                    task.loss(task.select(outputs, place), task.targets(truth[task.name]).to(device)).mean()
-                    for place, task in enumerate(tasks)
-                ]
+                [task.loss(task.select(outputs, k), targets[k]).mean() for k, task in enumerate(tasks)]
             )
             optimiser.zero_grad(set_to_none=True)
             torch.autograd.backward(losses.sum())

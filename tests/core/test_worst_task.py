@@ -74,9 +74,10 @@ class Recipe:
             damage = np.array([1 - m[SEG] / b[SEG], 1 - b[DEPTH] / m[DEPTH], 1 - m[KIND] / b[KIND]])
             V = np.log(np.maximum(damage, 0.02))
             if t >= 1:
-                integral = integral - 5 / T * (V - V.mean())
-                z = np.exp(-5 * V + integral)
-                w = z / z.sum()
+                gain = 5 / (1 - t / T)
+                integral = integral - gain / T * (V - V.mean())
+                z = np.exp(-gain * V + integral)
+                w = 0.9 * z / z.sum() + 0.1 / 3
             self.weights.append(w)
             error = self._mean((outputs[DEPTH] - targets[DEPTH].value).abs()[:, 0], targets[DEPTH].valid)
             if t == 0:
@@ -100,7 +101,7 @@ class Recipe:
                         self.sums["moved", i] += moved.square().sum().item()
                         self.sums["places", i] += moved.numel()
                         rho[i] = math.sqrt(self.sums["moved", i] / self.sums["places", i])
-                    s = 0.6 * rho[i] * (1 - t / T)
+                    s = rho[i] * (1 - t / T)
                     each = 2 * torch.sigmoid(-margin[i] / s) / b[i]
                     valid = targets[i].valid
                     q[i] = torch.where(valid, each, 0.0) if i == KIND else self._mean(each, valid)

@@ -321,7 +321,7 @@ def test_every_cell_of_the_grid_makes_an_attack_of_its_name(estimator) -> None:
 
 def test_every_method_is_described() -> None:
     families = {f"{family}:<task>" for family in ("single", "stealthy", "smta")} | {"jd:<combiner>"}
-    assert set(METHODS) | families == set(DESCRIPTIONS)
+    assert set(METHODS) | families | {"auto-pgd", "auto-attack"} == set(DESCRIPTIONS)
 
 
 def test_radii() -> None:

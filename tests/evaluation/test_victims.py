@@ -116,7 +116,7 @@ def test_victims_are_frozen_and_in_evaluation_mode(name: str) -> None:
 
 
 def test_names_and_radii() -> None:
-    assert victim_names() == ("digits", "rooms", "multilabel", "nyuv2", "cityscapes")
+    assert victim_names() == ("digits", "rooms", "rooms-robust", "multilabel", "nyuv2", "cityscapes")
     assert dict(load_victim("rooms").eps) == {"linf": (2 / 255, 4 / 255, 8 / 255), "l2": (1.0,)}
     assert dict(load_victim("digits").eps) == {"linf": (0.05, 0.1)}
     assert [task.name for task in load_victim("rooms").tasks] == ["segmentation", "depth", "normals"]
