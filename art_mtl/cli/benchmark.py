@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from art_mtl.cli.common import PROGRAM, add_command, console, count, say, seed
+from art_mtl.cli.common import PROGRAM, VICTIMS, add_command, console, count, say, seed
 
 _NORMS = ("linf", "l2", "l1")
 _FORMATS = ("terminal", "csv", "markdown", "latex")
@@ -91,7 +91,7 @@ def _add_benchmark(commands: Any) -> None:
         description="Attack a victim with a grid of methods, norms and radii (in the scale of the model's input).",
     )
     add = command.add_argument
-    add("--victim", default="rooms", help="rooms, digits, nyuv2, cityscapes or PATH.py:function; default: %(default)s")
+    add("--victim", default="rooms", help=f"{VICTIMS}; default: %(default)s")
     add(
         "--methods", nargs="+", default=["all"], metavar="NAME", help=f"names that '{PROGRAM} list' shows; default: all"
     )
@@ -100,8 +100,9 @@ def _add_benchmark(commands: Any) -> None:
         help="such as 2/255 4/255, for every --norm, or l2:1.0 linf:4/255; default: the victim's")  # fmt: skip
     add("--steps", type=count, default=10, help="default: %(default)s")
     add("--schedule", nargs="+", choices=("published", "linear", "cosine", "restarts"),
-        default=["published"], help="steps of the rivals, a row each; 'restarts': linear, the best iterate of two random "
-        "starts; worst-task and single:* have their own; default: published")  # fmt: skip
+        default=["published"],
+        help="steps of the rivals, a row each; 'restarts': linear, the best iterate of two random starts; worst-task "
+        "and single:* have their own; default: published")  # fmt: skip
     add("--limit", type=count, help="first samples of the test data; default: all")
     add("--batch-size", type=count, default=32, help="default: %(default)s")
     add("--seed", type=seed, default=0, help="default: %(default)s")

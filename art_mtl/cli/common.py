@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 PROGRAM = "art-mtl"
+VICTIMS = "rooms, rooms-robust, digits, multilabel, nyuv2, cityscapes or PATH.py:function"
+"""What ``--victim`` takes."""
 _NARROWEST = 150
 
 

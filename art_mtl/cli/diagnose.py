@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from art_mtl.cli.benchmark import eps_argument
-from art_mtl.cli.common import add_command, console, count, say, seed
+from art_mtl.cli.common import VICTIMS, add_command, console, count, say, seed
 
 if TYPE_CHECKING:
     from art_mtl.evaluation import Results, Victim
@@ -29,9 +29,7 @@ def add(commands: Any) -> None:
         description="Ten laws that every sound attack obeys on every sound model: which of them fail, and what to do.",
     )
     option = command.add_argument
-    option(
-        "--victim", default="rooms", help="rooms, digits, nyuv2, cityscapes or PATH.py:function; default: %(default)s"
-    )
+    option("--victim", default="rooms", help=f"{VICTIMS}; default: %(default)s")
     option("--method", default="worst-task", metavar="NAME", help="a name that 'list' shows; default: %(default)s")
     option("--norm", choices=_NORMS, help="default: that of --eps, or the victim's")
     option("--eps", type=eps_argument, metavar="EPS", help="such as 4/255 or l2:1.0; default: the victim's first")

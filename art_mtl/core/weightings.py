@@ -122,8 +122,8 @@ class LogDamageControl:
     """A proportional-integral controller on log damage: ``w_i ∝ D_i^−p_t · Π_s D_{i,s}^(−p_s/T)``, with ``p_t = gain /
     (1 − t/T)``; a share γ of the weight is spread evenly.
 
-    The weights are prices that balance the tasks over a population; ``values`` are damages D in (−∞, 1]. As steps get
-    shorter towards the end, the same imbalance calls for a stronger answer, so the gain grows as a falling step shrinks.
+    The weights are prices that balance the tasks over a population; ``values`` are damages D in (−∞, 1]. The gain grows
+    as a falling step shrinks: the same imbalance calls for a stronger answer the shorter the steps that are left.
 
     Args:
         gain: Of the first step, > 0.

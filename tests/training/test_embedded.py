@@ -107,9 +107,7 @@ def test_one_photograph_is_enough(tmp_path: Path, tiny: ModuleType) -> None:
 
 
 def test_wrong_parameters_are_named(tmp_path: Path) -> None:
-    with pytest.raises(
-        ValueError, match="`victim` should be one of digits, rooms, rooms-robust, multilabel. Found 'cats'"
-    ):
+    with pytest.raises(ValueError, match="`victim` should be one of digits, rooms.*multilabel. Found 'cats'"):
         train("cats", tmp_path / "out")
     with pytest.raises(ValueError, match="`epochs`.*Found 0"):
         train("digits", tmp_path / "out", epochs=0)
