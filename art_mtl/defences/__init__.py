@@ -1,0 +1,11 @@
+"""Training defences with ART's names.
+
+Examples:
+    >>> from art_mtl.defences import MultiTaskAdversarialTrainer
+"""
+
+from __future__ import annotations
+
+from art_mtl.defences.trainer import MultiTaskAdversarialTrainer
+
+__all__ = ["MultiTaskAdversarialTrainer"]
