@@ -9,11 +9,19 @@ from pathlib import Path
 
 import pytest
 
+from art_mtl.evaluation import benchmark, load_victim
+
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
-ARGUMENTS = {"step_cost.py": ["--rounds", "2", "--batch", "2", "--steps", "2", "--victim", "digits"]}
+ARGUMENTS = {
+    "claims.py": ["r"],
+    "step_cost.py": ["--rounds", "2", "--batch", "2", "--steps", "2", "--victim", "digits"],
+}
+PUBLISHED = ["equal", "normalize", "dgba", "alternate", "minmax", "minmax-official"]
+CLAIMED = {4: 10, 2: 5, 8: 20}
 SAYS = {
     "art_in_ten_lines.py": "least damaged task: -",
     "art_own_attacks.py": "FastGradientMethod",
+    "claims.py": "share of the bound",
     "own_model.py": "Δ_Wor -",
     "step_cost.py": "Algorithm 1 with two forwards",
     "torchattacks_in_ten_lines.py": "% still right",
@@ -26,6 +34,11 @@ def test_every_example_is_known():
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_example_runs(path, tmp_path):
+    if path.name == "claims.py":
+        for steps, methods in ((4, ["all"]), (2, ["worst-task"]), (8, PUBLISHED)):
+            cell = {"eps": [0.05], "steps": steps, "limit": 8, "progress": False}
+            results = benchmark(load_victim("digits"), methods, **cell)
+            results.to_json(tmp_path / f"r-{CLAIMED[steps]}" / "results.json")
     if path.name.startswith("torchattacks"):
         pytest.importorskip("torchattacks")
     run = subprocess.run(

@@ -10,7 +10,7 @@ from art.estimators.classification import PyTorchClassifier
 from sklearn.metrics import accuracy_score, confusion_matrix, mean_absolute_error
 
 from art_mtl import MultiTaskLabels, PyTorchMultiTaskEstimator, tasks
-from art_mtl.attacks import MinMaxMultiTaskPGD, MultiTaskPGD, WorstTaskPGD
+from art_mtl.attacks import MinMaxMultiTaskPGD, MultiTaskAutoAttack, MultiTaskAutoPGD, MultiTaskPGD, WorstTaskPGD
 from art_mtl.core import METHODS
 from art_mtl.evaluation import evaluate
 from art_mtl.evaluation.checks import check_perturbation
@@ -317,6 +317,23 @@ def test_every_cell_of_the_grid_makes_an_attack_of_its_name(estimator) -> None:
         attack = make_attack(estimator, cell, steps=3, batch_size=2)
         assert (attack.name, attack.eps, attack.norm, attack.max_iter) == (cell.method, 0.5, 2.0, 3)
         assert attack.schedule == cell.schedule
+
+
+def test_restarts_give_rivals_our_step_two_starts_and_their_best_iterate(estimator) -> None:
+    cells = plan_grid(estimator.tasks, ["equal", "worst-task"], {"l2": [0.5]}, ["restarts"])
+    assert [cell.name for cell in cells] == ["equal + linear step, best of 2", "worst-task"]
+    rival, ours = (make_attack(estimator, cell, steps=3, batch_size=2) for cell in cells)
+    assert (rival.schedule, rival.keep, rival.num_random_init, rival.max_iter) == ("linear", "best", 2, 3)
+    assert (ours.schedule, ours.keep, ours.num_random_init) == (None, None, 0)
+
+
+def test_the_ensemble_and_auto_pgd_are_cells_too(estimator) -> None:
+    names = ["auto-pgd", "auto-attack", "auto-attack-fast"]
+    cells = plan_grid(estimator.tasks, names, {"l2": [0.5]}, ["published", "linear"])
+    assert [cell.name for cell in cells] == names
+    auto, standard, fast = (make_attack(estimator, cell, steps=3, batch_size=2) for cell in cells)
+    assert isinstance(auto, MultiTaskAutoPGD) and auto.max_iter == 3
+    assert isinstance(standard, MultiTaskAutoAttack) and (standard.version, fast.version) == ("standard", "fast")
 
 
 def test_every_method_is_described() -> None:
