@@ -101,8 +101,9 @@ def _add_benchmark(commands: Any) -> None:
     add("--steps", type=count, default=10, help="default: %(default)s")
     add("--schedule", nargs="+", choices=("published", "linear", "cosine", "restarts"),
         default=["published"],
-        help="steps of the rivals, a row each; 'restarts': linear, the best iterate of two random starts; worst-task "
-        "and single:* have their own; default: published")  # fmt: skip
+        help="steps of the rivals, a row each; 'restarts': linear, the best iterate of --restarts random starts; "
+        "worst-task and single:* have their own; default: published")  # fmt: skip
+    add("--restarts", type=count, default=2, help="of the schedule 'restarts'; default: %(default)s")
     add("--limit", type=count, help="first samples of the test data; default: all")
     add("--batch-size", type=count, default=32, help="default: %(default)s")
     add("--seed", type=seed, default=0, help="default: %(default)s")
@@ -142,6 +143,7 @@ def _benchmark(options: argparse.Namespace) -> None:
         eps=radii,
         steps=options.steps,
         schedules=options.schedule,
+        restarts=options.restarts,
         limit=options.limit,
         batch_size=options.batch_size,
         seed=options.seed,

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 SCHEDULES = ("published", "linear", "cosine", "restarts")
 ENSEMBLES: Mapping[str, str] = {"auto-attack": "standard", "auto-attack-fast": "fast"}
 """Names of the ensemble in a grid, and the version that each is."""
-RESTARTS = 2
-"""Random starts of the schedule "restarts"."""
 DEVICES = ("auto", "cpu", "gpu")
 Radii = Mapping[str, Sequence[float]]
 
@@ -38,12 +36,14 @@ class Cell:
         norm: "linf", "l2" or "l1".
         eps: Radius in the scale of the model's input.
         schedule: Step schedule; None for the method's own.
+        restarts: Random starts, with the schedule "restarts".
     """
 
     method: str
     norm: str
     eps: float
     schedule: str | None = None
+    restarts: int = 2
 
     @property
     def name(self) -> str:
@@ -56,7 +56,7 @@ class Cell:
         if self.schedule is None or self.method.startswith("single:"):
             return self.method
         if self.schedule == "restarts":
-            return f"{self.method} + linear step, best of {RESTARTS}"
+            return f"{self.method} + linear step, best of {self.restarts}"
         return f"{self.method} + {self.schedule} step"
 
 
@@ -68,6 +68,7 @@ def benchmark(
     eps: Radii | Sequence[float] | None = None,
     steps: int = 10,
     schedules: Sequence[str] = ("published",),
+    restarts: int = 2,
     limit: int | None = None,
     batch_size: int = 32,
     seed: int = 0,
@@ -95,6 +96,7 @@ def benchmark(
             for the victim's defaults.
         steps: T.
         schedules: Of "published", "linear", "cosine", "restarts".
+        restarts: Random starts of the schedule "restarts".
         limit: First samples of the test data to use; None for all.
         batch_size: Samples at a time.
         seed: Of every attack.
@@ -120,8 +122,10 @@ def benchmark(
     """
     if steps < 1:
         raise ValueError(f"Parameter `steps` should be at least 1. Found {steps}.")
+    if restarts < 1:
+        raise ValueError(f"Parameter `restarts` should be at least 1. Found {restarts}.")
     check_protocol(protocol)
-    cells = plan_grid(victim.tasks, methods, plan_radii(victim, norms, eps), schedules)
+    cells = plan_grid(victim.tasks, methods, plan_radii(victim, norms, eps), schedules, restarts)
     estimator = make_estimator(victim, device)
     attacks = [(cell.name, make_attack(estimator, cell, steps, batch_size)) for cell in cells]
     return run_attacks(
@@ -169,7 +173,11 @@ def plan_radii(
 
 
 def plan_grid(
-    tasks: Sequence[Task], methods: Sequence[str], radii: Radii, schedules: Sequence[str] = ("published",)
+    tasks: Sequence[Task],
+    methods: Sequence[str],
+    radii: Radii,
+    schedules: Sequence[str] = ("published",),
+    restarts: int = 2,
 ) -> list[Cell]:
     """All cells of a grid, block by block.
 
@@ -178,6 +186,7 @@ def plan_grid(
         methods: Names, or "all".
         radii: By norm.
         schedules: Of "published", "linear", "cosine", "restarts".
+        restarts: Random starts of the schedule "restarts".
 
     Raises:
         ValueError: An unknown method or schedule.
@@ -202,7 +211,7 @@ def plan_grid(
     if not names or not schedules:
         raise ValueError(f"A grid should have at least one method and one schedule. Found {names}, {list(schedules)}.")
     return [
-        Cell(name, norm, radius, schedule)
+        Cell(name, norm, radius, schedule, restarts)
         for norm, values in radii.items()
         for radius in values
         for name in names
@@ -270,7 +279,7 @@ def make_attack(estimator: PyTorchMultiTaskEstimator, cell: Cell, steps: int, ba
         return MultiTaskAutoPGD(estimator, max_iter=steps, **common)
     settings = {**common, "max_iter": steps, "schedule": cell.schedule}
     if cell.schedule == "restarts":
-        settings |= {"schedule": "linear", "keep": "best", "num_random_init": RESTARTS}
+        settings |= {"schedule": "linear", "keep": "best", "num_random_init": cell.restarts}
     if cell.method == "minmax":
         attack: Attack = MinMaxMultiTaskPGD(estimator, variant="paper", **settings)
     elif cell.method == "minmax-official":
