@@ -156,11 +156,9 @@ def describe_metric(metric: Metric) -> dict[str, Any] | None:
         >>> describe_metric(mean_angle())
         {'value': 'mean', 'sizes': {}, 'torchmetric': 'MeanMetric', 'with': {}}
     """
-    value, sizes = metric.value, {}
-    if isinstance(value, partial):
-        value, sizes = value.func, dict(value.keywords)
-    name = next((name for name, known in _VALUES.items() if known is value), None)
-    made = metric.torchmetric
+    value, made = metric.value, metric.torchmetric
+    bare, sizes = (value.func, dict(value.keywords)) if isinstance(value, partial) else (value, {})
+    name = next((name for name, known in _VALUES.items() if known is bare), None)
     if name is None or not isinstance(made, partial) or made.func is not _torchmetric:
         return None
     return {"value": name, "sizes": sizes, "torchmetric": made.args[0], "with": dict(made.keywords)}

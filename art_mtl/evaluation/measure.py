@@ -116,7 +116,8 @@ class Scale:
                 "found by it stands in its results.json once the run has ended."
             )
         value, torchmetric = read_metric(entry["document"])
-        return cls(*(entry[name] for name in _PLAIN), value, torchmetric, entry["document"])
+        plain = {name: entry[name] for name in _PLAIN}
+        return cls(**plain, value=value, torchmetric=torchmetric, document=entry["document"])
 
     def total(self, parts: Sequence[Part], k: int) -> tuple[Tensor, Tensor]:
         """The metric over all parts, a scalar, and the statistics ``(N, S)`` behind it; ``k`` is the task's place."""

@@ -169,30 +169,23 @@ class _Run:
     def _figures(self, number: int) -> Tensor:
         """Metrics ``(1 + R, K)``: on the samples as they are, then on each resample."""
         parts = [one.part for one in self.found.read[number]]
-        rows = [
-            _rows_of(scale, torch.cat([part.statistics[k] for part in parts])) for k, scale in enumerate(self.scales)
-        ]
-        if len({len(row) for row in rows}) > 1:
-            # Means over batches are resampled as batches, all other tasks with them.
-            rows = [
-                row if scale.averages_batches else _batches(row) for scale, row in zip(self.scales, rows, strict=True)
-            ]
+        rows = [torch.cat([part.statistics[k] for part in parts]) for k in range(len(self.scales))]
+        if any(scale.averages_batches for scale in self.scales):
+            # Means over batches are resampled as batches, and all other tasks with them.
+            rows = [_batches(scale, statistics) for scale, statistics in zip(self.scales, rows, strict=True)]
         drawn = bootstrap(rows, self.resamples, self.seed)
         both = [torch.cat([row.double().sum(0, keepdim=True), sums]) for row, sums in zip(rows, drawn, strict=True)]
         return torch.stack([scale.value(sums) for scale, sums in zip(self.scales, both, strict=True)], 1)
 
 
-def _rows_of(scale: Scale, statistics: Tensor) -> Tensor:
-    """Additive statistics of what is drawn: samples, or batches of which the protocol averages the means."""
+def _batches(scale: Scale, statistics: Tensor) -> Tensor:
+    """Additive statistics of batches; where their means are averaged, of these means."""
+    batches = torch.split(statistics, PROTOCOL_BATCH)
+    sums = torch.stack([batch.sum(0) for batch in batches])
     if not scale.averages_batches:
-        return statistics
-    sums, sizes = _batches(statistics), _batches(torch.ones(len(statistics), 1))
-    weights = sizes[:, 0] * (sums[:, 1] > 0)
-    return torch.stack([scale.value(sums) * weights, weights], 1)
-
-
-def _batches(statistics: Tensor) -> Tensor:
-    return torch.stack([batch.sum(0) for batch in torch.split(statistics, PROTOCOL_BATCH)])
+        return sums
+    sizes = sums.new_tensor([len(batch) for batch in batches]) * (sums[:, 1] > 0)
+    return torch.stack([scale.value(sums) * sizes, sizes], 1)
 
 
 def _rows(runs: Sequence[_Run], metrics: bool) -> Iterator[Row]:

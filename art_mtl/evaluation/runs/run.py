@@ -52,7 +52,7 @@ def run_attacks(
     judge = Judge(estimator, batch_size, protocol)
     named = [(attack_info(name, attack), attack) for name, attack in attacks]
     job = Job(judge, source, named, chain, seed)
-    about = {
+    about: dict[str, Any] = {
         "environment": asdict(environment.describe(str(estimator.device), seed)),
         "command": command,
         "victim": victim,

@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from torch.distributed import DistError, TCPStore
+from torch.distributed import DistError, TCPStore  # type: ignore[attr-defined]
 
 from art_mtl.evaluation.runs.records import Finished, Unit
 from art_mtl.team import Team
@@ -98,18 +98,18 @@ class _Desk:
         finally:
             stopped.set()
             writer.join()
-        self.store.set("result", pickle.dumps(result))
+        self.store.set("result", pickle.dumps(result))  # type: ignore[arg-type]
         self._await_farewell()
         return result
 
-    def follow(self, compute: Compute) -> T:
+    def follow(self, compute: Compute) -> Any:
         """Work, then wait for the result."""
         with self._telling():
             self._work(compute)
         while not self.store.check(["result"]):
             self._check()
             time.sleep(_POLL)
-        result: T = pickle.loads(self.store.get("result"))
+        result = pickle.loads(self.store.get("result"))
         self.store.add("farewells", 1)
         return result
 
@@ -120,7 +120,7 @@ class _Desk:
             if number >= len(self.pending):
                 return
             finished = compute(self.pending[number])
-            self.store.set(f"unit {number}", pickle.dumps((self.team.rank, finished)))
+            self.store.set(f"unit {number}", pickle.dumps((self.team.rank, finished)))  # type: ignore[arg-type]
 
     def _collect(self, save: Save, stopped: threading.Event) -> None:
         """Save units as they come, until all are there or something failed."""
