@@ -133,6 +133,7 @@ _PLAIN = ("name", "kind", "metric", "higher_is_better", "scale", "unit", "averag
 def _merged(scale: Scale, states: Sequence[dict[str, Any]]) -> Tensor:
     """The metric by torchmetrics, its states merged in order."""
     metric = scale.torchmetric()
+    metric.distributed_available_fn = _alone  # only one of the processes comes here, and merges the states of all
     for name, value in states[0].items():
         setattr(metric, name, value)
     try:
@@ -146,6 +147,10 @@ def _merged(scale: Scale, states: Sequence[dict[str, Any]]) -> Tensor:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The ``compute`` method of metric")  # it was updated part by part
         return torch.as_tensor(metric.compute())
+
+
+def _alone() -> bool:
+    return False
 
 
 def total(scales: Sequence[Scale], parts: Sequence[Part], when: str) -> Measured:

@@ -60,7 +60,7 @@ def describe_attacks(attacks: Sequence[tuple[AttackInfo, Any]]) -> dict[str, Any
     for info, attack in attacks:
         parameters = [name for name in getattr(attack, "attack_params", ()) if name not in _UNIMPORTANT]
         own = {name: _plain(getattr(attack, name, None)) for name in parameters}
-        known[f"({info.label})"] = {"class": type(attack).__qualname__, **info.to_json(), **own}
+        known[f"({info.label})"] = {"class": type(attack).__qualname__, **(own or info.to_json())}
     return known
 
 
