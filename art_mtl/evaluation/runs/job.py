@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -41,6 +43,7 @@ class Job:
         self.chain = len(source) if chain is None else min(chain, len(source))
         self.chains = chains_of(len(source), self.chain)
         self._held: tuple[int, Arrays] | None = None
+        self._warned: set[str] = set()
 
     @property
     def units(self) -> list[Unit]:
@@ -65,7 +68,7 @@ class Job:
             return Finished(self.judge.part(x, y))
         info, attack = self.attacks[unit.attack - 1]
         watch = Watch()
-        with observed(attack, watch):
+        with observed(attack, watch), self._warnings(unit.chain):
             clip_values = self.judge.estimator.clip_values
             x_adv, perturbation, seconds = generate(info.name, attack, x, y, clip_values, self._seed(unit.chain))
         pictured = PICTURED - self.chains[unit.chain].start
@@ -79,6 +82,24 @@ class Job:
             x, y = self.source.read(self.chains[chain])
             self._held = chain, (x, protocol_labels(self.judge.tasks, y, self.judge.protocol))
         return self._held[1]
+
+    @contextmanager
+    def _warnings(self, chain: int) -> Iterator[None]:
+        """Pass warnings on, each once, and say from where a chain's samples, which they may name, are counted."""
+        if len(self.chains) == 1:
+            yield
+            return
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            yield
+        first = self.chains[chain].start
+        for one in caught:
+            text = str(one.message)
+            if "sample" in text and first:
+                text = f"{text} (Counted from sample {first}.)"
+            if text not in self._warned:
+                self._warned.add(text)
+                warnings.warn_explicit(text, one.category, one.filename, one.lineno)
 
     def _seed(self, chain: int) -> int | None:
         """A seed for each chain; that of the first is the run's own."""

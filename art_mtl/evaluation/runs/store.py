@@ -179,7 +179,8 @@ def _discard(path: Path) -> None:
     if path.is_file():
         with path.open("rb") as file:
             head = file.read(100)
-        if head.startswith(b"SQLite format 3") and head[68:72] not in (bytes(4), APPLICATION.to_bytes(4, "big")):
+        whole = len(head) == 100 and head.startswith(b"SQLite format 3")
+        if whole and head[68:72] != APPLICATION.to_bytes(4, "big"):
             raise ValueError(f"{path}: expected the database of a benchmark run. Found one of another program.")
     for name in (DATABASE, f"{DATABASE}-journal"):
         path.with_name(name).unlink(missing_ok=True)
