@@ -16,7 +16,7 @@ from art_mtl.evaluation import Results, compare_runs, evaluate, read_run
 from art_mtl.evaluation.measure import Judge, Scale, batch_average
 from art_mtl.evaluation.runs.comparing import Figure, bootstrap, interval
 from art_mtl.evaluation.runs.reading import read_chains
-from art_mtl.evaluation.runs.records import CLEAN, Finished
+from art_mtl.evaluation.runs.records import Finished
 from art_mtl.evaluation.runs.settings import describe_model
 from art_mtl.evaluation.runs.store import DATABASE
 from art_mtl.evaluation.samples import as_source
@@ -125,15 +125,17 @@ def test_chains_and_whole_agree_where_chains_are_those_of_the_method(estimator) 
     """worst-task shares its weights over chains of 4 whether it sees the data set or a chain at a time."""
     parts, whole = run(estimator, None), run(estimator, None, chain=None)
     for one, other in zip(parts.attacks, whole.attacks, strict=True):
-        assert one.sample_values == other.sample_values and one.deltas == pytest.approx(other.deltas, rel=1e-6)
+        values = [np.array(found.sample_values, dtype=float) for found in (one, other)]
+        np.testing.assert_allclose(*values, rtol=1e-5)
+        assert one.deltas == pytest.approx(other.deltas, rel=1e-5)
         np.testing.assert_allclose(np.array(one.weights), np.array(other.weights), rtol=1e-6)
     assert [task.clean for task in parts.tasks] == pytest.approx([task.clean for task in whole.tasks], rel=1e-6)
 
 
 def test_random_starts_differ_from_chain_to_chain_and_repeat(estimator) -> None:
     attack = MultiTaskPGD(estimator, eps=0.3, max_iter=1, num_random_init=1, verbose=False)
-    x, y = make_data(4)
-    twice = (np.concatenate([x, x]), MultiTaskLabels.concatenate([y.numpy(), y.numpy()]))
+    x, y = make_data(9)
+    twice = (np.concatenate([x[:4], x[:4]]), MultiTaskLabels.concatenate([y[:4], y[:4]]))
     found = [run(estimator, None, twice, [attack])["equal"].sample_values for _ in range(2)]
     assert found[0] == found[1] and found[0][:4] != found[0][4:]
 
@@ -271,7 +273,10 @@ def test_a_full_disk_keeps_what_was_stored(estimator, tmp_path, monkeypatch) -> 
         patch.setattr(sqlite3, "connect", full)
         with pytest.raises(OSError, match="The disk is full; what was stored before stays. Make room"):
             run(estimator, tmp_path)
-    assert len(read_chains(tmp_path).read.get(CLEAN, [])) > 0 or read_run(tmp_path).done < 8
+    with sqlite3.connect(tmp_path / DATABASE) as connection:
+        [(stored,)] = connection.execute("SELECT count(*) FROM chain").fetchall()
+    connection.close()
+    assert 0 < stored < 12, "of 4 clean chains and 8 under attack"
     assert figures(run(estimator, tmp_path)) == figures(whole)
 
 
@@ -372,13 +377,10 @@ def reference_iou(matrix: np.ndarray) -> float:
 
 def test_compare_marks_what_excludes_nothing(estimator, tmp_path) -> None:
     for name, eps in (("little", 0.02), ("much", 0.3)):
-        attack = {"equal": MultiTaskPGD(estimator, eps=eps, max_iter=3, verbose=False)}
-        attack["equal"].eps = eps
-        run(estimator, tmp_path / name, attacks=attack)
+        run(estimator, tmp_path / name, attacks=[MultiTaskPGD(estimator, eps=eps, max_iter=3, verbose=False)])
     execute(tmp_path / "much" / DATABASE, "UPDATE attack SET eps = 0.02")
-    for protocol in ("pooled",):
-        table = compare_runs([tmp_path / "little", tmp_path / "much"])
-        assert any(cell.text.endswith("*") and cell.bold for row in table.rows for cell in row.cells), protocol
+    table = compare_runs([tmp_path / "little", tmp_path / "much"])
+    assert any(cell.text.endswith("*") and cell.bold for row in table.rows for cell in row.cells)
     with pytest.raises(ValueError, match="two runs or more"):
         compare_runs([tmp_path / "much"])
 
