@@ -25,6 +25,8 @@ Statistics = Callable[[Tensor, Tensor, Tensor], Tensor]
 """``(output, target, valid) -> (B, S)``"""
 ElementWise = Callable[[Tensor, Tensor], Tensor]
 """``(output, target) -> (B, *S)``"""
+Value = Callable[[Tensor], Tensor]
+"""``(..., S) -> (...)``"""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Metric:
     name: str
     higher_is_better: bool
     statistics: Statistics
-    value: Callable[[Tensor], Tensor]
+    value: Value
     torchmetric: Callable[[], torchmetrics.Metric]
     arguments: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, ...]]
     scale: float = 1.0
@@ -144,6 +146,36 @@ def mean_of(
         scale=scale,
         unit=unit,
         element=element,
+    )
+
+
+def describe_metric(metric: Metric) -> dict[str, Any] | None:
+    """How statistics become a metric, as JSON values; None for functions that are not this package's.
+
+    Examples:
+        >>> describe_metric(mean_angle())
+        {'value': 'mean', 'sizes': {}, 'torchmetric': 'MeanMetric', 'with': {}}
+    """
+    value, made = metric.value, metric.torchmetric
+    bare, sizes = (value.func, dict(value.keywords)) if isinstance(value, partial) else (value, {})
+    name = next((name for name, known in _VALUES.items() if known is bare), None)
+    if name is None or not isinstance(made, partial) or made.func is not _torchmetric:
+        return None
+    return {"value": name, "sizes": sizes, "torchmetric": made.args[0], "with": dict(made.keywords)}
+
+
+def read_metric(document: dict[str, Any]) -> tuple[Value, Callable[[], torchmetrics.Metric]]:
+    """The value of summed statistics, and what makes the torchmetrics class, from :func:`describe_metric`.
+
+    Examples:
+        >>> value, _ = read_metric(describe_metric(mean_iou(2)))
+        >>> value(torch.tensor([3.0, 1.0, 0.0, 4.0]))
+        tensor(0.7750)
+    """
+    value = _VALUES[document["value"]]
+    sizes = document["sizes"]
+    return partial(value, **sizes) if sizes else value, partial(
+        _torchmetric, document["torchmetric"], **document["with"]
     )
 
 
@@ -277,3 +309,6 @@ def _valid_values(output: Tensor, target: Tensor, valid: Tensor) -> tuple[Tensor
 
 def _valid_elements(output: Tensor, target: Tensor, valid: Tensor, element: ElementWise) -> tuple[Tensor, ...]:
     return (element(output, target)[valid],)
+
+
+_VALUES: dict[str, Callable[..., Tensor]] = {"mean": _mean, "iou": _iou_of_confusion, "f1": _f1_of_counts}

@@ -64,7 +64,7 @@ def test_benchmark_from_end_to_end(victim: str, tmp_path: Path, capsys: pytest.C
     assert names[:4] == ["single:seg", "single:depth", "equal", "equal + linear step"] and names[-1] == "worst-task"
     assert results["worst-task"].weights is not None
     assert {path.name for path in out.iterdir()} == {
-        "figures", "report.md", "results.json", "table.csv", "table.md", "table.tex",
+        ".lock", "figures", "report.md", "results.json", "run.sqlite", "table.csv", "table.md", "table.tex",
     }  # fmt: skip
     assert len(list((out / "figures").glob("example-*.png"))) == 2
 
@@ -74,6 +74,15 @@ def test_benchmark_from_end_to_end(victim: str, tmp_path: Path, capsys: pytest.C
     assert capsys.readouterr().out == (out / "table.csv").read_text()
     assert main(["show", str(out / "results.json")]) == 0
     assert "worst-task" in capsys.readouterr().out
+    assert main(["show", str(out), "--format", "markdown"]) == 0
+    assert capsys.readouterr() == ((out / "table.md").read_text(), "")
+
+    before = {path: path.read_bytes() for path in out.rglob("*.*") if path.suffix in (".json", ".md", ".csv", ".png")}
+    assert main([*arguments, "--quiet"]) == 0
+    assert all(path.read_bytes() == content for path, content in before.items()), "nothing is computed or dated anew"
+    capsys.readouterr()
+    assert main([*arguments, "--steps", "3"]) == 2
+    assert "max_iter 2 there, 3 here" in one_error(capsys)
 
 
 def test_the_same_command_gives_the_same_numbers(victim: str, tmp_path: Path) -> None:
@@ -149,10 +158,18 @@ def test_interruption(victim: str, tmp_path: Path, capsys, monkeypatch) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(MultiTaskPGD, "generate", interrupt)
-    out = tmp_path / "out"
-    assert main(["benchmark", "--victim", victim, "--methods", "equal", "--quiet", "--out", str(out)]) == 130
+    arguments = ["benchmark", "--victim", victim, "--methods", "equal", "--steps", "1", "--quiet"]
+    assert main(arguments) == 130
     assert one_error(capsys) == "art-mtl: interrupted; nothing was written.\n"
-    assert not out.exists()
+    out = tmp_path / "out"
+    assert main([*arguments, "--out", str(out)]) == 130
+    assert one_error(capsys).endswith(f"is finished is in {out}, and the same command goes on from there.\n")
+    assert main(["show", str(out)]) == 0
+    assert "0 of 3 attacks × chains are finished; the table is of none of the 5 samples" in one_error(capsys)
+    monkeypatch.undo()
+    assert main([*arguments, "--out", str(out)]) == 0
+    assert main(["compare", str(out), str(out), "--metrics", "--format", "markdown"]) == 0
+    assert "| equal | Δ_Wor (%) |" in capsys.readouterr().out
 
 
 def test_warnings_are_one_line(tmp_path: Path, capsys) -> None:

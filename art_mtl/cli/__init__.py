@@ -1,4 +1,5 @@
-"""The command ``art-mtl``: benchmark a victim, reproduce the paper, prepare data, train victims, list what there is.
+"""The command ``art-mtl``: benchmark a victim, show and compare runs, reproduce the paper, prepare data, train victims,
+list what there is.
 
 One module a command; each has ``add``, which makes its command known to the parser. What is slow to import (ART,
 matplotlib, scikit-learn) is imported where it is used.
@@ -12,12 +13,12 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from art_mtl.cli import benchmark, data, diagnose, listing, reproduce, train
+from art_mtl.cli import benchmark, compare, data, diagnose, listing, reproduce, show, train
 from art_mtl.cli.benchmark import parse_eps, parse_radii
 from art_mtl.cli.common import PROGRAM, Parser, one_line, say, show_warning
 from art_mtl.version import __version__
 
-_COMMANDS = (benchmark, diagnose, reproduce, data, train, listing)
+_COMMANDS = (benchmark, show, compare, diagnose, reproduce, data, train, listing)
 _USER_ERRORS = (ValueError, TypeError, OSError, ImportError)
 
 __all__ = ["main", "parse_eps", "parse_radii"]

@@ -1,24 +1,61 @@
-"""``art-mtl benchmark`` and ``art-mtl show``."""
+"""``art-mtl benchmark``."""
 
 from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from art_mtl.cli.common import PROGRAM, VICTIMS, add_command, console, count, say, seed
 
+if TYPE_CHECKING:
+    from art_mtl.team import Team
+
 _NORMS = ("linf", "l2", "l1")
-_FORMATS = ("terminal", "csv", "markdown", "latex")
 
 
 def add(commands: Any) -> None:
-    """Make both commands known."""
-    _add_benchmark(commands)
-    _add_show(commands)
+    """Make the command known."""
+    command = add_command(
+        commands,
+        "benchmark",
+        help="attack a victim with every method and compare the damage",
+        description="Attack a victim with a grid of methods, norms and radii (in the scale of the model's input).",
+    )
+    add = command.add_argument
+    add("--victim", default="rooms", help=f"{VICTIMS}; default: %(default)s")
+    add(
+        "--methods", nargs="+", default=["all"], metavar="NAME", help=f"names that '{PROGRAM} list' shows; default: all"
+    )
+    add("--norm", nargs="+", choices=_NORMS, metavar="NORM", help="of linf, l2, l1; default: the victim's")
+    add("--eps", nargs="+", type=eps_argument, default=[], metavar="EPS",
+        help="such as 2/255 4/255, for every --norm, or l2:1.0 linf:4/255; default: the victim's")  # fmt: skip
+    add("--steps", type=count, default=10, help="default: %(default)s")
+    add("--schedule", nargs="+", choices=("published", "linear", "cosine", "restarts"),
+        default=["published"],
+        help="steps of the rivals, a row each; 'restarts': linear, the best iterate of --restarts random starts; "
+        "worst-task and single:* have their own; default: published")  # fmt: skip
+    add("--restarts", type=count, default=2, help="of the schedule 'restarts'; default: %(default)s")
+    add("--limit", type=count, help="first samples of the test data; default: all")
+    add("--batch-size", type=count, default=32, help="default: %(default)s")
+    add("--seed", type=seed, default=0, help="default: %(default)s")
+    add("--protocol", choices=("pooled", "auto-lambda"), default="pooled",
+        help="errors averaged over the data set, or first over batches of 4; default: %(default)s")  # fmt: skip
+    add("--root", type=Path, help="folder of the victim's data (nyuv2, cityscapes)")
+    add("--checkpoint", type=Path, help="weights of the victim")
+    add("--device", choices=("auto", "cpu", "gpu"), default="auto", help="default: %(default)s")
+    add("--chain", type=count, default=256, metavar="N",
+        help="samples that are read, attacked and stored together and share weights; default: %(default)s")  # fmt: skip
+    add("--out", type=Path, metavar="DIR",
+        help="keep the run here, to go on if interrupted, and its report: tables, JSON, pictures")  # fmt: skip
+    add("--restart", action="store_true", help="throw away the run that --out holds")
+    add("--force", action="store_true", help="write to --out even if it holds other files")
+    add("--diagnose", action="store_true",
+        help="check the deepest attack of every norm and radius for signs of failure (20 times its time)")  # fmt: skip
+    add("--quiet", action="store_true", help="no progress bar")
+    command.set_defaults(run=_benchmark)
 
 
 def parse_eps(text: str) -> tuple[str | None, float]:
@@ -83,59 +120,31 @@ def parse_radii(
     }
 
 
-def _add_benchmark(commands: Any) -> None:
-    command = add_command(
-        commands,
-        "benchmark",
-        help="attack a victim with every method and compare the damage",
-        description="Attack a victim with a grid of methods, norms and radii (in the scale of the model's input).",
-    )
-    add = command.add_argument
-    add("--victim", default="rooms", help=f"{VICTIMS}; default: %(default)s")
-    add(
-        "--methods", nargs="+", default=["all"], metavar="NAME", help=f"names that '{PROGRAM} list' shows; default: all"
-    )
-    add("--norm", nargs="+", choices=_NORMS, metavar="NORM", help="of linf, l2, l1; default: the victim's")
-    add("--eps", nargs="+", type=eps_argument, default=[], metavar="EPS",
-        help="such as 2/255 4/255, for every --norm, or l2:1.0 linf:4/255; default: the victim's")  # fmt: skip
-    add("--steps", type=count, default=10, help="default: %(default)s")
-    add("--schedule", nargs="+", choices=("published", "linear", "cosine", "restarts"),
-        default=["published"],
-        help="steps of the rivals, a row each; 'restarts': linear, the best iterate of --restarts random starts; "
-        "worst-task and single:* have their own; default: published")  # fmt: skip
-    add("--restarts", type=count, default=2, help="of the schedule 'restarts'; default: %(default)s")
-    add("--limit", type=count, help="first samples of the test data; default: all")
-    add("--batch-size", type=count, default=32, help="default: %(default)s")
-    add("--seed", type=seed, default=0, help="default: %(default)s")
-    add("--protocol", choices=("pooled", "auto-lambda"), default="pooled",
-        help="errors averaged over the data set, or first over batches of 4; default: %(default)s")  # fmt: skip
-    add("--root", type=Path, help="folder of the victim's data (nyuv2, cityscapes)")
-    add("--checkpoint", type=Path, help="weights of the victim")
-    add("--device", choices=("auto", "cpu", "gpu"), default="auto", help="default: %(default)s")
-    add("--out", type=Path, metavar="DIR", help="write a report here: JSON, CSV, Markdown, LaTeX, pictures")
-    add("--force", action="store_true", help="write to --out even if it holds other files")
-    add("--diagnose", action="store_true",
-        help="check the deepest attack of every norm and radius for signs of failure (20 times its time)")  # fmt: skip
-    add("--quiet", action="store_true", help="no progress bar")
-    command.set_defaults(run=_benchmark)
-
-
-def _add_show(commands: Any) -> None:
-    show = add_command(commands, "show", help="print the table of results again")
-    show.add_argument("results", metavar="RESULTS.json", type=Path)
-    show.add_argument("--format", choices=_FORMATS, default="terminal", help="default: %(default)s")
-    show.set_defaults(run=_show)
-
-
 def _benchmark(options: argparse.Namespace) -> None:
+    from art_mtl.team import assemble
+
+    radii = parse_radii(options.eps, options.norm)
+    with assemble(options.device) as team:
+        try:
+            _run(options, radii, team)
+        except KeyboardInterrupt:
+            if options.out is None:
+                raise
+            raise KeyboardInterrupt(
+                f"interrupted; what is finished is in {options.out}, and the same command goes on from there."
+            ) from None
+
+
+def _run(options: argparse.Namespace, radii: dict[str, tuple[float, ...]] | None, team: Team) -> None:
+    """The benchmark, by all processes; the first one tells of it."""
     from art_mtl.evaluation import benchmark, load_victim, make_table, to_rich, write_report
     from art_mtl.evaluation.report import check_folder, gallery_of
 
-    radii = parse_radii(options.eps, options.norm)
     if options.out is not None:
-        check_folder(options.out, options.force)
+        team.by_first(lambda: check_folder(options.out, options.force))
     victim = load_victim(options.victim, root=options.root, checkpoint=options.checkpoint)
-    gallery = None if options.out is None else gallery_of(victim, options.limit, options.device)
+    shows = options.out is not None and team.is_first
+    gallery = gallery_of(victim, options.limit, options.device) if shows else None
     results = benchmark(
         victim,
         options.methods,
@@ -152,7 +161,13 @@ def _benchmark(options: argparse.Namespace) -> None:
         progress=not options.quiet,
         listener=gallery,
         protocol=options.protocol,
+        chain=options.chain,
+        store=options.out,
+        restart=options.restart,
+        team=team,
     )
+    if not team.is_first:
+        return
     console().print(to_rich(make_table(results)))
     if options.out is not None:
         written = write_report(options.out, results, gallery)
@@ -161,19 +176,6 @@ def _benchmark(options: argparse.Namespace) -> None:
         from art_mtl.cli.diagnose import diagnose_benchmark
 
         diagnose_benchmark(results, victim, options)
-
-
-def _show(options: argparse.Namespace) -> None:
-    from art_mtl.evaluation import Results, make_table, to_csv, to_latex, to_markdown, to_rich
-
-    results = Results.from_json(options.results)
-    table = make_table(results)
-    if options.format == "terminal":
-        console().print(to_rich(table))
-    elif options.format == "csv":
-        sys.stdout.write(to_csv(make_table(results, deltas=True)))
-    else:
-        sys.stdout.write(to_latex(table) if options.format == "latex" else to_markdown(table) + "\n")
 
 
 def eps_argument(text: str) -> tuple[str | None, float]:

@@ -19,8 +19,7 @@ Sample = tuple[NDArray[np.float32], dict[str, NDArray[Any]]]
 
 MANIFEST = "MANIFEST.json"
 JOURNAL = ".unfinished.jsonl"
-LOCK = ".lock"
-"""What a prepared folder holds beside the data; the journal only until the folder is whole."""
+"""What a prepared folder holds beside the data and the lock; the journal only until the folder is whole."""
 
 
 class MultiTaskDataset(Dataset[tuple[Tensor, dict[str, Tensor]]]):

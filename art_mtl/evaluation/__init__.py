@@ -16,6 +16,7 @@ from art_mtl.evaluation.paper import paper_tables, reproduce
 from art_mtl.evaluation.report import Gallery, write_report
 from art_mtl.evaluation.results import AttackResult, Block, Environment, Results, TaskResult
 from art_mtl.evaluation.runner import evaluate
+from art_mtl.evaluation.runs import RunState, compare_runs, read_run
 from art_mtl.evaluation.tables import make_table, to_csv, to_latex, to_markdown, to_rich
 from art_mtl.evaluation.victims import Victim, load_victim, victim_names
 
@@ -27,9 +28,11 @@ __all__ = [
     "Environment",
     "Gallery",
     "Results",
+    "RunState",
     "TaskResult",
     "Victim",
     "benchmark",
+    "compare_runs",
     "comparison_table",
     "diagnose",
     "diagnosis_table",
@@ -37,6 +40,7 @@ __all__ = [
     "load_victim",
     "make_table",
     "paper_tables",
+    "read_run",
     "reproduce",
     "to_csv",
     "to_latex",

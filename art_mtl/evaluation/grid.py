@@ -5,14 +5,18 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from art_mtl.core import ON_REQUEST, family_names, method_names
+from art_mtl.core.session import DEFAULT_CHAIN
+from art_mtl.evaluation.attack import Attack
 from art_mtl.evaluation.checks import NORMS
 from art_mtl.evaluation.measure import check_protocol
 from art_mtl.evaluation.results import Results
-from art_mtl.evaluation.runner import Attack, Listener, run_attacks
+from art_mtl.evaluation.runs import Listener, run_attacks
 from art_mtl.tasks import Task
+from art_mtl.team import Team
 
 if TYPE_CHECKING:
     from art_mtl.estimators import PyTorchMultiTaskEstimator
@@ -78,6 +82,10 @@ def benchmark(
     listener: Listener | None = None,
     protocol: str = "pooled",
     split: str = "test",
+    chain: int = DEFAULT_CHAIN,
+    store: str | Path | None = None,
+    restart: bool = False,
+    team: Team | None = None,
 ) -> Results:
     """Run a grid of attacks on a victim's test data.
 
@@ -103,15 +111,26 @@ def benchmark(
         device: "auto", "cpu" or "gpu".
         command: Command line to record.
         progress: Show a progress bar.
-        listener: Called after each attack with its result and its adversarial inputs.
+        listener: Called for each attack, in order, with its result and the adversarial inputs of the first samples, at
+            most 8.
         protocol: How errors are averaged; see :func:`art_mtl.evaluation.evaluate`.
         split: "test" or "train" data.
+        chain: Neighbouring samples that are read, attacked and stored together, over which ``worst-task`` shares its
+            weights; a multiple of 4, the group of the authors' published loop. No more than one chain is in memory.
+        store: Folder in which every finished chain is kept, so that the same call goes on where a killed one stopped.
+            None keeps nothing.
+        restart: Throw away the run that ``store`` holds.
+        team: Processes that share out the chains, from :func:`art_mtl.team.assemble`; None for this one alone. Every
+            process gets the same results.
 
     Returns:
         One :class:`AttackResult` a cell, block by block.
 
     Raises:
-        ValueError: An argument is not one of its values; raised before any attack runs.
+        ValueError: An argument is not one of its values; raised before any attack runs. Or ``store`` holds a run of
+            other settings, weights, data or versions; the message tells them one by one.
+        BlockingIOError: Another process works in ``store``.
+        OSError: ``store`` cannot be written, or the disk is full; what was stored before stays.
 
     Examples:
         >>> from art_mtl.evaluation import benchmark, load_victim
@@ -124,14 +143,16 @@ def benchmark(
         raise ValueError(f"Parameter `steps` should be at least 1. Found {steps}.")
     if restarts < 1:
         raise ValueError(f"Parameter `restarts` should be at least 1. Found {restarts}.")
+    if chain < 4 or chain % 4:
+        raise ValueError(f"Parameter `chain` should be a multiple of 4. Found {chain}.")
     check_protocol(protocol)
     cells = plan_grid(victim.tasks, methods, plan_radii(victim, norms, eps), schedules, restarts)
     estimator = make_estimator(victim, device)
-    attacks = [(cell.name, make_attack(estimator, cell, steps, batch_size)) for cell in cells]
+    attacks = [(cell.name, make_attack(estimator, cell, steps, batch_size, chain)) for cell in cells]
     return run_attacks(
         estimator,
         attacks,
-        victim.data(split, limit),
+        victim.source(split, limit),
         batch_size=batch_size,
         seed=seed,
         victim=victim.name,
@@ -139,6 +160,10 @@ def benchmark(
         progress=progress,
         listener=listener,
         protocol=protocol,
+        chain=chain,
+        store=store,
+        restart=restart,
+        team=team,
     )
 
 
@@ -260,8 +285,10 @@ def make_estimator(victim: Victim, device: str = "auto") -> PyTorchMultiTaskEsti
     )
 
 
-def make_attack(estimator: PyTorchMultiTaskEstimator, cell: Cell, steps: int, batch_size: int) -> Attack:
-    """The ART attack of one cell."""
+def make_attack(
+    estimator: PyTorchMultiTaskEstimator, cell: Cell, steps: int, batch_size: int, chain: int | None = None
+) -> Attack:
+    """The ART attack of one cell; ``chain`` is the number of samples over which it may share weights."""
     from art_mtl.attacks import (
         MinMaxMultiTaskPGD,
         MultiTaskAutoAttack,
@@ -280,6 +307,8 @@ def make_attack(estimator: PyTorchMultiTaskEstimator, cell: Cell, steps: int, ba
     settings = {**common, "max_iter": steps, "schedule": cell.schedule}
     if cell.schedule == "restarts":
         settings |= {"schedule": "linear", "keep": "best", "num_random_init": cell.restarts}
+    if cell.method == "worst-task" or cell.method.startswith(("single:", "stealthy:")):
+        settings["weight_group"] = chain
     if cell.method == "minmax":
         attack: Attack = MinMaxMultiTaskPGD(estimator, variant="paper", **settings)
     elif cell.method == "minmax-official":

@@ -1,27 +1,27 @@
-"""Measure every task of a model on one data set."""
+"""Measure every task of a model on a data set, part by part."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from art_mtl.evaluation.results import TaskResult, known
+from art_mtl.evaluation.samples import Inputs
 from art_mtl.labels import MultiTaskLabels
-from art_mtl.metrics import Metric, delta
+from art_mtl.metrics import Value, delta, describe_metric, read_metric
 from art_mtl.tasks import Target, Task
 
 if TYPE_CHECKING:
-    from art_mtl.estimators import PyTorchMultiTaskEstimator
+    import torchmetrics
 
-Inputs = npt.NDArray[np.float32]
+    from art_mtl.estimators import PyTorchMultiTaskEstimator
 
 PROTOCOLS = ("pooled", "auto-lambda")
 """How errors are averaged over a data set. "pooled": over all valid places of all images alike. "auto-lambda": over the
@@ -41,6 +41,179 @@ class Measured:
     values: Tensor
     samples: Tensor
     statistics: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a part of the data set came to; parts add up to the whole.
+
+    Attributes:
+        statistics: Of each task, the additive statistics behind its metric, ``(n, S)``, float64.
+        in_play: Which tasks have a valid label on which samples, ``(n, K)``.
+        states: Of each task, the state of its torchmetrics class; empty where the protocol does without.
+    """
+
+    statistics: tuple[Tensor, ...]
+    in_play: Tensor
+    states: tuple[dict[str, Any], ...]
+
+    def __len__(self) -> int:
+        return len(self.in_play)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How the statistics of a task become its metric.
+
+    Attributes:
+        name: Of the task.
+        kind: Of the task.
+        metric: Name of the metric.
+        higher_is_better: Direction.
+        scale: Tables print the metric times this.
+        unit: Of the metric.
+        averages_batches: An error that the protocol averages over batches first.
+        value: ``(..., S) -> (...)``.
+        torchmetric: Makes the torchmetrics class of the metric.
+        document: The last two as JSON values, where they can be; else None.
+    """
+
+    name: str
+    kind: str
+    metric: str
+    higher_is_better: bool
+    scale: float
+    unit: str
+    averages_batches: bool
+    value: Value
+    torchmetric: Callable[[], torchmetrics.Metric]
+    document: dict[str, Any] | None = None
+
+    @classmethod
+    def of(cls, task: Task, protocol: str) -> Scale:
+        """Of a task by a protocol."""
+        m = task.metric
+        averages = protocol == "auto-lambda" and m.element is not None and task.is_error
+        return cls(
+            task.name, task.kind, m.name, m.higher_is_better, m.scale, m.unit, averages, m.value, m.torchmetric,
+            describe_metric(m),
+        )  # fmt: skip
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as JSON values."""
+        return {name: getattr(self, name) for name in _PLAIN} | {"document": self.document}
+
+    @classmethod
+    def from_json(cls, entry: dict[str, Any]) -> Scale:
+        """What :meth:`to_json` made.
+
+        Raises:
+            ValueError: The metric is one of the user's, which JSON cannot hold.
+        """
+        if entry["document"] is None:
+            raise ValueError(
+                f"The metric {entry['metric']!r} of task {entry['name']!r} is defined outside this package; what a run "
+                "found by it stands in its results.json once the run has ended."
+            )
+        value, torchmetric = read_metric(entry["document"])
+        plain = {name: entry[name] for name in _PLAIN}
+        return cls(**plain, value=value, torchmetric=torchmetric, document=entry["document"])
+
+    def total(self, parts: Sequence[Part], k: int) -> tuple[Tensor, Tensor]:
+        """The metric over all parts, a scalar, and the statistics ``(N, S)`` behind it; ``k`` is the task's place."""
+        statistics = torch.cat([part.statistics[k] for part in parts])
+        if self.averages_batches:
+            return batch_average(self.value, statistics), statistics
+        return _merged(self, [part.states[k] for part in parts]), statistics
+
+
+_PLAIN = ("name", "kind", "metric", "higher_is_better", "scale", "unit", "averages_batches")
+
+
+def _merged(scale: Scale, states: Sequence[dict[str, Any]]) -> Tensor:
+    """The metric by torchmetrics, its states merged in order."""
+    metric = scale.torchmetric()
+    metric.distributed_available_fn = _alone  # only one of the processes comes here, and merges the states of all
+    for name, value in states[0].items():
+        setattr(metric, name, value)
+    try:
+        for state in states[1:]:
+            metric.merge_state(state)
+    except RuntimeError as error:
+        raise ValueError(
+            f"The torchmetrics class of task {scale.name!r} should be one whose states merge, for data in several "
+            f"chains. Found {type(metric).__name__}: {error}"
+        ) from error
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The ``compute`` method of metric")  # it was updated part by part
+        return torch.as_tensor(metric.compute())
+
+
+def _alone() -> bool:
+    return False
+
+
+def total(scales: Sequence[Scale], parts: Sequence[Part], when: str) -> Measured:
+    """The metrics of a data set from those of its parts.
+
+    Args:
+        scales: One a task.
+        parts: In the order of the data set, at least one.
+        when: For warnings.
+
+    Raises:
+        ValueError: A task has no valid label in any part.
+    """
+    check_labels(scales, parts)
+    in_play = torch.cat([part.in_play for part in parts])
+    values, columns, gathered = [], [], []
+    for k, scale in enumerate(scales):
+        value, statistics = scale.total(parts, k)
+        if not math.isfinite(value):
+            _warn(f"The metric of task {scale.name!r} is not finite {when}; it is left out.")
+        alone = scale.value(statistics).double()
+        values.append(value.double().cpu())
+        columns.append(torch.where(in_play[:, k], alone, torch.full_like(alone, math.nan)))
+        gathered.append(statistics)
+    return Measured(torch.stack(values), torch.stack(columns, 1), tuple(gathered))
+
+
+def check_labels(scales: Sequence[Scale], parts: Sequence[Part]) -> None:
+    """Raise ValueError unless every task has a valid label in one of these parts."""
+    for k, scale in enumerate(scales):
+        if not any(bool(part.in_play[:, k].any()) for part in parts):
+            raise ValueError(f"Task {scale.name!r} should have a valid label in the data set. Found none.")
+
+
+def describe(scales: Sequence[Scale], clean: Measured) -> tuple[TaskResult, ...]:
+    """The tasks with their clean metrics; a warning where damage to one is undefined."""
+    described = []
+    for k, scale in enumerate(scales):
+        value = float(clean.values[k])
+        if scale.higher_is_better and value == 0:
+            _warn(
+                f"The {scale.metric} of task {scale.name!r} is 0 on clean inputs: its damage is undefined, and Δ_MTL "
+                "and Δ_Wor leave it out."
+            )
+        described.append(
+            TaskResult(
+                name=scale.name,
+                kind=scale.kind,
+                metric=scale.metric,
+                higher_is_better=scale.higher_is_better,
+                scale=scale.scale,
+                unit=scale.unit,
+                clean=known(value),
+                sample_clean=tuple(known(v) for v in clean.samples[:, k].tolist()),
+            )
+        )
+    return tuple(described)
+
+
+def deltas(scales: Sequence[Scale], attacked: Tensor, clean: Tensor) -> Tensor:
+    """Signed damages of metrics ``(..., K)``."""
+    columns = zip(attacked.unbind(-1), clean.unbind(-1), scales, strict=True)
+    return torch.stack([delta(m, b, scale.higher_is_better) for m, b, scale in columns], -1)
 
 
 def check_protocol(protocol: str) -> None:
@@ -85,11 +258,11 @@ def protocol_labels(tasks: Sequence[Task], y: MultiTaskLabels, protocol: str) ->
     return MultiTaskLabels({name: changed.get(name, y[name]) for name in names}, {n: y.present(n) for n in names})
 
 
-def batch_average(metric: Metric, statistics: Tensor) -> Tensor:
+def batch_average(value: Value, statistics: Tensor) -> Tensor:
     """An error by the protocol "auto-lambda".
 
     Args:
-        metric: A mean over valid places.
+        value: Of the metric, a mean over valid places.
         statistics: Its additive statistics of each sample, (sum, count): ``(N, 2)``.
 
     Returns:
@@ -99,106 +272,70 @@ def batch_average(metric: Metric, statistics: Tensor) -> Tensor:
     Examples:
         >>> from art_mtl.metrics import absolute_error
         >>> one_valid_place_beside_three_images_of_nine = torch.tensor([[8.0, 1]] + [[0.0, 9]] * 3 + [[5.0, 1]])
-        >>> batch_average(absolute_error(), one_valid_place_beside_three_images_of_nine)
+        >>> batch_average(absolute_error().value, one_valid_place_beside_three_images_of_nine)
         tensor(1.2286)
     """
     batches = torch.split(statistics, PROTOCOL_BATCH)
     sums = torch.stack([batch.sum(0) for batch in batches])
     sizes = sums.new_tensor([len(batch) for batch in batches]) * (sums[:, 1] > 0)
-    return (metric.value(sums) * sizes).sum() / sizes.sum()
+    return (value(sums) * sizes).sum() / sizes.sum()
 
 
 class Judge:
-    """A model's tasks, measured on one data set.
+    """A model's tasks, measured.
 
-    Labels are checked once and made canonical batch by batch, each time anew: to keep a copy of all of them would take
-    as much memory as the data set.
+    Args:
+        estimator: The model.
+        batch_size: Samples at a time.
+        protocol: One of :data:`PROTOCOLS`.
     """
 
-    def __init__(
-        self,
-        estimator: PyTorchMultiTaskEstimator,
-        x: Inputs,
-        y: MultiTaskLabels,
-        batch_size: int,
-        protocol: str = "pooled",
-    ) -> None:
+    def __init__(self, estimator: PyTorchMultiTaskEstimator, batch_size: int, protocol: str = "pooled") -> None:
         check_protocol(protocol)
+        if batch_size < 1:
+            raise ValueError(f"Parameter `batch_size` should be at least 1. Found {batch_size}.")
         self.estimator, self.batch_size, self.protocol = estimator, batch_size, protocol
         self.tasks: tuple[Task, ...] = tuple(estimator.tasks)
-        self.x, self.y = x, protocol_labels(self.tasks, y, protocol)
-        for task in self.tasks:
-            if not bool(self._target(task, slice(None)).valid.any()):
-                raise ValueError(f"Task {task.name!r} should have a valid label in the data set. Found none.")
+        self.scales = tuple(Scale.of(task, protocol) for task in self.tasks)
 
-    def measure(self, x: Inputs, when: str) -> Measured:
-        """Every task's metric on these inputs, of which there are as many as labels."""
+    def part(self, x: Inputs, y: MultiTaskLabels) -> Part:
+        """What these inputs, of which there are as many as labels, come to.
+
+        Labels are made canonical batch by batch: a copy of all of them would take as much memory as the data.
+        """
         metrics = [task.metric.torchmetric() for task in self.tasks]
-        everything: list[list[Tensor]] = [[] for _ in self.tasks]
-        rows = []
+        statistics: list[list[Tensor]] = [[] for _ in self.tasks]
+        in_play: list[Tensor] = []
         for start in range(0, len(x), self.batch_size):
-            part = slice(start, start + self.batch_size)
-            raw = self.estimator.predict(x[part], batch_size=self.batch_size)
-            columns = []
-            for task, metric, kept in zip(self.tasks, metrics, everything, strict=True):
-                batch = self._target(task, part)
-                output = task.check_output(torch.as_tensor(raw[task.name]), batch)
-                statistics = task.statistics(output, batch)
-                kept.append(statistics)
-                if not self._averages_batches(task) and bool(batch.valid.any()):
-                    metric.update(*task.metric.arguments(output, batch.value, batch.valid))
-                columns.append(_per_sample(task, statistics, batch))
-            rows.append(torch.stack(columns, 1))
-        gathered = tuple(torch.cat(kept) for kept in everything)
-        values = [
-            batch_average(task.metric, kept) if self._averages_batches(task) else torch.as_tensor(metric.compute())
-            for task, metric, kept in zip(self.tasks, metrics, gathered, strict=True)
-        ]
-        for task, value in zip(self.tasks, values, strict=True):
-            if not math.isfinite(value):
-                _warn(f"The metric of task {task.name!r} is not finite {when}; it is left out.")
-        return Measured(torch.stack([value.double().cpu() for value in values]), torch.cat(rows), gathered)
+            batch = slice(start, start + self.batch_size)
+            raw = self.estimator.predict(x[batch], batch_size=self.batch_size)
+            targets = [_target(task, y, batch) for task in self.tasks]
+            for k, (task, target) in enumerate(zip(self.tasks, targets, strict=True)):
+                output = task.check_output(torch.as_tensor(raw[task.name]), target)
+                statistics[k].append(task.statistics(output, target))
+                if not self.scales[k].averages_batches and bool(target.valid.any()):
+                    metrics[k].update(*task.metric.arguments(output, target.value, target.valid))
+            in_play.append(torch.stack([target.in_play for target in targets], 1))
+        used = zip(metrics, self.scales, strict=True)
+        states = tuple({} if scale.averages_batches else dict(metric.metric_state) for metric, scale in used)
+        return Part(tuple(torch.cat(rows) for rows in statistics), torch.cat(in_play), states)
+
+    def measure(self, x: Inputs, y: MultiTaskLabels, when: str) -> Measured:
+        """Every task's metric on these inputs."""
+        return total(self.scales, [self.part(x, y)], when)
 
     def describe(self, clean: Measured) -> tuple[TaskResult, ...]:
         """The tasks with their clean metrics; a warning where damage to one is undefined."""
-        described = []
-        for i, task in enumerate(self.tasks):
-            value, metric = float(clean.values[i]), task.metric
-            if metric.higher_is_better and value == 0:
-                _warn(
-                    f"The {metric.name} of task {task.name!r} is 0 on clean inputs: its damage is undefined, and Δ_MTL "
-                    "and Δ_Wor leave it out."
-                )
-            described.append(
-                TaskResult(
-                    name=task.name,
-                    kind=task.kind,
-                    metric=metric.name,
-                    higher_is_better=metric.higher_is_better,
-                    scale=metric.scale,
-                    unit=metric.unit,
-                    clean=known(value),
-                    sample_clean=tuple(known(v) for v in clean.samples[:, i].tolist()),
-                )
-            )
-        return tuple(described)
+        return describe(self.scales, clean)
 
     def deltas(self, attacked: Tensor, clean: Tensor) -> Tensor:
         """Signed damages of metrics ``(..., K)``."""
-        columns = zip(attacked.unbind(-1), clean.unbind(-1), self.tasks, strict=True)
-        return torch.stack([delta(m, b, task.metric.higher_is_better) for m, b, task in columns], -1)
-
-    def _averages_batches(self, task: Task) -> bool:
-        return self.protocol == "auto-lambda" and task.metric.element is not None and task.is_error
-
-    def _target(self, task: Task, part: slice) -> Target:
-        """Canonical labels of some samples."""
-        return task.targets(self.y[task.name][part], self.y.present(task.name)[part])
+        return deltas(self.scales, attacked, clean)
 
 
-def _per_sample(task: Task, statistics: Tensor, target: Target) -> Tensor:
-    values = task.metric.value(statistics).double()
-    return torch.where(target.in_play, values, torch.full_like(values, math.nan))
+def _target(task: Task, y: MultiTaskLabels, part: slice) -> Target:
+    """Canonical labels of some samples."""
+    return task.targets(y[task.name][part], y.present(task.name)[part])
 
 
 def _warn(message: str) -> None:

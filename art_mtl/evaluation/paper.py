@@ -15,7 +15,7 @@ import torch
 from art_mtl.data.paper import PAPER_DATA, PaperData
 from art_mtl.evaluation.grid import benchmark
 from art_mtl.evaluation.results import Number, Results
-from art_mtl.evaluation.runner import Listener
+from art_mtl.evaluation.runs import Listener
 from art_mtl.metrics import delta, delta_mtl, delta_wor
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ def reproduce(
         device: "auto", "cpu" or "gpu".
         command: Command line to record.
         progress: Show a progress bar.
-        listener: Called after each attack with its result and its adversarial inputs.
+        listener: As for :func:`art_mtl.evaluation.benchmark`.
 
     Returns:
         One :class:`AttackResult` for each method and radius of the table; :func:`art_mtl.evaluation.comparison.compare`

@@ -12,10 +12,12 @@ import numpy as np
 import torch
 
 from art_mtl.evaluation.files import staged_folder
-from art_mtl.evaluation.measure import Inputs
 from art_mtl.evaluation.pictures import TaskStyle, View, cards_figure, scene_figure
 from art_mtl.evaluation.plots import WEIGHTED_METHODS, damage_figure, method_colour, tasks_figure, weights_figure
 from art_mtl.evaluation.results import FORMAT, AttackResult, Block, Results
+from art_mtl.evaluation.runs.records import PICTURED
+from art_mtl.evaluation.runs.store import DATABASE, OWN_FILES
+from art_mtl.evaluation.samples import Inputs
 from art_mtl.evaluation.tables import (
     describe_eps,
     describe_protocol,
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
     from art_mtl.evaluation.victims import Victim
 
 _CARDS = 6
-_KEPT = 8
 _OWN_FIGURES = re.compile(r"(damage|(example|tasks|weights)-[\w.+-]+)\.png")
 
 __all__ = ["Gallery", "check_folder", "gallery_of", "origin", "remove_stale", "show", "write_figures", "write_report"]
@@ -65,11 +66,11 @@ class Gallery:
     def __post_init__(self) -> None:
         if self.x.ndim != 4 or self.x.shape[1] not in (1, 3):
             raise ValueError(f"A gallery should have inputs (N, 1 or 3, H, W). Found shape {self.x.shape}.")
-        self.x, self.y = self.x[:_KEPT], self.y[:_KEPT]
+        self.x, self.y = self.x[:PICTURED], self.y[:PICTURED]
 
     def __call__(self, result: AttackResult, x_adv: Inputs) -> None:
         """Keep the first samples of an attack."""
-        self.kept[result.norm, result.eps, result.name] = x_adv[:_KEPT].copy()
+        self.kept[result.norm, result.eps, result.name] = x_adv[:PICTURED].copy()
 
     def figure(self, results: Results, block: Block) -> Figure:
         """Truth, clean prediction, and predictions under the strongest attack and one rival.
@@ -135,7 +136,7 @@ def gallery_of(victim: Victim, limit: int | None = None, device: str = "auto", s
 
     Args:
         victim: Whose inputs to show.
-        limit: As for the benchmark, so that its data are read once.
+        limit: First samples of the benchmark; None for all.
         device: "auto", "cpu" or "gpu".
         split: "test" or "train" data.
     """
@@ -144,7 +145,7 @@ def gallery_of(victim: Victim, limit: int | None = None, device: str = "auto", s
     shape = victim.input_shape
     if len(shape) != 3 or shape[0] not in (1, 3):
         return None
-    x, y = victim.data(split, limit)
+    x, y = victim.data(split, PICTURED if limit is None else min(limit, PICTURED))
     return Gallery(make_estimator(victim, device), x, y, victim.class_names)
 
 
@@ -181,7 +182,8 @@ def write_report(folder: str | Path, results: Results, gallery: Gallery | None =
 
 
 def check_folder(folder: str | Path, force: bool = False) -> None:
-    """Raise unless a report may be written here: nothing there, an empty folder, an earlier report, or ``force``.
+    """Raise unless a run and its report may be written here: nothing there, an empty folder, an earlier run or report,
+    or ``force``.
 
     Raises:
         ValueError: Something else is there.
@@ -190,10 +192,12 @@ def check_folder(folder: str | Path, force: bool = False) -> None:
     there = next((path for path in (folder, *folder.absolute().parents) if path.exists()), folder)
     if there.exists() and not there.is_dir():
         raise ValueError(f"Parameter `out` should be a folder. Found a file at {str(there)!r}.")
-    if force or not folder.exists() or not any(folder.iterdir()) or _is_report(folder):
+    if force or not folder.exists() or _is_report(folder) or (folder / DATABASE).exists():
+        return
+    if all(path.name in OWN_FILES for path in folder.iterdir()):
         return
     raise ValueError(
-        "Parameter `out` should be a new or empty folder, or hold an earlier report. Found other files in "
+        "Parameter `out` should be a new or empty folder, or hold an earlier run or report. Found other files in "
         f"{str(folder)!r}; --force writes there all the same."
     )
 

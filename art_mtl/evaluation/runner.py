@@ -2,45 +2,22 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
-from torch import Tensor
 
-from art_mtl.evaluation import environment
-from art_mtl.evaluation.checks import check_perturbation, norm_name
-from art_mtl.evaluation.measure import Inputs, Judge, Measured
-from art_mtl.evaluation.results import (
-    AttackResult,
-    Number,
-    Results,
-    Rows,
-    known,
-    mean_least_damage,
-    summarise,
-)
-from art_mtl.evaluation.watch import Watch, observed, seeded
-from art_mtl.labels import MultiTaskLabels
-from art_mtl.tasks import Task
+from art_mtl.evaluation.attack import Attack, named_attacks
+from art_mtl.evaluation.results import Results
+from art_mtl.evaluation.runs import Listener, run_attacks
+from art_mtl.evaluation.samples import as_source
+from art_mtl.team import Team
 
 if TYPE_CHECKING:
     from art_mtl.estimators import PyTorchMultiTaskEstimator
 
-Listener = Callable[[AttackResult, Inputs], None]
-"""Told each attack's result and adversarial inputs as soon as they are there."""
-
-__all__ = ["Attack", "as_arrays", "evaluate", "named_attacks"]
-
-
-class Attack(Protocol):
-    """Anything that makes adversarial inputs: this package's attacks, ART's, yours."""
-
-    def generate(self, x: npt.NDArray[Any], y: Any = None) -> npt.NDArray[Any]:
-        """Adversarial inputs of the shape of ``x``."""
-        ...
+__all__ = ["as_estimator", "evaluate"]
 
 
 def evaluate(
@@ -57,6 +34,10 @@ def evaluate(
     progress: bool = True,
     listener: Listener | None = None,
     protocol: str = "pooled",
+    chain: int | None = None,
+    store: str | Path | None = None,
+    restart: bool = False,
+    team: Team | None = None,
 ) -> Results:
     """Attack a model and measure the damage to every task.
 
@@ -69,18 +50,28 @@ def evaluate(
         attacks: Name to attack, or attacks in a sequence. An attack is any object with ``generate(x, y)``; one with an
             attribute ``observer`` (this package's own) also tells its task weights and losses at every step.
         dataset: ``(x, y)`` with inputs ``(N, *input_shape)`` and labels in any form of
-            :meth:`art_mtl.MultiTaskLabels.of`; or a map-style data set whose ``[i]`` is ``(input, dict of labels)``.
+            :meth:`art_mtl.MultiTaskLabels.of`; or a map-style data set whose ``[i]`` is ``(input, dict of labels)``,
+            whose samples are asked for when they are needed.
         batch_size: Samples at a time in measuring; attacks have their own.
         names: Names of the attacks in a sequence; by default each attack's ``name`` or its class's.
-        seed: Set anew before each attack, so that its outcome does not depend on those before it; the global random
-            states are put back afterwards. None leaves them alone.
+        seed: Set anew before each attack on each chain, so that an outcome does not depend on those before it; the
+            global random states are put back afterwards. None leaves them alone.
         limit: First samples to use; None for all.
         victim: What results call the model.
         command: Command line to record.
         progress: Show a progress bar.
-        listener: Called after each attack with its result and its adversarial inputs.
+        listener: Called for each attack, in order, with its result and the adversarial inputs of the first samples, at
+            most 8.
         protocol: How errors are averaged: "pooled" over all valid places of the data set, or as "auto-lambda" does, and
             with it the paper's tables; see :data:`art_mtl.evaluation.measure.PROTOCOLS`.
+        chain: Samples that an attack is given in one call; parts of the data set know nothing of each other, and no
+            more than one is in memory. None: all, which attacks that look at the whole data set need (universal ones,
+            ε one a sample).
+        store: Folder in which every finished part is kept, so that the same call goes on where a killed one stopped;
+            see :mod:`art_mtl.evaluation.runs`. None keeps nothing.
+        restart: Throw away the run that ``store`` holds.
+        team: Processes that share out the parts, from :func:`art_mtl.team.assemble`; None for this one alone. Every
+            process gets the same results.
 
     Returns:
         Clean and attacked metrics, damages, per-sample figures.
@@ -107,10 +98,14 @@ def evaluate(
         (1.0, 0.0)
     """
     estimator = as_estimator(estimator)
+    pairs = named_attacks(attacks, names)
+    source = as_source(dataset, estimator.tasks, limit)
+    if chain is not None and chain < len(source):
+        _check_whole(pairs, len(estimator.input_shape))
     return run_attacks(
         estimator,
-        named_attacks(attacks, names),
-        as_arrays(dataset, estimator.tasks, limit),
+        pairs,
+        source,
         batch_size=batch_size,
         seed=seed,
         victim=victim,
@@ -118,112 +113,22 @@ def evaluate(
         progress=progress,
         listener=listener,
         protocol=protocol,
+        chain=chain,
+        store=store,
+        restart=restart,
+        team=team,
     )
 
 
-def run_attacks(
-    estimator: PyTorchMultiTaskEstimator,
-    attacks: Sequence[tuple[str, Attack]],
-    dataset: tuple[Inputs, MultiTaskLabels],
-    *,
-    batch_size: int,
-    seed: int | None,
-    victim: str,
-    command: str | None,
-    progress: bool,
-    listener: Listener | None,
-    protocol: str,
-) -> Results:
-    """What :func:`evaluate` does once its arguments are in canonical form; names may repeat from block to block."""
-    if batch_size < 1:
-        raise ValueError(f"Parameter `batch_size` should be at least 1. Found {batch_size}.")
-    judge = Judge(estimator, *dataset, batch_size, protocol)
-    clean = judge.measure(judge.x, "on clean inputs")
-    tasks = judge.describe(clean)
-    results = []
-    for name, attack in _progress(attacks, progress):
-        result, x_adv = _run(name, attack, judge, clean, seed)
-        results.append(result)
-        if listener is not None:
-            listener(result, x_adv)
-    return Results(
-        victim=victim,
-        tasks=tasks,
-        attacks=tuple(results),
-        clip_values=input_range(estimator.clip_values),
-        environment=environment.describe(str(estimator.device), seed),
-        command=command,
-        protocol=protocol,
-    )
-
-
-def as_arrays(dataset: Any, tasks: Sequence[Task], limit: int | None = None) -> tuple[Inputs, MultiTaskLabels]:
-    """Inputs and labels from any of the forms that :func:`evaluate` takes.
-
-    Args:
-        dataset: See :func:`evaluate`.
-        tasks: Whose labels are wanted.
-        limit: First samples to take; None for all.
-
-    Returns:
-        float32 ``(N, ...)`` and the labels of exactly these tasks, as NumPy arrays.
-
-    Raises:
-        TypeError: It has none of these forms.
-        ValueError: It is empty, or the labels do not fit.
-    """
-    if limit is not None and limit < 1:
-        raise ValueError(f"Parameter `limit` should be at least 1, or None. Found {limit}.")
-    names = [task.name for task in tasks]
-    if isinstance(dataset, tuple) and len(dataset) == 2:
-        x, y = dataset
-        x = np.asarray(x.detach().cpu() if isinstance(x, Tensor) else x, dtype=np.float32)
-    elif hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__"):
-        count = len(dataset) if limit is None else min(limit, len(dataset))
-        samples = [dataset[i] for i in range(count)]
-        x = np.stack([np.asarray(image, dtype=np.float32) for image, _ in samples]) if samples else np.empty((0, 0))
-        y = [labels for _, labels in samples]
-    else:
-        raise TypeError(
-            "Parameter `dataset` should be (x, y), or a data set whose [i] is (input, dict of labels). "
-            f"Found {type(dataset).__name__}."
-        )
-    if len(x) == 0:
-        raise ValueError("Parameter `dataset` should hold at least one sample. Found none.")
-    labels = MultiTaskLabels.of(y, names, size=len(x)).numpy()
-    return cast(Inputs, x[:limit]), labels[:limit]
-
-
-def named_attacks(
-    attacks: Mapping[str, Attack] | Sequence[Attack], names: Sequence[str] | None = None
-) -> list[tuple[str, Attack]]:
-    """Attacks with their names, checked."""
-    if isinstance(attacks, Mapping):
-        if names is not None:
-            raise ValueError("Parameter `names` should be left out where `attacks` is a mapping. Found both.")
-        pairs = list(attacks.items())
-    else:
-        attacks = [attacks] if hasattr(attacks, "generate") else list(attacks)
-        found = [_own_name(attack) for attack in attacks] if names is None else list(names)
-        if len(found) != len(attacks):
-            raise ValueError(f"Parameter `names` should have {len(attacks)} names, one an attack. Found {len(found)}.")
-        pairs = list(zip(found, attacks, strict=True))
-    for name, attack in pairs:
-        if not callable(getattr(attack, "generate", None)):
-            raise TypeError(f"Attack {name!r} should have a method `generate(x, y)`. Found {type(attack).__name__}.")
-        if getattr(attack, "targeted", False):
+def _check_whole(attacks: Sequence[tuple[str, Attack]], axes: int) -> None:
+    """Raise for attacks that cannot be given a part of the data set."""
+    for name, attack in attacks:
+        eps = getattr(attack, "eps", None)
+        if isinstance(eps, np.ndarray) and eps.ndim > axes and len(eps) > 1:
             raise ValueError(
-                f"Attack {name!r} should be untargeted: damage is measured against the true labels. "
-                "Found `targeted=True`; generate its inputs with target labels and compare metrics yourself."
+                f"Parameter `chain` should be left out where ε is one a sample, as that of attack {name!r} is. "
+                f"Found an ε of shape {eps.shape}."
             )
-    keys = [(name, str(getattr(attack, "norm", None)), str(getattr(attack, "eps", None))) for name, attack in pairs]
-    repeated = sorted({name for key, (name, _) in zip(keys, pairs, strict=True) if keys.count(key) > 1})
-    if repeated:
-        raise ValueError(
-            "Attacks of one norm and radius should have distinct names; pass a mapping or `names`. "
-            f"Found {repeated} repeated."
-        )
-    return pairs
 
 
 def as_estimator(model: Any) -> PyTorchMultiTaskEstimator:
@@ -244,104 +149,3 @@ def as_estimator(model: Any) -> PyTorchMultiTaskEstimator:
             f"Found {type(model).__name__}."
         )
     return model
-
-
-def _own_name(attack: Any) -> str:
-    name = getattr(attack, "name", None)
-    return name if isinstance(name, str) else type(attack).__name__
-
-
-def generate(name: str, attack: Attack, judge: Judge, seed: int | None) -> tuple[Inputs, float, float]:
-    """An attack's inputs, checked, the largest norm of a perturbation, and the seconds that the attack took."""
-    with seeded(seed):
-        start = time.perf_counter()
-        x_adv = np.asarray(attack.generate(judge.x, judge.y))
-        seconds = time.perf_counter() - start
-    perturbation = check_perturbation(name, attack, judge.x, x_adv, judge.estimator.clip_values)
-    return x_adv.astype(np.float32, copy=False), perturbation, seconds
-
-
-def _run(name: str, attack: Attack, judge: Judge, clean: Measured, seed: int | None) -> tuple[AttackResult, Inputs]:
-    watch = Watch()
-    with observed(attack, watch):
-        x_adv, perturbation, seconds = generate(name, attack, judge, seed)
-    attacked = judge.measure(x_adv, f"under attack {name!r}")
-    deltas = _numbers(judge.deltas(attacked.values, clean.values))
-    sample_deltas = _rows(judge.deltas(attacked.samples, clean.samples))
-    mean, least = summarise(deltas)
-    result = AttackResult(
-        name=name,
-        method=_own_name(attack),
-        norm=norm_name(getattr(attack, "norm", None)),
-        eps=greatest_eps(getattr(attack, "eps", None)),
-        schedule=getattr(attack, "schedule", None),
-        steps=_steps(attack),
-        values=_numbers(attacked.values),
-        deltas=deltas,
-        delta_mtl=mean,
-        delta_wor=least,
-        least_damage=mean_least_damage(sample_deltas),
-        sample_values=_rows(attacked.samples),
-        sample_deltas=sample_deltas,
-        perturbation=perturbation,
-        seconds=seconds,
-        samples=len(x_adv),
-        weights=watch.mean(watch.weights),
-        losses=watch.mean(watch.losses),
-    )
-    return result, x_adv
-
-
-def _progress(chosen: Sequence[tuple[str, Attack]], show: bool) -> Iterator[tuple[str, Attack]]:
-    if not show:
-        yield from chosen
-        return
-    from rich import progress
-    from rich.console import Console
-
-    columns = (
-        progress.TextColumn("{task.description}"),
-        progress.BarColumn(),
-        progress.MofNCompleteColumn(),
-        progress.TimeElapsedColumn(),
-        progress.TextColumn("done,"),
-        progress.TimeRemainingColumn(),
-        progress.TextColumn("left"),
-    )
-    with progress.Progress(*columns, console=Console(stderr=True)) as bar:
-        job = bar.add_task("attacks", total=len(chosen))
-        for name, attack in chosen:
-            bar.update(job, description=_caption(name, attack))
-            yield name, attack
-            bar.advance(job)
-
-
-def _caption(name: str, attack: Any) -> str:
-    norm, eps = norm_name(getattr(attack, "norm", None)), greatest_eps(getattr(attack, "eps", None))
-    return name if norm is None or eps is None else f"{name}, {norm} {eps:.3g}"
-
-
-def _steps(attack: Any) -> int | None:
-    steps = getattr(attack, "max_iter", None)
-    return int(steps) if isinstance(steps, (int, np.integer)) and steps > 0 else None
-
-
-def greatest_eps(eps: Any) -> float | None:
-    if eps is None or isinstance(eps, (str, bool)):
-        return None
-    return float(np.max(np.asarray(eps, dtype=np.float64)))
-
-
-def input_range(clip_values: Any) -> tuple[float, float] | None:
-    if clip_values is None:
-        return None
-    low, high = clip_values
-    return float(np.min(low)), float(np.max(high))
-
-
-def _numbers(values: Tensor) -> tuple[Number, ...]:
-    return tuple(known(value) for value in values.tolist())
-
-
-def _rows(values: Tensor) -> Rows:
-    return tuple(_numbers(row) for row in values)

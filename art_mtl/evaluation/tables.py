@@ -14,6 +14,8 @@ from art_mtl.evaluation.results import AttackResult, Block, Number, Results, Tas
 if TYPE_CHECKING:
     import rich.table
 
+    from art_mtl.evaluation.measure import Scale
+
 MISSING = "–"
 _NORM_SYMBOLS = {"linf": "L∞", "l2": "L2", "l1": "L1"}
 _LATEX = {
@@ -139,7 +141,7 @@ def best_attacks(block: Block) -> set[str]:
     return {name for name, value in found.items() if value == min(found.values())}
 
 
-def heading(task: TaskResult) -> str:
+def heading(task: TaskResult | Scale) -> str:
     """Name, metric, direction, unit and scale of a task.
 
     Examples:

@@ -8,24 +8,22 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from art_mtl import tasks
 from art_mtl.data import PAPER_DATA, MultiDigits, MultiLabelDigits, MultiTaskDataset, NYUv2, Rooms
 from art_mtl.evaluation import user_code
-from art_mtl.labels import MultiTaskLabels
+from art_mtl.evaluation.samples import Arrays, Source, as_source
 from art_mtl.models import DigitsNet, MultiLabelNet, RoomsNet, load_embedded, load_network, load_weights, read_metadata
 from art_mtl.tasks import Task, check_tasks
 
 __all__ = ["BLUEPRINTS", "Blueprint", "Victim", "load_victim", "victim_names"]
 
-Arrays = tuple[NDArray[np.float32], MultiTaskLabels]
 Reader = Callable[[str, int | None], Arrays]
 Names = Mapping[str, tuple[str, ...]]
 
+_AT_ONCE = 256
 _SCENE_EPS = MappingProxyType({"linf": (2 / 255, 4 / 255, 8 / 255), "l2": (1.0,)})
 _ROBUST_EPS = MappingProxyType({"linf": (8 / 255, 16 / 255, 32 / 255), "l2": (4.0,)})
 _DIGIT_EPS = MappingProxyType({"linf": (0.05, 0.1)})
@@ -48,11 +46,13 @@ class Victim:
         input_shape: shape of one input.
         clip_values: least and greatest value of an input; ``eps`` is in this scale.
         data: (split, limit) to the first ``limit`` samples (None: all) of "train" or "test", as
-            (inputs (N, *input_shape), labels). They stay in memory for the next call.
+            (inputs (N, *input_shape), labels). They may stay in memory for the next call.
         description: one line for people.
         eps: by norm ("linf", "l2"), the sizes of perturbation to judge it at.
         metadata: what its weights say about themselves, clean metrics among it.
         class_names: by task, names of its classes, where they have names.
+        dataset: split to the map-style data set behind ``data``, of which runs read one chain after another, or to
+            ``(x, y)`` with arrays that may lie on disk; None where there is nothing but ``data``.
     """
 
     name: str
@@ -65,6 +65,18 @@ class Victim:
     eps: Mapping[str, tuple[float, ...]] = field(default_factory=_nothing)
     metadata: Mapping[str, str] = field(default_factory=dict)
     class_names: Names = field(default_factory=_nothing)
+    dataset: Callable[[str], Any] | None = None
+
+    def source(self, split: str = "test", limit: int | None = None) -> Source:
+        """The data, read part by part.
+
+        Args:
+            split: "train" or "test".
+            limit: first samples to take; None for all.
+        """
+        if self.dataset is None:
+            return as_source(self.data(split, limit), self.tasks)
+        return as_source(self.dataset(split), self.tasks, limit)
 
 
 @dataclass(frozen=True)
@@ -190,7 +202,9 @@ def load_victim(name: str, *, root: str | Path | None = None, checkpoint: str | 
     it one of Auto-Lambda or of ``art-mtl train --data``. ``"nyuv2"`` also takes the small network of ``art-mtl train
     nyuv2``. ``"PATH.py:function"`` imports the file and calls the function without arguments; it returns a
     :class:`Victim`, or ``(model, tasks, x, y)`` with labels ``y`` in any form that :meth:`MultiTaskLabels.of` takes, or
-    the same with the ``(least, greatest)`` value of an input as a fifth; without a fifth, inputs are in [0, 1].
+    the same with the ``(least, greatest)`` value of an input as a fifth; without a fifth, inputs are in [0, 1]. ``x`` may
+    be a :class:`numpy.memmap`; or, with ``y`` None, a map-style data set whose ``[i]`` is ``(input, dict of labels)``,
+    of which runs read one chain after another.
 
     Args:
         name: one of :func:`victim_names`, or ``"PATH.py:function"``.
@@ -226,23 +240,26 @@ def load_victim(name: str, *, root: str | Path | None = None, checkpoint: str | 
     blueprint = BLUEPRINTS[name]
     model = blueprint.build()
     metadata = load_embedded(model, name) if checkpoint is None else load_weights(model, checkpoint)
-    data = _reader(lambda split: blueprint.dataset(split, None))
+    data, dataset = _readers(lambda split: blueprint.dataset(split, None))
     return Victim(
         name, _ready(model), blueprint.tasks(), blueprint.input_shape, blueprint.clip_values, data,
-        blueprint.description, blueprint.eps, metadata, blueprint.class_names,
+        blueprint.description, blueprint.eps, metadata, blueprint.class_names, dataset,
     )  # fmt: skip
 
 
-def _reader(open_split: Callable[[str], MultiTaskDataset]) -> Reader:
-    """Reads a split when it is first asked for."""
+def _readers(open_split: Callable[[str], MultiTaskDataset]) -> tuple[Reader, Callable[[str], MultiTaskDataset]]:
+    """``data`` and ``dataset`` of a victim; a split is opened when it is first asked for."""
     held: dict[str, MultiTaskDataset] = {}
 
-    def data(split: str, limit: int | None = None) -> Arrays:
+    def dataset(split: str) -> MultiTaskDataset:
         if split not in held:
             held[split] = open_split(split)
-        return held[split].arrays(limit)
+        return held[split]
 
-    return data
+    def data(split: str, limit: int | None = None) -> Arrays:
+        return dataset(split).arrays(limit)
+
+    return data, dataset
 
 
 def to_channels_last(model: nn.Module) -> None:
@@ -278,11 +295,11 @@ def _of_the_paper(name: str, root: str | Path | None, checkpoint: str | Path | N
     splits = [split for split in ("val", "train") if (Path(root) / split).is_dir()]
     image, _ = paper.open(root, splits[0] if splits else "val").sample(0)
     network = load_network(checkpoint, paper.heads)
-    data = _reader(lambda split: paper.open(root, "val" if split == "test" else split))
+    data, dataset = _readers(lambda split: paper.open(root, "val" if split == "test" else split))
     description = f"{type(network).__name__} on {paper.title}, weights of {checkpoint}"
     return Victim(
         name, _ready(network), paper.tasks(), image.shape, (-1.0, 1.0), data, description, paper.eps, metadata,
-        paper.class_names,
+        paper.class_names, dataset,
     )  # fmt: skip
 
 
@@ -301,11 +318,11 @@ def _memorised(root: str | Path, checkpoint: str | Path, metadata: Mapping[str, 
         raise ValueError(f"{checkpoint}: expected `height` and `width` in its metadata. Found {metadata}.") from error
     model = RoomsNet()
     load_weights(model, checkpoint)
-    data = _reader(lambda split: NYUv2(root, "val" if split == "test" else split, size))
+    data, dataset = _readers(lambda split: NYUv2(root, "val" if split == "test" else split, size))
     description = f"memorised victim: a small net trained on the {metadata.get('train_size', '?')} images it is shown"
     return Victim(
         "nyuv2", _ready(model), scene_tasks(), (3, *size), (-1.0, 1.0), data, description, _SCENE_EPS, metadata,
-        PAPER_DATA["nyuv2"].class_names,
+        PAPER_DATA["nyuv2"].class_names, dataset,
     )  # fmt: skip
 
 
@@ -320,24 +337,33 @@ def _from_parts(name: str, returned: Any) -> Victim:
     if not isinstance(given, (Task, Sequence)):
         raise TypeError(f"{name} should return a list of tasks. Found {type(given).__name__}.")
     checked = list(check_tasks([given] if isinstance(given, Task) else given))
-    inputs = np.asarray(x.detach().cpu() if isinstance(x, Tensor) else x, np.float32)
-    if inputs.ndim < 2 or len(inputs) == 0:
-        raise ValueError(f"{name} should return inputs (N, ...) with N of at least 1. Found shape {inputs.shape}.")
-    labels = MultiTaskLabels.of(y, [task.name for task in checked], size=len(inputs))
     low, high = (float(bound) for bound in (returned[4] if len(returned) == 5 else (0.0, 1.0)))
     if not low < high:
         raise ValueError(f"{name} should return clip_values (least, greatest). Found ({low:g}, {high:g}).")
-    if inputs.min() < low or inputs.max() > high:
-        raise ValueError(
-            f"{name} should return inputs in [{low:g}, {high:g}], or their range as a fifth value. Found values from "
-            f"{inputs.min():g} to {inputs.max():g}."
-        )
+    source = as_source(x if y is None else (x, y), checked)
+    inputs, _ = source.read(slice(0, 1))
+    if inputs.ndim < 2:
+        raise ValueError(f"{name} should return inputs (N, ...). Found one of shape {inputs.shape[1:]}.")
+    if y is not None:
+        _check_range(name, source, low, high)
 
     def data(split: str, limit: int | None = None) -> Arrays:
-        return inputs[:limit], labels[:limit]
+        return source.read(slice(0, len(source) if limit is None else limit))
 
     scale = high - low
     eps = {"linf": (2 / 255 * scale, 4 / 255 * scale, 8 / 255 * scale)}
     return Victim(
-        name, model.eval(), checked, inputs.shape[1:], (low, high), data, f"model of {name}", MappingProxyType(eps)
-    )
+        name, model.eval(), checked, inputs.shape[1:], (low, high), data, f"model of {name}", MappingProxyType(eps),
+        dataset=lambda split: x if y is None else (x, y),
+    )  # fmt: skip
+
+
+def _check_range(name: str, source: Source, low: float, high: float) -> None:
+    """Raise unless all inputs lie in the range; they are looked at a few at a time."""
+    for first in range(0, len(source), _AT_ONCE):
+        inputs, _ = source.read(slice(first, first + _AT_ONCE))
+        if inputs.min() < low or inputs.max() > high:
+            raise ValueError(
+                f"{name} should return inputs in [{low:g}, {high:g}], or their range as a fifth value. Found values "
+                f"from {inputs.min():g} to {inputs.max():g}."
+            )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -32,9 +32,41 @@ class Watch:
             total = values.double().sum(0).cpu()
             sums[step] = sums[step] + total if step in sums else total
 
-    def mean(self, sums: dict[int, Tensor]) -> Rows | None:
-        """``(T, K)``: means over the samples and restarts; None if nothing was told."""
-        return tuple(tuple((sums[step] / self.counts[step]).tolist()) for step in sorted(sums)) or None
+    def table(self) -> Tensor | None:
+        """``(T, 2 + 2K)``, float64: of each step its number, how often it was told of, sums of the weights, and of the
+        losses. None if nothing was told.
+        """
+        if not self.counts:
+            return None
+        head = torch.tensor([[step, self.counts[step]] for step in sorted(self.counts)], dtype=torch.float64)
+        sums = [torch.cat([self.weights[step], self.losses[step]]) for step in sorted(self.counts)]
+        return torch.cat([head, torch.stack(sums)], 1)
+
+
+def mean_steps(tables: Sequence[Tensor | None]) -> tuple[Rows | None, Rows | None]:
+    """Mean weights and losses of each step, ``(T, K)``, over the samples and restarts of all parts of a data set.
+
+    Args:
+        tables: Of each part in turn, :meth:`Watch.table`.
+
+    Returns:
+        None twice if nothing was told.
+
+    Examples:
+        >>> first, second = torch.tensor([[0.0, 2, 1, 4]]), torch.tensor([[0.0, 2, 2, 4], [1.0, 1, 1, 3]])
+        >>> mean_steps([first, second, None])
+        (((0.75,), (1.0,)), ((2.0,), (3.0,)))
+    """
+    totals: dict[float, Tensor] = {}
+    for table in tables:
+        for row in () if table is None else table:
+            step = float(row[0])
+            totals[step] = totals[step] + row[1:] if step in totals else row[1:]
+    if not totals:
+        return None, None
+    means = [(totals[step][1:] / totals[step][0]).chunk(2) for step in sorted(totals)]
+    weights, losses = ([tuple(pair[i].tolist()) for pair in means] for i in range(2))
+    return tuple(weights), tuple(losses)
 
 
 @contextmanager

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from art_mtl.data.prepare._lock import locked
 from art_mtl.data.prepare.manifest import sweep, write_whole
+from art_mtl.locking import locked
 from art_mtl.models import save_weights
 
 __all__ = ["BEST", "CHECKPOINT", "HISTORY", "LAST", "LOGS", "SETTINGS", "RunFolder", "State"]

@@ -20,12 +20,12 @@ from art_mtl.data._base import check_count
 from art_mtl.data.paper import PAPER_DATA, PaperData
 from art_mtl.evaluation.victims import to_channels_last
 from art_mtl.models import NETWORKS
+from art_mtl.team import Team, assemble
 from art_mtl.training.folder import LOGS, RunFolder, State
 from art_mtl.training.logs import Log, check_tensorboard
 from art_mtl.training.progress import Step
 from art_mtl.training.recipe import Recipe
 from art_mtl.training.samples import Augmentation, Samples, mark
-from art_mtl.training.team import Team, assemble
 from art_mtl.training.trainer import EpochResult, Trainer
 from art_mtl.version import __version__
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from art_mtl.tasks import Target, Task
+from art_mtl.team import Team
 from art_mtl.training.folder import BEST, LAST, RunFolder, State, check_finite
 from art_mtl.training.logs import Log
 from art_mtl.training.measure import Metrics, Tally, mean_log_quality
@@ -20,7 +21,6 @@ from art_mtl.training.objective import batch_mean_losses, valid_counts
 from art_mtl.training.progress import Step
 from art_mtl.training.recipe import Recipe
 from art_mtl.training.samples import Order, Samples, batches, stream
-from art_mtl.training.team import Team
 
 __all__ = ["EpochResult", "Trainer"]
 

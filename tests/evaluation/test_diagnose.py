@@ -24,7 +24,7 @@ from art_mtl.evaluation.diagnosis.laboratory import Laboratory
 from art_mtl.evaluation.diagnosis.search import Grey, Noise, QuerySearch, grey_radius
 from art_mtl.evaluation.diagnosis.surrogate import StraightThrough, make_surrogate
 from art_mtl.evaluation.grid import Cell, make_attack, make_estimator
-from art_mtl.evaluation.runner import as_arrays
+from art_mtl.evaluation.samples import as_arrays
 from art_mtl.labels import MultiTaskLabels
 
 TASKS = [tasks.classification("kind", 4), tasks.classification("side", 3), tasks.regression("tilt")]

@@ -30,8 +30,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from art_mtl.data._base import JOURNAL, LOCK, MANIFEST, check_count
-from art_mtl.data.prepare._lock import locked
+from art_mtl.data._base import JOURNAL, MANIFEST, check_count
 from art_mtl.data.prepare.manifest import (
     Entry,
     Journal,
@@ -42,6 +41,7 @@ from art_mtl.data.prepare.manifest import (
     sweep,
     write_whole,
 )
+from art_mtl.locking import LOCK, locked
 
 __all__ = ["Job", "Plan", "Prepared", "Progress", "fingerprint", "npy", "run", "stray_files", "text_job"]
 

@@ -16,7 +16,7 @@ from art_mtl.core.session import radius, rows
 from art_mtl.core.steps import direction, random_start
 from art_mtl.evaluation.checks import NORMS
 from art_mtl.evaluation.diagnosis.search import device_bounds
-from art_mtl.evaluation.measure import Inputs
+from art_mtl.evaluation.samples import Inputs
 from art_mtl.labels import MultiTaskLabels
 from art_mtl.projections import project
 

@@ -15,11 +15,12 @@ import torch
 from art.summary_writer import SummaryWriter
 from torch import Tensor
 
+from art_mtl.evaluation.attack import Attack, generate
 from art_mtl.evaluation.checks import norm_name
 from art_mtl.evaluation.diagnosis.gradients import TaskGradient, task_gradients
 from art_mtl.evaluation.grid import Cell, make_attack
-from art_mtl.evaluation.measure import Inputs, Judge, Measured
-from art_mtl.evaluation.runner import Attack, generate
+from art_mtl.evaluation.measure import Judge, Measured
+from art_mtl.evaluation.samples import Inputs
 from art_mtl.labels import MultiTaskLabels
 
 if TYPE_CHECKING:
@@ -92,24 +93,15 @@ class Laboratory:
     ) -> None:
         self.estimator, self.attack, self.batch_size, self.seed = estimator, attack, batch_size, seed
         self.tolerance = tolerance
-        self.judge = Judge(estimator, x, y, batch_size)
-        self.clean = self.judge.measure(x, "on clean inputs")
+        self.x, self.y = x, y
+        self.judge = Judge(estimator, batch_size)
+        self.clean = self.judge.measure(x, y, "on clean inputs")
         self.judge.describe(self.clean)  # warns of a task whose damage is undefined
         self.norm = norm_name(getattr(attack, "norm", None))
         self.eps: Any = getattr(attack, "eps", None)
         draws = np.random.default_rng(seed).multinomial(len(x), np.full(len(x), 1 / len(x)), size=RESAMPLES)
         self._draws = torch.as_tensor(draws, dtype=torch.float64)
         self._clean_draws = self._resample(self.clean)
-
-    @property
-    def x(self) -> Inputs:
-        """Clean inputs."""
-        return self.judge.x
-
-    @property
-    def y(self) -> MultiTaskLabels:
-        """Their labels."""
-        return self.judge.y
 
     @property
     def names(self) -> list[str]:
@@ -153,8 +145,8 @@ class Laboratory:
 
     def run(self, name: str, attack: Attack) -> Outcome:
         """What an attack does, measured on the model."""
-        x_adv, _, _ = generate(name, attack, self.judge, self.seed)
-        measured = self.judge.measure(x_adv, f"under attack {name!r}")
+        x_adv, _, _ = generate(name, attack, self.x, self.y, self.estimator.clip_values, self.seed)
+        measured = self.judge.measure(x_adv, self.y, f"under attack {name!r}")
         return Outcome(measured, self.judge.deltas(measured.values, self.clean.values))
 
     def vary(self, estimator: PyTorchMultiTaskEstimator | None = None, **changes: Any) -> Any:

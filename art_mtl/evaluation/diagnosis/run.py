@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 from tqdm.auto import tqdm
 
 from art_mtl.evaluation import environment
+from art_mtl.evaluation.attack import Attack, greatest_eps, input_range, named_attacks
 from art_mtl.evaluation.diagnosis import checks
 from art_mtl.evaluation.diagnosis.laboratory import TOLERANCE, Laboratory
 from art_mtl.evaluation.diagnosis.laws import LAWS
 from art_mtl.evaluation.diagnosis.records import Check, Diagnosis
-from art_mtl.evaluation.runner import Attack, as_arrays, as_estimator, greatest_eps, input_range, named_attacks
+from art_mtl.evaluation.runner import as_estimator
+from art_mtl.evaluation.samples import as_arrays
 
 if TYPE_CHECKING:
     from art_mtl.estimators import PyTorchMultiTaskEstimator

@@ -18,7 +18,7 @@ from art_mtl.core.steps import direction
 from art_mtl.core.threat import Plan, Threat
 from art_mtl.core.weightings import Fixed
 from art_mtl.evaluation.checks import NORMS
-from art_mtl.evaluation.measure import Inputs
+from art_mtl.evaluation.samples import Inputs
 from art_mtl.projections import project
 
 if TYPE_CHECKING:

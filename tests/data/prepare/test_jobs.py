@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from art_mtl.data._base import JOURNAL, LOCK, MANIFEST, check_finished
+from art_mtl.data._base import JOURNAL, MANIFEST, check_finished
 from art_mtl.data.prepare import jobs as jobs_module
 from art_mtl.data.prepare import manifest as manifest_module
-from art_mtl.data.prepare._lock import locked
 from art_mtl.data.prepare.jobs import Job, Plan, run, stray_files, text_job
 from art_mtl.data.prepare.manifest import Entry, fingerprint, read_journal, read_manifest
+from art_mtl.locking import LOCK, locked
 
 NAMES = [f"train/{i}.txt" for i in range(5)]
 

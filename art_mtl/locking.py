@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from art_mtl.data._base import LOCK
+LOCK = ".lock"
+"""Name of the file that a process at work in a folder holds locked."""
 
-__all__ = ["locked"]
+__all__ = ["LOCK", "locked"]
 
 
 @contextmanager

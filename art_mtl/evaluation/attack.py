@@ -1,0 +1,146 @@
+"""An attack as the evaluation sees it: anything with ``generate``, its name, and what it promises."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from art_mtl.evaluation.checks import check_perturbation, norm_name
+from art_mtl.evaluation.results import Number
+from art_mtl.evaluation.samples import Inputs
+from art_mtl.evaluation.watch import seeded
+from art_mtl.labels import MultiTaskLabels
+
+__all__ = ["Attack", "AttackInfo", "attack_info", "generate", "greatest_eps", "input_range", "named_attacks"]
+
+
+class Attack(Protocol):
+    """Anything that makes adversarial inputs: this package's attacks, ART's, yours."""
+
+    def generate(self, x: npt.NDArray[Any], y: Any = None) -> npt.NDArray[Any]:
+        """Adversarial inputs of the shape of ``x``."""
+        ...
+
+
+@dataclass(frozen=True)
+class AttackInfo:
+    """What is known of an attack before it runs; see :class:`art_mtl.evaluation.AttackResult`."""
+
+    name: str
+    method: str
+    norm: str | None
+    eps: Number
+    schedule: str | None
+    steps: int | None
+
+    @property
+    def label(self) -> str:
+        """Name, norm and radius.
+
+        Examples:
+            >>> AttackInfo("equal", "equal", "linf", 0.1, None, 10).label
+            'equal, linf 0.1'
+        """
+        return self.name if self.norm is None or self.eps is None else f"{self.name}, {self.norm} {self.eps:.3g}"
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
+
+def named_attacks(
+    attacks: Mapping[str, Attack] | Sequence[Attack], names: Sequence[str] | None = None
+) -> list[tuple[str, Attack]]:
+    """Attacks with their names, checked."""
+    if isinstance(attacks, Mapping):
+        if names is not None:
+            raise ValueError("Parameter `names` should be left out where `attacks` is a mapping. Found both.")
+        pairs = list(attacks.items())
+    else:
+        attacks = [attacks] if hasattr(attacks, "generate") else list(attacks)
+        found = [_own_name(attack) for attack in attacks] if names is None else list(names)
+        if len(found) != len(attacks):
+            raise ValueError(f"Parameter `names` should have {len(attacks)} names, one an attack. Found {len(found)}.")
+        pairs = list(zip(found, attacks, strict=True))
+    for name, attack in pairs:
+        if not callable(getattr(attack, "generate", None)):
+            raise TypeError(f"Attack {name!r} should have a method `generate(x, y)`. Found {type(attack).__name__}.")
+        if getattr(attack, "targeted", False):
+            raise ValueError(
+                f"Attack {name!r} should be untargeted: damage is measured against the true labels. "
+                "Found `targeted=True`; generate its inputs with target labels and compare metrics yourself."
+            )
+    keys = [(name, str(getattr(attack, "norm", None)), str(getattr(attack, "eps", None))) for name, attack in pairs]
+    repeated = sorted({name for key, (name, _) in zip(keys, pairs, strict=True) if keys.count(key) > 1})
+    if repeated:
+        raise ValueError(
+            "Attacks of one norm and radius should have distinct names; pass a mapping or `names`. "
+            f"Found {repeated} repeated."
+        )
+    return pairs
+
+
+def attack_info(name: str, attack: Any) -> AttackInfo:
+    """What an attack says of itself."""
+    return AttackInfo(
+        name=name,
+        method=_own_name(attack),
+        norm=norm_name(getattr(attack, "norm", None)),
+        eps=greatest_eps(getattr(attack, "eps", None)),
+        schedule=getattr(attack, "schedule", None),
+        steps=_steps(attack),
+    )
+
+
+def generate(
+    name: str, attack: Attack, x: Inputs, y: MultiTaskLabels, clip_values: Any, seed: int | None
+) -> tuple[Inputs, float, float]:
+    """An attack's inputs, checked, the largest norm of a perturbation, and the seconds that the attack took.
+
+    Args:
+        name: For messages.
+        attack: What to run.
+        x: Clean inputs, ``(n, ...)``.
+        y: Their labels.
+        clip_values: Of the estimator.
+        seed: Of everything that is random; None leaves the generators alone.
+
+    Raises:
+        ValueError: The attack broke its own promise.
+    """
+    with seeded(seed):
+        start = time.perf_counter()
+        x_adv = np.asarray(attack.generate(x, y))
+        seconds = time.perf_counter() - start
+    perturbation = check_perturbation(name, attack, x, x_adv, clip_values)
+    return x_adv.astype(np.float32, copy=False), perturbation, seconds
+
+
+def _own_name(attack: Any) -> str:
+    name = getattr(attack, "name", None)
+    return name if isinstance(name, str) else type(attack).__name__
+
+
+def _steps(attack: Any) -> int | None:
+    steps = getattr(attack, "max_iter", None)
+    return int(steps) if isinstance(steps, (int, np.integer)) and steps > 0 else None
+
+
+def greatest_eps(eps: Any) -> float | None:
+    """The radius of an attack, the greatest if samples differ; None where it is no number."""
+    if eps is None or isinstance(eps, (str, bool)):
+        return None
+    return float(np.max(np.asarray(eps, dtype=np.float64)))
+
+
+def input_range(clip_values: Any) -> tuple[float, float] | None:
+    """Least and greatest value of an input; None if unbounded."""
+    if clip_values is None:
+        return None
+    low, high = clip_values
+    return float(np.min(low)), float(np.max(high))

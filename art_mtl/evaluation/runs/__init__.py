@@ -1,0 +1,26 @@
+"""Runs that cannot be lost: streamed, stored chain by chain, resumed, shared out over processes.
+
+A run is attacks × *chains*, parts of ``chain`` neighbouring samples that know nothing of each other. Each of these
+units is computed once, by whichever process takes it, and stored whole.
+"""
+
+from __future__ import annotations
+
+from art_mtl.evaluation.runs.comparing import compare_runs
+from art_mtl.evaluation.runs.reading import RunState, read_run
+from art_mtl.evaluation.runs.records import PICTURED
+from art_mtl.evaluation.runs.run import run_attacks
+from art_mtl.evaluation.runs.store import DATABASE, OWN_FILES, holds_run
+from art_mtl.evaluation.runs.summary import Listener
+
+__all__ = [
+    "DATABASE",
+    "OWN_FILES",
+    "PICTURED",
+    "Listener",
+    "RunState",
+    "compare_runs",
+    "holds_run",
+    "read_run",
+    "run_attacks",
+]

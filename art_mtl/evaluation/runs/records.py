@@ -1,0 +1,108 @@
+"""What a run is made of: attacks × chains, and what each of these came to."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from art_mtl.evaluation.measure import Part
+from art_mtl.evaluation.samples import Inputs
+
+CLEAN = 0
+"""Number of the "attack" that leaves the inputs alone; the others count from 1."""
+PICTURED = 8
+"""First samples of a data set whose adversarial inputs are kept, for pictures."""
+
+__all__ = ["CLEAN", "PICTURED", "Finished", "Unit", "chains_of"]
+
+
+class Unit(NamedTuple):
+    """The work that is done and stored at once: one attack on one chain.
+
+    Attributes:
+        attack: :data:`CLEAN`, or the number of an attack from 1.
+        chain: From 0.
+    """
+
+    attack: int
+    chain: int
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What one attack on one chain came to.
+
+    Attributes:
+        part: What the model made of its inputs.
+        seconds: What ``generate`` took.
+        perturbation: Largest norm of a perturbation.
+        steps: :meth:`art_mtl.evaluation.watch.Watch.table`; None where the attack tells nothing.
+        shown: Adversarial inputs of those of the first :data:`PICTURED` samples of the data set that are in this chain;
+            None where there are none, or no one asked.
+    """
+
+    part: Part
+    seconds: float = 0.0
+    perturbation: float = 0.0
+    steps: Tensor | None = None
+    shown: Inputs | None = None
+
+    def encode(self) -> bytes:
+        """All but times and pictures, compressed: confusion matrices are mostly 0.
+
+        Raises:
+            TypeError: A torchmetrics class keeps lists, which may grow with the data.
+        """
+        arrays = {"in_play": self.part.in_play.numpy()}
+        for k, (statistics, state) in enumerate(zip(self.part.statistics, self.part.states, strict=True)):
+            arrays[f"statistics.{k}"] = statistics.double().cpu().numpy()
+            for name, value in state.items():
+                if not isinstance(value, Tensor):
+                    raise TypeError(
+                        f"A stored run needs torchmetrics classes whose state is tensors. Found {name!r}, a "
+                        f"{type(value).__name__}."
+                    )
+                arrays[f"state.{k}.{name}"] = value.cpu().numpy()
+        if self.steps is not None:
+            arrays["steps"] = self.steps.numpy()
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, allow_pickle=False, **arrays)
+        return buffer.getvalue()
+
+    @classmethod
+    def decode(cls, data: bytes, seconds: float, perturbation: float, shown: Inputs | None = None) -> Finished:
+        """From what :meth:`encode` made.
+
+        Raises:
+            ValueError: It is damaged.
+        """
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as file:
+                arrays = {name: torch.from_numpy(file[name]) for name in file.files}
+            in_play, steps = arrays.pop("in_play"), arrays.pop("steps", None)
+            count = sum(name.startswith("statistics.") for name in arrays)
+            statistics = tuple(arrays[f"statistics.{k}"] for k in range(count))
+        except (KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(f"A stored chain should be whole. Found it damaged: {error}.") from error
+        states = tuple(_state(arrays, f"state.{k}.") for k in range(count))
+        return cls(Part(statistics, in_play, states), seconds, perturbation, steps, shown)
+
+
+def _state(arrays: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
+
+
+def chains_of(samples: int, chain: int) -> list[slice]:
+    """The data set cut into chains of neighbours.
+
+    Examples:
+        >>> chains_of(5, 2)
+        [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    return [slice(first, min(first + chain, samples)) for first in range(0, samples, chain)]

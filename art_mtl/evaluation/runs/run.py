@@ -1,0 +1,156 @@
+"""Run attacks on a data set chain by chain, alone or in a team, on disk or in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from art_mtl.evaluation import environment
+from art_mtl.evaluation.attack import Attack, attack_info, input_range
+from art_mtl.evaluation.measure import Judge, check_labels
+from art_mtl.evaluation.results import Results
+from art_mtl.evaluation.runs.job import Job
+from art_mtl.evaluation.runs.progress import Progress
+from art_mtl.evaluation.runs.records import CLEAN, Finished, Unit
+from art_mtl.evaluation.runs.settings import describe_attacks, describe_data, describe_model, differences
+from art_mtl.evaluation.runs.sharing import share_out
+from art_mtl.evaluation.runs.store import RunStore
+from art_mtl.evaluation.runs.summary import Listener, heading_of, results_of
+from art_mtl.evaluation.samples import Source
+from art_mtl.team import Team
+
+if TYPE_CHECKING:
+    from art_mtl.estimators import PyTorchMultiTaskEstimator
+
+__all__ = ["run_attacks"]
+
+
+def run_attacks(
+    estimator: PyTorchMultiTaskEstimator,
+    attacks: Sequence[tuple[str, Attack]],
+    source: Source,
+    *,
+    batch_size: int,
+    seed: int | None,
+    victim: str,
+    command: str | None,
+    progress: bool,
+    listener: Listener | None,
+    protocol: str,
+    chain: int | None,
+    store: str | Path | None,
+    restart: bool,
+    team: Team | None,
+) -> Results:
+    """What :func:`art_mtl.evaluation.evaluate` does once its arguments are in canonical form; names may repeat from
+    block to block.
+    """
+    team = team or Team(0, 1, estimator.device)
+    judge = Judge(estimator, batch_size, protocol)
+    named = [(attack_info(name, attack), attack) for name, attack in attacks]
+    job = Job(judge, source, named, chain, seed)
+    about: dict[str, Any] = {
+        "environment": asdict(environment.describe(str(estimator.device), seed)),
+        "command": command,
+        "victim": victim,
+        "clip_values": input_range(estimator.clip_values),
+        "protocol": protocol,
+        "samples": len(source),
+        "chain": job.chain,
+        "scales": [scale.to_json() for scale in judge.scales],
+    }
+    if store is not None or team.size > 1:
+        about["settings"] = _settings(job, victim)
+        _check_team(team, about["settings"])
+    with ExitStack() as stack:
+        ledger = _open(stack, team, job, about, store, restart)
+        pending = team.by_first(lambda: [unit for unit in job.units if unit not in ledger.finished()])
+        bar = stack.enter_context(Progress.shown(progress and team.is_first, job, pending))
+        keeper = _Keeper(job, ledger, bar)
+
+        def conclude() -> Results:
+            attacks = list(enumerate((info for info, _ in named), 1))
+            return results_of(heading_of(ledger.about()), judge.scales, attacks, ledger.read, listener)
+
+        return share_out(team, pending, bar.watched(job.compute), keeper, conclude)
+
+
+class _Memory:
+    """What :class:`RunStore` does, for a run that nobody wants to keep."""
+
+    def __init__(self, about: Mapping[str, Any]) -> None:
+        self._about, self._units = dict(about), dict[Unit, Finished]()
+
+    def about(self) -> dict[str, Any]:
+        return self._about
+
+    def finished(self) -> set[Unit]:
+        return set(self._units)
+
+    def read(self, attack: int) -> list[Finished]:
+        return [finished for unit, finished in sorted(self._units.items()) if unit.attack == attack]
+
+    def save(self, unit: Unit, finished: Finished, rank: int = 0) -> None:
+        self._units[unit] = finished
+
+
+class _Keeper:
+    """Saves what is finished, and looks at the labels as soon as all of them have been seen."""
+
+    def __init__(self, job: Job, ledger: RunStore | _Memory, bar: Progress) -> None:
+        self.job, self.ledger, self.bar = job, ledger, bar
+
+    def __call__(self, unit: Unit, finished: Finished, rank: int) -> None:
+        self.ledger.save(unit, finished, rank)
+        self.bar.advance(unit)
+        if unit.attack == CLEAN:
+            clean = self.ledger.read(CLEAN)
+            if len(clean) == len(self.job.chains):
+                check_labels(self.job.judge.scales, [one.part for one in clean])
+
+
+def _open(
+    stack: ExitStack, team: Team, job: Job, about: Mapping[str, Any], store: str | Path | None, restart: bool
+) -> RunStore | _Memory:
+    """Where the run is kept; in all but the first process an empty place, which nobody looks at."""
+    kept: RunStore | _Memory = _Memory(about)
+
+    def held() -> None:
+        nonlocal kept
+        if store is not None:
+            infos = [info for info, _ in job.attacks]
+            kept = stack.enter_context(RunStore.held(store, about, infos, team.size, restart))
+
+    team.by_first(held)
+    return kept
+
+
+def _settings(job: Job, victim: str) -> dict[str, Any]:
+    """All that decides the numbers."""
+    judge = job.judge
+    device = judge.estimator.device.type
+    packages = environment.describe(device, job.seed).packages
+    tasks = {scale.name: f"{scale.kind}, {scale.metric}" for scale in judge.scales}
+    run = {"batch size": judge.batch_size, "seed": job.seed, "chain": job.chain, "protocol": judge.protocol}
+    return {
+        "victim": {"": victim, "weights": describe_model(judge.estimator.model), "device": device, "tasks": tasks},
+        "data": describe_data(job.source),
+        "run": run,
+        "version": packages,
+        "attacks": describe_attacks(job.attacks),
+    }
+
+
+def _check_team(team: Team, settings: Mapping[str, Any]) -> None:
+    """Raise in every process unless all of them are about to do the same."""
+    first, *others = team.gather(settings)
+    for rank, found in enumerate(others, 1):
+        differ = differences(first, found)
+        if differ:
+            raise ValueError(
+                f"Process {rank} should be about to do the same as process 0. Found, there being process 0 and here "
+                f"process {rank}: {'; '.join(differ)}."
+            )

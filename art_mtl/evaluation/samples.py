@@ -1,0 +1,142 @@
+"""The data that attacks are judged on, read part by part: memory does not grow with their number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from art_mtl.labels import MultiTaskLabels
+from art_mtl.tasks import Task
+
+Inputs = npt.NDArray[np.float32]
+Arrays = tuple[Inputs, MultiTaskLabels]
+
+__all__ = ["Arrays", "Inputs", "Source", "as_arrays", "as_source"]
+
+
+class Source(Protocol):
+    """Samples with their labels, in order."""
+
+    def __len__(self) -> int:
+        """N, at least 1."""
+        ...
+
+    def read(self, part: slice) -> Arrays:
+        """Inputs float32 ``(n, ...)`` and NumPy labels of the samples from ``part.start`` to ``part.stop``."""
+        ...
+
+
+def as_source(dataset: Any, tasks: Sequence[Task], limit: int | None = None) -> Source:
+    """Samples from any of the forms that :func:`art_mtl.evaluation.evaluate` takes.
+
+    Args:
+        dataset: ``(x, y)`` with inputs ``(N, ...)``, which may be a :class:`numpy.memmap`, and labels in any form of
+            :meth:`art_mtl.MultiTaskLabels.of`; or a map-style data set whose ``[i]`` is ``(input, dict of labels)``,
+            whose samples are asked for when they are needed.
+        tasks: Whose labels are wanted.
+        limit: First samples to take; None for all.
+
+    Raises:
+        TypeError: It has none of these forms.
+        ValueError: It is empty, or the labels do not fit.
+
+    Examples:
+        >>> from art_mtl import tasks
+        >>> pixels = np.zeros((5, 1, 2, 2))
+        >>> source = as_source((pixels, {"kind": [0, 1, 2, 0, 1]}), [tasks.classification("kind", 3)], limit=3)
+        >>> len(source), source.read(slice(1, 3))[1]["kind"]
+        (3, array([1, 2]))
+    """
+    if limit is not None and limit < 1:
+        raise ValueError(f"Parameter `limit` should be at least 1, or None. Found {limit}.")
+    names = [task.name for task in tasks]
+    if isinstance(dataset, tuple) and len(dataset) == 2:
+        source: Source = _of_arrays(*dataset, names, limit)
+    elif hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__"):
+        source = _Samples(dataset, names, limit)
+    else:
+        raise TypeError(
+            "Parameter `dataset` should be (x, y), or a data set whose [i] is (input, dict of labels). "
+            f"Found {type(dataset).__name__}."
+        )
+    if len(source) == 0:
+        raise ValueError("Parameter `dataset` should hold at least one sample. Found none.")
+    return source
+
+
+def as_arrays(dataset: Any, tasks: Sequence[Task], limit: int | None = None) -> Arrays:
+    """All of :func:`as_source` at once."""
+    source = as_source(dataset, tasks, limit)
+    return source.read(slice(0, len(source)))
+
+
+class _Arrays:
+    """Samples in arrays, which may lie on disk; only what is read becomes float32."""
+
+    def __init__(self, x: npt.NDArray[Any], y: MultiTaskLabels, count: int) -> None:
+        self.x, self.y, self.count = x, y, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def read(self, part: slice) -> Arrays:
+        part = slice(part.start, min(part.stop, self.count))
+        return np.asarray(self.x[part], dtype=np.float32), self.y[part]
+
+
+def _of_arrays(x: Any, y: Any, names: Sequence[str], limit: int | None) -> _Arrays:
+    array = np.asarray(x.detach().cpu() if isinstance(x, Tensor) else x)
+    if array.ndim == 0 or len(array) == 0:
+        raise ValueError("Parameter `dataset` should hold at least one sample. Found none.")
+    labels = MultiTaskLabels.of(y, names, size=len(array)).numpy()
+    return _Arrays(array, labels, len(array) if limit is None else min(limit, len(array)))
+
+
+class _Samples:
+    """Samples of a map-style data set."""
+
+    def __init__(self, dataset: Any, names: Sequence[str], limit: int | None) -> None:
+        self.dataset, self.names = dataset, names
+        self.count = len(dataset) if limit is None else min(limit, len(dataset))
+        self.blank: dict[str, npt.NDArray[Any]] = {}
+
+    def __len__(self) -> int:
+        return self.count
+
+    def read(self, part: slice) -> Arrays:
+        samples = [self.dataset[i] for i in range(part.start, min(part.stop, self.count))]
+        x = np.stack([np.asarray(image, dtype=np.float32) for image, _ in samples])
+        rows = [labels for _, labels in samples]
+        absent = [name for name in self.names if all(row.get(name) is None for row in rows)]
+        if not absent:
+            return x, MultiTaskLabels.of(rows, self.names, size=len(x)).numpy()
+        return x, self._with_absent(rows, absent)
+
+    def _with_absent(self, rows: list[Mapping[str, Any]], absent: list[str]) -> MultiTaskLabels:
+        """Labels where no sample of the part has one of some tasks: any array of the right shape stands for them."""
+        data: dict[str, Any] = {}
+        present: dict[str, npt.NDArray[np.bool_]] = {}
+        there = [name for name in self.names if name not in absent]
+        if there:
+            known = [{name: row.get(name) for name in there} for row in rows]
+            labels = MultiTaskLabels.of(known, there, size=len(rows)).numpy()
+            data = {name: labels[name] for name in there}
+            present = {name: labels.present(name) for name in there}
+        for name in absent:
+            data[name] = np.stack([self._blank(name)] * len(rows))
+            present[name] = np.zeros(len(rows), dtype=bool)
+        return MultiTaskLabels({n: data[n] for n in self.names}, {n: present[n] for n in self.names})
+
+    def _blank(self, name: str) -> npt.NDArray[Any]:
+        """Zeros of the shape of the first label of a task that the data set has."""
+        if name not in self.blank:
+            labels = (self.dataset[i][1].get(name) for i in range(self.count))
+            first = next((label for label in labels if label is not None), None)
+            if first is None:
+                raise ValueError(f"Task {name!r} should have a label for at least one sample. Found none.")
+            self.blank[name] = np.zeros_like(np.asarray(first))
+        return self.blank[name]

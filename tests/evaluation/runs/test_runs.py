@@ -1,0 +1,405 @@
+"""Runs in a folder: resumed, refused, read while they go on, compared; chains that know nothing of each other."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from art_mtl import MultiTaskLabels, PyTorchMultiTaskEstimator, tasks
+from art_mtl.attacks import MultiTaskPGD, WorstTaskPGD
+from art_mtl.evaluation import Results, compare_runs, evaluate, read_run
+from art_mtl.evaluation.measure import Judge, Scale, batch_average
+from art_mtl.evaluation.runs.comparing import Figure, bootstrap, interval
+from art_mtl.evaluation.runs.reading import read_chains
+from art_mtl.evaluation.runs.records import Finished
+from art_mtl.evaluation.runs.settings import describe_model
+from art_mtl.evaluation.runs.store import DATABASE
+from art_mtl.evaluation.samples import as_source
+from art_mtl.locking import locked
+
+SIZE, CHAIN = 13, 4
+pytestmark = pytest.mark.filterwarnings("ignore:Task 'kind' has no valid label:RuntimeWarning")
+
+
+class Net(torch.nn.Module):
+    """Segmentation into 3 classes, depth, a class."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.conv, self.head = torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.Linear(20, 3)
+        for parameter in self.parameters():
+            parameter.data = torch.randn(parameter.shape, generator=generator) / parameter[0].numel() ** 0.5
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        dense = self.conv(x)
+        return {"seg": 3 * dense[:, :3], "depth": 2 + dense[:, 3:], "kind": 5 * self.head(x.flatten(1))}
+
+
+def make_estimator(seed: int = 0) -> PyTorchMultiTaskEstimator:
+    return PyTorchMultiTaskEstimator(
+        Net(seed),
+        tasks=[tasks.segmentation("seg", 3), tasks.depth("depth"), tasks.classification("kind", 3)],
+        input_shape=(1, 4, 5),
+        clip_values=(0.0, 1.0),
+        device_type="cpu",
+    )
+
+
+@pytest.fixture
+def estimator() -> PyTorchMultiTaskEstimator:
+    return make_estimator()
+
+
+def make_data(size: int = SIZE, seed: int = 1) -> tuple[np.ndarray, MultiTaskLabels]:
+    """Labels near the model's own answers; the last five samples have no class."""
+    x = np.random.default_rng(seed).uniform(0, 1, (size, 1, 4, 5)).astype(np.float32)
+    raw = make_estimator().predict(x)
+    labels = {"seg": raw["seg"].argmax(1), "depth": raw["depth"] + 0.1, "kind": raw["kind"].argmax(1)}
+    labels["seg"][:, 0, ::2] = -1
+    return x, MultiTaskLabels(labels, {"kind": np.arange(size) < size - 5})
+
+
+def attacks_on(estimator: PyTorchMultiTaskEstimator, eps: float = 0.1) -> list[Any]:
+    return [
+        MultiTaskPGD(estimator, "equal", eps=eps, max_iter=3, batch_size=3, verbose=False),
+        WorstTaskPGD(estimator, eps=eps, max_iter=3, batch_size=3, weight_group=CHAIN, verbose=False),
+    ]
+
+
+def run(estimator: Any, folder: Path | None, data: Any = None, attacks: Any = None, **changes: Any) -> Results:
+    settings = {"seed": 0, "chain": CHAIN, "batch_size": 3, "progress": False, **changes}
+    return evaluate(estimator, attacks or attacks_on(estimator), data or make_data(), store=folder, **settings)
+
+
+def figures(results: Results) -> list[dict[str, Any]]:
+    """All that was found but the time it took."""
+    return [{**vars(attack), "seconds": 0} for attack in results.attacks]
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and path.name != ".lock"}
+
+
+class Stops(Exception):
+    """The moment at which a run is stopped."""
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, calls: int) -> list[str]:
+    """Let attacks be called so often, and write down by which chain."""
+    generate, made = MultiTaskPGD.generate, list[str]()
+
+    def counted(self: MultiTaskPGD, x: np.ndarray, *others: Any, **named: Any) -> np.ndarray:
+        if len(made) == calls:
+            raise Stops
+        made.append(f"{self.name} {x.sum():.6f}")
+        return generate(self, x, *others, **named)
+
+    monkeypatch.setattr(MultiTaskPGD, "generate", counted)
+    return made
+
+
+def test_a_stopped_run_goes_on_and_ends_with_the_same_numbers(estimator, tmp_path, monkeypatch) -> None:
+    whole = run(estimator, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        first = stop_after(patch, 5)
+        with pytest.raises(Stops):
+            run(estimator, tmp_path / "run")
+    with monkeypatch.context() as patch:
+        then = stop_after(patch, 100)
+        resumed = run(estimator, tmp_path / "run")
+    assert len(first) == 5 and len(then) == 3 and not set(first) & set(then), "8 units, none of them twice"
+    assert figures(resumed) == figures(whole) and resumed.tasks == whole.tasks
+    with monkeypatch.context() as patch:
+        stop_after(patch, 0)
+        again = run(estimator, tmp_path / "run")
+    assert again.to_json_text() == resumed.to_json_text(), "dates and times, too, are those of the run"
+
+
+def test_chains_and_whole_agree_where_chains_are_those_of_the_method(estimator) -> None:
+    """worst-task shares its weights over chains of 4 whether it sees the data set or a chain at a time."""
+    parts, whole = run(estimator, None), run(estimator, None, chain=None)
+    for one, other in zip(parts.attacks, whole.attacks, strict=True):
+        values = [np.array(found.sample_values, dtype=float) for found in (one, other)]
+        np.testing.assert_allclose(*values, rtol=1e-5)
+        assert one.deltas == pytest.approx(other.deltas, rel=1e-5)
+        np.testing.assert_allclose(np.array(one.weights), np.array(other.weights), rtol=1e-6)
+    assert [task.clean for task in parts.tasks] == pytest.approx([task.clean for task in whole.tasks], rel=1e-6)
+
+
+def test_random_starts_differ_from_chain_to_chain_and_repeat(estimator) -> None:
+    attack = MultiTaskPGD(estimator, eps=0.3, max_iter=1, num_random_init=1, verbose=False)
+    x, y = make_data(9)
+    twice = (np.concatenate([x[:4], x[:4]]), MultiTaskLabels.concatenate([y[:4], y[:4]]))
+    found = [run(estimator, None, twice, [attack])["equal"].sample_values for _ in range(2)]
+    assert found[0] == found[1] and found[0][:4] != found[0][4:]
+
+
+def test_a_map_style_data_set_is_read_chain_by_chain(estimator, tmp_path) -> None:
+    x, y = make_data()
+
+    class Rows:
+        asked: list[int] = []
+
+        def __len__(self) -> int:
+            return SIZE
+
+        def __getitem__(self, i: int) -> tuple[torch.Tensor, dict[str, Any]]:
+            self.asked.append(i)
+            return torch.tensor(x[i]), {n: torch.as_tensor(y[n][i]) if y.present(n)[i] else None for n in y.names}
+
+    rows = Rows()
+    assert figures(run(estimator, None, rows)) == figures(run(estimator, None))
+    assert rows.asked[:CHAIN] == list(range(CHAIN))
+    last = as_source(rows, estimator.tasks).read(slice(9, 13))[1]
+    assert not last.present("kind").any() and len(last["kind"]) == 4, "no class in this chain"
+
+
+def test_data_may_lie_on_disk(estimator, tmp_path) -> None:
+    x, y = make_data()
+    np.save(tmp_path / "x.npy", x.astype(np.float64))
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    assert figures(run(estimator, None, (mapped, y))) == figures(run(estimator, None))
+
+
+REFUSED = {
+    "seed": ({"seed": 1}, "run seed 0 there, 1 here"),
+    "chain": ({"chain": 8}, "run chain 4 there, 8 here"),
+    "batch size": ({"batch_size": 4}, "run batch size 3 there, 4 here"),
+    "protocol": ({"protocol": "auto-lambda"}, "run protocol pooled there, auto-lambda here"),
+    "data that shrank": ({"limit": 12}, "data samples 13 there, 12 here"),
+    "other data": ({"data": make_data(seed=2)}, "data first .* there, .* here; data middle"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_another_setting_is_refused_and_the_run_left_as_it_was(estimator, tmp_path, case) -> None:
+    run(estimator, tmp_path)
+    before = files(tmp_path)
+    changes, message = REFUSED[case]
+    with pytest.raises(ValueError, match=f"of the same settings, to go on with. Found .*{message}"):
+        run(estimator, tmp_path, **changes)
+    assert files(tmp_path) == before
+
+
+def test_another_model_attack_or_version_is_refused(estimator, tmp_path, monkeypatch) -> None:
+    run(estimator, tmp_path)
+    before = files(tmp_path)
+    with pytest.raises(ValueError, match="victim weights [0-9a-f]+ there, [0-9a-f]+ here"):
+        run(make_estimator(seed=1), tmp_path)
+    with pytest.raises(ValueError, match=r"attacks in order equal, linf 0.1; .* there, equal, linf 0.2"):
+        run(estimator, tmp_path, attacks=attacks_on(estimator, eps=0.2))
+    longer = attacks_on(estimator)
+    longer[0].set_params(max_iter=4)
+    with pytest.raises(ValueError, match=r"Found attacks \(equal, linf 0.1\) max_iter 3 there, 4 here. Choose"):
+        run(estimator, tmp_path, attacks=longer)
+    with monkeypatch.context() as patch:
+        patch.setattr("art_mtl.evaluation.environment.__version__", "9.9")
+        with pytest.raises(ValueError, match="version art-mtl .* there, 9.9 here"):
+            run(estimator, tmp_path)
+    assert files(tmp_path) == before
+    assert run(estimator, tmp_path, attacks=longer, restart=True).attacks[0].steps == 4
+
+
+def test_a_mark_of_a_model_tells_weights_buffers_and_structure() -> None:
+    model = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2), torch.nn.ReLU())
+    mark = describe_model(model)
+    assert describe_model(model.to(memory_format=torch.channels_last)) == mark
+    model[1].running_mean[0] += 1e-6
+    changed = describe_model(model)
+    model[2] = torch.nn.Tanh()
+    assert len({mark, changed, describe_model(model)}) == 3
+
+
+def test_a_second_run_in_the_folder_is_refused(estimator, tmp_path) -> None:
+    with locked(tmp_path), pytest.raises(BlockingIOError, match="Found another run at work"):
+        run(estimator, tmp_path)
+    assert not (tmp_path / DATABASE).exists()
+
+
+def execute(path: Path, *statements: str) -> None:
+    with sqlite3.connect(path) as connection:
+        for statement in statements:
+            connection.execute(statement)
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda path: path.write_text("a diary " * 200), "Found it unreadable: file is not a database"),
+        (lambda path: execute(path, "PRAGMA application_id = 7"), "Found one of another program"),
+        (lambda path: execute(path, "PRAGMA user_version = 9"), "Found 9, of a newer version of art_mtl"),
+        (lambda path: path.write_bytes(path.read_bytes()[:8192]), "expected .* database.* Found it"),
+    ],
+    ids=["no database", "another program", "newer", "cut off"],
+)
+def test_a_spoilt_folder_is_refused_and_left_as_it_was(estimator, tmp_path, spoil, message) -> None:
+    run(estimator, tmp_path)
+    spoil(tmp_path / DATABASE)
+    before = files(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        run(estimator, tmp_path)
+    with pytest.raises(ValueError, match=message):
+        read_run(tmp_path)
+    assert files(tmp_path) == before
+
+
+def test_restart_spares_what_another_program_made(estimator, tmp_path) -> None:
+    execute(tmp_path / DATABASE, "PRAGMA application_id = 7", "CREATE TABLE love (letter TEXT)")
+    before = files(tmp_path)
+    with pytest.raises(ValueError, match="Found one of another program"):
+        run(estimator, tmp_path, restart=True)
+    assert files(tmp_path) == before
+    (tmp_path / DATABASE).write_bytes(b"SQLite format 3 and then nothing")
+    assert run(estimator, tmp_path, restart=True).samples == SIZE
+
+
+def test_a_full_disk_keeps_what_was_stored(estimator, tmp_path, monkeypatch) -> None:
+    whole = run(estimator, None)
+    connect = sqlite3.connect
+
+    def full(*arguments: Any, **named: Any) -> sqlite3.Connection:
+        connection = connect(*arguments, **named)
+        connection.execute("PRAGMA max_page_count = 12")
+        return connection
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite3, "connect", full)
+        with pytest.raises(OSError, match="The disk is full; what was stored before stays. Make room"):
+            run(estimator, tmp_path)
+    with sqlite3.connect(tmp_path / DATABASE) as connection:
+        [(stored,)] = connection.execute("SELECT count(*) FROM chain").fetchall()
+    connection.close()
+    assert 0 < stored < 12, "of 4 clean chains and 8 under attack"
+    assert figures(run(estimator, tmp_path)) == figures(whole)
+
+
+def test_a_folder_that_cannot_be_made(estimator, tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        run(estimator, tmp_path / "file" / "run")
+
+
+def test_a_run_is_read_while_it_goes_on(estimator, tmp_path, monkeypatch) -> None:
+    whole, seen = run(estimator, None), []
+    generate = MultiTaskPGD.generate
+
+    def looked(self: MultiTaskPGD, *others: Any, **named: Any) -> np.ndarray:
+        seen.append(read_run(tmp_path))
+        return generate(self, *others, **named)
+
+    monkeypatch.setattr(MultiTaskPGD, "generate", looked)
+    run(estimator, tmp_path)
+    assert [(state.done, state.total, state.samples) for state in seen] == [(i, 8, SIZE) for i in range(8)]
+    assert seen[0].results is None
+    assert [attack.name for attack in seen[1].results.attacks] == ["equal"]
+    assert [state.results.samples for state in seen[2:]] == [4, 4, 8, 8, 12, 12]
+    assert seen[4].results["equal"].sample_values == whole["equal"].sample_values[:8]
+    state = read_run(tmp_path)
+    assert state.is_finished and figures(state.results) == figures(whole) and state.results.tasks == whole.tasks
+
+
+def test_a_metric_of_the_user_s_can_be_stored_but_not_read_back(tmp_path) -> None:
+    from dataclasses import replace
+
+    task = tasks.regression("value")
+    own = replace(task, metric=replace(task.metric, value=lambda sums: sums[..., 0]))
+    estimator = PyTorchMultiTaskEstimator(
+        torch.nn.Flatten(), tasks=[own], input_shape=(2,), clip_values=(0, 1), device_type="cpu"
+    )
+    x = np.random.default_rng(0).uniform(size=(4, 2)).astype(np.float32)
+    attack = MultiTaskPGD(estimator, eps=0.1, max_iter=1, verbose=False)
+    evaluate(estimator, [attack], (x, {"value": x + 0.1}), store=tmp_path, progress=False)
+    with pytest.raises(ValueError, match="is defined outside this package"):
+        read_run(tmp_path)
+
+
+def test_a_finished_unit_survives_the_round_trip(estimator) -> None:
+    x, y = make_data()
+    part = Judge(estimator, 5).part(x, y)
+    found = Finished(part, 1.5, 0.1, torch.rand(3, 8, dtype=torch.float64))
+    back = Finished.decode(found.encode(), 1.5, 0.1)
+    assert torch.equal(back.part.in_play, part.in_play) and torch.equal(back.steps, found.steps)
+    for mine, its in zip(part.statistics, back.part.statistics, strict=True):
+        assert torch.equal(mine, its) and mine.dtype == its.dtype
+    for mine, its in zip(part.states, back.part.states, strict=True):
+        assert mine.keys() == its.keys() and all(torch.equal(mine[name], its[name]) for name in mine)
+    with pytest.raises(ValueError, match="damaged"):
+        Finished.decode(found.encode()[:-30], 1.5, 0.1)
+
+
+def test_bootstrap_of_a_mean_is_as_wide_as_theory_says() -> None:
+    """The standard error of a mean of n values is σ/√n; the interval of a normal mean is ±1.96 of them."""
+    values = torch.randn(400, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    statistics = torch.stack([values, torch.ones_like(values)], 1)
+    [sums] = bootstrap([statistics], 4000, seed=0)
+    assert torch.equal(sums[:, 1], torch.full((4000,), 400.0, dtype=torch.float64))
+    means = sums[:, 0] / sums[:, 1]
+    error = float(values.std() / 20)
+    assert float(means.std()) == pytest.approx(error, rel=0.05)
+    low, high = interval(Figure(float(values.mean()), means))
+    middle = float(values.mean())
+    assert (low, high) == pytest.approx((middle - 1.96 * error, middle + 1.96 * error), abs=0.01)
+
+
+def test_compare_resamples_confusion_matrices_and_pairs_the_samples(estimator, tmp_path) -> None:
+    run(estimator, tmp_path / "weak", attacks=attacks_on(estimator, eps=0.1))
+    stronger = attacks_on(estimator, eps=0.1)
+    stronger[0].set_params(max_iter=1)
+    run(estimator, tmp_path / "other", attacks=stronger)
+    table = compare_runs([tmp_path / "weak", tmp_path / "other"], metrics=True, resamples=200, seed=3)
+    assert table.columns == ("attack", "figure", "weak", "other", "other − weak")
+    rows = [row for row in table.rows if row.kind == "attack"]
+    assert [row.cells[1].text.split()[0] for row in rows[:5]] == ["seg", "depth", "kind", "Δ_MTL", "Δ_Wor"]
+    same = next(row for row in rows if row.cells[0].text == "worst-task" and row.cells[1].text.startswith("Δ_Wor"))
+    assert same.cells[4].text == "+0.00 [0.00, 0.00]", "the same samples are drawn for both"
+
+    part = read_chains(tmp_path / "weak").read[1]
+    confusion = torch.cat([one.part.statistics[0] for one in part]).numpy()
+    counts = np.random.default_rng(3).multinomial(SIZE, np.full(SIZE, 1 / SIZE), size=50)
+    expected = [reference_iou(np.repeat(confusion, row, axis=0).sum(0).reshape(3, 3)) for row in counts]
+    draws = bootstrap([torch.as_tensor(confusion)], 50, seed=3)[0]
+    found = [float(estimator.tasks[0].metric.value(row)) for row in draws]
+    assert found == pytest.approx(expected)
+
+
+def reference_iou(matrix: np.ndarray) -> float:
+    hit = np.diag(matrix)
+    union = matrix.sum(0) + matrix.sum(1) - hit
+    return float((hit[union > 0] / union[union > 0]).mean())
+
+
+def test_compare_marks_what_excludes_nothing(estimator, tmp_path) -> None:
+    for name, eps in (("little", 0.02), ("much", 0.3)):
+        run(estimator, tmp_path / name, attacks=[MultiTaskPGD(estimator, eps=eps, max_iter=3, verbose=False)])
+    execute(tmp_path / "much" / DATABASE, "UPDATE attack SET eps = 0.02")
+    table = compare_runs([tmp_path / "little", tmp_path / "much"])
+    assert any(cell.text.endswith("*") and cell.bold for row in table.rows for cell in row.cells)
+    with pytest.raises(ValueError, match="two runs or more"):
+        compare_runs([tmp_path / "much"])
+
+
+def test_batches_of_the_paper_s_protocol_are_resampled_as_batches(estimator, tmp_path) -> None:
+    for name in ("a", "b"):
+        run(estimator, tmp_path / name, protocol="auto-lambda")
+    found = read_chains(tmp_path / "a")
+    statistics = torch.cat([one.part.statistics[1] for one in found.read[1]])
+    table = compare_runs([tmp_path / "a", tmp_path / "b"], metrics=True, resamples=100)
+    depth = next(row for row in table.rows if row.kind == "attack" and row.cells[1].text.startswith("depth"))
+    assert depth.cells[2].value == pytest.approx(float(batch_average(estimator.tasks[1].metric.value, statistics)))
+    assert found.scales[1].averages_batches and isinstance(found.scales[0], Scale)
+
+
+def test_runs_that_have_nothing_in_common(estimator, tmp_path) -> None:
+    run(estimator, tmp_path / "a")
+    run(estimator, tmp_path / "b", attacks=attacks_on(estimator, eps=0.2))
+    with pytest.raises(ValueError, match="in common. Found none"):
+        compare_runs([tmp_path / "a", tmp_path / "b"])
+    with pytest.raises(FileNotFoundError, match="Found no run.sqlite"):
+        compare_runs([tmp_path / "a", tmp_path])
