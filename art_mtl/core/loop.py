@@ -22,6 +22,7 @@ from art_mtl.core.problem import Carry, Problem, StepRecord, stack_columns
 from art_mtl.core.stealth import Multipliers, stealthy_merit
 from art_mtl.core.steps import random_start
 from art_mtl.core.threat import Plan, Region, Threat
+from art_mtl.core.transfer import row_like
 from art_mtl.core.weightings import Fixed
 from art_mtl.tasks import Target, Task
 
@@ -227,7 +228,7 @@ class _Run:
         if self.method.criterion == "priced":
             return (values * weights[self.problem.row]).sum(1)
         if isinstance(self.method.weighting, Fixed):
-            return (values * values.new_tensor(self.method.weighting.weights)).sum(1)
+            return (values * row_like(self.method.weighting.weights, values)).sum(1)
         return values.sum(1)
 
     def _observe(self, step: int, x_adv: Tensor, gradient: Tensor, outputs: Outputs, weights: Tensor) -> None:

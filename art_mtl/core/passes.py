@@ -90,7 +90,7 @@ class Passes:
         def run(size: int) -> list[Tensor]:
             if size == len(x):
                 return list(self._forward(x))
-            return _join([self._forward(part) for part in x.split(size)])
+            return _join([self._forward(part) for part in torch.split(x, size)])
 
         with torch.no_grad():
             return self._pieces.attempt(len(x), run)
@@ -107,7 +107,7 @@ class Passes:
                 self._whole = self._forward(x)
                 return [output.detach().requires_grad_(output.requires_grad) for output in self._whole]
             with torch.no_grad():
-                outputs = _join([self._forward(part) for part in x.split(size)])
+                outputs = _join([self._forward(part) for part in torch.split(x, size)])
             return [output.requires_grad_(output.is_floating_point()) for output in outputs]
 
         self._inputs, self._whole, self._outputs = x, None, []

@@ -62,6 +62,11 @@ class Session:
         """Samples of a chain."""
         return self.method.group or DEFAULT_CHAIN
 
+    @property
+    def largest(self) -> int | None:
+        """Samples that a batch can hold, whatever its size; None for any number."""
+        return self.chain if self.method.scope == "dataset" else None
+
     def batches(self, size: int, batch_size: int) -> Iterator[slice]:
         """Cut ``size`` samples into batches.
 

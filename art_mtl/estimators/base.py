@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -92,6 +92,28 @@ class MultiTaskBase(PyTorchEstimator):  # type: ignore[misc]
             raise ValueError(f"The inputs should have shape (B, *{self._input_shape}). Found {tuple(x.shape)}.")
         return self._forward(x, fit=False)
 
+    def forward_through(self, model: torch.nn.Module) -> Callable[[Tensor], list[Tensor]]:
+        """:meth:`forward_tasks` with another model in the place of the estimator's, behind the same preprocessing.
+
+        Args:
+            model: Takes and returns what the estimator's model does, such as its prepared copy.
+        """
+
+        def run(x: Tensor) -> list[Tensor]:
+            outputs = model(self.model_inputs(x))
+            return [task.select(outputs, position) for position, task in enumerate(self._tasks)]
+
+        return run
+
+    def model_inputs(self, x: Tensor, fit: bool = False) -> Tensor:
+        """What the model gets to see: inputs after every defence and preprocessing, in the precision of its weights.
+
+        Args:
+            x: Inputs ``(B, *input_shape)`` on any device.
+            fit: Whether for training.
+        """
+        return apply_operations(self.preprocessing_operations, x.to(self._device), fit).to(dtype_of(self._model))
+
     def labels(self, y: Any, n: int) -> MultiTaskLabels:
         """Labels of all tasks, from any of the forms of :meth:`MultiTaskLabels.of`.
 
@@ -169,8 +191,7 @@ class MultiTaskBase(PyTorchEstimator):  # type: ignore[misc]
         return x.to(self._device, torch.float64 if dtype_of(self._model) == torch.float64 else torch.float32)
 
     def _forward(self, x: Tensor, fit: bool) -> list[Tensor]:
-        inputs = apply_operations(self.preprocessing_operations, x.to(self._device), fit).to(dtype_of(self._model))
-        outputs = self._model(inputs)
+        outputs = self._model(self.model_inputs(x, fit))
         return [task.select(outputs, position) for position, task in enumerate(self._tasks)]
 
     def _losses(self, x: Tensor, targets: Sequence[Target], fit: bool = False) -> list[Tensor]:

@@ -72,6 +72,20 @@ class MultiTaskAttack(Attack):  # type: ignore[misc]
         raw = self.get_logits(inputs)
         return [task.select(raw, position) for position, task in enumerate(self.tasks)]
 
+    def outputs_through(self, model: torch.nn.Module) -> Callable[[Tensor], list[Tensor]]:
+        """:meth:`outputs` with another model, such as a prepared copy; normalisation stays in full precision."""
+
+        def run(inputs: Tensor) -> list[Tensor]:
+            raw = model(self.model_inputs(inputs))
+            return [task.select(raw, position) for position, task in enumerate(self.tasks)]
+
+        return run
+
+    def model_inputs(self, inputs: Tensor) -> Tensor:
+        """What the model gets to see."""
+        normalized: Tensor = self.normalize(inputs) if self._normalization_applied is False else inputs
+        return normalized
+
     def labels(self, labels: Any, size: int, some: bool = False) -> MultiTaskLabels:
         """Labels in whatever form, checked; with ``some`` tasks may be missing."""
         return MultiTaskLabels.of(labels, [task.name for task in self.tasks], size, partial=True, some=some)
