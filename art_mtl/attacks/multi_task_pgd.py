@@ -16,8 +16,8 @@ from scipy.stats import truncnorm
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from art_mtl.attacks.batching import OWN_LABELS_BATCH, Batching
 from art_mtl.attacks.logging import write_summary
-from art_mtl.attacks.network import OWN_LABELS_BATCH, Network
 from art_mtl.attacks.posed import Radius, as_estimator, estimator_bounds, pose
 from art_mtl.core import Method, StepRecord, frozen, make_method
 from art_mtl.core.aims import restrict, some_outputs
@@ -101,7 +101,8 @@ class MultiTaskPGD(EvasionAttack):  # type: ignore[misc]
         seed: Of random starts; None draws from torch's global generator.
         prepare: What the gradient steps run on: None or "exact" for the model itself; "fp32", "bf16" or "fp16", and
             behind it any of ",lean", ",compile" and ",graphs", or a :class:`~art_mtl.prepared.Preparation`, for a
-            private copy that computes the same, cheaper. It is kept, and made anew when the model has changed.
+            private copy that computes the same, cheaper. The estimator keeps it, and makes it anew when the model has
+            changed.
 
     Attributes:
         observer: None, or a function that is given a :class:`~art_mtl.core.StepRecord` at every step.
@@ -210,7 +211,7 @@ class MultiTaskPGD(EvasionAttack):  # type: ignore[misc]
         self.l1_step = l1_step
         self.seed = seed
         self.prepare = prepare
-        self._network = Network()
+        self._batching = Batching()
         self.observer: Callable[[StepRecord], None] | None = None
         self._check_params()
 
@@ -222,7 +223,7 @@ class MultiTaskPGD(EvasionAttack):  # type: ignore[misc]
     @property
     def measured(self) -> BatchSize | None:
         """What the batch size "auto" has found."""
-        return self._network.measured
+        return self._batching.measured
 
     @property
     def summary_writer(self) -> SummaryWriter | None:
@@ -280,7 +281,7 @@ class MultiTaskPGD(EvasionAttack):  # type: ignore[misc]
         forward = self._forward(inputs)
         session = Session(some_outputs(forward, posed.kept), tasks, method, plan)
         with frozen(estimator.model):
-            size = self._network.batch_size(self.batch_size, forward, inputs, session.largest, estimator.device)
+            size = self._batching.size(self.batch_size, forward, inputs, session.largest, estimator.device)
         batches = list(session.batches(len(inputs), size))
         progress = tqdm(total=len(batches) * plan.restarts * plan.steps, desc=self.name, disable=not self.verbose)
         result = torch.empty_like(inputs)
@@ -307,7 +308,7 @@ class MultiTaskPGD(EvasionAttack):  # type: ignore[misc]
         Raises:
             ValueError: An unknown name or a bad value; nothing is changed then.
         """
-        kept = ("observer", "_estimator", "_network")
+        kept = ("observer", "_estimator", "_batching")
         before = {name: value for name, value in self.__dict__.items() if name not in kept}
         try:
             super().set_params(**kwargs)
@@ -315,11 +316,12 @@ class MultiTaskPGD(EvasionAttack):  # type: ignore[misc]
             self.__dict__.update(before)
             raise
         if "batch_size" in kwargs or "prepare" in kwargs:
-            self._network.measured = None
+            self._batching.measured = None
 
     def _forward(self, inputs: Tensor) -> Forward:
         """What the gradient steps run on."""
-        return self._network.forward(self.estimator, self.prepare, inputs)
+        estimator: PyTorchMultiTaskEstimator = self.estimator
+        return estimator.forward_prepared(self.prepare, inputs)
 
     def _method_name(self) -> str:
         return self.method

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from art_mtl.cli import benchmark, data, listing, reproduce, train
 from art_mtl.cli.benchmark import parse_eps, parse_radii
-from art_mtl.cli.common import PROGRAM, Parser, one_line, say, show_warning
+from art_mtl.cli.common import PROGRAM, Parser, logs_told, one_line, say, show_warning
 from art_mtl.version import __version__
 
 _COMMANDS = (benchmark, reproduce, data, train, listing)
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 2
     options.command_line = shlex.join([PROGRAM, *arguments])
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), logs_told():
         warnings.simplefilter("default", RuntimeWarning)
         warnings.showwarning = show_warning
         try:

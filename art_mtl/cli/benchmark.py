@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from art_mtl.cli.common import PROGRAM, add_command, console, count, say, seed
+from art_mtl.cli.common import PROGRAM, add_command, batch_size, console, count, preparation, say, seed
 
 _NORMS = ("linf", "l2", "l1")
 _FORMATS = ("terminal", "csv", "markdown", "latex")
@@ -102,7 +102,9 @@ def _add_benchmark(commands: Any) -> None:
     add("--schedule", nargs="+", choices=("published", "linear", "cosine"), default=["published"],
         help="steps of the rivals, a row each; worst-task and single:* have their own; default: published")  # fmt: skip
     add("--limit", type=count, help="first samples of the test data; default: all")
-    add("--batch-size", type=count, default=32, help="default: %(default)s")
+    add("--batch-size", type=batch_size, default=32, metavar="N", help="or auto, which measures; default: %(default)s")
+    add("--prepare", type=preparation, default="exact", metavar="HOW",
+        help="attacks run on: exact, or fp32|bf16|fp16[,lean][,compile][,graphs]; default: %(default)s")  # fmt: skip
     add("--seed", type=seed, default=0, help="default: %(default)s")
     add("--protocol", choices=("pooled", "auto-lambda"), default="pooled",
         help="errors averaged over the data set, or first over batches of 4; default: %(default)s")  # fmt: skip
@@ -148,6 +150,7 @@ def _benchmark(options: argparse.Namespace) -> None:
         progress=not options.quiet,
         listener=gallery,
         protocol=options.protocol,
+        prepare=options.prepare,
     )
     console().print(to_rich(make_table(results)))
     if options.out is not None:

@@ -16,6 +16,7 @@ from art_mtl.core.model import frozen
 from art_mtl.estimators import checks
 from art_mtl.estimators.preprocessing import apply_operations, dtype_of
 from art_mtl.labels import MultiTaskLabels
+from art_mtl.prepared import Preparation, PreparedCache
 from art_mtl.tasks import Target, Task, check_tasks
 
 
@@ -52,6 +53,7 @@ class MultiTaskBase(PyTorchEstimator):  # type: ignore[misc]
             device_type=device_type,
         )
         self._model.to(self._device)
+        self._prepared = PreparedCache()
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -91,6 +93,25 @@ class MultiTaskBase(PyTorchEstimator):  # type: ignore[misc]
         if tuple(x.shape[1:]) != self._input_shape:
             raise ValueError(f"The inputs should have shape (B, *{self._input_shape}). Found {tuple(x.shape)}.")
         return self._forward(x, fit=False)
+
+    def forward_prepared(self, how: Preparation | str | None, x: Tensor) -> Callable[[Tensor], list[Tensor]]:
+        """:meth:`forward_tasks` on a prepared copy of the model, behind the same preprocessing in full precision.
+
+        The copy is kept for later calls, and made anew when the model has changed.
+
+        Args:
+            how: See :meth:`art_mtl.prepared.Preparation.parse`; None or "exact" is :meth:`forward_tasks` itself.
+            x: Inputs ``(N, *input_shape)``; the first two are the example that :func:`art_mtl.prepared.prepare` takes.
+
+        Raises:
+            ValueError: An unknown preparation, or one that this model or device does not allow.
+        """
+        settings = Preparation.parse(how)
+        if settings is None:
+            return self.forward_tasks
+        with self._lent(), torch.no_grad():
+            example = self.model_inputs(x[:2])
+        return self.forward_through(self._prepared(self._model, example, settings))
 
     def forward_through(self, model: torch.nn.Module) -> Callable[[Tensor], list[Tensor]]:
         """:meth:`forward_tasks` with another model in the place of the estimator's, behind the same preprocessing.

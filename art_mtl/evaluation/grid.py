@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from art_mtl.core import ON_REQUEST, family_names, method_names
+from art_mtl.evaluation.batch_size import settle_batch_size
 from art_mtl.evaluation.checks import NORMS
 from art_mtl.evaluation.measure import check_protocol
 from art_mtl.evaluation.results import Results
@@ -17,6 +18,7 @@ from art_mtl.tasks import Task
 if TYPE_CHECKING:
     from art_mtl.estimators import PyTorchMultiTaskEstimator
     from art_mtl.evaluation.victims import Victim
+    from art_mtl.prepared import Preparation
 
 SCHEDULES = ("published", "linear", "cosine")
 DEVICES = ("auto", "cpu", "gpu")
@@ -62,7 +64,7 @@ def benchmark(
     steps: int = 10,
     schedules: Sequence[str] = ("published",),
     limit: int | None = None,
-    batch_size: int = 32,
+    batch_size: int | str = 32,
     seed: int = 0,
     device: str = "auto",
     command: str | None = None,
@@ -70,6 +72,7 @@ def benchmark(
     listener: Listener | None = None,
     protocol: str = "pooled",
     split: str = "test",
+    prepare: Preparation | str | None = None,
 ) -> Results:
     """Run a grid of attacks on a victim's test data.
 
@@ -88,7 +91,8 @@ def benchmark(
         steps: T.
         schedules: Of "published", "linear", "cosine".
         limit: First samples of the test data to use; None for all.
-        batch_size: Samples at a time.
+        batch_size: Samples at a time; "auto" is measured before the first attack, see
+            :func:`~art_mtl.core.batch_size.measure_batch_size`.
         seed: Of every attack.
         device: "auto", "cpu" or "gpu".
         command: Command line to record.
@@ -96,6 +100,8 @@ def benchmark(
         listener: Called after each attack with its result and its adversarial inputs.
         protocol: How errors are averaged; see :func:`art_mtl.evaluation.evaluate`.
         split: "test" or "train" data.
+        prepare: What the gradient steps run on, as for :class:`~art_mtl.attacks.MultiTaskPGD`; results are measured
+            with the model itself.
 
     Returns:
         One :class:`AttackResult` a cell, block by block.
@@ -115,7 +121,8 @@ def benchmark(
     check_protocol(protocol)
     cells = plan_grid(victim.tasks, methods, plan_radii(victim, norms, eps), schedules)
     estimator = make_estimator(victim, device)
-    attacks = [(cell.name, make_attack(estimator, cell, steps, batch_size)) for cell in cells]
+    batch_size = settle_batch_size(batch_size, estimator, victim, split, limit, prepare)
+    attacks = [(cell.name, make_attack(estimator, cell, steps, batch_size, prepare=prepare)) for cell in cells]
     return run_attacks(
         estimator,
         attacks,
@@ -243,8 +250,15 @@ def make_estimator(victim: Victim, device: str = "auto") -> PyTorchMultiTaskEsti
     )
 
 
-def make_attack(estimator: PyTorchMultiTaskEstimator, cell: Cell, steps: int, batch_size: int) -> Attack:
-    """The ART attack of one cell."""
+def make_attack(
+    estimator: PyTorchMultiTaskEstimator,
+    cell: Cell,
+    steps: int,
+    batch_size: int,
+    *,
+    prepare: Preparation | str | None = None,
+) -> Attack:
+    """The ART attack of one cell; ``prepare`` as for :func:`benchmark`."""
     from art_mtl.attacks import MinMaxMultiTaskPGD, MultiTaskPGD, WorstTaskPGD
 
     settings: dict[str, Any] = {
@@ -254,6 +268,7 @@ def make_attack(estimator: PyTorchMultiTaskEstimator, cell: Cell, steps: int, ba
         "batch_size": batch_size,
         "schedule": cell.schedule,
         "verbose": False,
+        "prepare": prepare,
     }
     if cell.method == "minmax":
         attack: Attack = MinMaxMultiTaskPGD(estimator, variant="paper", **settings)

@@ -1,4 +1,4 @@
-"""The prepared copy of a model, made once and again when the model changes."""
+"""The prepared copies of a model, made once and again when the model changes."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from art_mtl.prepared.settings import Preparation
 
 
 class PreparedCache:
-    """Keeps the prepared copy of one model.
+    """Keeps the prepared copies of one model, one for each way to prepare it.
 
-    It is made anew for another model, and when a parameter or buffer was replaced or written to. What is written
+    They are made anew for another model, and when a parameter or buffer was replaced or written to. What is written
     through ``.data`` is not noticed, as nothing in torch notices it: call :meth:`clear` then.
 
     Examples:
@@ -29,10 +29,9 @@ class PreparedCache:
         self.clear()
 
     def clear(self) -> None:
-        """Forget the copy."""
+        """Forget the copies."""
         self._model: nn.Module | None = None
-        self._how: Preparation | None = None
-        self._made: PreparedModel | None = None
+        self._made: dict[Preparation, PreparedModel] = {}
         # Kept alive, so that no new tensor can be found at their addresses.
         self._tensors: list[Tensor] = []
         self._state: list[tuple[int, int]] = []
@@ -47,12 +46,13 @@ class PreparedCache:
         """
         tensors = [*model.parameters(), *model.buffers()]
         state = [(tensor.data_ptr(), tensor._version) for tensor in tensors]
-        if self._made is None or model is not self._model or how != self._how or state != self._state:
+        if model is not self._model or state != self._state:
             self.clear()
-            self._made = prepare(model, example, how)
-            self._model, self._how, self._state = model, how, state
+            self._model, self._state = model, state
             self._tensors = [tensor.detach() for tensor in tensors]
-        return self._made
+        if how not in self._made:
+            self._made[how] = prepare(model, example, how)
+        return self._made[how]
 
     def __deepcopy__(self, memo: object) -> PreparedCache:
         return PreparedCache()

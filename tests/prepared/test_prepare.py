@@ -317,7 +317,7 @@ def test_the_copy_is_kept_until_the_model_changes():
         assert cache(net, x, how) is not first
         first = cache(net, x, how)
         torch.testing.assert_close(first(x), net(x), rtol=1e-4, atol=1e-5)
-    assert cache(net, x, Preparation(lean=True)) is not first
+    assert cache(net, x, Preparation(lean=True)) is not first and cache(net, x, how) is first
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
