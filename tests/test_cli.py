@@ -217,6 +217,7 @@ def test_radii() -> None:
 def test_benchmark_on_a_prepared_model_with_a_measured_batch(
     victim: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """By methods whose weights are each sample's own, so that the batch size does not matter."""
     results = []
     for name, extra in {"exact": [], "prepared": ["--prepare", "fp32", "--batch-size", "auto"]}.items():
         arguments = [

@@ -12,12 +12,12 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from art_mtl.cli import benchmark, data, listing, reproduce, train
+from art_mtl.cli import bench, benchmark, data, listing, reproduce, train
 from art_mtl.cli.benchmark import parse_eps, parse_radii
 from art_mtl.cli.common import PROGRAM, Parser, logs_told, one_line, say, show_warning
 from art_mtl.version import __version__
 
-_COMMANDS = (benchmark, reproduce, data, train, listing)
+_COMMANDS = (benchmark, bench, reproduce, data, train, listing)
 _USER_ERRORS = (ValueError, TypeError, OSError, ImportError)
 
 __all__ = ["main", "parse_eps", "parse_radii"]
