@@ -107,8 +107,9 @@ def authors_loop(subject: Subject, steps: int) -> Tensor:
     def means(inputs: Tensor) -> Tensor:
         return torch.stack([loss.mean() for loss in subject.losses(inputs, targets)])
 
+    floors = torch.tensor([task.loss_floor for task in subject.estimator.tasks], device=images.device)
     with subject.learning():
-        clean = means(images).detach()
+        clean = means(images).detach().maximum(floors)
         for _ in range(steps):
             leaf = delta.detach().requires_grad_(True)
             slope = (means(images + leaf).detach() - clean) / clean + weights - equal

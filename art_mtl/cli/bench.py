@@ -98,7 +98,7 @@ def _activations(options: argparse.Namespace) -> None:
 
     subject = _subject(options, 1)
     found = measure_activations(subject, options.prepare or PREPARATIONS)
-    _caption(subject, options, "Kept for the backward pass.")
+    _caption(subject, options, "Kept for the backward pass of one step.")
     _table(
         ("model", "MiB", "of exact"),
         ((how, f"{kept / _MIB:.1f}", f"{kept / found['exact']:.3f}") for how, kept in found.items()),
