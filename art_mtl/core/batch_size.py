@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -74,10 +74,10 @@ def measure_batch_size(forward: Forward, x: Tensor, device: torch.device) -> Bat
         (1, 'samples')
     """
     rates: dict[int, float] = {}
-    best, size, reason = 1, 1, "gain"
-    room = _room(forward, x[:1].to(device)) if device.type == "cpu" else None
-    while True:
-        if room is not None and 1 < size > room:
+    best, reason = 1, "samples"
+    room = _room(forward, x[:1].to(device)) if device.type == "cpu" else len(x)
+    for size in _doublings(len(x)):
+        if size > room:
             reason = "memory"
             break
         try:
@@ -86,24 +86,32 @@ def measure_batch_size(forward: Forward, x: Tensor, device: torch.device) -> Bat
             if size == 1 or not out_of_memory(error):
                 raise
             reason = "memory"
-        if reason == "memory" or (size > 1 and rates[size] < (1 + LEAST_GAIN) * rates[best]):
+            break
+        if size > 1 and rates[size] < (1 + LEAST_GAIN) * rates[best]:
+            reason = "gain"
             break
         best = size
-        if size == len(x):
-            reason = "samples"
-            break
-        size = min(2 * size, len(x))
     if reason == "memory" and device.type == "cuda":
         torch.cuda.empty_cache()
     _log.info("Batch size %d (%s): %s samples a second.", best, reason, {n: round(r, 1) for n, r in rates.items()})
     return BatchSize(best, reason, rates)
 
 
+def _doublings(most: int) -> Iterator[int]:
+    """1, 2, 4, … and ``most``."""
+    size = 1
+    while size < most:
+        yield size
+        size *= 2
+    yield most
+
+
 def _pass(forward: Forward, x: Tensor) -> None:
     with torch.enable_grad():
         leaf = x.detach().clone().requires_grad_(True)
         outputs = [output for output in forward(leaf) if output.requires_grad]
-        torch.autograd.grad(outputs, leaf, [torch.ones_like(output) for output in outputs])
+        if outputs:
+            torch.autograd.grad(outputs, leaf, [torch.ones_like(output) for output in outputs])
 
 
 def _seconds(forward: Forward, x: Tensor) -> float:
@@ -123,18 +131,18 @@ def _timed(run: Callable[[], None], device: torch.device) -> float:
     return max(wait() - start, 1e-9)
 
 
-def _room(forward: Forward, x: Tensor) -> int | None:
-    """Samples whose activations the host has room for; None if it does not say.
+def _room(forward: Forward, x: Tensor) -> float:
+    """Samples whose activations the host has room for; infinity if it does not say, at least 1.
 
     A host that has promised more memory than it has kills the process in place of raising an error.
     """
     free = _free_memory()
     if free is None:
-        return None
+        return float("inf")
     with torch.enable_grad():
         leaf = x.detach().clone().requires_grad_(True)
         own = saved_activations(lambda: forward(leaf), [leaf])
-    return max(1, int(_USABLE * free / max(own, 1)))
+    return max(1.0, _USABLE * free / max(own, 1))
 
 
 def _free_memory() -> int | None:

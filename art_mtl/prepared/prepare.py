@@ -44,6 +44,8 @@ class PreparedModel(nn.Module):
         outside = x.dtype
         scaling = Scaling() if self._dtype is torch.float16 and torch.is_grad_enabled() and x.requires_grad else None
         inputs = x if scaling is None else scaling.enter(x)
+        if self.how.graphs:
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         outputs = self._run(self._lay_out(inputs if self._dtype is None else inputs.to(self._dtype)))
         if self._dtype is not None:
             outputs = map_tensors(outputs, lambda t: t.to(outside) if t.dtype == self._dtype else t)

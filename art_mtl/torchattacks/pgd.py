@@ -26,7 +26,7 @@ from art_mtl.core.session import (
 )
 from art_mtl.core.steps import L1_STEPS
 from art_mtl.labels import MultiTaskLabels
-from art_mtl.prepared import Preparation, PreparedCache
+from art_mtl.prepared import Preparation
 from art_mtl.tasks import Target, Task
 from art_mtl.torchattacks.base import MultiTaskAttack
 
@@ -175,7 +175,6 @@ class MultiTaskPGD(MultiTaskAttack):
         self.l1_step = l1_step
         self.seed = seed
         self.prepare = prepare
-        self._prepared = PreparedCache()
         self._knobs: dict[str, Any] = {
             "momentum": decay,
             "objective": objective,
@@ -243,14 +242,7 @@ class MultiTaskPGD(MultiTaskAttack):
 
     def _forward(self, images: Tensor) -> Forward:
         """What the gradient steps run on."""
-        how = Preparation.parse(self.prepare)
-        if how is None:
-            return self.outputs
-        if self._model_training:
-            raise ValueError("A prepared model has no training mode; leave out `prepare`, or set_model_training_mode.")
-        with torch.no_grad():
-            example = self.model_inputs(images[:2])
-        return self.outputs_through(self._prepared(self.model, example, how))
+        return self.outputs_prepared(self.prepare, images)
 
     def _resume(self, plan: Plan, posed: Posed) -> Session:
         """The session of the calls so far, or a new one where settings have changed since."""

@@ -12,7 +12,14 @@ import torch
 from torch import nn
 
 from art_mtl import PyTorchMultiTaskEstimator, tasks
-from art_mtl.attacks import MinMaxMultiTaskPGD, MultiTaskPatch, MultiTaskPGD, UniversalMultiTaskPGD, WorstTaskPGD
+from art_mtl.attacks import (
+    MinMaxMultiTaskPGD,
+    MultiTaskAutoAttack,
+    MultiTaskPatch,
+    MultiTaskPGD,
+    UniversalMultiTaskPGD,
+    WorstTaskPGD,
+)
 from art_mtl.core.batch_size import measure_batch_size
 from art_mtl.evaluation import evaluate
 from art_mtl.prepared import Preparation
@@ -203,3 +210,18 @@ def test_unknown_batch_sizes_are_named(size, estimator):
 def test_a_batch_that_is_a_step_is_not_measured(estimator):
     with pytest.raises(ValueError, match="integer of at least 1. Found 'auto'"):
         UniversalMultiTaskPGD(estimator, batch_size="auto")
+
+
+def test_an_ensemble_steps_on_the_copy_and_judges_by_the_model(estimator, net, data):
+    for attack in (
+        lambda how: MultiTaskAutoAttack(estimator, eps=0.1, version="fast", prepare=how, verbose=False).generate(*data),
+        lambda how: torchattacks.MultiTaskAutoAttack(net, JOBS, eps=0.1, version="fast", prepare=how)(
+            torch.from_numpy(data[0]), data[1]
+        ),
+    ):
+        passes = {}
+        for how in ("exact", "fp32"):
+            net.passes = 0
+            assert np.abs(np.asarray(attack(how)) - data[0]).max() <= 0.1 + 1e-6
+            passes[how] = net.passes
+        assert 0 < passes["fp32"] < passes["exact"] / 10
