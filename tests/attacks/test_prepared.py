@@ -213,6 +213,7 @@ def test_a_batch_that_is_a_step_is_not_measured(estimator):
 
 
 def test_an_ensemble_steps_on_the_copy_and_judges_by_the_model(estimator, net, data):
+    data = data[0][:1], {name: labels[:1] for name, labels in data[1].items()}
     for attack in (
         lambda how: MultiTaskAutoAttack(estimator, eps=0.1, version="fast", prepare=how, verbose=False).generate(*data),
         lambda how: torchattacks.MultiTaskAutoAttack(net, JOBS, eps=0.1, version="fast", prepare=how)(
