@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from art_mtl import PyTorchMultiTaskEstimator, tasks
+from art_mtl import tasks
 from art_mtl.core import frozen
+from art_mtl.estimators import PyTorchMultiTaskEstimator
 from art_mtl.evaluation.victims import BLUEPRINTS, load_victim
 from art_mtl.labels import MultiTaskLabels
 from art_mtl.models import MTAN
