@@ -229,3 +229,30 @@ def test_radii() -> None:
     for text in ("", "eps", "1/2/3", "nan", "inf", "0", "l2:", ":1"):
         with pytest.raises(ValueError, match="expected a positive radius"):
             parse_eps(text)
+
+
+def test_benchmark_on_a_prepared_model_with_a_measured_batch(
+    victim: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By methods whose weights are each sample's own, so that the batch size does not matter."""
+    results = []
+    for name, extra in {"exact": [], "prepared": ["--prepare", "fp32", "--batch-size", "auto"]}.items():
+        arguments = [
+            "benchmark",
+            "--victim",
+            victim,
+            "--eps",
+            "l2:1.0",
+            "--methods",
+            "equal",
+            "minmax",
+        ]  # Of their own sample each.
+        arguments += ["--device", "cpu", "--quiet", "--out", str(tmp_path / name), *extra]
+        assert main(arguments) == 0
+        results.append(Results.from_json(tmp_path / name / "results.json"))
+    for one, other in zip(*(r.attacks for r in results), strict=True):
+        assert one.values == pytest.approx(other.values, rel=1e-3)
+    assert capsys.readouterr().err.count("art-mtl: Batch size ") == 1
+    assert main(["benchmark", "--prepare", "fp8"]) == 2
+    assert "argument --prepare: Parameter `prepare` should be 'exact', or one of" in capsys.readouterr().err
+    assert main(["benchmark", "--batch-size", "large"]) == 2

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import pytest
 import torch
 
 from art_mtl.core import METHODS, attack, make_method
 from art_mtl.core.loop import Plan, Threat
+from art_mtl.prepared import prepare as prepared
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
@@ -39,3 +41,34 @@ def test_loop(dense_case, name, norm, eps):
 
     gpu = attack(forward, case.x.cuda(), case.tasks, targets, method, on_gpu, Plan(3))
     torch.testing.assert_close(cpu, gpu.cpu(), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("prepare", [None, "fp32,lean", "bf16"])
+@pytest.mark.parametrize(
+    "name", ["equal", "normalize", "dgba", "minmax", "minmax-official", "worst-task", "single:depth"]
+)
+def test_no_step_waits_for_the_device(dense_case, name, prepare):
+    """More steps make no more host synchronisations; those of a whole call are counted."""
+    case = dense_case(dtype=torch.float32)
+    lower, upper = case.threat(math.inf, 0.05).bounds
+    threat = Threat(math.inf, torch.full((1, 1, 1, 1), 0.05, device="cuda"), (lower.cuda(), upper.cuda()))
+    targets, x = [target.to("cuda") for target in case.targets], case.x.cuda()
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.BatchNorm2d(8)).cuda().eval()
+    net = net if prepare is None else prepared(net, x, prepare)
+
+    def forward(inputs):
+        out = net(inputs)
+        return [out[:, :4], out[:, 4:5] + 2, torch.nn.functional.normalize(out[:, 5:], dim=1)]
+
+    def waits(steps):
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            torch.cuda.set_sync_debug_mode("warn")
+            try:
+                attack(forward, x, case.tasks, targets, make_method(name, case.tasks), threat, Plan(steps))
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+        return sum("synchroniz" in str(warning.message) for warning in seen)
+
+    waits(2)
+    assert waits(12) == waits(4) <= 2

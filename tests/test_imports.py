@@ -16,7 +16,7 @@ ROOT = Path(art_mtl.__file__).parent
 # Each layer imports only from the layers above it in this list; siblings never from each other.
 LAYERS = [
     {"version"},
-    {"losses", "projections", "models", "locking", "team"},
+    {"losses", "projections", "models", "prepared", "locking", "team"},
     {"metrics", "formats", "labels"},
     {"tasks"},
     {"core", "data"},
@@ -24,11 +24,11 @@ LAYERS = [
     {"attacks", "torchattacks"},
     {"defences"},
     {"evaluation"},
-    {"training"},
+    {"training", "bench"},
     {"cli"},
 ]
 LEVEL = {part: level for level, layer in enumerate(LAYERS) for part in layer}
-HOSTS = {"art": {"estimators", "attacks", "torchattacks", "defences", "evaluation"},
+HOSTS = {"art": {"estimators", "attacks", "torchattacks", "defences", "evaluation", "bench"},
          "torchattacks": {"torchattacks", "evaluation"}}  # fmt: skip
 OPTIONAL = [
     "art", "torchattacks", "matplotlib", "rich", "torchmetrics", "sklearn",

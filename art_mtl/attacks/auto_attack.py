@@ -20,6 +20,7 @@ from art_mtl.core.report import EnsembleReport
 from art_mtl.core.selection import CRITERIA
 from art_mtl.core.session import check_radius, check_seed, parse_norm, radius
 from art_mtl.estimators import PyTorchMultiTaskEstimator
+from art_mtl.prepared import Preparation
 
 
 class MultiTaskAutoAttack(EvasionAttack):  # type: ignore[misc]
@@ -46,6 +47,8 @@ class MultiTaskAutoAttack(EvasionAttack):  # type: ignore[misc]
         batch_size: Samples a batch.
         seed: Of the Square search; None draws from torch's global generator.
         verbose: Show a progress bar.
+        prepare: What the members' steps run on, as for :class:`~art_mtl.attacks.MultiTaskPGD`. What decides is measured
+            with the model itself.
 
     Attributes:
         report: :class:`~art_mtl.core.report.EnsembleReport` of the last call: which member won where; None before.
@@ -80,6 +83,7 @@ class MultiTaskAutoAttack(EvasionAttack):  # type: ignore[misc]
         "batch_size",
         "seed",
         "verbose",
+        "prepare",
     ]
     _estimator_requirements = (BaseEstimator, LossGradientsMixin)
 
@@ -93,6 +97,7 @@ class MultiTaskAutoAttack(EvasionAttack):  # type: ignore[misc]
         batch_size: int = 32,
         seed: int | None = 0,
         verbose: bool = True,
+        prepare: Preparation | str | None = None,
     ) -> None:
         super().__init__(estimator=as_estimator(estimator))
         self.norm = norm
@@ -102,6 +107,7 @@ class MultiTaskAutoAttack(EvasionAttack):  # type: ignore[misc]
         self.batch_size = batch_size
         self.seed = seed
         self.verbose = verbose
+        self.prepare = prepare
         self.report: EnsembleReport | None = None
         self._check_params()
 
@@ -140,6 +146,7 @@ class MultiTaskAutoAttack(EvasionAttack):  # type: ignore[misc]
             batch_size=self.batch_size,
             seed=self.seed,
             device=estimator.device,
+            steps_on=estimator.forward_prepared(self.prepare, posed.inputs),
         )
         threat = Threat(parse_norm(self.norm), radius("eps", self.eps, posed.inputs), posed.bounds, posed.mask)
         total = len(posed) * sum(member.steps for member in ensemble.members)
@@ -183,4 +190,5 @@ class MultiTaskAutoAttack(EvasionAttack):  # type: ignore[misc]
         if not isinstance(self.verbose, (bool, np.bool_)):
             raise ValueError(f"Parameter `verbose` should be a bool. Found {self.verbose!r}.")
         check_seed(self.seed)
+        Preparation.parse(self.prepare)
         self._members()

@@ -16,14 +16,19 @@ from scipy.stats import truncnorm
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from art_mtl.attacks.batching import OWN_LABELS_BATCH, Batching
 from art_mtl.attacks.logging import write_summary
 from art_mtl.attacks.posed import Radius, as_estimator, estimator_bounds, pose
 from art_mtl.core import Method, StepRecord, frozen, make_method
 from art_mtl.core.aims import restrict, some_outputs
+from art_mtl.core.batch_size import AUTO, BatchSize, check_batch_size
+from art_mtl.core.loop import Forward
 from art_mtl.core.methods import check_number, choice
 from art_mtl.core.session import Session, check_radius, check_seed, make_plan, parse_norm, radius, rows
 from art_mtl.core.steps import L1_STEPS
+from art_mtl.core.transfer import send, send_target
 from art_mtl.estimators import PyTorchMultiTaskEstimator
+from art_mtl.prepared import Preparation
 
 __all__ = ["MultiTaskPGD", "Radius", "estimator_bounds"]
 
@@ -70,7 +75,9 @@ class MultiTaskPGD(EvasionAttack):  # type: ignore[misc]
         targeted: The labels are what the outputs should become. Tasks without a label for any sample are left alone.
         num_random_init: 0 starts at ``x``; n > 0 makes n runs from random points of the ball and keeps the best of each
             sample.
-        batch_size: Samples a batch.
+        batch_size: Samples a batch, or "auto": measured at the first call, before the first step, and kept. It is part
+            of the setting where samples share weights. If memory runs out later, pieces of a batch pass through the
+            network one after another, which changes no result.
         random_eps: Draw ε, and with it the step size, anew for each call from a truncated normal distribution on (0,
             ε], as ART does (but ``eps`` keeps its value).
         summary_writer: As in ART: False, True, a folder, or a ``SummaryWriter``. Per-task losses and weights are logged
@@ -92,9 +99,14 @@ class MultiTaskPGD(EvasionAttack):  # type: ignore[misc]
         price: Of "smta": weight of the held tasks; 1.
         l1_step: "adaptive" (Croce & Hein 2021) or "one-pixel" (ART's).
         seed: Of random starts; None draws from torch's global generator.
+        prepare: What the gradient steps run on: None or "exact" for the model itself; "fp32", "bf16" or "fp16", and
+            behind it any of ",lean", ",compile" and ",graphs", or a :class:`~art_mtl.prepared.Preparation`, for a
+            private copy that computes the same, cheaper. The estimator keeps it, and makes it anew when the model has
+            changed.
 
     Attributes:
         observer: None, or a function that is given a :class:`~art_mtl.core.StepRecord` at every step.
+        measured: :class:`~art_mtl.core.batch_size.BatchSize` that "auto" has found; None before.
 
     Raises:
         ValueError: An argument out of its range; the message names it.
@@ -132,7 +144,10 @@ class MultiTaskPGD(EvasionAttack):  # type: ignore[misc]
         *_KNOBS,
         "l1_step",
         "seed",
+        "prepare",
     ]
+    # Whether a batch is no more than what fits; for some attacks it is a step.
+    _batch_is_free = True
     _estimator_requirements = (BaseEstimator, LossGradientsMixin)
 
     def __init__(
@@ -146,7 +161,7 @@ class MultiTaskPGD(EvasionAttack):  # type: ignore[misc]
         max_iter: int = 100,
         targeted: bool = False,
         num_random_init: int = 0,
-        batch_size: int = 32,
+        batch_size: int | str = 32,
         random_eps: bool = False,
         summary_writer: str | bool | SummaryWriter = False,
         verbose: bool = True,
@@ -166,6 +181,7 @@ class MultiTaskPGD(EvasionAttack):  # type: ignore[misc]
         price: float | None = None,
         l1_step: str = "adaptive",
         seed: int | None = None,
+        prepare: Preparation | str | None = None,
     ) -> None:
         super().__init__(estimator=as_estimator(estimator), summary_writer=summary_writer)
         self.method = method
@@ -194,6 +210,8 @@ class MultiTaskPGD(EvasionAttack):  # type: ignore[misc]
         self.price = price
         self.l1_step = l1_step
         self.seed = seed
+        self.prepare = prepare
+        self._batching = Batching()
         self.observer: Callable[[StepRecord], None] | None = None
         self._check_params()
 
@@ -201,6 +219,11 @@ class MultiTaskPGD(EvasionAttack):  # type: ignore[misc]
     def name(self) -> str:
         """The method's name, as tables print it."""
         return self._assemble().name
+
+    @property
+    def measured(self) -> BatchSize | None:
+        """What the batch size "auto" has found."""
+        return self._batching.measured
 
     @property
     def summary_writer(self) -> SummaryWriter | None:
@@ -239,7 +262,8 @@ class MultiTaskPGD(EvasionAttack):  # type: ignore[misc]
         if kwargs:
             raise TypeError(f"generate() knows `x`, `y` and `mask`. Found {sorted(kwargs)}.")
         estimator: PyTorchMultiTaskEstimator = self.estimator
-        posed = pose(estimator, x, y, mask, self.batch_size, bool(self.targeted))
+        size = OWN_LABELS_BATCH if self.batch_size == AUTO else int(self.batch_size)
+        posed = pose(estimator, x, y, mask, size, bool(self.targeted))
         inputs, tasks = posed.inputs, tuple(estimator.tasks[k] for k in posed.kept)
         eps, eps_step = self._radii(inputs)
         plan = make_plan(
@@ -254,20 +278,23 @@ class MultiTaskPGD(EvasionAttack):  # type: ignore[misc]
             device=estimator.device,
         )
         method = restrict(self._assemble(), posed.kept, estimator.tasks)
-        session = Session(some_outputs(estimator.forward_tasks, posed.kept), tasks, method, plan)
-        batches = list(session.batches(len(inputs), self.batch_size))
+        forward = self._forward(inputs)
+        session = Session(some_outputs(forward, posed.kept), tasks, method, plan)
+        with frozen(estimator.model):
+            size = self._batching.size(self.batch_size, forward, inputs, session.largest, estimator.device)
+        batches = list(session.batches(len(inputs), size))
         progress = tqdm(total=len(batches) * plan.restarts * plan.steps, desc=self.name, disable=not self.verbose)
         result = torch.empty_like(inputs)
         with frozen(estimator.model), progress:
             for index, batch in enumerate(batches):
                 session.observer = self._observer(index, progress, [task.name for task in tasks])
                 threat = posed.threat(self.norm, eps, batch, estimator.device)
-                size = None if eps_step is None else rows(eps_step, batch, len(inputs)).to(estimator.device)
+                step_size = None if eps_step is None else rows(eps_step, batch, len(inputs)).to(estimator.device)
                 result[batch] = session.attack(
-                    inputs[batch].to(estimator.device),
-                    [target[batch].to(estimator.device) for target in posed.targets],
+                    send(inputs[batch], estimator.device),
+                    [send_target(target[batch], estimator.device) for target in posed.targets],
                     threat,
-                    step_size=size,
+                    step_size=step_size,
                     first_index=batch.start,
                 ).cpu()
         session.warn()
@@ -281,12 +308,20 @@ class MultiTaskPGD(EvasionAttack):  # type: ignore[misc]
         Raises:
             ValueError: An unknown name or a bad value; nothing is changed then.
         """
-        before = {name: value for name, value in self.__dict__.items() if name not in ("observer", "_estimator")}
+        kept = ("observer", "_estimator", "_batching")
+        before = {name: value for name, value in self.__dict__.items() if name not in kept}
         try:
             super().set_params(**kwargs)
         except (TypeError, ValueError):
             self.__dict__.update(before)
             raise
+        if "batch_size" in kwargs or "prepare" in kwargs:
+            self._batching.measured = None
+
+    def _forward(self, inputs: Tensor) -> Forward:
+        """What the gradient steps run on."""
+        estimator: PyTorchMultiTaskEstimator = self.estimator
+        return estimator.forward_prepared(self.prepare, inputs)
 
     def _method_name(self) -> str:
         return self.method
@@ -330,7 +365,7 @@ class MultiTaskPGD(EvasionAttack):  # type: ignore[misc]
                     f"Parameter `eps_step` should have the shape of `eps`, {np.shape(self.eps)}. "
                     f"Found {np.shape(self.eps_step)}."
                 )
-        for argument, least in (("max_iter", 1), ("num_random_init", 0), ("batch_size", 1)):
+        for argument, least in (("max_iter", 1), ("num_random_init", 0)):
             value = getattr(self, argument)
             if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
                 raise ValueError(f"Parameter `{argument}` should be an integer of at least {least}. Found {value!r}.")
@@ -340,4 +375,6 @@ class MultiTaskPGD(EvasionAttack):  # type: ignore[misc]
         check_number("decay", self.decay, least=0)
         check_seed(self.seed)
         choice("l1_step", self.l1_step, L1_STEPS)
+        check_batch_size(self.batch_size, self._batch_is_free)
+        Preparation.parse(self.prepare)
         self._assemble()

@@ -24,7 +24,18 @@ from art_mtl.core.shared import Samples, check_shared
 from art_mtl.core.transforms import Transform
 from art_mtl.estimators import PyTorchMultiTaskEstimator
 
-_KNOWN = ("batch_size", "decay", "targeted", "verbose", "objective", "weighting", "gamma", "weight_step", "schedule")
+_KNOWN = (
+    "batch_size",
+    "decay",
+    "targeted",
+    "verbose",
+    "objective",
+    "weighting",
+    "gamma",
+    "weight_step",
+    "schedule",
+    "prepare",
+)
 
 
 class MultiTaskPatch(MultiTaskPGD):
@@ -50,7 +61,7 @@ class MultiTaskPatch(MultiTaskPGD):
         eps_step: Size of the first step; None: 0.2 of the box's width.
         seed: Of the transformations and of the order of the samples; None is 0.
         **kwargs: ``batch_size``, ``decay`` (0.9 if left out), ``targeted``, ``verbose``, ``objective``, ``weighting``,
-            ``gamma``, ``weight_step`` and ``schedule``, as for :class:`MultiTaskPGD`.
+            ``gamma``, ``weight_step``, ``schedule`` and ``prepare``, as for :class:`MultiTaskPGD`.
 
     Attributes:
         patch: Of the last call with ``shared``: the patch on an empty image, float32 (C, H, W), clipped to the box;
@@ -86,6 +97,8 @@ class MultiTaskPatch(MultiTaskPGD):
         "shared",
         "ignore_patch",
     ]
+
+    _batch_is_free = False
 
     def __init__(
         self,
@@ -144,10 +157,10 @@ class MultiTaskPatch(MultiTaskPGD):
         if kwargs or mask is not None:
             found = [*(["mask"] if mask is not None else []), *sorted(kwargs)]
             raise TypeError(f"generate() knows `x` and `y`; the attack itself says where its patch is. Found {found}.")
-        posed = pose(self.estimator, x, y, None, self.batch_size, bool(self.targeted))
+        posed = pose(self.estimator, x, y, None, int(self.batch_size), bool(self.targeted))
         search, stopped = self._search(posed), list[int]()
         names = [task.name for task in search.tasks]
-        total = self.max_iter * -(-len(posed) // self.batch_size)
+        total = self.max_iter * -(-len(posed) // int(self.batch_size))
         with frozen(self.estimator.model), tqdm(total=total, desc=self.name, disable=not self.verbose) as progress:
             if self.shared:
                 self.patch = search.one(self._observer(0, progress, names), stopped)[0].cpu().numpy()
@@ -173,7 +186,7 @@ class MultiTaskPatch(MultiTaskPGD):
         device = estimator.device
         size = None if self.eps_step is None else radius("eps_step", self.eps_step, posed.inputs[:1]).to(device)
         return PatchSearch(
-            forward=some_outputs(estimator.forward_tasks, posed.kept),
+            forward=some_outputs(self._forward(posed.inputs), posed.kept),
             samples=Samples(posed.inputs, posed.targets, device),
             tasks=tuple(estimator.tasks[k] for k in posed.kept),
             method=restrict(self._assemble(), posed.kept, estimator.tasks),
@@ -182,7 +195,7 @@ class MultiTaskPatch(MultiTaskPGD):
             plan=Plan(self.max_iter, size, targeted=bool(self.targeted)),
             transforms=tuple(self.transforms),
             ignore=bool(self.ignore_patch),
-            batch_size=self.batch_size,
+            batch_size=int(self.batch_size),
             seed=self.seed or 0,
         )
 

@@ -79,6 +79,8 @@ class UniversalMultiTaskPGD(MultiTaskPGD):
 
     attack_params = [name for name in MultiTaskPGD.attack_params if name not in _DECIDED]
 
+    _batch_is_free = False
+
     def __init__(
         self,
         estimator: PyTorchMultiTaskEstimator | PyTorchClassifier,
@@ -117,7 +119,7 @@ class UniversalMultiTaskPGD(MultiTaskPGD):
         Returns:
             The perturbation, float32 of shape ``input_shape``, inside the ball.
         """
-        posed = pose(self.estimator, x, y, mask, self.batch_size, bool(self.targeted))
+        posed = pose(self.estimator, x, y, mask, int(self.batch_size), bool(self.targeted))
         if posed.mask is not None and len(posed.mask) > 1:
             raise ValueError(
                 f"Parameter `mask` should be one for all samples, shape (1, ...). Found {tuple(posed.mask.shape)}."
@@ -127,16 +129,16 @@ class UniversalMultiTaskPGD(MultiTaskPGD):
         eps = radius("eps", self.eps, posed.inputs[:1])
         size = None if self.eps_step is None else radius("eps_step", self.eps_step, posed.inputs[:1]).to(device)
         stopped: list[int] = []
-        steps = self.max_iter * -(-len(posed) // self.batch_size)
+        steps = self.max_iter * -(-len(posed) // int(self.batch_size))
         with frozen(estimator.model), tqdm(total=steps, desc=self.name, disable=not self.verbose) as progress:
             found = universal(
-                some_outputs(estimator.forward_tasks, posed.kept),
+                some_outputs(self._forward(posed.inputs), posed.kept),
                 Samples(posed.inputs, posed.targets, device),
                 tasks,
                 restrict(self._assemble(), posed.kept, estimator.tasks),
                 posed.threat(self.norm, eps, slice(None), device),
                 Plan(self.max_iter, size, targeted=bool(self.targeted), l1_step=self.l1_step),
-                self.batch_size,
+                int(self.batch_size),
                 self.seed or 0,
                 noise=NUDGE if posed.own_labels else 0.0,
                 observer=self._observer(0, progress, [task.name for task in tasks]),

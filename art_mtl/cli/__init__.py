@@ -13,12 +13,12 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from art_mtl.cli import benchmark, compare, data, diagnose, listing, reproduce, show, train
+from art_mtl.cli import bench, benchmark, compare, data, diagnose, listing, reproduce, show, train
 from art_mtl.cli.benchmark import parse_eps, parse_radii
-from art_mtl.cli.common import PROGRAM, Parser, one_line, say, show_warning
+from art_mtl.cli.common import PROGRAM, Parser, logs_told, one_line, say, show_warning
 from art_mtl.version import __version__
 
-_COMMANDS = (benchmark, show, compare, diagnose, reproduce, data, train, listing)
+_COMMANDS = (benchmark, show, compare, diagnose, bench, reproduce, data, train, listing)
 _USER_ERRORS = (ValueError, TypeError, OSError, ImportError)
 
 __all__ = ["main", "parse_eps", "parse_radii"]
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 2
     options.command_line = shlex.join([PROGRAM, *arguments])
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), logs_told():
         warnings.simplefilter("default", RuntimeWarning)
         warnings.showwarning = show_warning
         try:

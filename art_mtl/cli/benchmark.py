@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from art_mtl.cli.common import PROGRAM, VICTIMS, add_command, console, count, say, seed
+from art_mtl.cli.common import PROGRAM, VICTIMS, add_command, batch_size, console, count, preparation, say, seed
 
 if TYPE_CHECKING:
     from art_mtl.team import Team
@@ -39,7 +39,9 @@ def add(commands: Any) -> None:
         "worst-task and single:* have their own; default: published")  # fmt: skip
     add("--restarts", type=count, default=2, help="of the schedule 'restarts'; default: %(default)s")
     add("--limit", type=count, help="first samples of the test data; default: all")
-    add("--batch-size", type=count, default=32, help="default: %(default)s")
+    add("--batch-size", type=batch_size, default=32, metavar="N", help="or auto, which measures; default: %(default)s")
+    add("--prepare", type=preparation, default="exact", metavar="HOW",
+        help="attacks run on: exact, or fp32|bf16|fp16[,lean][,compile][,graphs]; default: %(default)s")  # fmt: skip
     add("--seed", type=seed, default=0, help="default: %(default)s")
     add("--protocol", choices=("pooled", "auto-lambda"), default="pooled",
         help="errors averaged over the data set, or first over batches of 4; default: %(default)s")  # fmt: skip
@@ -165,6 +167,7 @@ def _run(options: argparse.Namespace, radii: dict[str, tuple[float, ...]] | None
         store=options.out,
         restart=options.restart,
         team=team,
+        prepare=options.prepare,
     )
     if not team.is_first:
         return

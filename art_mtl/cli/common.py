@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
@@ -36,6 +39,22 @@ def count(text: str) -> int:
     return _integer(text, least=1)
 
 
+def batch_size(text: str) -> int | str:
+    """An argument that is a whole number of at least 1, or "auto"."""
+    return text if text == "auto" else count(text)
+
+
+def preparation(text: str) -> str:
+    """An argument that :meth:`art_mtl.prepared.Preparation.parse` understands."""
+    from art_mtl.prepared import Preparation
+
+    try:
+        Preparation.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
 def seed(text: str) -> int:
     """An argument that is a whole number of at least 0."""
     return _integer(text, least=0)
@@ -62,6 +81,28 @@ def say(message: str) -> None:
 def show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     """In place of :func:`warnings.showwarning`."""
     say(f"warning: {one_line(message)}")
+
+
+class Told(logging.Handler):
+    """What the package logs, as messages to people."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say one record."""
+        say(one_line(record.getMessage()))
+
+
+@contextmanager
+def logs_told() -> Iterator[None]:
+    """Show what the package logs, from information upwards."""
+    log, handler = logging.getLogger("art_mtl"), Told()
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
 
 
 def one_line(message: object) -> str:

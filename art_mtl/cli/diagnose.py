@@ -98,18 +98,20 @@ def _diagnose(options: argparse.Namespace) -> None:
 
 
 def _run(victim: Victim, cell: Cell, options: argparse.Namespace, queries: int) -> Diagnosis:
+    from art_mtl.evaluation.batch_size import settle_batch_size
     from art_mtl.evaluation.diagnosis import diagnose
     from art_mtl.evaluation.grid import make_attack, make_estimator
 
     estimator = make_estimator(victim, options.device)
+    batch_size = settle_batch_size(options.batch_size, estimator, victim.source("test", options.limit), None)
     x, y = victim.data("test", options.limit)
     return diagnose(
         estimator,
-        make_attack(estimator, cell, options.steps, options.batch_size),
+        make_attack(estimator, cell, options.steps, batch_size),
         x,
         y,
         queries=queries,
-        batch_size=options.batch_size,
+        batch_size=batch_size,
         seed=options.seed,
         victim=victim.name,
         command=options.command_line,

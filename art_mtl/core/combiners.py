@@ -88,7 +88,12 @@ class TorchJD:
 
 
 def combine(
-    combiner: Combiner, values: Sequence[Tensor], leaf: Tensor, weights: Tensor, step: int
+    combiner: Combiner,
+    values: Sequence[Tensor],
+    like: Tensor,
+    weights: Tensor,
+    step: int,
+    gradient: Callable[[Sequence[Tensor], Sequence[Tensor], bool], Tensor | None],
 ) -> tuple[Tensor, Tensor]:
     """One gradient for each sample, and the weights that made it.
 
@@ -97,24 +102,21 @@ def combine(
     Args:
         combiner: Finds the weights.
         values: For each task ``(B,)`` with its graph.
-        leaf: The inputs, ``(B, ...)``.
+        like: The inputs, ``(B, ...)``.
         weights: ``(B, K)``: the combiner sees gradients times these; 0 is a task out of play.
         step: t.
+        gradient: ``(values, weights, again)`` to the gradient in the inputs, or None; see
+            :meth:`art_mtl.core.passes.Passes.gradient`.
 
     Returns:
         ``Σ_k c_k w_k ∇v_k``, ``(B, ...)``, and ``c_k w_k``, ``(B, K)``.
     """
     rows = []
     for k, value in enumerate(values):
-        if value.requires_grad:
-            (gradient,) = torch.autograd.grad(
-                value, leaf, grad_outputs=weights[:, k].to(value.dtype), retain_graph=True, allow_unused=True
-            )
-        else:
-            gradient = None
-        rows.append(torch.zeros_like(leaf) if gradient is None else gradient)
+        row = gradient([value], [weights[:, k].to(value.dtype)], True) if value.requires_grad else None
+        rows.append(torch.zeros_like(like) if row is None else row)
     jacobian = torch.stack(rows, 1)
     flat = jacobian.flatten(2)
     found = combiner(flat @ flat.transpose(1, 2), weights != 0, step)
-    combined = (found[:, :, None] * flat).sum(1).view_as(leaf)
+    combined = (found[:, :, None] * flat).sum(1).view_as(like)
     return combined, found.to(weights.dtype) * weights

@@ -36,6 +36,8 @@ class Ensemble:
         batch_size: Samples a batch.
         seed: Of what members draw at random; None draws from torch's global generator.
         device: Where the model is.
+        steps_on: What gradient steps run on in place of ``forward``, such as a prepared copy. Candidates are judged by
+            ``forward``.
     """
 
     forward: Forward
@@ -45,6 +47,7 @@ class Ensemble:
     batch_size: int
     seed: int | None
     device: torch.device
+    steps_on: Forward | None = None
 
     def attack(
         self,
@@ -207,7 +210,7 @@ class _Run:
             seed=ensemble.seed,
             device=ensemble.device,
         )
-        session = Session(ensemble.forward, tasks, member.method, plan)
+        session = Session(ensemble.steps_on or ensemble.forward, tasks, member.method, plan)
         result = torch.empty_like(self.x[rows_of])
         for batch in session.batches(len(index), ensemble.batch_size):
             session.observer = self._observer(member, batch.stop - batch.start)

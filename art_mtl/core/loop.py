@@ -16,18 +16,17 @@ from art_mtl.core.combiners import combine
 from art_mtl.core.method import Method
 from art_mtl.core.moves import make_moves
 from art_mtl.core.objectives import DEGRADATION, Outputs, PerSample, Valuation
+from art_mtl.core.passes import Forward, Passes, Pieces
 from art_mtl.core.population import least_damage
 from art_mtl.core.problem import Carry, Problem, StepRecord, stack_columns
 from art_mtl.core.stealth import Multipliers, stealthy_merit
 from art_mtl.core.steps import random_start
 from art_mtl.core.threat import Plan, Region, Threat
+from art_mtl.core.transfer import row_like
 from art_mtl.core.weightings import Fixed
 from art_mtl.tasks import Target, Task
 
 __all__ = ["NUDGE", "Forward", "Plan", "Threat", "attack"]
-
-Forward = Callable[[Tensor], Outputs]
-"""Inputs ``(B, ...)`` to one raw output a task, differentiable in the inputs."""
 
 NUDGE = 0.01
 """Share of ε of the random start where labels are the model's own outputs: there an absolute error has gradient exactly
@@ -48,6 +47,7 @@ def attack(
     observer: Callable[[StepRecord], None] | None = None,
     stopped: list[int] | None = None,
     first_index: int = 0,
+    pieces: Pieces | None = None,
 ) -> Tensor:
     """Attack one batch.
 
@@ -64,11 +64,14 @@ def attack(
         stopped: Gets the indices of samples whose attack ended early, at the last iterate where outputs and gradient
             were finite.
         first_index: Index of the first sample, for ``stopped``.
+        pieces: How much of a batch passes through the network at once; made smaller where memory runs out, which
+            changes no result.
 
     Returns:
         Adversarial inputs, ``(B, ...)``, feasible.
     """
     carry = {} if carry is None else carry
+    passes = Passes(forward, Pieces() if pieces is None else pieces)
     best: Tensor | None = None
     best_score: Tensor | None = None
     prices: Tensor | None = None
@@ -77,7 +80,7 @@ def attack(
         own = carry.setdefault(restart, Carry())
         own.samples += len(x)
         problem = Problem(tuple(tasks), tuple(targets), plan.steps, plan.targeted, method.scope, method.group, own)
-        run = _Run(forward, x, problem, method, threat, plan, restart, observer, prices)
+        run = _Run(passes, x, problem, method, threat, plan, restart, observer, prices)
         adversarial, score = run(compare=plan.restarts > 1)
         prices = run.prices
         alive &= run.alive
@@ -96,7 +99,7 @@ class _Run:
 
     def __init__(
         self,
-        forward: Forward,
+        passes: Passes,
         x: Tensor,
         problem: Problem,
         method: Method,
@@ -108,7 +111,7 @@ class _Run:
     ) -> None:
         # Weights at which damages are compared: those on which the first restart ended, the same for all.
         self.prices = prices
-        self.forward, self.x, self.problem, self.method = forward, x, problem, method
+        self.passes, self.x, self.problem, self.method = passes, x, problem, method
         self.threat, self.plan, self.restart, self.observer = threat, plan, restart, observer
         self.region = Region(x, threat, method.projection)
         self.moves = make_moves(method, self.region, plan)
@@ -129,7 +132,8 @@ class _Run:
         for step in range(self.plan.steps):
             leaf = x_adv.detach().requires_grad_(self.moves.needs_gradient)
             with torch.set_grad_enabled(self.moves.needs_gradient):
-                outputs = self._outputs(leaf)
+                raw = self.passes.begin(leaf) if self.moves.needs_gradient else self.passes.look(leaf)
+                outputs = self._checked(raw)
                 if step == 0:
                     self._begin([o.detach() for o in outputs] if clean is None else clean)
                 valuation = self.objective(outputs, step)
@@ -151,7 +155,7 @@ class _Run:
         if not keep_best:
             best = BestIterate(good, self._merit)
         with torch.no_grad():
-            best.see(x_adv, self._values(self._outputs(x_adv)), self.prices)
+            best.see(x_adv, self._values(self._checked(self.passes.look(x_adv))), self.prices)
             return best.x, best.score(self.prices)
 
     def _start(self) -> Tensor:
@@ -167,16 +171,14 @@ class _Run:
         needed = self.method.objective.needs_clean or (self.scores and self.scorer.needs_clean)
         if self.plan.start == 0 or not needed:
             return None
-        with torch.no_grad():
-            return self._outputs(self.x)
+        return self._checked(self.passes.look(self.x))
 
     def _begin(self, clean: Outputs) -> None:
         self.objective = self.method.objective.begin(self.problem, clean)
         self.weighting = self.method.weighting.begin(self.plan.steps)
         self.references = self.scorer.references(self.problem, clean) if self.scores else []
 
-    def _outputs(self, x: Tensor) -> Outputs:
-        outputs = self.forward(x)
+    def _checked(self, outputs: Outputs) -> Outputs:
         triples = zip(self.problem.tasks, outputs, self.problem.targets, strict=True)
         return [task.check_output(output, target) for task, output, target in triples]
 
@@ -193,10 +195,8 @@ class _Run:
         if not used:
             raise ValueError("The model's outputs do not depend on its inputs by anything differentiable.")
         if self.method.combiner is not None:
-            return combine(self.method.combiner, valuation.ascend, leaf, rows, step)
-        (gradient,) = torch.autograd.grad(
-            [v for v, _ in used], leaf, grad_outputs=[w for _, w in used], allow_unused=True
-        )
+            return combine(self.method.combiner, valuation.ascend, leaf, rows, step, self.passes.gradient)
+        gradient = self.passes.gradient([v for v, _ in used], [w for _, w in used])
         if gradient is None:
             raise ValueError("The model's outputs do not depend on its inputs by anything differentiable.")
         return gradient, weights
@@ -228,7 +228,7 @@ class _Run:
         if self.method.criterion == "priced":
             return (values * weights[self.problem.row]).sum(1)
         if isinstance(self.method.weighting, Fixed):
-            return (values * values.new_tensor(self.method.weighting.weights)).sum(1)
+            return (values * row_like(self.method.weighting.weights, values)).sum(1)
         return values.sum(1)
 
     def _observe(self, step: int, x_adv: Tensor, gradient: Tensor, outputs: Outputs, weights: Tensor) -> None:

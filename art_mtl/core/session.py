@@ -17,6 +17,7 @@ from torch import Tensor
 
 from art_mtl.core.loop import NUDGE, Forward, attack
 from art_mtl.core.method import Method
+from art_mtl.core.passes import Pieces
 from art_mtl.core.problem import Carry, StepRecord
 from art_mtl.core.threat import Plan, Threat
 from art_mtl.tasks import Target, Task
@@ -39,6 +40,7 @@ class Session:
         plan: How long and from where.
         observer: Called at every step of every batch.
         stopped: Indices of samples whose attack ended early, by non-finite outputs or gradients; see :meth:`warn`.
+        pieces: How much of a batch passes through the network at once; made smaller where memory runs out.
     """
 
     forward: Forward
@@ -47,6 +49,7 @@ class Session:
     plan: Plan
     observer: Callable[[StepRecord], None] | None = None
     stopped: list[int] = field(default_factory=list)
+    pieces: Pieces = field(default_factory=Pieces)
     _carry: dict[int, Carry] = field(default_factory=dict)
     _in_chain: int = 0
 
@@ -58,6 +61,11 @@ class Session:
     def chain(self) -> int:
         """Samples of a chain."""
         return self.method.group or DEFAULT_CHAIN
+
+    @property
+    def largest(self) -> int | None:
+        """Samples that a batch can hold, whatever its size; None for any number."""
+        return self.chain if self.method.scope == "dataset" else None
 
     def batches(self, size: int, batch_size: int) -> Iterator[slice]:
         """Cut ``size`` samples into batches.
@@ -100,6 +108,7 @@ class Session:
             observer=self.observer,
             stopped=self.stopped,
             first_index=first_index,
+            pieces=self.pieces,
         )
         self._carry, self._in_chain = carry, self._in_chain + len(x)
         return adversarial

@@ -13,6 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from art_mtl.core.transfer import row_like
 from art_mtl.projections import project_simplex
 
 Run = Callable[[Tensor, Tensor, int], Tensor]
@@ -46,7 +47,7 @@ class Fixed:
 
     def begin(self, steps: int) -> Run:
         def run(values: Tensor, known: Tensor, step: int) -> Tensor:
-            return known * torch.tensor(self.weights, dtype=values.dtype, device=values.device)
+            return known * row_like(self.weights, values)
 
         return run
 

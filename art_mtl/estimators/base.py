@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +16,7 @@ from art_mtl.core.model import frozen
 from art_mtl.estimators import checks
 from art_mtl.estimators.preprocessing import apply_operations, dtype_of
 from art_mtl.labels import MultiTaskLabels
+from art_mtl.prepared import Preparation, PreparedCache
 from art_mtl.tasks import Target, Task, check_tasks
 
 
@@ -52,6 +53,7 @@ class MultiTaskBase(PyTorchEstimator):  # type: ignore[misc]
             device_type=device_type,
         )
         self._model.to(self._device)
+        self._prepared = PreparedCache()
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -91,6 +93,47 @@ class MultiTaskBase(PyTorchEstimator):  # type: ignore[misc]
         if tuple(x.shape[1:]) != self._input_shape:
             raise ValueError(f"The inputs should have shape (B, *{self._input_shape}). Found {tuple(x.shape)}.")
         return self._forward(x, fit=False)
+
+    def forward_prepared(self, how: Preparation | str | None, x: Tensor) -> Callable[[Tensor], list[Tensor]]:
+        """:meth:`forward_tasks` on a prepared copy of the model, behind the same preprocessing in full precision.
+
+        The copy is kept for later calls, and made anew when the model has changed.
+
+        Args:
+            how: See :meth:`art_mtl.prepared.Preparation.parse`; None or "exact" is :meth:`forward_tasks` itself.
+            x: Inputs ``(N, *input_shape)``; the first two are the example that :func:`art_mtl.prepared.prepare` takes.
+
+        Raises:
+            ValueError: An unknown preparation, or one that this model or device does not allow.
+        """
+        settings = Preparation.parse(how)
+        if settings is None:
+            return self.forward_tasks
+        with self._lent(), torch.no_grad():
+            example = self.model_inputs(x[:2])
+        return self.forward_through(self._prepared(self._model, example, settings))
+
+    def forward_through(self, model: torch.nn.Module) -> Callable[[Tensor], list[Tensor]]:
+        """:meth:`forward_tasks` with another model in the place of the estimator's, behind the same preprocessing.
+
+        Args:
+            model: Takes and returns what the estimator's model does, such as its prepared copy.
+        """
+
+        def run(x: Tensor) -> list[Tensor]:
+            outputs = model(self.model_inputs(x))
+            return [task.select(outputs, position) for position, task in enumerate(self._tasks)]
+
+        return run
+
+    def model_inputs(self, x: Tensor, fit: bool = False) -> Tensor:
+        """What the model gets to see: inputs after every defence and preprocessing, in the precision of its weights.
+
+        Args:
+            x: Inputs ``(B, *input_shape)`` on any device.
+            fit: Whether for training.
+        """
+        return apply_operations(self.preprocessing_operations, x.to(self._device), fit).to(dtype_of(self._model))
 
     def labels(self, y: Any, n: int) -> MultiTaskLabels:
         """Labels of all tasks, from any of the forms of :meth:`MultiTaskLabels.of`.
@@ -169,8 +212,7 @@ class MultiTaskBase(PyTorchEstimator):  # type: ignore[misc]
         return x.to(self._device, torch.float64 if dtype_of(self._model) == torch.float64 else torch.float32)
 
     def _forward(self, x: Tensor, fit: bool) -> list[Tensor]:
-        inputs = apply_operations(self.preprocessing_operations, x.to(self._device), fit).to(dtype_of(self._model))
-        outputs = self._model(inputs)
+        outputs = self._model(self.model_inputs(x, fit))
         return [task.select(outputs, position) for position, task in enumerate(self._tasks)]
 
     def _losses(self, x: Tensor, targets: Sequence[Target], fit: bool = False) -> list[Tensor]:

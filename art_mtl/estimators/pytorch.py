@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from art_mtl.core.passes import Passes, Pieces
 from art_mtl.estimators import checks, training, views
 from art_mtl.estimators.base import MultiTaskBase
 from art_mtl.labels import MultiTaskLabels
@@ -92,7 +93,7 @@ class PyTorchMultiTaskEstimator(MultiTaskBase):
 
         Args:
             x: ``(N, *input_shape)``, floats, array or tensor; N ≥ 1.
-            batch_size: Samples in one forward.
+            batch_size: Samples in one forward; fewer where memory runs out.
             training_mode: Run the model in training mode (dropout on, batch norm by the batch, whose running
                 statistics then move) instead of evaluation mode.
 
@@ -106,9 +107,12 @@ class PyTorchMultiTaskEstimator(MultiTaskBase):
         """
         x = checks.check_inputs(x, self._input_shape)
         parts = []
+        # In training mode a sample's output depends on its batch, which no piece may take apart.
+        passes = None if training_mode else Passes(self.forward_tasks, Pieces())
         with self._lent(training_mode), torch.no_grad():
             for batch in torch.split(x, checks.check_count("batch_size", batch_size)):
-                outputs = self.forward_tasks(self._place(batch))
+                inputs = self._place(batch)
+                outputs = self.forward_tasks(inputs) if passes is None else passes.look(inputs)
                 self._check_sizes(outputs, len(batch))
                 parts.append([_to_numpy(output) for output in outputs])
         return MultiTaskLabels(

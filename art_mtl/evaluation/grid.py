@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from art_mtl.core import ON_REQUEST, family_names, method_names
 from art_mtl.core.session import DEFAULT_CHAIN
 from art_mtl.evaluation.attack import Attack
+from art_mtl.evaluation.batch_size import settle_batch_size
 from art_mtl.evaluation.checks import NORMS
 from art_mtl.evaluation.measure import check_protocol
 from art_mtl.evaluation.results import Results
@@ -21,6 +22,7 @@ from art_mtl.team import Team
 if TYPE_CHECKING:
     from art_mtl.estimators import PyTorchMultiTaskEstimator
     from art_mtl.evaluation.victims import Victim
+    from art_mtl.prepared import Preparation
 
 SCHEDULES = ("published", "linear", "cosine", "restarts")
 ENSEMBLES: Mapping[str, str] = {"auto-attack": "standard", "auto-attack-fast": "fast"}
@@ -74,7 +76,7 @@ def benchmark(
     schedules: Sequence[str] = ("published",),
     restarts: int = 2,
     limit: int | None = None,
-    batch_size: int = 32,
+    batch_size: int | str = 32,
     seed: int = 0,
     device: str = "auto",
     command: str | None = None,
@@ -86,6 +88,7 @@ def benchmark(
     store: str | Path | None = None,
     restart: bool = False,
     team: Team | None = None,
+    prepare: Preparation | str | None = None,
 ) -> Results:
     """Run a grid of attacks on a victim's test data.
 
@@ -106,7 +109,8 @@ def benchmark(
         schedules: Of "published", "linear", "cosine", "restarts".
         restarts: Random starts of the schedule "restarts".
         limit: First samples of the test data to use; None for all.
-        batch_size: Samples at a time.
+        batch_size: Samples at a time; "auto" is measured before the first attack, see
+            :func:`~art_mtl.core.batch_size.measure_batch_size`.
         seed: Of every attack.
         device: "auto", "cpu" or "gpu".
         command: Command line to record.
@@ -122,6 +126,8 @@ def benchmark(
         restart: Throw away the run that ``store`` holds.
         team: Processes that share out the chains, from :func:`art_mtl.team.assemble`; None for this one alone. Every
             process gets the same results.
+        prepare: What the gradient steps run on, as for :class:`~art_mtl.attacks.MultiTaskPGD`; results are measured
+            with the model itself.
 
     Returns:
         One :class:`AttackResult` a cell, block by block.
@@ -148,7 +154,8 @@ def benchmark(
     check_protocol(protocol)
     cells = plan_grid(victim.tasks, methods, plan_radii(victim, norms, eps), schedules, restarts)
     estimator = make_estimator(victim, device)
-    attacks = [(cell.name, make_attack(estimator, cell, steps, batch_size, chain)) for cell in cells]
+    batch_size = settle_batch_size(batch_size, estimator, victim.source(split, limit), prepare, store, restart, team)
+    attacks = [(cell.name, make_attack(estimator, cell, steps, batch_size, chain, prepare=prepare)) for cell in cells]
     return run_attacks(
         estimator,
         attacks,
@@ -286,9 +293,24 @@ def make_estimator(victim: Victim, device: str = "auto") -> PyTorchMultiTaskEsti
 
 
 def make_attack(
-    estimator: PyTorchMultiTaskEstimator, cell: Cell, steps: int, batch_size: int, chain: int | None = None
+    estimator: PyTorchMultiTaskEstimator,
+    cell: Cell,
+    steps: int,
+    batch_size: int,
+    chain: int | None = None,
+    *,
+    prepare: Preparation | str | None = None,
 ) -> Attack:
-    """The ART attack of one cell; ``chain`` is the number of samples over which it may share weights."""
+    """The ART attack of one cell.
+
+    Args:
+        estimator: The victim's.
+        cell: Of the grid.
+        steps: T.
+        batch_size: Samples at a time.
+        chain: Samples over which it may share weights; None for the method's own number.
+        prepare: As for :func:`benchmark`.
+    """
     from art_mtl.attacks import (
         MinMaxMultiTaskPGD,
         MultiTaskAutoAttack,
@@ -298,7 +320,7 @@ def make_attack(
     )
 
     common: dict[str, Any] = {
-        "norm": NORMS[cell.norm], "eps": cell.eps, "batch_size": batch_size, "verbose": False,
+        "norm": NORMS[cell.norm], "eps": cell.eps, "batch_size": batch_size, "prepare": prepare, "verbose": False,
     }  # fmt: skip
     if cell.method in ENSEMBLES:
         return MultiTaskAutoAttack(estimator, version=ENSEMBLES[cell.method], **common)

@@ -202,9 +202,9 @@ def load_victim(name: str, *, root: str | Path | None = None, checkpoint: str | 
     it one of Auto-Lambda or of ``art-mtl train --data``. ``"nyuv2"`` also takes the small network of ``art-mtl train
     nyuv2``. ``"PATH.py:function"`` imports the file and calls the function without arguments; it returns a
     :class:`Victim`, or ``(model, tasks, x, y)`` with labels ``y`` in any form that :meth:`MultiTaskLabels.of` takes, or
-    the same with the ``(least, greatest)`` value of an input as a fifth; without a fifth, inputs are in [0, 1]. ``x`` may
-    be a :class:`numpy.memmap`; or, with ``y`` None, a map-style data set whose ``[i]`` is ``(input, dict of labels)``,
-    of which runs read one chain after another.
+    the same with the ``(least, greatest)`` value of an input as a fifth; without a fifth, inputs are in [0, 1]. ``x``
+    may be a :class:`numpy.memmap`; or, with ``y`` None, a map-style data set whose ``[i]`` is ``(input, dict of
+    labels)``, of which runs read one chain after another.
 
     Args:
         name: one of :func:`victim_names`, or ``"PATH.py:function"``.

@@ -17,6 +17,7 @@ from art_mtl.core.report import EnsembleReport
 from art_mtl.core.selection import CRITERIA
 from art_mtl.core.session import check_inputs, check_radius, check_seed, parse_norm, radius, warn_out_of_play
 from art_mtl.labels import MultiTaskLabels
+from art_mtl.prepared import Preparation
 from art_mtl.tasks import Task
 from art_mtl.torchattacks.base import MultiTaskAttack
 from art_mtl.torchattacks.pgd import Bound, MultiTaskPGD, bounds_like, check_bounds
@@ -92,6 +93,7 @@ class MultiTaskAutoAttack(MultiTaskAttack):
         bounds: Smallest and largest allowed input, numbers or tensors broadcastable to the inputs.
         seed: Of the Square search; None draws from torch's global generator.
         verbose: Print the report of each batch.
+        prepare: What the members' steps run on, as for :class:`MultiTaskPGD`; the model itself decides.
 
     Attributes:
         report: :class:`~art_mtl.core.report.EnsembleReport` of the last batch; None before.
@@ -123,6 +125,7 @@ class MultiTaskAutoAttack(MultiTaskAttack):
         bounds: tuple[Bound, Bound] = (0, 1),
         seed: int | None = 0,
         verbose: bool = False,
+        prepare: Preparation | str | None = None,
     ) -> None:
         super().__init__("MultiTaskAutoAttack", model, tasks)
         self.supported_mode = ["default"]
@@ -133,6 +136,7 @@ class MultiTaskAutoAttack(MultiTaskAttack):
         self.bounds = bounds
         self.seed = seed
         self.verbose = verbose
+        self.prepare = prepare
         self.report: EnsembleReport | None = None
         self._check()
 
@@ -155,6 +159,7 @@ class MultiTaskAutoAttack(MultiTaskAttack):
             batch_size=len(images),
             seed=self.seed,
             device=images.device,
+            steps_on=self.outputs_prepared(self.prepare, images),
         )
         threat = Threat(parse_norm(self.norm), radius("eps", self.eps, images), bounds)
         with frozen(self.model, evaluate=False):
@@ -171,4 +176,5 @@ class MultiTaskAutoAttack(MultiTaskAttack):
         check_bounds(self.bounds)
         choice("criterion", self.criterion, CRITERIA)
         check_seed(self.seed)
+        Preparation.parse(self.prepare)
         self._members()

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from torchattacks.attack import Attack
 
 from art_mtl.labels import MultiTaskLabels
+from art_mtl.prepared import Preparation, PreparedCache
 from art_mtl.tasks import Target, Task, check_tasks
 from art_mtl.torchattacks.storage import collect, load
 
@@ -34,6 +35,7 @@ class MultiTaskAttack(Attack):  # type: ignore[misc]
             raise TypeError(f"Parameter `model` should be a torch.nn.Module. Found {type(model).__name__}.")
         super().__init__(name, model)
         self.tasks = check_tasks(tasks)
+        self._prepared = PreparedCache()
         self.supported_mode = ["default", "targeted"]
         # The parent finds no device on a model without parameters.
         self.device: torch.device = getattr(self, "device", None) or torch.device("cpu")
@@ -71,6 +73,35 @@ class MultiTaskAttack(Attack):  # type: ignore[misc]
         """Raw output of each task, differentiable in ``inputs``; normalises them first where that is switched on."""
         raw = self.get_logits(inputs)
         return [task.select(raw, position) for position, task in enumerate(self.tasks)]
+
+    def outputs_prepared(self, how: Preparation | str | None, inputs: Tensor) -> Callable[[Tensor], list[Tensor]]:
+        """:meth:`outputs` on a prepared copy of the model, which is kept; normalisation stays in full precision.
+
+        Args:
+            how: See :meth:`art_mtl.prepared.Preparation.parse`; None or "exact" is :meth:`outputs` itself.
+            inputs: ``(B, ...)``, before normalisation; the first two are the example.
+
+        Raises:
+            ValueError: An unknown preparation, one that this model or device does not allow, or training mode.
+        """
+        settings = Preparation.parse(how)
+        if settings is None:
+            return self.outputs
+        if self._model_training:
+            raise ValueError("A prepared model has no training mode; leave out `prepare`, or set_model_training_mode.")
+        with torch.no_grad():
+            copied = self._prepared(self.model, self._model_inputs(inputs[:2]), settings)
+
+        def run(x: Tensor) -> list[Tensor]:
+            raw = copied(self._model_inputs(x))
+            return [task.select(raw, position) for position, task in enumerate(self.tasks)]
+
+        return run
+
+    def _model_inputs(self, inputs: Tensor) -> Tensor:
+        """What the model gets to see."""
+        normalized: Tensor = self.normalize(inputs) if self._normalization_applied is False else inputs
+        return normalized
 
     def labels(self, labels: Any, size: int, some: bool = False) -> MultiTaskLabels:
         """Labels in whatever form, checked; with ``some`` tasks may be missing."""

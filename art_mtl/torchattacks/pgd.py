@@ -12,7 +12,7 @@ from torch import Tensor
 
 from art_mtl.core import Method, StepRecord, Threat, frozen, make_method
 from art_mtl.core.aims import restrict, some_outputs
-from art_mtl.core.loop import Plan
+from art_mtl.core.loop import Forward, Plan
 from art_mtl.core.methods import check_number, choice
 from art_mtl.core.session import (
     Session,
@@ -26,6 +26,7 @@ from art_mtl.core.session import (
 )
 from art_mtl.core.steps import L1_STEPS
 from art_mtl.labels import MultiTaskLabels
+from art_mtl.prepared import Preparation
 from art_mtl.tasks import Target, Task
 from art_mtl.torchattacks.base import MultiTaskAttack
 
@@ -106,6 +107,9 @@ class MultiTaskPGD(MultiTaskAttack):
         price: Of "smta": weight of the held tasks; 1.
         l1_step: "adaptive" (Croce & Hein 2021) or "one-pixel".
         seed: Of random starts; None draws from torch's global generator.
+        prepare: What the gradient steps run on: None or "exact" for the model itself; "fp32", "bf16" or "fp16", and
+            behind it any of ",lean", ",compile" and ",graphs", or a :class:`~art_mtl.prepared.Preparation`, for a
+            private copy that computes the same, cheaper. It is kept, and made anew when the model has changed.
 
     Attributes:
         observer: None, or a function that is given a :class:`~art_mtl.core.StepRecord` at every step.
@@ -157,6 +161,7 @@ class MultiTaskPGD(MultiTaskAttack):
         price: float | None = None,
         l1_step: str = "adaptive",
         seed: int | None = None,
+        prepare: Preparation | str | None = None,
     ) -> None:
         super().__init__(type(self).__name__, model, tasks)
         self.method = method
@@ -169,6 +174,7 @@ class MultiTaskPGD(MultiTaskAttack):
         self.restarts = restarts
         self.l1_step = l1_step
         self.seed = seed
+        self.prepare = prepare
         self._knobs: dict[str, Any] = {
             "momentum": decay,
             "objective": objective,
@@ -211,7 +217,7 @@ class MultiTaskPGD(MultiTaskAttack):
             seed=self.seed,
             device=images.device,
         )
-        session = self._resume(plan, posed.kept)
+        session = self._resume(plan, posed)
         threat = Threat(parse_norm(self.norm), eps, posed.bounds)
         with frozen(self.model, evaluate=False):
             adversarial = session.attack(images, posed.targets, threat, step_size=alpha)
@@ -234,15 +240,21 @@ class MultiTaskPGD(MultiTaskAttack):
         warn_out_of_play([self.tasks[k] for k in kept], targets, partial, stacklevel=4)
         return Posed(images, targets, bounds, own_labels, kept)
 
-    def _resume(self, plan: Plan, kept: tuple[int, ...]) -> Session:
+    def _forward(self, images: Tensor) -> Forward:
+        """What the gradient steps run on."""
+        return self.outputs_prepared(self.prepare, images)
+
+    def _resume(self, plan: Plan, posed: Posed) -> Session:
         """The session of the calls so far, or a new one where settings have changed since."""
+        kept = posed.kept
         values = (self.norm, self.eps, self.alpha, *self.bounds)
         numbers = tuple(value for value in values if not isinstance(value, Tensor))
         method = restrict(self._assemble(), kept, self.tasks)
         settings = (method, kept, replace(plan, generator=None), numbers)
         if self._session is None or settings != self._settings:
             tasks = tuple(self.tasks[k] for k in kept)
-            self._session = Session(some_outputs(self.outputs, kept), tasks, method, plan)
+            self._session = Session(self.outputs, tasks, method, plan)
+        self._session.forward = some_outputs(self._forward(posed.images), kept)
         self._session.plan, self._session.observer, self._settings = plan, self.observer, settings
         return self._session
 
@@ -282,6 +294,7 @@ class MultiTaskPGD(MultiTaskAttack):
         check_number("decay", self._knobs["momentum"], least=0)
         check_seed(self.seed)
         choice("l1_step", self.l1_step, L1_STEPS)
+        Preparation.parse(self.prepare)
         self._assemble()
 
 

@@ -83,7 +83,7 @@ class UniversalMultiTaskPGD(_Shared):
         batch_size: Images a step.
         decay: Momentum of the gradient.
         seed: Of the order of the images; None is 0.
-        **kwargs: ``objective``, ``weighting``, ``gamma``, ``weight_step``, ``schedule`` and ``l1_step``.
+        **kwargs: ``objective``, ``weighting``, ``gamma``, ``weight_step``, ``schedule``, ``prepare`` and ``l1_step``.
 
     Attributes:
         found: The perturbation, ``(1, ...)``; None before.
@@ -129,7 +129,7 @@ class UniversalMultiTaskPGD(_Shared):
         stopped: list[int] = []
         with frozen(self.model, evaluate=False):
             self.found = universal(
-                some_outputs(self.outputs, posed.kept),
+                some_outputs(self._forward(posed.images), posed.kept),
                 Samples(posed.images, posed.targets, posed.images.device),
                 [self.tasks[k] for k in posed.kept],
                 restrict(self._assemble(), posed.kept, self.tasks),
@@ -175,7 +175,7 @@ class MultiTaskPatch(_Shared):
         batch_size: Images a step.
         decay: Momentum of the gradient.
         seed: Of the transformations and of the order of the images; None is 0.
-        **kwargs: ``objective``, ``weighting``, ``gamma``, ``weight_step`` and ``schedule``.
+        **kwargs: ``objective``, ``weighting``, ``gamma``, ``weight_step``, ``schedule`` and ``prepare``.
 
     Attributes:
         found: The shared patch on an empty image, ``(1, C, H, W)``; None before.
@@ -226,7 +226,7 @@ class MultiTaskPatch(_Shared):
         stopped: list[int] = []
         alpha = None if self.alpha is None else radius("alpha", self.alpha, posed.images[:1])
         search = PatchSearch(
-            forward=some_outputs(self.outputs, posed.kept),
+            forward=some_outputs(self._forward(posed.images), posed.kept),
             samples=Samples(posed.images, posed.targets, posed.images.device),
             tasks=tuple(self.tasks[k] for k in posed.kept),
             method=restrict(self._assemble(), posed.kept, self.tasks),
@@ -263,7 +263,7 @@ class MultiTaskPatch(_Shared):
             raise ValueError(f"A patch needs finite `bounds`, between which its content lies. Found {self.bounds}.")
 
 
-_PARTS = ("objective", "weighting", "gamma", "weight_step", "schedule")
+_PARTS = ("objective", "weighting", "gamma", "weight_step", "schedule", "prepare")
 
 
 def _check_known(given: dict[str, Any], known: Sequence[str]) -> None:

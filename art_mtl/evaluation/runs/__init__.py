@@ -7,7 +7,7 @@ units is computed once, by whichever process takes it, and stored whole.
 from __future__ import annotations
 
 from art_mtl.evaluation.runs.comparing import compare_runs
-from art_mtl.evaluation.runs.reading import RunState, read_run
+from art_mtl.evaluation.runs.reading import RunState, read_run, stored_batch_size
 from art_mtl.evaluation.runs.records import PICTURED
 from art_mtl.evaluation.runs.run import run_attacks
 from art_mtl.evaluation.runs.store import DATABASE, OWN_FILES, holds_run
@@ -23,4 +23,5 @@ __all__ = [
     "holds_run",
     "read_run",
     "run_attacks",
+    "stored_batch_size",
 ]

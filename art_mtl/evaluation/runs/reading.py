@@ -14,7 +14,7 @@ from art_mtl.evaluation.runs.records import CLEAN, Finished, Unit, chains_of
 from art_mtl.evaluation.runs.store import StoredRun
 from art_mtl.evaluation.runs.summary import heading_of, results_of
 
-__all__ = ["Chains", "RunState", "read_chains", "read_run"]
+__all__ = ["Chains", "RunState", "read_chains", "read_run", "stored_batch_size"]
 
 
 @dataclass(frozen=True)
@@ -108,3 +108,16 @@ def _comparable(attacks: list[int], count: int, finished: set[Unit]) -> tuple[li
         return attacks, chains
     first = [a for a in attacks if Unit(a, 0) in finished]
     return (first, [0]) if first and 0 in known else ([], [])
+
+
+def stored_batch_size(folder: str | Path) -> int | None:
+    """Samples a batch of the run in a folder; None where there is no run yet.
+
+    Raises:
+        ValueError: The database is damaged, of another program, or of a newer version of this one.
+    """
+    try:
+        with StoredRun.opened(folder) as run:
+            return int(run.about()["settings"]["run"]["batch size"])
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,25 @@
+"""What a step costs, beside what it can cost and what it costs elsewhere: ``art-mtl bench``."""
+
+from __future__ import annotations
+
+from art_mtl.bench.activations import measure_activations
+from art_mtl.bench.damage import damage_by_preparation, time_to_damage
+from art_mtl.bench.subject import SUBJECTS, Subject, load_subject
+from art_mtl.bench.sweep import sweep
+from art_mtl.bench.timing import Ratio, compare
+from art_mtl.bench.variants import LIMIT, VARIANTS, make_variants
+
+__all__ = [
+    "LIMIT",
+    "SUBJECTS",
+    "VARIANTS",
+    "Ratio",
+    "Subject",
+    "compare",
+    "damage_by_preparation",
+    "load_subject",
+    "make_variants",
+    "measure_activations",
+    "sweep",
+    "time_to_damage",
+]

@@ -1,0 +1,141 @@
+"""What is timed does what it says; ratios are what they are called."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from art_mtl.attacks import MinMaxMultiTaskPGD, MultiTaskPGD
+from art_mtl.bench import LIMIT, VARIANTS, compare, load_subject, make_variants, rivals, sweep, timing
+from art_mtl.bench.damage import time_to_damage
+from art_mtl.bench.subject import Subject
+from art_mtl.cli import main
+
+STEPS = 3
+
+
+@pytest.fixture(scope="module")
+def subject():
+    return load_subject("digits", 4, "cpu")
+
+
+def ours(subject, make, *arguments):
+    attack = make(
+        subject.estimator, *arguments, norm=np.inf, eps=subject.eps, eps_step=rivals.SHARE * subject.eps,
+        max_iter=STEPS, verbose=False,
+    )  # fmt: skip
+    return attack.generate(subject.x, subject.y)
+
+
+@pytest.mark.parametrize(
+    "rival, make, arguments",
+    [
+        (rivals.hosted_in_art, MultiTaskPGD, ["equal"]),
+        (rivals.torchattacks_loop, MultiTaskPGD, ["equal"]),
+        (rivals.authors_loop, MinMaxMultiTaskPGD, ["official"]),
+        (rivals.literal_algorithm, MinMaxMultiTaskPGD, ["paper"]),
+    ],
+)
+def test_rivals_do_the_same_work(rival, make, arguments, subject):
+    """They end where this package's attacks end: pixels apart where a gradient is 0 to rounding."""
+    found, expected = np.asarray(rival(subject, STEPS)), ours(subject, make, *arguments)
+    assert np.mean(np.abs(found - expected) > 1e-6) < 1e-3
+    assert abs(found - subject.x).max() <= subject.eps + 1e-6
+
+
+def test_the_limit_is_the_gradient_of_the_summed_losses(subject):
+    expected = subject.estimator.loss_gradient(subject.x, subject.y)
+    np.testing.assert_allclose(rivals.limit(subject, 1).numpy(), expected, atol=1e-6)
+
+
+def test_rivals_leave_the_model_as_it_was(subject):
+    for rival in (rivals.hosted_in_art, rivals.authors_loop):
+        rival(subject, 1)
+        assert all(not p.requires_grad and p.grad is None for p in subject.model.parameters())
+
+
+def test_parameter_gradients_are_taken_where_it_says_so(subject):
+    calls = []
+    handle = next(subject.model.parameters()).register_hook
+    with subject.learning():
+        hook = handle(lambda gradient: calls.append(1))
+        rivals.HandMadeEstimator(subject).loss_gradient(subject.x, subject.y)
+        hook.remove()
+    assert calls == [1]
+
+
+def test_every_variant_is_known_and_runs(subject):
+    chosen = [name for name in VARIANTS if "compile" not in name and "graphs" not in name]
+    variants = make_variants(subject, 1, chosen)
+    assert list(variants) == chosen and next(iter(variants)) == LIMIT
+    for run in variants.values():
+        assert np.asarray(run()).shape == subject.x.shape
+    with pytest.raises(ValueError, match=r"Parameter `names` should be of .* Found \['minmx'\]"):
+        make_variants(subject, 1, ["minmx"])
+
+
+def test_ratios_are_taken_round_by_round(monkeypatch):
+    """A machine that slows down hits both alike: the ratio stays."""
+    clock, order = [1.0], []
+
+    def seconds(run, device):
+        clock[0] *= 1.5
+        order.append(run())
+        return clock[0] * {"base": 1.0, "double": 2.0}[order[-1]]
+
+    monkeypatch.setattr(timing, "_seconds", seconds)
+    base, double = compare(
+        {"base": lambda: "base", "double": lambda: "double"}, "base", 20, torch.device("cpu"), warm_up=False
+    )
+    assert (base.low, base.median, base.high) == (1, 1, 1)
+    assert {round(double.low, 3), round(double.high, 3)} == {round(2 / 1.5, 3), 3.0}
+    pairs = list(zip(order[::2], order[1::2], strict=True))
+    assert all(sorted(pair) == ["base", "double"] for pair in pairs) and len(set(pairs)) == 2
+
+
+def test_comparisons_refuse_what_has_no_quartiles():
+    with pytest.raises(ValueError, match="Parameter `rounds` should be at least 2"):
+        compare({"a": int}, "a", 1, torch.device("cpu"))
+    with pytest.raises(ValueError, match="Parameter `base`"):
+        compare({"a": int}, "b", 2, torch.device("cpu"))
+
+
+def test_costs_grow_with_the_heads():
+    costs = sweep((1, 3), (1,), steps=1, rounds=2, device="cpu")
+    assert [(cost.tasks, cost.batch) for cost in costs] == [(1, 1), (3, 1)]
+    assert costs[0].flops == costs[0].time == 1 and 1.2 < costs[1].flops < 1.5
+
+
+def test_damage_needs_a_trained_model(subject):
+    noise = Subject("noise", subject.estimator, subject.x, subject.y, 0.1, trained=False)
+    with pytest.raises(ValueError, match="Damage needs a trained model"):
+        time_to_damage(noise)
+    with pytest.raises(ValueError, match="Parameter `name` should be one of"):
+        load_subject("nothing", 1)
+
+
+def test_the_command(capsys):
+    few = ["bench", "--victim", "digits", "--batch", "2", "--steps", "1", "--rounds", "2", "--device", "cpu"]
+    assert main([*few, "--variants", "minmax:fp32", "art"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("digits, batch 2, 1 steps, 2 rounds, CPU")
+    assert [line.split(" | ")[0] for line in lines if line.startswith("| ")][2:] == [
+        "| limit",
+        "| minmax:fp32",
+        "| art",
+    ]
+    assert main([*few, "--activations", "--damage", "--prepare", "fp32"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("| fp32 |") == 2 and "| exact | 0.6 | 1.000 |" in shown
+    assert main([*few[:-4], "--rounds", "1"]) == 2
+    assert "argument --rounds: expected at least 2" in capsys.readouterr().err
+
+
+def test_time_to_damage(capsys):
+    assert (
+        main(["bench", "--victim", "digits", "--batch", "8", "--rounds", "2", "--time-to-damage", "--prepare", "fp32"])
+        == 0
+    )
+    row = capsys.readouterr().out.splitlines()[-2]
+    assert row.startswith("| fp32 | ") and float(row.split("|")[5].split("(")[0]) > 1
