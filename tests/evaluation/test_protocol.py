@@ -140,8 +140,8 @@ def test_auto_lambda_is_torchmetrics_batch_by_batch(estimator, data) -> None:
 def test_a_batch_without_a_valid_place_does_not_count() -> None:
     metric = tasks.depth("d").metric
     statistics = torch.tensor([[8.0, 4.0]] * 4 + [[0.0, 0.0]] * 4 + [[3.0, 1.0]])
-    assert batch_average(metric, statistics).item() == pytest.approx((2 * 4 + 3 * 1) / 5)
-    assert batch_average(metric, torch.zeros(4, 2)).isnan()
+    assert batch_average(metric.value, statistics).item() == pytest.approx((2 * 4 + 3 * 1) / 5)
+    assert batch_average(metric.value, torch.zeros(4, 2)).isnan()
 
 
 class Recorder:

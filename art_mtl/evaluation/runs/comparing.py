@@ -48,7 +48,8 @@ def interval(figure: Figure, level: float = LEVEL) -> tuple[float, float]:
     """Percentile interval (Efron 1979; Efron & Tibshirani 1993, section 13.3) of the resamples where it is defined.
 
     Examples:
-        >>> interval(Figure(50.0, torch.arange(101.0)))
+        >>> low, high = interval(Figure(50.0, torch.arange(101.0)))
+        >>> round(low, 6), round(high, 6)
         (2.5, 97.5)
     """
     known = figure.draws[torch.isfinite(figure.draws)].double()
