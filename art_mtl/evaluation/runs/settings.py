@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import is_dataclass
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (np.ndarray, Tensor)):
         array = np.ascontiguousarray(value.cpu() if isinstance(value, Tensor) else value)
         return f"{array.dtype} {array.shape} {hashlib.sha256(array.tobytes()).hexdigest()[:16]}"
+    if is_dataclass(value):
+        return repr(value)
     if isinstance(value, (list, tuple)):
         return str([_plain(part) for part in value])
     return type(value).__qualname__
