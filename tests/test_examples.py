@@ -38,7 +38,7 @@ def test_example_runs(path, tmp_path):
     if path.name.startswith("torchattacks"):
         pytest.importorskip("torchattacks")
     run = subprocess.run(
-        [sys.executable, "-W", "error::RuntimeWarning", str(path)],
+        [sys.executable, "-W", "error::RuntimeWarning", str(path), *ARGUMENTS.get(path.name, [])],
         cwd=tmp_path,
         env={**os.environ, "MPLBACKEND": "Agg"},
         capture_output=True,

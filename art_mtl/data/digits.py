@@ -144,7 +144,7 @@ class MultiLabelDigits(MultiDigits):
     Examples:
         >>> image, labels = MultiLabelDigits(split="test", size=10)[3]
         >>> int(labels["left"]), labels["present"].tolist(), labels["sum"].tolist()
-        (9, [0, 0, 0, 0, 0, 0, 1, 0, 0, 1], [15.0])
+        (9, [0, 0, 1, 0, 0, 0, 0, 0, 0, 1], [11.0])
     """
 
     def sample(self, index: int) -> Sample:

@@ -154,12 +154,13 @@ def benchmark(
     check_protocol(protocol)
     cells = plan_grid(victim.tasks, methods, plan_radii(victim, norms, eps), schedules, restarts)
     estimator = make_estimator(victim, device)
-    batch_size = settle_batch_size(batch_size, estimator, victim.source(split, limit), prepare, store, restart, team)
+    source = victim.source(split, limit)
+    batch_size = settle_batch_size(batch_size, estimator, source, prepare, store, restart, team)
     attacks = [(cell.name, make_attack(estimator, cell, steps, batch_size, chain, prepare=prepare)) for cell in cells]
     return run_attacks(
         estimator,
         attacks,
-        victim.source(split, limit),
+        source,
         batch_size=batch_size,
         seed=seed,
         victim=victim.name,

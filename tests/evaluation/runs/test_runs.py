@@ -263,23 +263,27 @@ def test_restart_spares_what_another_program_made(estimator, tmp_path) -> None:
 
 
 def test_a_full_disk_keeps_what_was_stored(estimator, tmp_path, monkeypatch) -> None:
-    whole = run(estimator, None)
+    whole = run(estimator, tmp_path / "whole")
     connect = sqlite3.connect
+    with connect(tmp_path / "whole" / DATABASE) as connection:
+        [(pages,)] = connection.execute("PRAGMA page_count").fetchall()
+    connection.close()
+    folder = tmp_path / "cut"
 
     def full(*arguments: Any, **named: Any) -> sqlite3.Connection:
         connection = connect(*arguments, **named)
-        connection.execute("PRAGMA max_page_count = 12")
+        connection.execute(f"PRAGMA max_page_count = {pages - 1}")
         return connection
 
     with monkeypatch.context() as patch:
         patch.setattr(sqlite3, "connect", full)
         with pytest.raises(OSError, match="The disk is full; what was stored before stays. Make room"):
-            run(estimator, tmp_path)
-    with sqlite3.connect(tmp_path / DATABASE) as connection:
+            run(estimator, folder)
+    with sqlite3.connect(folder / DATABASE) as connection:
         [(stored,)] = connection.execute("SELECT count(*) FROM chain").fetchall()
     connection.close()
     assert 0 < stored < 12, "of 4 clean chains and 8 under attack"
-    assert figures(run(estimator, tmp_path)) == figures(whole)
+    assert figures(run(estimator, folder)) == figures(whole)
 
 
 def test_a_folder_that_cannot_be_made(estimator, tmp_path) -> None:
