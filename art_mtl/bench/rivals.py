@@ -57,15 +57,15 @@ class HandMadeEstimator(PyTorchEstimator):  # type: ignore[misc]
 
     def fit(self, x: NDArray[Any], y: Any, **kwargs: Any) -> None:
         """Not for training."""
-        raise NotImplementedError
+        raise NotImplementedError("This estimator is attacked by ART's PGD and timed; it cannot be trained.")
 
     def get_activations(self, x: NDArray[Any], layer: int | str, batch_size: int, framework: bool = False) -> Any:
         """Not for looking inside."""
-        raise NotImplementedError
+        raise NotImplementedError("This estimator is attacked by ART's PGD and timed; it cannot be looked into.")
 
     def compute_loss(self, x: NDArray[Any], y: Any, **kwargs: Any) -> Any:
         """Not for losses alone."""
-        raise NotImplementedError
+        raise NotImplementedError("This estimator is attacked by ART's PGD and timed; it cannot be asked for losses.")
 
 
 def hosted_in_art(subject: Subject, steps: int) -> NDArray[np.float32]:

@@ -12,6 +12,7 @@ import torch
 from art_mtl import tasks
 from art_mtl.core import Threat, attack, make_method
 from art_mtl.core.loop import Plan
+from art_mtl.core.weightings import LogDamageControl
 
 SEG, DEPTH, KIND = range(3)
 NORMS = [math.inf, 2.0]
@@ -220,3 +221,19 @@ def test_it_lifts_the_least_damaged_task_above_the_equal_attack():
 
     assert least("equal") == least("single:a") == 0
     assert 0.1 < least("worst-task") <= 17 / 40
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.3, 1.0])
+def test_gamma_is_the_share_of_the_weight_that_is_even(gamma):
+    run, free = (LogDamageControl(gamma=g).begin(4) for g in (gamma, 0.0))
+    damages, known = torch.tensor([[0.1, 0.5, 0.9]]), torch.tensor([[True, True, False]])
+    for step in range(4):
+        found, prices = run(damages, known, step), free(damages, known, step)
+        expected = (1 - gamma) * prices + gamma * torch.tensor([[0.5, 0.5, 0.0]])
+        torch.testing.assert_close(found, expected)
+    assert prices[0, 0] > 0.99
+
+
+def test_a_gamma_above_1_is_named():
+    with pytest.raises(ValueError, match=r"`gamma` should be in \[0, 1\]. Found 1.5"):
+        make_method("worst-task", [tasks.depth("depth")], gamma=1.5)
