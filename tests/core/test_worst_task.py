@@ -235,5 +235,5 @@ def test_gamma_is_the_share_of_the_weight_that_is_even(gamma):
 
 
 def test_a_gamma_above_1_is_named():
-    with pytest.raises(ValueError, match=r"`gamma` should be in \[0, 1\]. Found 1.5"):
+    with pytest.raises(ValueError, match=r"`gamma` should be in \[0, 1\], a share of the weight. Found 1.5"):
         make_method("worst-task", [tasks.depth("depth")], gamma=1.5)
