@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from art_mtl import losses
+from art_mtl.losses import predicted_class
 
 if TYPE_CHECKING:
     import torchmetrics
@@ -177,11 +178,6 @@ def read_metric(document: dict[str, Any]) -> tuple[Value, Callable[[], torchmetr
     return partial(value, **sizes) if sizes else value, partial(
         _torchmetric, document["torchmetric"], **document["with"]
     )
-
-
-def predicted_class(output: Tensor) -> Tensor:
-    """Arg-max over the classes, ``(B, C, *S)`` to ``(B, *S)``; ``max`` is four times as fast as ``argmax`` on a CPU."""
-    return output.max(1).indices
 
 
 def delta(attacked: Tensor, clean: Tensor, higher_is_better: bool) -> Tensor:

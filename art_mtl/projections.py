@@ -68,20 +68,35 @@ def project(
     """
     lower, upper = bounds
     if norm == math.inf:
-        delta = torch.minimum(torch.maximum(delta, -eps), eps)
+        delta = between(delta, -eps, eps)
     elif order == "exact":
         solve = _l2_ball_and_box if norm == 2 else _l1_ball_and_box
         delta = solve(delta, eps, lower - x, upper - x)
     elif order == "box-then-ball":
-        delta = _rescale((x + delta).clamp(lower, upper) - x, eps, norm)
+        delta = _rescale(between(x + delta, lower, upper) - x, eps, norm)
     else:
         delta = _rescale(delta, eps, norm)
-    return (x + delta).clamp(lower, upper)
+    return between(x + delta, lower, upper)
+
+
+def between(v: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+    """``v`` clamped; bounds broadcastable to it. Where they are smaller, torch's own clamp takes thrice as long on a CPU.
+
+    Examples:
+        >>> between(torch.tensor([-1.0, 0.5, 2.0]), torch.tensor(0.0), torch.tensor(1.0))
+        tensor([0.0000, 0.5000, 1.0000])
+    """
+    return torch.minimum(torch.maximum(v, lower), upper)
 
 
 def sample_norm(v: Tensor, norm: float) -> Tensor:
     """Lp norm of each sample, ``(B, 1, ...)``, broadcastable to ``v``."""
-    length: Tensor = torch.linalg.vector_norm(v.flatten(1), norm, dim=1)
+    rows = v.flatten(1)
+    # Only the second is fast on a CPU as torch's own norm.
+    if norm == math.inf:
+        length = rows.abs().amax(1)
+    else:
+        length = rows.abs().sum(1) if norm == 1 else torch.linalg.vector_norm(rows, dim=1)
     return length.view(-1, *[1] * (v.ndim - 1))
 
 
@@ -108,7 +123,7 @@ def _l2_ball_and_box(delta: Tensor, eps: Tensor, lower: Tensor, upper: Tensor) -
         used = torch.where(free, u * squared, bound).sum(1, keepdim=True)
         u = (u + ((budget - used) / slope.clamp(min=tiny)).clamp(min=0)).clamp(max=1.0)
     scaled = u.sqrt().view(-1, *[1] * (delta.ndim - 1)) * delta
-    clipped = torch.minimum(torch.maximum(scaled, lower), upper)
+    clipped = between(scaled, lower, upper)
     length = sample_norm(clipped, 2)
     return clipped * (eps / length.clamp(min=tiny)).clamp(max=1.0)
 

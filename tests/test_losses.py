@@ -51,6 +51,23 @@ def test_margin_is_positive_exactly_where_argmax_is_right(logits):
     assert torch.equal(losses.margin(output, target) > 0, output.argmax(1) == target)
 
 
+@pytest.mark.parametrize(("classes", "places"), [(2, ()), (13, (4, 6)), (300, (5,)), (1000, ())])
+def test_predicted_class_is_the_first_greatest(classes, places):
+    output = torch.randint(0, 2 + classes // 4, (7, classes, *places)).float()  # many ties
+    expected = torch.from_numpy(output.numpy().argmax(1))  # NumPy promises the first
+    assert torch.equal(losses.predicted_class(output), expected)
+    if len(places) == 2:
+        output = output.contiguous(memory_format=torch.channels_last)
+        assert torch.equal(losses.predicted_class(output), expected)
+
+
+def test_margin_where_all_other_classes_are_ruled_out():
+    inf = float("inf")
+    output = torch.tensor([[2.0, -inf, -inf], [-inf, 1.0, -inf], [-inf, -inf, 0.5]])
+    assert losses.margin(output, torch.arange(3)).tolist() == [inf] * 3
+    assert losses.margin(output, torch.tensor([1, 0, 0])).tolist() == [-inf] * 3
+
+
 def test_margin_gradient_is_plus_one_minus_one():
     output = torch.tensor([[1.0, 4.0, 2.0]], requires_grad=True)
     losses.margin(output, torch.tensor([1])).sum().backward()

@@ -14,7 +14,7 @@ import torch
 from art_mtl.evaluation.files import staged_folder
 from art_mtl.evaluation.pictures import TaskStyle, View, cards_figure, scene_figure
 from art_mtl.evaluation.plots import WEIGHTED_METHODS, damage_figure, method_colour, tasks_figure, weights_figure
-from art_mtl.evaluation.results import FORMAT, AttackResult, Block, Results
+from art_mtl.evaluation.results import AttackResult, Block, Results
 from art_mtl.evaluation.runs.records import PICTURED
 from art_mtl.evaluation.runs.store import DATABASE, OWN_FILES
 from art_mtl.evaluation.samples import Inputs
@@ -207,7 +207,7 @@ def _is_report(folder: Path) -> bool:
     if not results.is_file():
         return False
     with results.open(encoding="utf-8", errors="replace") as file:
-        return f'"format": "{FORMAT}"' in file.read(200)
+        return f'"format": "{Results.layout.format}"' in file.read(200)
 
 
 def write_figures(folder: Path, results: Results, gallery: Gallery | None) -> list[tuple[str, str]]:

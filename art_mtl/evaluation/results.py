@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import ClassVar
 
-from art_mtl.evaluation.files import write_text
+from art_mtl.evaluation.documents import Document, Layout
 from art_mtl.metrics import delta_mtl, delta_wor
-
-FORMAT = "art_mtl.results"
-VERSION = 2
-_OLDER = {1: {"protocol": "pooled"}}
-"""What files of an older version do not say, by version."""
 
 Number = float | None
 Rows = tuple[tuple[Number, ...], ...]
 """One row a sample, one column a task; None where undefined."""
-
-Record = TypeVar("Record")
 
 __all__ = ["AttackResult", "Block", "Environment", "Results", "TaskResult"]
 
@@ -133,7 +124,7 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Results:
+class Results(Document):
     """A whole evaluation.
 
     Attributes:
@@ -151,6 +142,14 @@ class Results:
         >>> Results.from_json_text(results.to_json_text()) == results
         True
     """
+
+    layout: ClassVar[Layout] = Layout(
+        "results",
+        "art_mtl.results",
+        version=2,
+        records={"tasks": TaskResult, "attacks": AttackResult, "environment": Environment},
+        older={1: {"protocol": "pooled"}},
+    )
 
     victim: str
     tasks: tuple[TaskResult, ...]
@@ -223,54 +222,6 @@ class Results:
             samples=attacks[0].samples,
         )
 
-    def to_json_text(self) -> str:
-        """The results as a JSON document."""
-        document = {"format": FORMAT, "version": VERSION, **asdict(self)}
-        return json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n"
-
-    def to_json(self, path: str | Path) -> None:
-        """Write the results to a file, whole or not at all.
-
-        Args:
-            path: Of the file; an existing one is replaced.
-        """
-        write_text(path, self.to_json_text())
-
-    @classmethod
-    def from_json_text(cls, text: str) -> Results:
-        """Results from the text that :meth:`to_json_text` made.
-
-        Raises:
-            ValueError: It is no such text, or from a newer version.
-        """
-        try:
-            document = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"Results should be a JSON document. Found a fault: {error}.") from error
-        if not isinstance(document, dict) or document.pop("format", None) != FORMAT:
-            raise ValueError(f"Results should be a JSON document of format {FORMAT!r}. Found something else.")
-        version = document.pop("version", None)
-        if version != VERSION and version not in _OLDER:
-            raise ValueError(f"Results should be of version {VERSION} or older. Found version {version!r}.")
-        document.update(_OLDER.get(version, {}))
-        for key, record in (("tasks", TaskResult), ("attacks", AttackResult)):
-            document[key] = tuple(read_record(record, entry) for entry in document.get(key, ()))
-        document["environment"] = read_record(Environment, document.get("environment"))
-        return read_record(cls, document)
-
-    @classmethod
-    def from_json(cls, path: str | Path) -> Results:
-        """Results from a file that :meth:`to_json` wrote; equal to what was written, to the last bit.
-
-        Raises:
-            FileNotFoundError: There is no such file.
-            ValueError: It holds something else.
-        """
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"Results should be a JSON file. Found no file {str(path)!r}.")
-        return cls.from_json_text(path.read_text(encoding="utf-8"))
-
 
 def known(value: float) -> Number:
     """The number, or None if it is not finite."""
@@ -306,20 +257,3 @@ def mean_least_damage(sample_deltas: Rows) -> Number:
 def _own_columns(tables: Sequence[Rows]) -> Rows:
     """Column i of table i, for all i."""
     return tuple(zip(*([row[i] for row in table] for i, table in enumerate(tables)), strict=True))
-
-
-def read_record(record: type[Record], entry: Any) -> Record:
-    """A record of that class from what :func:`dataclasses.asdict` and JSON made of it.
-
-    Raises:
-        ValueError: Its fields are others.
-    """
-    names = {field.name for field in fields(record)}  # type: ignore[arg-type]
-    if not isinstance(entry, dict) or set(entry) != names:
-        found = sorted(entry) if isinstance(entry, dict) else type(entry).__name__
-        raise ValueError(f"A {record.__name__} should have the fields {sorted(names)}. Found {found}.")
-    return record(**{name: _tupled(value) for name, value in entry.items()})
-
-
-def _tupled(value: Any) -> Any:
-    return tuple(_tupled(part) for part in value) if isinstance(value, list) else value

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
+from typing import ClassVar
 
 from art_mtl.evaluation.diagnosis.laws import LAWS
-from art_mtl.evaluation.files import write_text
-from art_mtl.evaluation.results import Environment, Number, read_record
+from art_mtl.evaluation.documents import Document, Layout
+from art_mtl.evaluation.results import Environment, Number
 from art_mtl.evaluation.tables import MISSING, Cell, Row, Table, describe_eps
 
-FORMAT = "art_mtl.diagnosis"
-VERSION = 1
 STATUSES = ("pass", "fail", "not applicable")
 
 __all__ = ["STATUSES", "Check", "Diagnosis", "diagnosis_table"]
@@ -63,7 +60,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Diagnosis:
+class Diagnosis(Document):
     """All checks of one attack on one model.
 
     Attributes:
@@ -79,6 +76,10 @@ class Diagnosis:
         environment: Where and when.
         command: Command line that made it, or None.
     """
+
+    layout: ClassVar[Layout] = Layout(
+        "a diagnosis", "art_mtl.diagnosis", version=1, records={"checks": Check, "environment": Environment}, indent=1
+    )
 
     victim: str
     attack: str
@@ -107,48 +108,6 @@ class Diagnosis:
             if check.name == name:
                 return check
         raise KeyError(f"no check {name!r}; the checks are {[check.name for check in self.checks]}")
-
-    def to_json_text(self) -> str:
-        """The diagnosis as a JSON document."""
-        document = {"format": FORMAT, "version": VERSION, **asdict(self)}
-        return json.dumps(document, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
-
-    def to_json(self, path: str | Path) -> None:
-        """Write the diagnosis to a file, whole or not at all; an existing one is replaced."""
-        write_text(path, self.to_json_text())
-
-    @classmethod
-    def from_json_text(cls, text: str) -> Diagnosis:
-        """A diagnosis from the text that :meth:`to_json_text` made.
-
-        Raises:
-            ValueError: It is no such text, or of another version.
-        """
-        try:
-            document = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"A diagnosis should be a JSON document. Found a fault: {error}.") from error
-        if not isinstance(document, dict) or document.pop("format", None) != FORMAT:
-            raise ValueError(f"A diagnosis should be a JSON document of format {FORMAT!r}. Found something else.")
-        version = document.pop("version", None)
-        if version != VERSION:
-            raise ValueError(f"A diagnosis should be of version {VERSION}. Found version {version!r}.")
-        document["checks"] = tuple(read_record(Check, entry) for entry in document.get("checks", ()))
-        document["environment"] = read_record(Environment, document.get("environment"))
-        return read_record(cls, document)
-
-    @classmethod
-    def from_json(cls, path: str | Path) -> Diagnosis:
-        """A diagnosis from a file that :meth:`to_json` wrote; equal to what was written, to the last bit.
-
-        Raises:
-            FileNotFoundError: There is no such file.
-            ValueError: It holds something else.
-        """
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"A diagnosis should be a JSON file. Found no file {str(path)!r}.")
-        return cls.from_json_text(path.read_text(encoding="utf-8"))
 
 
 def diagnosis_table(diagnosis: Diagnosis) -> Table:
