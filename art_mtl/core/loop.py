@@ -122,41 +122,45 @@ class _Run:
 
     def __call__(self, compare: bool) -> tuple[Tensor, Tensor]:
         """The adversarial inputs and, if ``compare`` or best iterates are kept, the score of each sample."""
-        keep_best = self.method.keep == "best"
-        self.scores = compare or keep_best
+        self.keep_best = self.method.keep == "best"
+        self.scores = compare or self.keep_best
+        self.good = self.x
         x_adv = self._start()
         clean = self._clean_outputs()
-        good = self.x
         best = BestIterate(self.x, self._merit)
-
         for step in range(self.plan.steps):
-            leaf = x_adv.detach().requires_grad_(self.moves.needs_gradient)
-            with torch.set_grad_enabled(self.moves.needs_gradient):
-                raw = self.passes.begin(leaf) if self.moves.needs_gradient else self.passes.look(leaf)
-                outputs = self._checked(raw)
-                if step == 0:
-                    self._begin([o.detach() for o in outputs] if clean is None else clean)
-                valuation = self.objective(outputs, step)
-                weights = self.weighting(valuation.weigh, valuation.known, step)
-                gradient, weights = self._gradient(leaf, valuation, weights, step)
-            with torch.no_grad():
-                self.alive = self.alive & self._finite(outputs, valuation, gradient)
-                good = choose(self.alive, x_adv, good)
-                gradient = self.region.masked(choose(self.alive, gradient, 0.0))
-                if keep_best:
-                    best.see(x_adv, self._values(outputs), weights, gradient if self.moves.goes_back else None)
-                if self.observer is not None:
-                    self._observe(step, x_adv, gradient, outputs, weights)
-                x_adv = choose(self.alive, self.moves(step, x_adv, gradient, best), good)
+            x_adv, weights = self._advance(step, x_adv, clean, best)
 
         self.prices = weights if self.prices is None else self.prices
         if not self.scores:
             return x_adv, best.score(self.prices)
-        if not keep_best:
-            best = BestIterate(good, self._merit)
+        if not self.keep_best:
+            best = BestIterate(self.good, self._merit)
         with torch.no_grad():
             best.see(x_adv, self._values(self._checked(self.passes.look(x_adv))), self.prices)
             return best.x, best.score(self.prices)
+
+    def _advance(self, step: int, x_adv: Tensor, clean: Outputs | None, best: BestIterate) -> tuple[Tensor, Tensor]:
+        """The next iterate, and the weights that led to it. Nothing else of a step outlives it: its memory is free when
+        the next forward pass begins.
+        """
+        leaf = x_adv.detach().requires_grad_(self.moves.needs_gradient)
+        with torch.set_grad_enabled(self.moves.needs_gradient):
+            outputs = self._checked((self.passes.begin if self.moves.needs_gradient else self.passes.look)(leaf))
+            if step == 0:
+                self._begin([output.detach() for output in outputs] if clean is None else clean)
+            valuation = self.objective(outputs, step)
+            weights = self.weighting(valuation.weigh, valuation.known, step)
+            gradient, weights = self._gradient(leaf, valuation, weights, step)
+        with torch.no_grad():
+            self.alive = self.alive & self._finite(outputs, valuation, gradient)
+            self.good = choose(self.alive, x_adv, self.good)
+            gradient = self.region.masked(choose(self.alive, gradient, 0.0))
+            if self.keep_best:
+                best.see(x_adv, self._values(outputs), weights, gradient if self.moves.goes_back else None)
+            if self.observer is not None:
+                self._observe(step, x_adv, gradient, outputs, weights)
+            return choose(self.alive, self.moves(step, x_adv, gradient, best), self.good), weights
 
     def _start(self) -> Tensor:
         if self.plan.shared is not None:

@@ -139,7 +139,10 @@ class Passes:
             parts = [self._piece(x, slopes, slice(start, start + size)) for start in range(0, len(x), size)]
             return None if any(part is None for part in parts) else torch.cat([p for p in parts if p is not None])
 
-        return self._pieces.attempt(len(x), run)
+        gradient = self._pieces.attempt(len(x), run)
+        if not again:
+            self._inputs, self._whole, self._outputs = None, None, []
+        return gradient
 
     def _piece(self, x: Tensor, slopes: Sequence[Tensor | None], rows: slice) -> Tensor | None:
         part = x[rows].detach().requires_grad_(True)
