@@ -13,6 +13,7 @@ from art_mtl.evaluation.files import write_text
 __all__ = ["Document", "Layout"]
 
 Record = TypeVar("Record")
+DocumentType = TypeVar("DocumentType", bound="Document")
 
 
 @dataclass(frozen=True)
@@ -79,16 +80,16 @@ class Document:
         write_text(path, self.to_json_text())
 
     @classmethod
-    def from_json_text(cls: type[Record], text: str) -> Record:
+    def from_json_text(cls: type[DocumentType], text: str) -> DocumentType:
         """What :meth:`to_json_text` made the text of.
 
         Raises:
             ValueError: It is no such text, or from a newer version.
         """
-        return _read(cls, cls.layout.fields_of(text))  # type: ignore[attr-defined]
+        return _read(cls, cls.layout.fields_of(text))
 
     @classmethod
-    def from_json(cls: type[Record], path: str | Path) -> Record:
+    def from_json(cls: type[DocumentType], path: str | Path) -> DocumentType:
         """What :meth:`to_json` wrote to the file, equal to the last bit.
 
         Raises:
@@ -97,9 +98,9 @@ class Document:
         """
         path = Path(path)
         if not path.is_file():
-            kind = cls.layout.kind.capitalize()  # type: ignore[attr-defined]
+            kind = cls.layout.kind.capitalize()
             raise FileNotFoundError(f"{kind} should be a JSON file. Found no file {str(path)!r}.")
-        return cls.from_json_text(path.read_text(encoding="utf-8"))  # type: ignore[attr-defined]
+        return cls.from_json_text(path.read_text(encoding="utf-8"))
 
 
 def _read(record: type[Record], entry: Any) -> Record:
