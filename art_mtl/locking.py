@@ -16,9 +16,19 @@ __all__ = ["LOCK", "locked"]
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other runs out; the lock goes with this process, however it ends."""
+    """Keep other runs out; the lock goes with this process, however it ends.
+
+    Raises:
+        PermissionError: Nothing can be written there.
+        BlockingIOError: Another run is at work there.
+        OSError: The file system has no locks.
+    """
     path = folder / LOCK
-    with path.open("ab") as file:
+    try:
+        file = path.open("ab")
+    except PermissionError as error:
+        raise PermissionError(f"Expected a folder that can be written to at {folder}. Found: {error}.") from error
+    with file:
         try:
             if sys.platform == "win32":
                 import msvcrt

@@ -224,6 +224,17 @@ def test_a_second_run_in_the_folder_is_refused(estimator, tmp_path) -> None:
     assert not (tmp_path / DATABASE).exists()
 
 
+def test_a_folder_that_cannot_be_written_to_is_refused(estimator, tmp_path, monkeypatch) -> None:
+    def denied(path: Path, *args: object, **kwargs: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patch:  # permissions themselves do not stop a superuser, whom tests may run as
+        patch.setattr(Path, "open", denied)
+        with pytest.raises(PermissionError, match=f"can be written to at {tmp_path}. Found: .*Permission denied"):
+            run(estimator, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def execute(path: Path, *statements: str) -> None:
     with sqlite3.connect(path) as connection:
         for statement in statements:
