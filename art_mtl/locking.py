@@ -26,8 +26,12 @@ def locked(folder: Path) -> Iterator[None]:
     path = folder / LOCK
     try:
         file = path.open("ab")
-    except PermissionError as error:
-        raise PermissionError(f"Expected a folder that can be written to at {folder}. Found: {error}.") from error
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        raise PermissionError(
+            error.errno, f"Expected a folder that can be written to ({error.strerror})", str(folder)
+        ) from error
     with file:
         try:
             if sys.platform == "win32":

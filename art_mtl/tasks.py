@@ -141,7 +141,7 @@ class Task:
         Raises:
             ValueError: Its shape does not fit the labels.
         """
-        # Sums over channels, of which every loss has one, are slow where these are innermost.
+        # Losses and metrics run over the channels, which is slow on a CPU where these are innermost.
         return self.format.check_output(self.name, output, target).contiguous()
 
     def decode(self, output: Tensor) -> Tensor:

@@ -68,6 +68,13 @@ def test_margin_where_all_other_classes_are_ruled_out():
     assert losses.margin(output, torch.tensor([1, 0, 0])).tolist() == [-inf] * 3
 
 
+def test_a_logit_that_is_not_a_number_is_not_hidden():
+    nan = float("nan")
+    output = torch.tensor([[1.0, nan, 2.0], [nan, 1.0, 2.0], [1.0, 2.0, nan]])
+    assert losses.margin(output, torch.zeros(3, dtype=torch.long)).isnan().all()
+    assert not losses.margin(output.nan_to_num(0.0), torch.zeros(3, dtype=torch.long)).isnan().any()
+
+
 def test_margin_gradient_is_plus_one_minus_one():
     output = torch.tensor([[1.0, 4.0, 2.0]], requires_grad=True)
     losses.margin(output, torch.tensor([1])).sum().backward()

@@ -112,8 +112,9 @@ def combine(
         ``Σ_k c_k w_k ∇v_k``, ``(B, ...)``, and ``c_k w_k``, ``(B, K)``.
     """
     rows = []
+    last = max((k for k, value in enumerate(values) if value.requires_grad), default=-1)
     for k, value in enumerate(values):
-        row = gradient([value], [weights[:, k].to(value.dtype)], True) if value.requires_grad else None
+        row = gradient([value], [weights[:, k].to(value.dtype)], k < last) if value.requires_grad else None
         rows.append(torch.zeros_like(like) if row is None else row)
     jacobian = torch.stack(rows, 1)
     flat = jacobian.flatten(2)

@@ -81,7 +81,7 @@ def attack(
         own.samples += len(x)
         problem = Problem(tuple(tasks), tuple(targets), plan.steps, plan.targeted, method.scope, method.group, own)
         run = _Run(passes, x, problem, method, threat, plan, restart, observer, prices)
-        adversarial, score = run(compare=plan.restarts > 1)
+        adversarial, score = run()
         prices = run.prices
         alive &= run.alive
         if best is None or best_score is None:
@@ -119,12 +119,13 @@ class _Run:
         own = objective if method.criterion == "sum" and isinstance(objective, PerSample) else DEGRADATION
         self.scorer = own if method.judge is None else method.judge
         self.alive = torch.ones(len(x), dtype=torch.bool, device=x.device)
+        # The last iterate of each sample with finite outputs and gradient.
+        self.good = x
+        self.keep_best = method.keep == "best"
+        self.scores = self.keep_best or plan.restarts > 1
 
-    def __call__(self, compare: bool) -> tuple[Tensor, Tensor]:
-        """The adversarial inputs and, if ``compare`` or best iterates are kept, the score of each sample."""
-        self.keep_best = self.method.keep == "best"
-        self.scores = compare or self.keep_best
-        self.good = self.x
+    def __call__(self) -> tuple[Tensor, Tensor]:
+        """The adversarial inputs and, if restarts are compared or best iterates kept, the score of each sample."""
         x_adv = self._start()
         clean = self._clean_outputs()
         best = BestIterate(self.x, self._merit)

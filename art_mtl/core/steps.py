@@ -14,8 +14,6 @@ SCHEDULES = ("constant", "linear", "cosine", "auto")
 L1_STEPS = ("adaptive", "one-pixel")
 FIRST_L1_SHARE = 0.2
 L1_SPARSER = 1.5
-_GREATEST_EXPONENT = 126
-"""Powers of 2 between minus this and this are normal numbers, and so are their inverses."""
 
 
 def default_step_size(schedule: str, norm: float, eps: Tensor, steps: int) -> Tensor:
@@ -131,10 +129,10 @@ def _unit(v: Tensor, norm: float) -> Tensor:
     """Each sample divided by its Lp norm; 0 stays 0. First by a power of 2 near its peak, which changes no digit: the
     norm of a saturated net's gradient can underflow, or its inverse overflow.
     """
-    peak = sample_norm(v, math.inf)
-    # The power itself has to be a normal number.
-    exponent = torch.frexp(peak).exponent.clamp(-_GREATEST_EXPONENT, _GREATEST_EXPONENT)
-    v = v * torch.ldexp(torch.ones_like(peak), -exponent)
+    exponent = torch.frexp(sample_norm(v, math.inf)).exponent
+    # The power has to be a normal number of the same type, and so has its inverse.
+    limit = math.frexp(torch.finfo(v.dtype).max)[1] - 2
+    v = v * torch.pow(2.0, -exponent.clamp(-limit, limit).to(v.dtype))
     length = sample_norm(v, norm)
     return v / torch.where(length == 0, torch.ones_like(length), length)
 

@@ -24,7 +24,8 @@ class Layout:
         kind: What messages call one: "a diagnosis".
         format: Of its entry "format".
         version: The newest, of its entry "version".
-        records: Fields that hold other dataclasses, one or a tuple of them, and their classes.
+        one: Fields that hold another dataclass, and its class.
+        many: Fields that hold a tuple of another dataclass, and its class.
         older: Versions that can still be read, and the fields that they lack.
         indent: Of the text; None for one line.
     """
@@ -32,7 +33,8 @@ class Layout:
     kind: str
     format: str
     version: int
-    records: Mapping[str, type]
+    one: Mapping[str, type]
+    many: Mapping[str, type]
     older: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     indent: int | None = None
 
@@ -50,13 +52,17 @@ class Layout:
         if not isinstance(document, dict) or document.pop("format", None) != self.format:
             raise ValueError(f"{kind} should be a JSON document of format {self.format!r}. Found something else.")
         version = document.pop("version", None)
-        if version != self.version and version not in self.older:
+        if version not in (self.version, *self.older):
             newest = f"{self.version} or older" if self.older else self.version
             raise ValueError(f"{kind} should be of version {newest}. Found version {version!r}.")
         document.update(self.older.get(version, {}))
-        for name, record in self.records.items():
-            entry = document.get(name)
-            document[name] = [_read(record, part) for part in entry] if type(entry) is list else _read(record, entry)
+        for name, record in self.many.items():
+            entries = document.get(name)
+            if not isinstance(entries, list):
+                raise ValueError(f"{kind} should have a list {name!r}. Found {type(entries).__name__}.")
+            document[name] = [_read(record, entry) for entry in entries]
+        for name, record in self.one.items():
+            document[name] = _read(record, document.get(name))
         return document
 
 

@@ -147,7 +147,8 @@ class Results(Document):
         "results",
         "art_mtl.results",
         version=2,
-        records={"tasks": TaskResult, "attacks": AttackResult, "environment": Environment},
+        one={"environment": Environment},
+        many={"tasks": TaskResult, "attacks": AttackResult},
         older={1: {"protocol": "pooled"}},
     )
 

@@ -74,6 +74,16 @@ def test_gradients_of_any_size_have_a_direction(scale):
         torch.testing.assert_close(summed, torch.tensor([[3 / 7, -4 / 7, 0.0]]), rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("end", ["smallest_normal", "max"])
+def test_the_whole_range_of_every_type_has_a_direction(dtype, end):
+    extreme = getattr(torch.finfo(dtype), end)
+    g = torch.tensor([[1.0, -1.0, 0.5, 0.0]], dtype=dtype) * extreme
+    unit = _direction(g, 2.0)
+    torch.testing.assert_close(unit.double(), torch.tensor([[2, -2, 1, 0]]).double() / 3, rtol=1e-2, atol=1e-2)
+    assert unit.dtype == dtype
+
+
 def test_momentum():
     a, b = torch.randn(3, 4), torch.randn(3, 4)
     assert accumulate(a, b, 0.0) is b

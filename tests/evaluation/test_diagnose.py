@@ -394,7 +394,13 @@ def test_json_round_trip_and_tables(data, tmp_path: Path) -> None:
         ("{", "Found a fault"),
         ('{"format": "art_mtl.results"}', "format 'art_mtl.diagnosis'"),
         ('{"format": "art_mtl.diagnosis", "version": 9}', "version 1. Found version 9"),
+        ('{"format": "art_mtl.diagnosis", "version": [1]}', r"version 1. Found version \[1\]"),
         ('{"format": "art_mtl.diagnosis", "version": 1, "checks": [{}]}', "A Check should have the fields"),
+        ('{"format": "art_mtl.diagnosis", "version": 1, "checks": {}}', "should have a list 'checks'. Found dict"),
+        (
+            '{"format": "art_mtl.diagnosis", "version": 1, "checks": [], "environment": []}',
+            "Environment should have the fields .* Found list",
+        ),
     ],
 )
 def test_other_documents_are_refused(text, message) -> None:

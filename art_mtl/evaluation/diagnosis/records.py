@@ -78,7 +78,12 @@ class Diagnosis(Document):
     """
 
     layout: ClassVar[Layout] = Layout(
-        "a diagnosis", "art_mtl.diagnosis", version=1, records={"checks": Check, "environment": Environment}, indent=1
+        "a diagnosis",
+        "art_mtl.diagnosis",
+        version=1,
+        one={"environment": Environment},
+        many={"checks": Check},
+        indent=1,
     )
 
     victim: str
