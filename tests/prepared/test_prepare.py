@@ -320,7 +320,7 @@ def test_the_copy_is_kept_until_the_model_changes():
     assert cache(net, x, Preparation(lean=True)) is not first and cache(net, x, how) is first
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor", "ignore:Guards may run slower on Python 3.13.0")
 def test_compiled(monkeypatch):
     """With the compiler's own front end; code generation is torch's business."""
     inner = torch.compile

@@ -225,8 +225,12 @@ def test_a_second_run_in_the_folder_is_refused(estimator, tmp_path) -> None:
 
 
 def test_a_folder_that_cannot_be_written_to_is_refused(estimator, tmp_path, monkeypatch) -> None:
-    def denied(path: Path, *args: object, **kwargs: object) -> None:
-        raise PermissionError(13, "Permission denied", str(path))
+    inner = Path.open
+
+    def denied(path: Path, *args: Any, **kwargs: Any) -> Any:
+        if path.is_relative_to(tmp_path):
+            raise PermissionError(13, "Permission denied", str(path))
+        return inner(path, *args, **kwargs)
 
     with monkeypatch.context() as patch:  # permissions themselves do not stop a superuser, whom tests may run as
         patch.setattr(Path, "open", denied)
