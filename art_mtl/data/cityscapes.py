@@ -135,7 +135,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     """
     expected = "an 8-bit RGB PNG"
     pixels: NDArray[np.uint8] = read_picture(path, "PNG", ("RGB", "RGBA"), expected)
-    if pixels.shape[2] == 4 and pixels[..., 3].min() < 255:
+    if pixels.shape[2] == 4 and np.min(pixels[..., 3]) < 255:
         raise ValueError(f"{path}: expected {expected}. Found transparent pixels; save it without an alpha channel.")
     return pixels[..., :3]
 

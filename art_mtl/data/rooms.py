@@ -44,7 +44,7 @@ def _worth_a_look(scene: Scene) -> bool:
     """Whether a coarse view of the scene shows several classes and not mostly one of them."""
     hits = trace(scene.size, scene.solids, scene.camera, 24, 32)
     count = np.bincount(scene.labels[hits.surface], minlength=len(CLASSES))
-    return bool((count > 0).sum() >= _LEAST_CLASSES and count.max() <= _GREATEST_SHARE * count.sum())
+    return bool((count > 0).sum() >= _LEAST_CLASSES and np.max(count) <= _GREATEST_SHARE * count.sum())
 
 
 def render(rng: np.random.Generator, height: int = 96, width: int = 128) -> Rendering:

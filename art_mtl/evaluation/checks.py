@@ -58,7 +58,7 @@ def check_perturbation(name: str, attack: Any, x: Array, x_adv: Array, clip_valu
         part = slice(first, first + _AT_ONCE)
         finite = np.isfinite(x_adv[part]).reshape(len(x[part]), -1).all(1)
         if not finite.all():
-            sample = first + finite.argmin()
+            sample = first + int(np.argmin(finite))
             raise ValueError(
                 f"Attack {name!r} should return finite inputs. Found NaN or infinity, first in sample {sample}."
             )
@@ -85,7 +85,7 @@ def _check_range(name: str, x_adv: Array, clip_values: Any) -> None:
 def _check_ball(name: str, norm: str, radius: Array, x: Array, x_adv: Array) -> None:
     difference = x_adv.astype(np.float64) - x
     # Rounding of each input's float32 value, accumulated in the norm.
-    rounding = np.finfo(np.float32).eps * max(1.0, float(abs(x).max()))
+    rounding = np.finfo(np.float32).eps * max(1.0, float(np.max(abs(x))))
     if norm == "linf":
         excess = abs(difference) - radius * (1 + _RELATIVE_SLACK) - rounding
         sample = np.unravel_index(int(excess.argmax()), excess.shape)

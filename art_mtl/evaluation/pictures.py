@@ -181,7 +181,7 @@ def _write_answers(ax: Axes, tasks: Sequence[TaskStyle], view: View, clean: View
 def _agrees(task: TaskStyle, label: Array, truth: Array) -> bool:
     if task.kind in ("classification", "multilabel"):
         return bool(np.array_equal(np.atleast_1d(label), np.atleast_1d(truth)))
-    return bool(abs(np.asarray(label, dtype=float) - truth).max() <= 0.5)
+    return bool(np.max(abs(np.asarray(label, dtype=float) - truth)) <= 0.5)
 
 
 def _sentence(tasks: Sequence[TaskStyle], view: View) -> str:
@@ -191,7 +191,7 @@ def _sentence(tasks: Sequence[TaskStyle], view: View) -> str:
 def _gain(views: Sequence[View]) -> float:
     """A power of two that makes the largest perturbation nearly fill the range."""
     largest = max(
-        (float(abs(view.image - view.original).max()) for view in views if view.original is not None), default=0
+        (float(np.max(abs(view.image - view.original))) for view in views if view.original is not None), default=0
     )
     return float(2 ** max(0, math.floor(math.log2(0.5 / largest) + 1e-6))) if largest > 0 else 1.0
 

@@ -122,7 +122,7 @@ class Gallery:
     def _unit(self, x: Inputs) -> Inputs:
         """Inputs in [0, 1]."""
         clip = self.estimator.clip_values
-        low, high = (x.min(), x.max()) if clip is None else clip
+        low, high = (np.min(x), np.max(x)) if clip is None else clip
         scaled: Inputs = (x - low) / (high - low)
         return scaled
 

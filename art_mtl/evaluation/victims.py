@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -362,8 +363,9 @@ def _check_range(name: str, source: Source, low: float, high: float) -> None:
     """Raise unless all inputs lie in the range; they are looked at a few at a time."""
     for first in range(0, len(source), _AT_ONCE):
         inputs, _ = source.read(slice(first, first + _AT_ONCE))
-        if inputs.min() < low or inputs.max() > high:
+        least, greatest = np.min(inputs), np.max(inputs)
+        if least < low or greatest > high:
             raise ValueError(
                 f"{name} should return inputs in [{low:g}, {high:g}], or their range as a fifth value. Found values "
-                f"from {inputs.min():g} to {inputs.max():g}."
+                f"from {least:g} to {greatest:g}."
             )
