@@ -158,3 +158,27 @@ def test_stays_on_the_device_and_never_waits(dense_case):
         threat = case.threat(norm, eps)
         threat = replace(threat, eps=threat.eps.to("meta"), bounds=tuple(bound.to("meta") for bound in threat.bounds))
         assert run(meta, square_search(), threat, Plan(3)).device.type == "meta"
+
+
+def test_the_ensembles_search_sees_through_a_saturated_softmax():
+    """Logits so large that every probability is exactly 0 or 1: only margins say which square was better."""
+    generator = torch.Generator().manual_seed(0)
+    layer = torch.nn.Linear(48, 10).requires_grad_(False)
+    layer.weight.copy_(torch.randn(10, 48, generator=generator))
+    layer.bias.zero_()
+    x = torch.rand(16, 3, 4, 4, generator=generator)
+    jobs = [tasks.classification("a", 5), tasks.classification("b", 5)]
+
+    def forward(images):
+        logits = 1e4 * layer(images.flatten(1))
+        return [logits[:, :5], logits[:, 5:]]
+
+    targets = [job.targets(output.argmax(1)) for job, output in zip(jobs, forward(x), strict=True)]
+    threat = Threat(math.inf, torch.tensor(0.25), (torch.tensor(0.0), torch.tensor(1.0)))
+
+    def flipped(method):
+        found = attack(forward, x, jobs, targets, method, threat, plan(150))
+        return [(o.argmax(1) != t.value).float().mean().item() for o, t in zip(forward(found), targets, strict=True)]
+
+    seeing, blind = flipped(square_search()), flipped(replace(square_search(), judge=None))
+    assert min(seeing) > min(blind) + 0.2
