@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -137,6 +137,18 @@ def _rooms(split: str, size: int | None) -> MultiTaskDataset:
     return Rooms(split, size)
 
 
+_ROOMS = Blueprint(
+    name="rooms",
+    description="small encoder-decoder, rendered rooms (segmentation, depth, normals), 3x96x128 in [-1, 1]",
+    build=RoomsNet,
+    tasks=scene_tasks,
+    dataset=_rooms,
+    input_shape=(3, 96, 128),
+    clip_values=(-1.0, 1.0),
+    eps=_SCENE_EPS,
+    class_names=PAPER_DATA["nyuv2"].class_names,
+)
+
 BLUEPRINTS: Mapping[str, Blueprint] = MappingProxyType(
     {
         "digits": Blueprint(
@@ -149,27 +161,12 @@ BLUEPRINTS: Mapping[str, Blueprint] = MappingProxyType(
             clip_values=(0.0, 1.0),
             eps=_DIGIT_EPS,
         ),
-        "rooms": Blueprint(
-            name="rooms",
-            description="small encoder-decoder, rendered rooms (segmentation, depth, normals), 3x96x128 in [-1, 1]",
-            build=RoomsNet,
-            tasks=scene_tasks,
-            dataset=_rooms,
-            input_shape=(3, 96, 128),
-            clip_values=(-1.0, 1.0),
-            eps=_SCENE_EPS,
-            class_names=PAPER_DATA["nyuv2"].class_names,
-        ),
-        "rooms-robust": Blueprint(
+        "rooms": _ROOMS,
+        "rooms-robust": replace(
+            _ROOMS,
             name="rooms-robust",
             description="the same CNN and scenes, trained on attacked images (PGD on all tasks, L∞ 8/255)",
-            build=RoomsNet,
-            tasks=scene_tasks,
-            dataset=_rooms,
-            input_shape=(3, 96, 128),
-            clip_values=(-1.0, 1.0),
             eps=_ROBUST_EPS,
-            class_names=PAPER_DATA["nyuv2"].class_names,
         ),
         "multilabel": Blueprint(
             name="multilabel",
