@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import art_mtl.import_art  # noqa: F401
 from art_mtl import tasks
 from art_mtl.core.loop import Threat
 from art_mtl.tasks import Target, Task

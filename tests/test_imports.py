@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ ROOT = Path(art_mtl.__file__).parent
 # Each layer imports only from the layers above it in this list; siblings never from each other.
 LAYERS = [
     {"version"},
-    {"losses", "projections", "models", "prepared", "locking", "team"},
+    {"losses", "projections", "models", "prepared", "locking", "team", "import_art"},
     {"metrics", "formats", "labels"},
     {"tasks"},
     {"core", "data"},
@@ -28,7 +29,7 @@ LAYERS = [
     {"cli"},
 ]
 LEVEL = {part: level for level, layer in enumerate(LAYERS) for part in layer}
-HOSTS = {"art": {"estimators", "attacks", "torchattacks", "defences", "evaluation", "bench"},
+HOSTS = {"art": {"import_art", "estimators", "attacks", "torchattacks", "defences", "evaluation", "bench"},
          "torchattacks": {"torchattacks", "evaluation"}}  # fmt: skip
 OPTIONAL = [
     "art", "torchattacks", "matplotlib", "rich", "torchmetrics", "sklearn",
@@ -106,3 +107,30 @@ def test_import_loads_no_optional_package():
     hosts = "import torch, art.attacks, art.defences.trainer, art.estimators.classification"
     estimator = f"{hosts}\nfrom art_mtl import PyTorchMultiTaskEstimator"
     assert _loaded_after(estimator) <= _loaded_after(hosts)
+
+
+def test_two_processes_may_import_art_for_the_first_time(tmp_path):
+    """Another process writes ART's settings between two looks at whether they are there."""
+    code = """
+import json, os
+real, looked = os.path.exists, []
+def exists(path):
+    found = real(path)
+    if str(path).endswith("config.json") and not found:
+        looked.append(path)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w") as file:
+            json.dump({"ART_DATA_PATH": os.path.dirname(path)}, file)
+    return found
+os.path.exists = exists
+try:
+    import art.config
+except NameError:
+    failed = True
+os.remove(looked[0])
+import art_mtl.estimators
+print(failed, len(looked), art_mtl.estimators.PyTorchMultiTaskEstimator.__name__)
+"""
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert ran.stdout.split() == ["True", "2", "PyTorchMultiTaskEstimator"], ran.stderr

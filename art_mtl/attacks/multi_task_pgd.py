@@ -69,7 +69,7 @@ class MultiTaskPGD(EvasionAttack):  # type: ignore[misc]
         eps: Radius of the ball in the unit of ``x``, > 0; or an array broadcastable to ``x``: one a sample ``(N, 1, 1,
             1)``, for L∞ one a pixel too.
         eps_step: Step size, of the same kind; the size of the *first* step where ``schedule`` decays. None: 2.5 ε/T
-            (L∞), 2 ε/T (L2), ε (L1) if constant; 2 ε if it decays.
+            (L∞), 2 ε/T (L2), ε (L1) if constant; 2 ε if it decays, 3 ε with momentum.
         decay: Momentum of the gradient (Dong et al. 2018). None: the method's own, which is none but for "worst-task".
         max_iter: T ≥ 1, the number of steps.
         targeted: The labels are what the outputs should become. Tasks without a label for any sample are left alone.
@@ -86,7 +86,7 @@ class MultiTaskPGD(EvasionAttack):  # type: ignore[misc]
         objective: What is ascended: "loss", "log", "normalized", "relative", "degradation", "population" (that of
             "worst-task"), or with means over a batch "pooled-loss", "pooled-normalized", "pooled-relative".
         weighting: "uniform", "alternating", "minmax", "inner-minimiser", or one fixed weight a task.
-        gamma: γ, pull towards equal weights, of the min-max weightings (≥ 0) and of "worst-task" (in [0, 1]; 0.1).
+        gamma: γ, pull towards equal weights, of the min-max weightings (≥ 0) and of "worst-task" (in [0, 1]; 0.3).
         weight_step: α₂, step size of the weights.
         weight_scope: Which samples share weights: "sample", "batch" or "dataset".
         weight_group: Neighbours that share weights ("batch"), samples of a chain ("dataset").

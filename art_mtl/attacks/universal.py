@@ -45,7 +45,8 @@ class UniversalMultiTaskPGD(MultiTaskPGD):
             "normalize", "dgba", "alternate", "minmax" or "single:<task>".
         norm: ``np.inf`` (or "inf"), 2 or 1.
         eps: Radius of the ball in the unit of ``x``, one number > 0.
-        eps_step: Size of the first step; None: as for :class:`MultiTaskPGD`, over all steps of all passes.
+        eps_step: Size of the first step; None: as for :class:`MultiTaskPGD` without momentum, over all steps of all
+            passes.
         decay: Momentum of the gradient.
         max_iter: Passes over the samples, ≥ 1.
         **kwargs: Everything else that :class:`MultiTaskPGD` knows, but ``num_random_init``, ``random_eps``,

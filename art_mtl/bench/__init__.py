@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import art_mtl.import_art  # noqa: F401
 from art_mtl.bench.activations import measure_activations
 from art_mtl.bench.damage import damage_by_preparation, time_to_damage
 from art_mtl.bench.subject import SUBJECTS, Subject, load_subject

@@ -34,20 +34,19 @@ OBJECTIVES: dict[str, Objective] = {
 WEIGHTINGS = ("uniform", "alternating", "minmax", "inner-minimiser")
 
 
-def worst_task(scope: str = "dataset", gamma: float = 0.1) -> Method:
+def worst_task(scope: str = "dataset") -> Method:
     """The strongest attack here.
 
     Args:
         scope: "dataset": population-damage min-max, for the figure Δ_Wor of a data set. "sample": each image is to lose
-            *all* its tasks: degradation objective, exact inner minimiser, best iterate. "batch": like "sample", with
-            weights for the whole batch.
-        gamma: γ, pull towards equal weights: 0 looks at the worst task alone.
+            *all* its tasks: degradation objective, exact inner minimiser with γ = 0.3, best iterate. "batch": the same
+            with weights for the whole batch, and γ = 0.1.
     """
     if scope == "dataset":
         return Method(
             "worst-task",
             objective=PopulationDamage(),
-            weighting=LogDamageControl(gamma=gamma),
+            weighting=LogDamageControl(),
             scope="dataset",
             group=256,
             schedule="linear",
@@ -57,9 +56,10 @@ def worst_task(scope: str = "dataset", gamma: float = 0.1) -> Method:
     return Method(
         "worst-task",
         objective=DEGRADATION,
-        weighting=InnerMinimiser(gamma),
+        weighting=InnerMinimiser(gamma=0.3 if scope == "sample" else 0.1),
         scope=scope,
         schedule="linear",
+        momentum=0.5,
         keep="best",
         criterion="least",
     )

@@ -50,7 +50,7 @@ class ScheduledMoves:
 
     def __init__(self, region: Region, method: Method, plan: Plan) -> None:
         self.region, self.method, self.plan = region, method, plan
-        self.size = _first_step(method, region, plan, plan.steps)
+        self.size = _first_step(method, region, plan, plan.steps, method.momentum)
         self.momentum: Tensor | None = None
 
     def __call__(self, step: int, x_adv: Tensor, gradient: Tensor, best: BestIterate) -> Tensor:
@@ -91,14 +91,14 @@ class SharedMoves:
         return shared.applied(self.region.x, threat.bounds)
 
 
-def _first_step(method: Method, region: Region, plan: Plan, steps: int) -> Tensor:
+def _first_step(method: Method, region: Region, plan: Plan, steps: int, momentum: float = 0.0) -> Tensor:
     """Size of the first of ``steps`` steps."""
     if plan.step_size is not None:
         return plan.step_size
     threat = region.threat
     if method.first_step is not None:
         return method.first_step * threat.eps
-    return default_step_size(method.schedule, threat.norm, threat.eps, steps)
+    return default_step_size(method.schedule, threat.norm, threat.eps, steps, momentum)
 
 
 def make_moves(method: Method, region: Region, plan: Plan) -> Moves:

@@ -16,10 +16,12 @@ FIRST_L1_SHARE = 0.2
 L1_SPARSER = 1.5
 
 
-def default_step_size(schedule: str, norm: float, eps: Tensor, steps: int) -> Tensor:
-    """Step size at step 0 where the user gives none: 2.5 ε/T (L∞), 2 ε/T (L2), ε (L1) if constant; 2 ε if it decays."""
+def default_step_size(schedule: str, norm: float, eps: Tensor, steps: int, momentum: float = 0.0) -> Tensor:
+    """Step size at step 0 where the user gives none: 2.5 ε/T (L∞), 2 ε/T (L2), ε (L1) if constant; 2 ε if it decays,
+    3 ε with momentum, which takes longer to turn round.
+    """
     if schedule != "constant":
-        return 2 * eps
+        return (3 if momentum else 2) * eps
     if norm == 1:
         return eps
     return (2.5 if norm == math.inf else 2.0) / steps * eps

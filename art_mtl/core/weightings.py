@@ -120,26 +120,27 @@ class InnerMinimiser:
 
 @dataclass(frozen=True)
 class LogDamageControl:
-    """A proportional-integral controller on log damage: ``w_i ∝ D_i^−p_t · Π_s D_{i,s}^(−p_s/T)``, with ``p_t = gain /
-    (1 − t/T)``; a share γ of the weight is spread evenly.
+    """A proportional-integral controller on log damage: prices ``p_i ∝ D_i^−g_t · Π_s D_{i,s}^(−g_s/T)``, with ``g_t =
+    gain / (1 − t/T)``, and weights ``w ∝ (1 − γ) p + γ t/T · 1/K``.
 
-    The weights are prices that balance the tasks over a population; ``values`` are damages D in (−∞, 1]. The gain grows
-    as a falling step shrinks: the same imbalance calls for a stronger answer the shorter the steps that are left.
+    The prices balance the tasks over a population; ``values`` are damages D in (−∞, 1]. The gain grows as a falling
+    step shrinks: the same imbalance calls for a stronger answer the shorter the steps that are left. The even part
+    grows with t: early steps go where the worst task is, late ones, which move little, take the others along.
 
     Args:
         gain: Of the first step, > 0.
         floor: Smallest damage told apart.
         gamma: γ in [0, 1], between the worst task (0) and the mean of all (1). A little of it costs the worst task
-            nothing that was measured, and keeps the mean damage up where one task is the bottleneck.
+            next to nothing, and keeps the mean damage up where one task is the bottleneck.
     """
 
     gain: float = 5.0
     floor: float = 0.02
-    gamma: float = 0.1
+    gamma: float = 0.3
 
     def __post_init__(self) -> None:
         if self.gamma > 1:
-            raise ValueError(f"Parameter `gamma` should be in [0, 1], a share of the weight. Found {self.gamma!r}.")
+            raise ValueError(f"Parameter `gamma` should be in [0, 1]. Found {self.gamma!r}.")
 
     def begin(self, steps: int) -> Run:
         integral: Tensor | float = 0.0
@@ -150,11 +151,13 @@ class LogDamageControl:
                 return equal_weights(known, values)
             log_damage = values.clamp(min=self.floor).log()
             mean = (log_damage * known).sum(1, keepdim=True) / known.sum(1, keepdim=True).clamp(min=1)
-            gain = self.gain / (1 - step / steps)
+            time = step / steps
+            gain = self.gain / (1 - time)
             integral = integral - (gain / steps) * (log_damage - mean)
             logits = (integral - gain * log_damage).masked_fill(~known, float("-inf"))
             prices = torch.softmax(logits, 1).nan_to_num(0.0)
-            return torch.lerp(prices, equal_weights(known, values), self.gamma)
+            evenly = self.gamma * time * equal_weights(known, values)
+            return ((1 - self.gamma) * prices + evenly) / (1 - self.gamma + self.gamma * time)
 
         return run
 

@@ -83,7 +83,7 @@ class MultiTaskPGD(MultiTaskAttack):
         eps: Radius of the ball in the unit of the inputs (before normalisation), > 0, or a tensor broadcastable to
             them.
         alpha: Step size; of the *first* step where ``schedule`` decays. None: 2.5 ε/T (L∞), 2 ε/T (L2), ε (L1) if
-            constant; 2 ε if it decays.
+            constant; 2 ε if it decays, 3 ε with momentum.
         steps: T ≥ 1.
         random_start: Start at a random point of the ball.
         bounds: Smallest and largest allowed input, numbers or tensors broadcastable to the inputs.
@@ -93,7 +93,7 @@ class MultiTaskPGD(MultiTaskAttack):
         objective: What is ascended: "loss", "log", "normalized", "relative", "degradation", "population" (that of
             "worst-task"), or with means over a batch "pooled-loss", "pooled-normalized", "pooled-relative".
         weighting: "uniform", "alternating", "minmax", "inner-minimiser", or one fixed weight a task.
-        gamma: γ, pull towards equal weights, of the min-max weightings (≥ 0) and of "worst-task" (in [0, 1]; 0.1).
+        gamma: γ, pull towards equal weights, of the min-max weightings (≥ 0) and of "worst-task" (in [0, 1]; 0.3).
         weight_step: α₂, step size of the weights.
         weight_scope: Which samples share weights: "sample", "batch" or "dataset" (all calls until :meth:`reset`, in
             chains).
@@ -349,7 +349,7 @@ class WorstTaskPGD(MultiTaskPGD):
 
     With ``weight_scope="dataset"`` (default) one row of weights balances the tasks over everything attacked since
     :meth:`reset`, in chains of ``weight_group`` (256) samples; call :meth:`reset` between data sets. With "sample" each
-    image is to lose *all* its tasks. The step size decays from 2 ε to 0 unless ``alpha`` says otherwise.
+    image is to lose *all* its tasks. The step size decays from 3 ε to 0 unless ``alpha`` says otherwise.
 
     Args:
         model: As for :class:`MultiTaskPGD`.

@@ -76,7 +76,7 @@ def test_momentum_and_schedule_are_those_of_the_formula(dense_case):
     for step in range(steps):
         _, g = gradients(case, case.x + delta)
         momentum = decay * momentum + sum(g) / _column(sum(g).abs().mean((1, 2, 3)))
-        delta = (delta + 2 * eps * (1 - step / steps) * momentum.sign()).clamp(-eps, eps)
+        delta = (delta + 3 * eps * (1 - step / steps) * momentum.sign()).clamp(-eps, eps)
         delta = (case.x + delta).clamp(0, 1) - case.x
     method = make_method("equal", case.tasks, momentum=decay, schedule="linear")
     result = attack(case.forward, case.x, case.tasks, case.targets, method, case.threat(math.inf, eps), Plan(steps))
@@ -85,7 +85,7 @@ def test_momentum_and_schedule_are_those_of_the_formula(dense_case):
 
 def test_degradation_with_the_inner_minimiser_is_section_5(plain, dense_case):
     """d = 1 − e⁰/e of errors, 1 − s/s⁰ of scores; w = proj(1/K − d/γ); the iterate with the greatest min d is kept."""
-    case, steps, eps, gamma = dense_case(batch=3), 6, 0.15, 0.1
+    case, steps, eps, gamma = dense_case(batch=3), 6, 0.15, 0.3
 
     def quality(x):
         seg, depth, normal = case.forward(x)
@@ -96,7 +96,7 @@ def test_degradation_with_the_inner_minimiser_is_section_5(plain, dense_case):
         return [(v * t.valid).sum((1, 2)) / t.valid.sum((1, 2)) for v, t in zip(each, case.targets, strict=True)]
 
     clean = [q.detach() for q in quality(case.x)]
-    x, w = case.x, torch.full((3, 3), 1 / 3, dtype=torch.float64)
+    x, w, momentum = case.x, torch.full((3, 3), 1 / 3, dtype=torch.float64), 0
     best, score = x, torch.full((3,), -math.inf, dtype=torch.float64)
     for step in range(steps + 1):
         leaf = x.clone().requires_grad_(True)
@@ -110,7 +110,8 @@ def test_degradation_with_the_inner_minimiser_is_section_5(plain, dense_case):
         if step:
             w = torch.tensor(np.stack([plain.simplex(1 / 3 - row / gamma) for row in damage.detach().numpy()]))
         (g,) = torch.autograd.grad((w * damage).sum(), leaf)
-        delta = (x + 2 * eps * (1 - step / steps) * g.sign() - case.x).clamp(-eps, eps)
+        momentum = 0.5 * momentum + g / _column(g.abs().mean((1, 2, 3)))
+        delta = (x + 3 * eps * (1 - step / steps) * momentum.sign() - case.x).clamp(-eps, eps)
         x = (case.x + delta).clamp(0, 1)
     method = make_method("worst-task", case.tasks, weight_scope="sample")
     result = attack(case.forward, case.x, case.tasks, case.targets, method, case.threat(math.inf, eps), Plan(steps))
