@@ -5,6 +5,7 @@ r"""Put results of `art-mtl benchmark` beside the claims made of `worst-task`, a
     art-mtl benchmark --victim rooms --methods worst-task --steps 5 --out results/rooms-5
     art-mtl benchmark --victim rooms --methods equal normalize dgba alternate minmax minmax-official --steps 20 \
         --out results/rooms-20
+    art-mtl benchmark --victim rooms --methods worst-image --steps 10 --out results/rooms-image
     python examples/claims.py results/rooms
 """
 
@@ -16,20 +17,21 @@ from collections.abc import Callable, Sequence
 from art_mtl.evaluation import AttackResult, Block, Results
 
 OURS = "worst-task"
+PER_IMAGE = "worst-image"
 PUBLISHED = ("equal", "normalize", "dgba", "alternate", "minmax", "minmax-official")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Print two tables for every stem: all rows, and the claims."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stems", nargs="+", help="STEM-10, STEM-5 and STEM-20 are folders of the three runs")
+    parser.add_argument("stems", nargs="+", help="STEM-10, STEM-5, STEM-20 and STEM-image are folders of the runs")
     for stem in parser.parse_args(argv).stems:
-        ten, five, twenty = (Results.from_json(f"{stem}-{steps}/results.json") for steps in (10, 5, 20))
-        print(f"## {ten.victim}, {ten.samples} images\n")
-        print(f"    {ten.command}\n    {five.command}\n    {twenty.command}\n")
-        print(all_rows(ten))
+        runs = [Results.from_json(f"{stem}-{run}/results.json") for run in ("10", "5", "20", "image")]
+        print(f"## {runs[0].victim}, {runs[0].samples} images\n")
+        print("".join(f"    {run.command}\n" for run in runs))
+        print(claims(*runs))
         print()
-        print(claims(ten, five, twenty))
+        print(all_rows(runs[0]))
         print()
 
 
@@ -55,7 +57,7 @@ def all_rows(results: Results) -> str:
     return "\n".join(lines)
 
 
-def claims(ten: Results, five: Results, twenty: Results) -> str:
+def claims(ten: Results, five: Results, twenty: Results, image: Results) -> str:
     """One row a claim, one column a cell; positive where the claim holds."""
     blocks = list(ten.blocks())
     ours = [_named(block, OURS) for block in blocks]
@@ -63,11 +65,13 @@ def claims(ten: Results, five: Results, twenty: Results) -> str:
     improved = [[a for a in block.attacks if a.name.partition(" + ")[0] in PUBLISHED] for block in blocks]
     long = [[a for a in block.attacks if a.name in PUBLISHED] for block in twenty.blocks()]
     short = [_named(block, OURS) for block in five.blocks()]
+    images = [_named(block, PER_IMAGE) for block in image.blocks()]
     rows = {
         "Δ_Wor deeper than the best published method by": _leads(ours, published, _wor),
         "… than the best rival with our step and restarts": _leads(ours, improved, _wor),
         "Δ_MTL deeper than the best published method by": _leads(ours, published, _mtl),
         "5 steps deeper than 20 of the best published by": _leads(short, long, _wor),
+        "least damage of an image, `worst-image`, deeper by": _leads(images, published, _least),
     }
     lines = [_header("points", blocks)]
     for name, values in rows.items():
@@ -109,6 +113,10 @@ def _wor(attack: AttackResult) -> float:
 
 def _mtl(attack: AttackResult) -> float:
     return attack.delta_mtl if attack.delta_mtl is not None else 0.0
+
+
+def _least(attack: AttackResult) -> float:
+    return attack.least_damage if attack.least_damage is not None else 0.0
 
 
 def _bold(text: str, yes: bool) -> str:

@@ -64,7 +64,8 @@ class MultiTaskPGD(EvasionAttack):  # type: ignore[misc]
         method: "equal" (Σ L_i: Mao et al. 2020), "normalize" (Σ L_i/L_i⁰), "dgba" (Σ log L_i: Zhang et al. 2023),
             "alternate" (one task a step: Ghamizi et al. 2022), "single:<task>", "minmax", "minmax-official",
             "worst-task", "stealthy" and "smta" (damage ``chosen`` tasks, hold the others) or "jd:<combiner>" (TorchJD);
-            "equal-official" and "normalize-official" are those of the paper's authors.
+            "equal-official" and "normalize-official" are those of the paper's authors, "worst-image" is "worst-task"
+            with weights for each image.
         norm: ``np.inf`` (or "inf"), 2 or 1.
         eps: Radius of the ball in the unit of ``x``, > 0; or an array broadcastable to ``x``: one a sample ``(N, 1, 1,
             1)``, for L∞ one a pixel too.

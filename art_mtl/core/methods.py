@@ -90,9 +90,12 @@ METHODS: dict[str, Callable[[], Method]] = {
     "worst-task": worst_task,
     "equal-official": lambda: _official("equal-official", "loss", Uniform(), "sum"),
     "normalize-official": lambda: _official("normalize-official", "normalized", Uniform(), "sum"),
+    "worst-image": lambda: replace(worst_task("sample"), name="worst-image"),
 }
-ON_REQUEST = ("equal-official", "normalize-official")
-"""Methods that "all" leaves out: "equal" and "normalize" as the authors' code has them, to reproduce their tables."""
+ON_REQUEST = ("equal-official", "normalize-official", "worst-image")
+"""Methods that "all" leaves out: "equal" and "normalize" as the authors' code has them, to reproduce their tables, and
+"worst-task" with weights for each image.
+"""
 
 
 def method_names(tasks: Sequence[Task] = ()) -> list[str]:

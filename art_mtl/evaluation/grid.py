@@ -255,7 +255,7 @@ def plan_grid(
 def _schedules(method: str, asked: Sequence[str]) -> Iterator[str | None]:
     if method.startswith("single:"):
         yield "linear"
-    elif method in ("worst-task", "auto-pgd", *ENSEMBLES) or method.startswith("stealthy:"):
+    elif method in ("worst-task", "worst-image", "auto-pgd", *ENSEMBLES) or method.startswith("stealthy:"):
         yield None
     else:
         yield from (None if schedule == "published" else schedule for schedule in dict.fromkeys(asked))
@@ -355,6 +355,7 @@ DESCRIPTIONS: Mapping[str, str] = {
     "minmax": "min-max over task weights, Algorithm 1 of Guo et al. 2025",
     "minmax-official": "min-max as the authors' published code has it",
     "worst-task": "population-damage min-max: deepest damage to the least damaged task",
+    "worst-image": "worst-task with weights for each image, which is to lose all its tasks; not in 'all'",
     "stealthy:<task>": "damages one task while no other changes by more than 5 %; 40 steps or more; not in 'all'",
     "smta:<task>": "damages one task, minus the change of the others (Guo et al. 2024); not in 'all'",
     "jd:<combiner>": "gradients combined by TorchJD: upgrad, mgda, pcgrad, cagrad, …; not in 'all'",

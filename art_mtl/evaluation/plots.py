@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 METHOD_COLOURS = {
     "worst-task": "#d1242f",
+    "worst-image": "#f28e8e",
     "equal": "#4c78a8",
     "normalize": "#54a24b",
     "dgba": "#b279a2",

@@ -79,7 +79,8 @@ class MultiTaskPGD(MultiTaskAttack):
         method: "equal" (Σ L_i: Mao et al. 2020), "normalize" (Σ L_i/L_i⁰), "dgba" (Σ log L_i: Zhang et al. 2023),
             "alternate" (one task a step: Ghamizi et al. 2022), "single:<task>", "minmax", "minmax-official",
             "worst-task", "stealthy" and "smta" (damage ``chosen`` tasks, hold the others) or "jd:<combiner>" (TorchJD);
-            "equal-official" and "normalize-official" are those of the paper's authors.
+            "equal-official" and "normalize-official" are those of the paper's authors, "worst-image" is "worst-task"
+            with weights for each image.
         eps: Radius of the ball in the unit of the inputs (before normalisation), > 0, or a tensor broadcastable to
             them.
         alpha: Step size; of the *first* step where ``schedule`` decays. None: 2.5 ε/T (L∞), 2 ε/T (L2), ε (L1) if

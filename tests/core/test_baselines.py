@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -152,7 +153,9 @@ def test_method_names(dense_case):
     tasks = dense_case().tasks
     expected = {"equal", "normalize", "dgba", "alternate", "minmax", "minmax-official", "worst-task"}
     assert set(METHODS) - set(ON_REQUEST) == expected
-    assert set(ON_REQUEST) == {"equal-official", "normalize-official"}
+    assert set(ON_REQUEST) == {"equal-official", "normalize-official", "worst-image"}
+    image = make_method("worst-image", tasks)
+    assert replace(image, name="worst-task") == make_method("worst-task", tasks, weight_scope="sample")
     assert method_names(tasks)[:3] == ["single:seg", "single:depth", "single:normal"]
     for name in method_names(tasks):
         assert make_method(name, tasks).name == name
