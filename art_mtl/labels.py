@@ -144,7 +144,7 @@ class MultiTaskLabels(Mapping[str, Array]):
             Labels of exactly the tasks ``names``, in that order; with ``some`` of those that are there.
 
         Raises:
-            TypeError: ``y`` has none of these forms.
+            TypeError: ``y`` has none of these forms, or ``names`` are no names.
             ValueError: A task is missing or unknown, a size differs, or a task has no label for any sample.
 
         Examples:
@@ -152,6 +152,8 @@ class MultiTaskLabels(Mapping[str, Array]):
             >>> labels.present("b")
             array([ True, False])
         """
+        if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+            raise TypeError(f"Parameter `names` should be a list of the tasks' names. Found {names!r}.")
         labels = _from_any(y, names, some)
         _check_names(labels.names, names, some)
         names = [name for name in names if name in labels.names]

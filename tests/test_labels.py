@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from art_mtl import tasks
 from art_mtl.labels import MultiTaskLabels
 
 A, B = np.array([3, 1, 4, 1]), np.array([[0.5], [1.5], [2.5], [3.5]], dtype=np.float32)
@@ -183,6 +184,12 @@ def test_errors_say_what_is_wrong(case):
 def test_number_of_samples_is_checked():
     with pytest.raises(ValueError, match="5 samples.*Found 4"):
         MultiTaskLabels.of({"a": A}, ["a"], size=5)
+
+
+@pytest.mark.parametrize("names", ["a", [tasks.depth("a")], [0]])
+def test_names_that_are_no_names(names):
+    with pytest.raises(TypeError, match="`names` should be a list of the tasks' names. Found"):
+        MultiTaskLabels.of({"a": [1.0]}, names)
 
 
 @pytest.mark.parametrize("y", [3, "a", None, [1, 2], np.zeros((4, 2)), object()])
