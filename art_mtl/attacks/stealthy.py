@@ -28,8 +28,7 @@ class StealthyMultiTaskPGD(MultiTaskPGD):
     true class, for instance), and of each sample the best iterate within the tolerance, or the nearest to it, is
     returned.
 
-    Holding takes steps: 40 or more. The step starts at 0.2 ε and falls to 0 along a cosine, unless ``eps_step`` and
-    ``schedule`` say otherwise.
+    Holding takes steps: 40 or more. The step falls from 0.3 ε to 0, unless ``eps_step`` and ``schedule`` say otherwise.
 
     Args:
         estimator: As for :class:`MultiTaskPGD`.

@@ -17,7 +17,7 @@ from art_mtl.tasks import Target, Task
 
 TOLERANCE = 0.05
 """Largest relative change of a held task where the user gives none."""
-_STEALTHY_STEP = 0.2
+_STEALTHY_STEP = 0.3
 """First step of a stealthy attack as a share of ε: a larger one throws held tasks far off at once."""
 
 
@@ -83,7 +83,7 @@ def stealthy(name: str, roles: Roles, tasks: Sequence[Task], scope: str, toleran
         weighting=Multipliers(roles, tolerance),
         scope=scope,
         group=256 if population else None,
-        schedule="cosine",
+        schedule="linear",
         momentum=0.9,
         keep="last" if population else "best",
         judge=_half_targeted_degradation(chosen),

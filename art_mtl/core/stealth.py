@@ -123,8 +123,8 @@ class Multipliers:
 
     roles: Roles
     tolerance: float
-    rate: float = 0.1
-    penalty: float = 10.0
+    rate: float = 0.03
+    penalty: float = 5.0
     aim: float = 0.8
 
     def begin(self, steps: int) -> WeightingRun:
