@@ -68,7 +68,7 @@ def claims(ten: Results, five: Results, twenty: Results, image: Results) -> str:
     images = [_named(block, PER_IMAGE) for block in image.blocks()]
     rows = {
         "Δ_Wor deeper than the best published method by": _leads(ours, published, _wor),
-        "… than the best rival with our step and restarts": _leads(ours, improved, _wor),
+        "… than the best rival with a decaying step and restarts": _leads(ours, improved, _wor),
         "Δ_MTL deeper than the best published method by": _leads(ours, published, _mtl),
         "5 steps deeper than 20 of the best published by": _leads(short, long, _wor),
         "least damage of an image, `worst-image`, deeper by": _leads(images, published, _least),
