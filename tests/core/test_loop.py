@@ -199,7 +199,7 @@ class Counter:
 @pytest.mark.parametrize(
     ("name", "knobs", "plan", "extra"),
     [
-        *((name, {}, {}, 0) for name in ALL),
+        *((name, {}, {}, int(name == "worst-image")) for name in ALL),
         *((name, {"keep": "best"}, {}, 1) for name in ("equal", "normalize", "minmax")),
         ("worst-task", {"weight_scope": "sample"}, {}, 1),
         *((name, {}, {"start": 1.0}, 0) for name in ("equal", "dgba", "alternate", "minmax")),
