@@ -1,14 +1,19 @@
 """Imports ART: a package that imports ART imports this first.
 
 Where ART has never run it writes a settings file as it is imported. A process that comes while another is at it, as
-those of ``torchrun`` do, fails with a NameError (ART 1.20); by then the file is there.
+those of ``torchrun`` do, fails with a NameError where the file appears between two looks (ART 1.20), and goes without
+the settings where it is still empty.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
+import time
+from importlib import import_module, reload
 
 try:
-    import_module("art.config")
+    settings = import_module("art.config")
 except NameError:
-    import_module("art.config")
+    settings = import_module("art.config")
+if not hasattr(settings, "ART_DATA_PATH"):
+    time.sleep(0.1)
+    reload(settings)

@@ -71,7 +71,8 @@ class MultiTaskPGD(EvasionAttack):  # type: ignore[misc]
             1)``, for L∞ one a pixel too.
         eps_step: Step size, of the same kind; the size of the *first* step where ``schedule`` decays. None: 2.5 ε/T
             (L∞), 2 ε/T (L2), ε (L1) if constant; 2 ε if it decays, 3 ε with momentum.
-        decay: Momentum of the gradient (Dong et al. 2018). None: the method's own, which is none but for "worst-task".
+        decay: Momentum of the gradient (Dong et al. 2018). None: the method's own: 0.5 of "worst-task" and
+            "worst-image", 0.9 of "stealthy", none of the others.
         max_iter: T ≥ 1, the number of steps.
         targeted: The labels are what the outputs should become. Tasks without a label for any sample are left alone.
         num_random_init: 0 starts at ``x``; n > 0 makes n runs from random points of the ball and keeps the best of each
@@ -87,7 +88,8 @@ class MultiTaskPGD(EvasionAttack):  # type: ignore[misc]
         objective: What is ascended: "loss", "log", "normalized", "relative", "degradation", "population" (that of
             "worst-task"), or with means over a batch "pooled-loss", "pooled-normalized", "pooled-relative".
         weighting: "uniform", "alternating", "minmax", "inner-minimiser", or one fixed weight a task.
-        gamma: γ, pull towards equal weights, of the min-max weightings (≥ 0) and of "worst-task" (in [0, 1]; 0.3).
+        gamma: γ, pull towards equal weights, of the min-max weightings (≥ 0) and of "worst-task": in [0, 1], 0.3; above
+            0 with ``weight_scope`` "sample" (0.3) and "batch" (0.1).
         weight_step: α₂, step size of the weights.
         weight_scope: Which samples share weights: "sample", "batch" or "dataset".
         weight_group: Neighbours that share weights ("batch"), samples of a chain ("dataset").

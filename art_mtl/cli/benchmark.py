@@ -36,7 +36,7 @@ def add(commands: Any) -> None:
     add("--schedule", nargs="+", choices=("published", "linear", "cosine", "restarts"),
         default=["published"],
         help="steps of the rivals, a row each; 'restarts': linear, the best iterate of --restarts random starts; "
-        "worst-task and single:* have their own; default: published")  # fmt: skip
+        "worst-*, single:*, stealthy:* and auto-* have their own; default: published")  # fmt: skip
     add("--restarts", type=count, default=2, help="of the schedule 'restarts'; default: %(default)s")
     add("--limit", type=count, help="first samples of the test data; default: all")
     add("--batch-size", type=batch_size, default=32, metavar="N", help="or auto, which measures; default: %(default)s")

@@ -131,7 +131,7 @@ def make_method(
         objective: "loss", "log", "normalized", "relative", "pooled-loss", "pooled-normalized", "pooled-relative",
             "degradation" or "population" (that of "worst-task", with scope "dataset").
         weighting: "uniform", "alternating", "minmax", "inner-minimiser", or one fixed weight a task.
-        gamma: γ of the min-max weightings: pull towards equal weights.
+        gamma: γ of the min-max weightings and of "worst-task": pull towards equal weights.
         weight_step: α₂ of the projected descent on the weights.
         weight_scope: "sample", "batch" or "dataset".
         weight_group: Neighbours that share weights ("batch"), samples of a chain ("dataset").
@@ -178,6 +178,10 @@ def make_method(
         method = _selective(family, member, tasks, weight_scope or "dataset", **selective)
     elif name == "worst-task":
         method = worst_task(weight_scope or "dataset")
+    elif name == "worst-image" and weight_scope not in (None, "sample"):
+        raise ValueError(
+            f"Method 'worst-image' has weights for each image; with `weight_scope` {weight_scope!r} use 'worst-task'."
+        )
     elif name in METHODS:
         method = METHODS[name]()
     else:

@@ -75,6 +75,7 @@ class SharedMoves:
 
     def __init__(self, region: Region, method: Method, plan: Plan, shared: Perturbation) -> None:
         self.region, self.method, self.plan, self.shared = region, method, plan, shared
+        # Not 3 ε: momentum 0.9 over many short passes does not need it, and overshoots on large ε.
         self.size = _first_step(method, region, plan, shared.total)
 
     def __call__(self, step: int, x_adv: Tensor, gradient: Tensor, best: BestIterate) -> Tensor:

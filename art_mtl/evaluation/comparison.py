@@ -35,6 +35,7 @@ _TITLES = {
     "minmax-official": "Min-max, authors' form",
     "minmax": "Min-max, Algorithm 1",
     "worst-task": "worst-task (ours)",
+    "worst-image": "worst-image (ours)",
 }
 _MARK = "†"
 _FIGURES = ("m1", "m2", "m3", "delta_mtl", "delta_wor")

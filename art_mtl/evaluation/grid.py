@@ -93,9 +93,10 @@ def benchmark(
     """Run a grid of attacks on a victim's test data.
 
     Rivals get a row for each of ``schedules``: "published" is their own step size, constant; "linear" falls to 0, which
-    makes most of them stronger ("equal + linear step"). ``worst-task`` always has its own schedule, and
-    ``single:<task>``, of which the empirical bound is made (:meth:`Results.bound`), its objective, momentum and
-    schedule with all weight on one task; each of these gets one row.
+    makes most of them stronger ("equal + linear step"). ``worst-task``, ``worst-image``, ``stealthy:<task>``,
+    ``auto-pgd`` and the ensembles have their own schedule, and ``single:<task>``, of which the empirical bound is made
+    (:meth:`Results.bound`), the objective, momentum and schedule of ``worst-task`` with all weight on one task; each of
+    these gets one row.
 
     Args:
         victim: See :func:`art_mtl.evaluation.victims.load_victim`.

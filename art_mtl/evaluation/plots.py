@@ -33,7 +33,7 @@ _OTHER_COLOURS = ("#72b7b2", "#ff9da6", "#7f8c8d", "#2f6f6b", "#a0cbe8", "#c49c9
 TASK_COLOURS = ("#3b6fb6", "#e07b39", "#4f9d69", "#a05195", "#8c6d31", "#d45087", "#17becf", "#7f7f7f")
 _DASHES = {None: "-", "linear": (0, (5, 2)), "cosine": (0, (1, 1.5))}
 _MARKERS = {None: "o", "linear": "s", "cosine": "^"}
-WEIGHTED_METHODS = ("minmax-official", "minmax", "worst-task")
+WEIGHTED_METHODS = ("minmax-official", "minmax", "worst-task", "worst-image")
 """The methods whose weights move."""
 _EMPHASISED = "worst-task"
 _GREY = "#8a8a8a"

@@ -240,9 +240,9 @@ def _figures(results: Results, gallery: Gallery | None) -> Iterator[tuple[str, s
 
 
 def _contestants(block: Block) -> list[AttackResult]:
-    """worst-task and its best rival; without it, the two best."""
+    """worst-task and its best rival, worst-image not among them; without it, the two best."""
     ranked = sorted(block.attacks, key=lambda attack: np.inf if attack.delta_wor is None else attack.delta_wor)
-    ranked.sort(key=lambda attack: attack.method.startswith("single:"))
+    ranked.sort(key=lambda attack: attack.method == "worst-image" or attack.method.startswith("single:"))
     ranked.sort(key=lambda attack: attack.method != "worst-task")
     return ranked[:2]
 

@@ -94,7 +94,8 @@ class MultiTaskPGD(MultiTaskAttack):
         objective: What is ascended: "loss", "log", "normalized", "relative", "degradation", "population" (that of
             "worst-task"), or with means over a batch "pooled-loss", "pooled-normalized", "pooled-relative".
         weighting: "uniform", "alternating", "minmax", "inner-minimiser", or one fixed weight a task.
-        gamma: γ, pull towards equal weights, of the min-max weightings (≥ 0) and of "worst-task" (in [0, 1]; 0.3).
+        gamma: γ, pull towards equal weights, of the min-max weightings (≥ 0) and of "worst-task": in [0, 1], 0.3; above
+            0 with ``weight_scope`` "sample" (0.3) and "batch" (0.1).
         weight_step: α₂, step size of the weights.
         weight_scope: Which samples share weights: "sample", "batch" or "dataset" (all calls until :meth:`reset`, in
             chains).

@@ -77,7 +77,8 @@ class UniversalMultiTaskPGD(_Shared):
         tasks: K tasks.
         method: See :class:`art_mtl.attacks.UniversalMultiTaskPGD`.
         eps: Radius of the ball, one number > 0.
-        alpha: Size of the first step, or None.
+        alpha: Size of the first step; None: as for :class:`MultiTaskPGD` without momentum, over all steps of all
+            passes.
         steps: Passes over the images.
         bounds: As for :class:`MultiTaskPGD`, like ``norm``.
         batch_size: Images a step.

@@ -173,6 +173,7 @@ def test_method_names(dense_case):
         (("worst-task", {"weight_scope": "sample", "gamma": 0.0}), "`gamma` should be above 0"),
         (("minmax", {"weight_scope": "image"}), "`weight_scope` should be one of"),
         (("minmax", {"objective": "cosine"}), "`objective` should be one of"),
+        (("worst-image", {"weight_scope": "batch"}), "'worst-image' has weights for each image"),
         (("minmax", {"schedule": "step"}), "`schedule` should be one of"),
         (("minmax", {"keep": "first"}), "`keep` should be one of"),
         (("minmax", {"projection": "box"}), "`projection` should be one of"),
