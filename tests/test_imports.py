@@ -134,3 +134,19 @@ print(failed, len(looked), art_mtl.estimators.PyTorchMultiTaskEstimator.__name__
     environment = {**os.environ, "HOME": str(tmp_path)}
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert ran.stdout.split() == ["True", "2", "PyTorchMultiTaskEstimator"], ran.stderr
+
+
+def test_settings_of_art_that_are_not_written_yet_are_read_again(tmp_path):
+    settings = tmp_path / ".art" / "config.json"
+    settings.parent.mkdir()
+    settings.touch()
+    code = f"""
+import json, pathlib, time
+written = json.dumps(dict(ART_DATA_PATH={str(tmp_path / "data")!r}))
+time.sleep = lambda seconds: pathlib.Path({str(settings)!r}).write_text(written)
+import art_mtl.import_art, art.config
+print(art.config.ART_DATA_PATH)
+"""
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert ran.stdout.strip() == str(tmp_path / "data"), ran.stderr

@@ -181,6 +181,21 @@ def test_parameters_go_round(name):
     assert attack.max_iter == 12
 
 
+FIRST_STEPS = [("stealthy", 0.3), ("stealthy L2", 0.3), ("universal", 2), ("universal L2", 2)]
+
+
+@pytest.mark.parametrize(("name", "share"), FIRST_STEPS)
+def test_the_first_step_where_none_is_given(name, share):
+    estimator = make_estimator()
+    x, y = make_data(estimator)
+    eps = 1.0 if name.endswith("L2") else EPS
+    found, same, longer = (
+        ATTACKS[name](estimator, eps_step=step).generate(x, y) for step in (None, share * eps, 1.5 * share * eps)
+    )
+    np.testing.assert_allclose(found, same, atol=1e-4)
+    assert np.abs(found - longer).max() > 0.001
+
+
 # --- stealthy ---
 
 

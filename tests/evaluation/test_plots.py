@@ -34,6 +34,7 @@ def results() -> Results:
             attack("minmax", eps, (-0.5 * depth, -0.4 * depth), weights=steps),
             attack("Mine", eps, (-0.5 * depth, -0.45 * depth)),
             attack("worst-task", eps, (-0.6 * depth, -0.55 * depth), weights=steps[::-1]),
+            attack("worst-image", eps, (-0.6 * depth, -0.5 * depth), weights=steps),
         ]
     attacks += [attack("equal", 1.0, (-0.5, -0.4), "l2"), attack("worst-task", 1.0, (-0.6, -0.55), "l2")]
     return Results("v", TASKS, tuple(attacks), (-1.0, 1.0), Environment({}, "cpu", "now", 0))
@@ -43,7 +44,15 @@ def test_damage_curves(results: Results) -> None:
     figure = damage_figure(results)
     wor, mtl, bars, _ = figure.axes
     lines = {line.get_label(): line for line in wor.lines}
-    assert set(lines) == {"equal", "equal + linear step", "minmax", "Mine", "worst-task", "bound (single tasks)"}
+    assert set(lines) == {
+        "equal",
+        "equal + linear step",
+        "minmax",
+        "Mine",
+        "worst-task",
+        "worst-image",
+        "bound (single tasks)",
+    }
     np.testing.assert_allclose(lines["worst-task"].get_xdata(), [0.05, 0.1])
     np.testing.assert_allclose(lines["worst-task"].get_ydata(), [-27.5, -55])
     np.testing.assert_allclose(lines["bound (single tasks)"].get_ydata(), [-40, -80])
@@ -66,7 +75,7 @@ def test_method_colours_are_distinct_and_stable() -> None:
 
 def test_weight_curves(results: Results) -> None:
     figure = weights_figure(results, next(results.blocks()))
-    assert [ax.get_title() for ax in figure.axes] == ["minmax", "worst-task"]
+    assert [ax.get_title() for ax in figure.axes] == ["minmax", "worst-task", "worst-image"]
     lines = {line.get_label(): line.get_ydata() for line in figure.axes[0].lines}
     np.testing.assert_allclose(lines["near"], [0.5, 0.75, 1.0])
     np.testing.assert_allclose(lines["far"], [0.5, 0.25, 0.0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,15 @@ def test_a_report_is_complete(run, tmp_path: Path) -> None:
     assert links == EXPECTED - {"report.md"}
     for figure in (tmp_path / "out" / "figures").iterdir():
         assert figure.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_example_shows_worst_task_beside_its_best_rival(run) -> None:
+    found = {"equal": -0.3, "dgba": -0.4, "worst-image": -0.5, "single:seg": -0.7, "worst-task": -0.6}
+    one = run[0].attacks[0]
+    attacks = [replace(one, name=name, method=name, delta_wor=delta) for name, delta in found.items()]
+    for shown, expected in ((attacks, ["worst-task", "dgba"]), (attacks[:4], ["dgba", "equal"])):
+        (block,) = replace(run[0], attacks=tuple(shown)).blocks()
+        assert [attack.name for attack in report._contestants(block)] == expected
 
 
 def test_without_a_gallery(run, tmp_path: Path) -> None:
