@@ -32,7 +32,7 @@ class Target:
         return Target(self.value.to(device), self.valid.to(device))
 
     @property
-    def in_play(self) -> Tensor:
+    def has_label(self) -> Tensor:
         """``(B,)``, boolean: whether the sample has anything valid."""
         return self.valid.flatten(1).any(1) if self.valid.ndim > 1 else self.valid
 

@@ -50,11 +50,11 @@ def margin(output: Tensor, target: Tensor) -> Tensor:
         tensor([2.])
     """
     true = target.unsqueeze(1)
-    greatest, rival = _greatest(output.detach().scatter(1, true, float("-inf")))
+    greatest, runner_up = _greatest(output.detach().scatter(1, true, float("-inf")))
     # Where every other class is ruled out, any of them.
-    rival = torch.where(rival == true, (true + 1) % output.shape[1], rival)
-    true_logit, rival_logit = output.gather(1, torch.cat([true, rival], 1)).unbind(1)
-    return torch.where(greatest.isnan().squeeze(1), float("nan"), true_logit - rival_logit)
+    runner_up = torch.where(runner_up == true, (true + 1) % output.shape[1], runner_up)
+    true_logit, runner_up_logit = output.gather(1, torch.cat([true, runner_up], 1)).unbind(1)
+    return torch.where(greatest.isnan().squeeze(1), float("nan"), true_logit - runner_up_logit)
 
 
 def predicted_class(output: Tensor) -> Tensor:

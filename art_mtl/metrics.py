@@ -1,4 +1,4 @@
-"""Data-set metrics and the damage figures Δ_i, Δ_MTL and Δ_Wor.
+"""Data-set metrics and the degradation figures Δ_i, Δ_MTL and Δ_Wor.
 
 A metric is two pure functions: *additive statistics* of each sample and the *value* of their sum. The attack loop,
 which needs the metric of everything it has seen at every step, adds up statistics; reports use the metric's own
@@ -181,7 +181,7 @@ def read_metric(document: dict[str, Any]) -> tuple[Value, Callable[[], torchmetr
 
 
 def delta(attacked: Tensor, clean: Tensor, higher_is_better: bool) -> Tensor:
-    """Signed damage Δ_i of one task as the paper's tables print it: −1 is ruin, 0 is unharmed.
+    """Signed degradation Δ_i of one task as the paper's tables print it: −1 is ruin, 0 is unharmed.
 
     Guo et al. (ICASSP 2025), eq. 6, in the form that reproduces their tables: ``(m − b) / b`` for a metric of which
     more is better, ``(b − m) / m`` otherwise. (As printed, the equation branches on ``m ≥ b`` and is positive.)
@@ -192,9 +192,9 @@ def delta(attacked: Tensor, clean: Tensor, higher_is_better: bool) -> Tensor:
         higher_is_better: Direction.
 
     Returns:
-        Same shape. NaN where a higher-is-better metric is 0 on clean inputs: nothing is left to damage. Where an error
+        Same shape. NaN where a higher-is-better metric is 0 on clean inputs: nothing is left to degrade. Where an error
         is 0 before and after, 0. An error that an attack lowers to almost nothing counts as 10⁶, so that a task that
-        was improved is never taken for a damaged one.
+        was improved is never taken for a degraded one.
 
     Examples:
         >>> delta(torch.tensor(18.63), torch.tensor(46.56), True)
@@ -204,8 +204,8 @@ def delta(attacked: Tensor, clean: Tensor, higher_is_better: bool) -> Tensor:
     """
     if higher_is_better:
         return torch.where(clean > 0, (attacked - clean) / clean, torch.full_like(clean, float("nan")))
-    damage = (clean - attacked) / attacked.clamp(min=clean * 1e-6)
-    return torch.where(attacked == clean, torch.zeros_like(clean), damage)
+    degradation = (clean - attacked) / attacked.clamp(min=clean * 1e-6)
+    return torch.where(attacked == clean, torch.zeros_like(clean), degradation)
 
 
 def delta_mtl(deltas: Sequence[float]) -> float:
@@ -214,7 +214,7 @@ def delta_mtl(deltas: Sequence[float]) -> float:
 
 
 def delta_wor(deltas: Sequence[float]) -> float:
-    """Δ_Wor, the least damaged task: the *greatest* of the signed Δ_i (eq. 7 has ``min``, for positive damages).
+    """Δ_Wor, the least degraded task: the *greatest* of the signed Δ_i (eq. 7 has ``min``, for positive degradations).
 
     NaN where a Δ_i is NaN.
 

@@ -53,7 +53,7 @@ class Task:
             ``metric``.
         metric: The data-set metric that reports print.
         format: The label layout: validates, decodes.
-        quality_floor: Smallest clean error or score that a relative damage is measured against, in the unit of
+        quality_floor: Smallest clean error or score that a relative degradation is measured against, in the unit of
             ``quality_elements``.
         loss_floor: The same for the loss.
         margin_elements: ``(output, target) -> (B, *S)``, positive where the prediction is right; None where the task
@@ -327,7 +327,7 @@ def custom(
         score: ``(output, target) -> (B,)``, differentiable, more is better. Neither: the loss is the error.
         metric: What reports print; by default the mean of the error or score over the data set.
         decode: Raw output to labels, for attacks without labels; by default the output itself.
-        floor: Smallest clean loss, error or score that a relative damage is measured against.
+        floor: Smallest clean loss, error or score that a relative degradation is measured against.
         output: See :class:`Task`.
 
     Raises:

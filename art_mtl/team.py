@@ -12,7 +12,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, distributed, nn
 
-__all__ = ["DEVICES", "Team", "assemble", "is_first"]
+__all__ = ["DEVICES", "ProcessGroup", "assemble", "is_first"]
 
 DEVICES = ("auto", "cpu", "gpu")
 _NEEDED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Team:
+class ProcessGroup:
     """What a process knows of the others.
 
     Attributes:
@@ -108,7 +108,7 @@ def is_first() -> bool:
 
 
 @contextmanager
-def assemble(device: str = "auto") -> Iterator[Team]:
+def assemble(device: str = "auto") -> Iterator[ProcessGroup]:
     """The team of this process: by the environment that ``torchrun`` sets, else alone.
 
     Args:
@@ -130,7 +130,7 @@ def assemble(device: str = "auto") -> Iterator[Team]:
     cuda = device != "cpu" and torch.cuda.is_available()
     size = _number("WORLD_SIZE", 1)
     if size == 1:
-        yield Team(0, 1, torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu"))
+        yield ProcessGroup(0, 1, torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu"))
         return
     missing = [name for name in _NEEDED if name not in os.environ]
     if missing:
@@ -139,7 +139,7 @@ def assemble(device: str = "auto") -> Iterator[Team]:
             f"{', '.join(missing)}. Start several processes with torchrun, or unset WORLD_SIZE."
         )
     with _group("nccl" if cuda else "gloo", where := _device(cuda)):
-        yield Team(_number("RANK", 0), size, where)
+        yield ProcessGroup(_number("RANK", 0), size, where)
 
 
 @contextmanager

@@ -36,16 +36,16 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def all_rows(results: Results) -> str:
-    """Δ_Wor and Δ_MTL of every attack in every cell, in percent, deepest Δ_Wor of a cell in bold."""
+    """Δ_Wor and Δ_MTL of every attack in every cell, in percent, strongest Δ_Wor of a cell in bold."""
     blocks = list(results.blocks())
     names = list(dict.fromkeys(attack.name for attack in results.attacks if not attack.name.startswith("single:")))
     table = {name: [_named(block, name) for block in blocks] for name in names}
-    deepest = [min(_wor(row[column]) for row in table.values()) for column in range(len(blocks))]
+    strongest = [min(_wor(row[column]) for row in table.values()) for column in range(len(blocks))]
     lines = [_header("Δ_Wor / Δ_MTL (%)", blocks)]
     for name, row in table.items():
         shown = [
             f"{_bold(f'{100 * _wor(a):.1f}', _wor(a) == best)} / {100 * (a.delta_mtl or 0):.1f}"
-            for a, best in zip(row, deepest, strict=True)
+            for a, best in zip(row, strongest, strict=True)
         ]
         lines.append(f"| {name} | {' | '.join(shown)} | {100 * sum(map(_wor, row)) / len(row):.1f} |")
     bounds = [results.bound(block) for block in blocks]
@@ -67,11 +67,11 @@ def claims(ten: Results, five: Results, twenty: Results, image: Results) -> str:
     short = [_named(block, OURS) for block in five.blocks()]
     images = [_named(block, PER_IMAGE) for block in image.blocks()]
     rows = {
-        "Δ_Wor deeper than the best published method by": _leads(ours, published, _wor),
-        "… than the best rival with a decaying step and restarts": _leads(ours, improved, _wor),
-        "Δ_MTL deeper than the best published method by": _leads(ours, published, _mtl),
-        "5 steps deeper than 20 of the best published by": _leads(short, long, _wor),
-        "least damage of an image, `worst-image`, deeper by": _leads(images, published, _least),
+        "Δ_Wor stronger than the best published method by": _leads(ours, published, _wor),
+        "… than the best baseline with a decaying step and restarts": _leads(ours, improved, _wor),
+        "Δ_MTL stronger than the best published method by": _leads(ours, published, _mtl),
+        "5 steps stronger than 20 of the best published by": _leads(short, long, _wor),
+        "least degradation of an image, `worst-image`, stronger by": _leads(images, published, _least),
     }
     lines = [_header("points", blocks)]
     for name, values in rows.items():
@@ -101,10 +101,10 @@ def _named(block: Block, name: str) -> AttackResult:
 
 
 def _leads(
-    ours: Sequence[AttackResult], rivals: Sequence[Sequence[AttackResult]], figure: Callable[[AttackResult], float]
+    ours: Sequence[AttackResult], baselines: Sequence[Sequence[AttackResult]], figure: Callable[[AttackResult], float]
 ) -> list[float]:
-    """By how many points we are deeper than the deepest rival, cell by cell."""
-    return [100 * (min(map(figure, those)) - figure(own)) for own, those in zip(ours, rivals, strict=True)]
+    """By how many points we are stronger than the strongest baseline, cell by cell."""
+    return [100 * (min(map(figure, those)) - figure(own)) for own, those in zip(ours, baselines, strict=True)]
 
 
 def _wor(attack: AttackResult) -> float:
@@ -116,7 +116,7 @@ def _mtl(attack: AttackResult) -> float:
 
 
 def _least(attack: AttackResult) -> float:
-    return attack.least_damage if attack.least_damage is not None else 0.0
+    return attack.least_degradation if attack.least_degradation is not None else 0.0
 
 
 def _bold(text: str, yes: bool) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import art_mtl.import_art  # noqa: F401
 from art_mtl import tasks
-from art_mtl.core.loop import Threat
+from art_mtl.core.loop import ThreatModel
 from art_mtl.tasks import Target, Task
 
 
@@ -37,11 +37,11 @@ class Case:
     tasks: list[Task]
     targets: list[Target]
 
-    def threat(self, norm: float, eps: float | Tensor, mask: Tensor | None = None) -> Threat:
+    def threat(self, norm: float, eps: float | Tensor, mask: Tensor | None = None) -> ThreatModel:
         radius = torch.as_tensor(eps, dtype=self.x.dtype)
         radius = radius.reshape(*[1] * (self.x.ndim - radius.ndim), *radius.shape)
         zero = torch.zeros([1] * self.x.ndim, dtype=self.x.dtype)
-        return Threat(norm, radius, (zero, zero + 1), mask)
+        return ThreatModel(norm, radius, (zero, zero + 1), mask)
 
     def __getitem__(self, index) -> Case:
         index = torch.as_tensor(index)

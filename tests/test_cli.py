@@ -165,7 +165,7 @@ def test_interruption(victim: str, tmp_path: Path, capsys, monkeypatch) -> None:
     assert main([*arguments, "--out", str(out)]) == 130
     assert one_error(capsys).endswith(f"is finished is in {out}, and the same command goes on from there.\n")
     assert main(["show", str(out)]) == 0
-    assert "0 of 3 attacks × chains are finished; the table is of none of the 5 samples" in one_error(capsys)
+    assert "0 of 3 attacks × chunks are finished; the table is of none of the 5 samples" in one_error(capsys)
     monkeypatch.undo()
     assert main([*arguments, "--out", str(out)]) == 0
     assert main(["compare", str(out), str(out), "--metrics", "--format", "markdown"]) == 0

@@ -17,7 +17,7 @@ PUBLISHED = ["equal", "normalize", "dgba", "alternate", "minmax", "minmax-offici
 CLAIMED = {"10": (4, ["all"]), "5": (2, ["worst-task"]), "20": (8, PUBLISHED), "image": (4, ["worst-image"])}
 """Runs that the claims are read from: steps, here fewer than their names say, and methods."""
 SAYS = {
-    "art_in_ten_lines.py": "least damaged task: -",
+    "art_in_ten_lines.py": "least degraded task: -",
     "art_own_attacks.py": "FastGradientMethod",
     "claims.py": "share of the bound",
     "own_model.py": "Δ_Wor -",

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from art_mtl.core import METHODS, attack, make_method
-from art_mtl.core.loop import Plan, Threat
+from art_mtl.core.loop import RunConfig, ThreatModel
 from art_mtl.prepared import prepare as prepared
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
@@ -30,20 +30,20 @@ def test_metrics(dense_case):
 def test_loop(dense_case, name, norm, eps):
     case = dense_case(dtype=torch.float64)
     method = make_method(name, case.tasks)
-    cpu = attack(case.forward, case.x, case.tasks, case.targets, method, case.threat(norm, eps), Plan(3))
+    cpu = attack(case.forward, case.x, case.tasks, case.targets, method, case.threat(norm, eps), RunConfig(3))
     threat = case.threat(norm, eps)
     lower, upper = threat.bounds
-    on_gpu = Threat(norm, threat.eps.cuda(), (lower.cuda(), upper.cuda()))
+    on_gpu = ThreatModel(norm, threat.eps.cuda(), (lower.cuda(), upper.cuda()))
     targets = [target.to("cuda") for target in case.targets]
 
     def forward(x):
         return [output.cuda() for output in case.forward(x.cpu())]
 
-    gpu = attack(forward, case.x.cuda(), case.tasks, targets, method, on_gpu, Plan(3))
+    gpu = attack(forward, case.x.cuda(), case.tasks, targets, method, on_gpu, RunConfig(3))
     torch.testing.assert_close(cpu, gpu.cpu(), atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("prepare", [None, "fp32,lean", "bf16"])
+@pytest.mark.parametrize("prepare", [None, "fp32,memory-efficient", "bf16"])
 @pytest.mark.parametrize(
     "name", ["equal", "normalize", "dgba", "minmax", "minmax-official", "worst-task", "single:depth"]
 )
@@ -51,7 +51,7 @@ def test_no_step_waits_for_the_device(dense_case, name, prepare):
     """More steps make no more host synchronisations; those of a whole call are counted."""
     case = dense_case(dtype=torch.float32)
     lower, upper = case.threat(math.inf, 0.05).bounds
-    threat = Threat(math.inf, torch.full((1, 1, 1, 1), 0.05, device="cuda"), (lower.cuda(), upper.cuda()))
+    threat = ThreatModel(math.inf, torch.full((1, 1, 1, 1), 0.05, device="cuda"), (lower.cuda(), upper.cuda()))
     targets, x = [target.to("cuda") for target in case.targets], case.x.cuda()
     net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.BatchNorm2d(8)).cuda().eval()
     net = net if prepare is None else prepared(net, x, prepare)
@@ -65,7 +65,7 @@ def test_no_step_waits_for_the_device(dense_case, name, prepare):
             warnings.simplefilter("always")
             torch.cuda.set_sync_debug_mode("warn")
             try:
-                attack(forward, x, case.tasks, targets, make_method(name, case.tasks), threat, Plan(steps))
+                attack(forward, x, case.tasks, targets, make_method(name, case.tasks), threat, RunConfig(steps))
             finally:
                 torch.cuda.set_sync_debug_mode("default")
         return sum("synchroniz" in str(warning.message) for warning in seen)

@@ -157,7 +157,7 @@ def test_perfect_outputs_have_perfect_metrics():
     assert task.metric.value(task.statistics(normals, task.targets(normals)).sum(0)).item() < 0.05
 
 
-# --- damages ---
+# --- degradations ---
 
 _HIGHER = {"NYUv2": (True, False, False), "Cityscapes": (True, True, False)}
 _MISPRINTED = {  # (eps, method): figure, what the printed metrics give
@@ -179,7 +179,7 @@ def test_the_paper_has_36_attacked_rows():
 
 
 @pytest.mark.parametrize(("row", "clean"), _rows(), ids=lambda r: f"{r['table']}-{r['eps']}-{r['method']}")
-def test_damages_of_the_paper_are_reproduced_from_its_metrics(row, clean):
+def test_degradations_of_the_paper_are_reproduced_from_its_metrics(row, clean):
     deltas = [
         100 * metrics.delta(torch.tensor(float(row[m])).double(), torch.tensor(float(clean[m])).double(), higher).item()
         for m, higher in zip(("m1", "m2", "m3"), _HIGHER[row["dataset"]], strict=True)
@@ -212,16 +212,16 @@ def test_delta_by_hand(attacked, clean, higher, expected):
     assert metrics.delta(torch.tensor(attacked), torch.tensor(clean), higher).item() == pytest.approx(expected)
 
 
-def test_nothing_is_left_to_damage_where_a_score_is_zero():
+def test_nothing_is_left_to_degradation_where_a_score_is_zero():
     assert metrics.delta(torch.tensor(0.0), torch.tensor(0.0), True).isnan()
 
 
 @pytest.mark.parametrize("deltas", [[float("nan"), -0.3], [-0.3, float("nan")]])
-def test_an_undefined_damage_makes_the_summary_undefined_in_any_order(deltas):
+def test_an_undefined_degradation_makes_the_summary_undefined_in_any_order(deltas):
     assert np.isnan(metrics.delta_wor(deltas)) and np.isnan(metrics.delta_mtl(deltas))
 
 
-def test_worst_is_the_least_damaged_task():
+def test_worst_is_the_least_degraded_task():
     assert metrics.delta_wor([-0.9, -0.1, -0.5]) == -0.1
     assert metrics.delta_mtl([-0.9, -0.1, -0.5]) == pytest.approx(-0.5)
 

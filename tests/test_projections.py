@@ -177,8 +177,8 @@ def test_the_exact_projection_uses_the_whole_budget_and_is_the_nearest(norm):
     exact, other, third = (project(delta, x, eps, norm, BOX, order) for order in ORDERS)
     torch.testing.assert_close(sample_norm(exact - x, norm), eps.expand(20, 1))
     assert (sample_norm(third - x, norm) < 0.95).all()
-    for rival in (other, third):
-        assert (sample_norm(x + delta - exact, 2) <= sample_norm(x + delta - rival, 2) + 1e-12).all()
+    for baseline in (other, third):
+        assert (sample_norm(x + delta - exact, 2) <= sample_norm(x + delta - baseline, 2) + 1e-12).all()
 
 
 @pytest.mark.parametrize("norm", [2.0, 1.0])

@@ -36,7 +36,7 @@ by_kind = pytest.mark.parametrize("task", ALL, ids=lambda task: task.kind)
 def test_losses_and_qualities_are_one_number_a_sample(task):
     output = torch.randn(OUTPUTS[task.name], requires_grad=True)
     target = task.targets(task.decode(torch.randn(OUTPUTS[task.name])))
-    assert len(target) == 2 and target.in_play.all()
+    assert len(target) == 2 and target.has_label.all()
     task.check_output(output, target)
     for value in (task.loss(output, target), task.quality(output, target)):
         assert value.shape == (2,)
@@ -51,7 +51,7 @@ def test_a_task_without_labels_on_a_sample_is_out_of_play(task):
         y[0] = float("nan")  # never read
     target = task.targets(y, np.array([False, True]))
     output = torch.randn(OUTPUTS[task.name], requires_grad=True)
-    assert target.in_play.tolist() == [False, True]
+    assert target.has_label.tolist() == [False, True]
     value = task.loss(output, target) + task.quality(output, target)
     value.sum().backward()
     assert value[0] == 0 and not output.grad[0].any() and output.grad[1].any()

@@ -12,12 +12,12 @@ from art.estimators.estimator import BaseEstimator, LossGradientsMixin
 from tqdm.auto import tqdm
 
 from art_mtl.attacks.posed import Radius, as_estimator, pose
-from art_mtl.core import Threat, frozen
-from art_mtl.core.ensemble import Ensemble
-from art_mtl.core.members import Member, make_members
+from art_mtl.core import ThreatModel, frozen
 from art_mtl.core.methods import choice
-from art_mtl.core.report import EnsembleReport
-from art_mtl.core.selection import CRITERIA
+from art_mtl.core.searches.ensemble import Ensemble
+from art_mtl.core.searches.ensemble_members import Member, make_members
+from art_mtl.core.searches.ensemble_report import EnsembleReport
+from art_mtl.core.searches.population_choice import SELECTIONS
 from art_mtl.core.session import check_radius, check_seed, parse_norm, radius
 from art_mtl.estimators import PyTorchMultiTaskEstimator
 from art_mtl.prepared import Preparation
@@ -32,18 +32,18 @@ class MultiTaskAutoAttack(EvasionAttack):  # type: ignore[misc]
     which needs no gradients. "fast": 20 steps, without the third and the targeted ones, and 200 queries. Segmentation
     is never targeted: at each pixel the untargeted margin has the likeliest wrong class as its target already.
 
-    A sample all of whose tasks are at full damage (a score of 0 by the sample's own metric; an error never is) leaves
-    before the next member. What decides is hard metrics, measured by forward passes on every member's result.
+    A sample all of whose tasks are at full degradation (a score of 0 by the sample's own metric; an error never is)
+    leaves before the next member. What decides is hard metrics, measured by forward passes on every member's result.
 
     Args:
         estimator: A :class:`~art_mtl.estimators.PyTorchMultiTaskEstimator`, or a stock ART ``PyTorchClassifier``.
         norm: ``np.inf`` (or "inf"), 2 or 1.
         eps: Radius of the ball in the unit of ``x``, > 0; or an array broadcastable to ``x``.
         version: "standard" or "fast".
-        criterion: What the worst case is. "population": of each sample the member is kept so that the least damaged
-            task of *all* samples is damaged most; this figure, Δ_Wor of the paper's tables, is never weaker than that
-            of any member. "sample": the member that does the greatest *least* damage over the sample's tasks, ties by
-            its degradation; no sample is less damaged than by any member.
+        selection: What the worst case is. "population": of each sample the member is kept so that the least degraded
+            task of *all* samples is degraded most; this figure, Δ_Wor of the paper's tables, is never weaker than that
+            of any member. "sample": the member that does the greatest *least* degradation over the sample's tasks, ties
+            by its degradation; no sample is less degraded than by any member.
         batch_size: Samples a batch.
         seed: Of the Square search; None draws from torch's global generator.
         verbose: Show a progress bar.
@@ -51,7 +51,8 @@ class MultiTaskAutoAttack(EvasionAttack):  # type: ignore[misc]
             with the model itself.
 
     Attributes:
-        report: :class:`~art_mtl.core.report.EnsembleReport` of the last call: which member won where; None before.
+        report: :class:`~art_mtl.core.searches.ensemble_report.EnsembleReport` of the last call: which member won where;
+            None before.
 
     Raises:
         ValueError: An argument out of its range; the message names it.
@@ -79,7 +80,7 @@ class MultiTaskAutoAttack(EvasionAttack):  # type: ignore[misc]
         "norm",
         "eps",
         "version",
-        "criterion",
+        "selection",
         "batch_size",
         "seed",
         "verbose",
@@ -93,7 +94,7 @@ class MultiTaskAutoAttack(EvasionAttack):  # type: ignore[misc]
         norm: float | str = np.inf,
         eps: Radius = 0.3,
         version: str = "standard",
-        criterion: str = "population",
+        selection: str = "population",
         batch_size: int = 32,
         seed: int | None = 0,
         verbose: bool = True,
@@ -103,7 +104,7 @@ class MultiTaskAutoAttack(EvasionAttack):  # type: ignore[misc]
         self.norm = norm
         self.eps = eps
         self.version = version
-        self.criterion = criterion
+        self.selection = selection
         self.batch_size = batch_size
         self.seed = seed
         self.verbose = verbose
@@ -142,13 +143,13 @@ class MultiTaskAutoAttack(EvasionAttack):  # type: ignore[misc]
             forward=estimator.forward_tasks,
             tasks=estimator.tasks,
             members=self._members(),
-            criterion=self.criterion,
+            selection=self.selection,
             batch_size=self.batch_size,
             seed=self.seed,
             device=estimator.device,
             steps_on=estimator.forward_prepared(self.prepare, posed.inputs),
         )
-        threat = Threat(parse_norm(self.norm), radius("eps", self.eps, posed.inputs), posed.bounds, posed.mask)
+        threat = ThreatModel(parse_norm(self.norm), radius("eps", self.eps, posed.inputs), posed.bounds, posed.mask)
         total = len(posed) * sum(member.steps for member in ensemble.members)
         with frozen(estimator.model), tqdm(total=total, desc=self.name, disable=not self.verbose) as bar:
 
@@ -180,7 +181,7 @@ class MultiTaskAutoAttack(EvasionAttack):  # type: ignore[misc]
     def _check_params(self) -> None:
         super()._check_params()
         check_radius("eps", self.eps, parse_norm(self.norm))
-        choice("criterion", self.criterion, CRITERIA)
+        choice("selection", self.selection, SELECTIONS)
         if (
             isinstance(self.batch_size, bool)
             or not isinstance(self.batch_size, (int, np.integer))

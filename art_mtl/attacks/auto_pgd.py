@@ -9,7 +9,7 @@ from art.estimators.classification import PyTorchClassifier
 
 from art_mtl.attacks.multi_task_pgd import MultiTaskPGD
 from art_mtl.attacks.posed import Radius
-from art_mtl.core.auto import refuse_step_arguments
+from art_mtl.core.optimizers.apgd import refuse_step_arguments
 from art_mtl.estimators import PyTorchMultiTaskEstimator
 
 _CHOSEN = ("eps_step", "decay", "schedule", "keep", "l1_step")
@@ -26,9 +26,9 @@ class MultiTaskAutoPGD(MultiTaskPGD):
 
     The weights of "worst-task" (and of other min-max methods) move from step to step, and the objective with them. So
     the values of the best and of the last iterate are kept task by task, and "risen" and "best" are judged at the
-    weights of now. Values are damages of the sample, 1 − e⁰/e or 1 − s/s⁰, where the objective itself is not one number
-    a sample that lasts from step to step, as in "worst-task"; they are compared by the method's own rule: summed,
-    priced by the weights, or the least of them.
+    weights of now. Values are degradations of the sample, 1 − e⁰/e or 1 − s/s⁰, where the objective itself is not one
+    number a sample that lasts from step to step, as in "worst-task"; they are compared by the method's own rule:
+    summed, weighted, or the least of them.
 
     Args:
         estimator: As for :class:`MultiTaskPGD`.

@@ -15,7 +15,7 @@ from art_mtl.estimators import PyTorchMultiTaskEstimator
 class MinMaxMultiTaskPGD(MultiTaskPGD):
     """The attack of Guo et al., "Robust Multi-task Adversarial Attacks Using Min-max Optimization", ICASSP 2025.
 
-    Task weights on the simplex descend while the perturbation ascends, so that the task that is hardest to damage gets
+    Task weights on the simplex descend while the perturbation ascends, so that the task that is hardest to degrade gets
     the weight. Defaults where the paper is silent: γ = 1, α₂ = 1/30, start at ``x``, constant step, last iterate.
 
     Args:

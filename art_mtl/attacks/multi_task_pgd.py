@@ -20,13 +20,13 @@ from art_mtl.attacks.batching import OWN_LABELS_BATCH, Batching
 from art_mtl.attacks.logging import write_summary
 from art_mtl.attacks.posed import Radius, as_estimator, estimator_bounds, pose
 from art_mtl.core import Method, StepRecord, frozen, make_method
-from art_mtl.core.aims import restrict, some_outputs
 from art_mtl.core.batch_size import AUTO, BatchSize, check_batch_size
+from art_mtl.core.device import send, send_target
 from art_mtl.core.loop import Forward
 from art_mtl.core.methods import check_number, choice
-from art_mtl.core.session import Session, check_radius, check_seed, make_plan, parse_norm, radius, rows
-from art_mtl.core.steps import L1_STEPS
-from art_mtl.core.transfer import send, send_target
+from art_mtl.core.optimizers.steps import L1_STEPS
+from art_mtl.core.partial_targets import restrict, some_outputs
+from art_mtl.core.session import Session, check_radius, check_seed, make_run_config, parse_norm, radius, rows
 from art_mtl.estimators import PyTorchMultiTaskEstimator
 from art_mtl.prepared import Preparation
 
@@ -44,10 +44,10 @@ _KNOBS = (
     "schedule",
     "keep",
     "projection",
-    "chosen",
-    "held",
+    "attacked",
+    "preserved",
     "tolerance",
-    "price",
+    "penalty",
 )
 
 
@@ -63,7 +63,7 @@ class MultiTaskPGD(EvasionAttack):  # type: ignore[misc]
             task).
         method: "equal" (Σ L_i: Mao et al. 2020), "normalize" (Σ L_i/L_i⁰), "dgba" (Σ log L_i: Zhang et al. 2023),
             "alternate" (one task a step: Ghamizi et al. 2022), "single:<task>", "minmax", "minmax-official",
-            "worst-task", "stealthy" and "smta" (damage ``chosen`` tasks, hold the others) or "jd:<combiner>" (TorchJD);
+            "worst-task", "stealthy" and "smta" (degrade ``attacked`` tasks, hold the others) or "jd:<aggregator>";
             "equal-official" and "normalize-official" are those of the paper's authors, "worst-image" is "worst-task"
             with weights for each image.
         norm: ``np.inf`` (or "inf"), 2 or 1.
@@ -92,20 +92,20 @@ class MultiTaskPGD(EvasionAttack):  # type: ignore[misc]
             0 with ``weight_scope`` "sample" (0.3) and "batch" (0.1).
         weight_step: α₂, step size of the weights.
         weight_scope: Which samples share weights: "sample", "batch" or "dataset".
-        weight_group: Neighbours that share weights ("batch"), samples of a chain ("dataset").
+        weight_group: Neighbours that share weights ("batch"), samples of a chunk ("dataset").
         schedule: Step size: "constant", "linear" (to 0) or "cosine".
         keep: Return the "last" iterate or the "best" of each sample (one more forward pass).
         projection: "exact" (Euclidean, onto ball ∩ box), "box-then-ball" (ART's order) or "ball-then-box".
-        chosen: Of "stealthy" and "smta": names of the tasks to damage.
-        held: Of the same: names of the tasks to hold; None for all others.
-        tolerance: Of "stealthy": largest relative change of a held task; 0.05.
-        price: Of "smta": weight of the held tasks; 1.
+        attacked: Of "stealthy" and "smta": names of the tasks to degrade.
+        preserved: Of the same: names of the tasks to hold; None for all others.
+        tolerance: Of "stealthy": largest relative change of a preserved task; 0.05.
+        penalty: Of "smta": weight of the preserved tasks; 1.
         l1_step: "adaptive" (Croce & Hein 2021) or "one-pixel" (ART's).
         seed: Of random starts; None draws from torch's global generator.
         prepare: What the gradient steps run on: None or "exact" for the model itself; "fp32", "bf16" or "fp16", and
-            behind it any of ",lean", ",compile" and ",graphs", or a :class:`~art_mtl.prepared.Preparation`, for a
-            private copy that computes the same, cheaper. The estimator keeps it, and makes it anew when the model has
-            changed.
+            behind it any of ",memory-efficient", ",compile" and ",graphs", or a :class:`~art_mtl.prepared.Preparation`,
+            for a private copy that computes the same, cheaper. The estimator keeps it, and makes it anew when the model
+            has             changed.
 
     Attributes:
         observer: None, or a function that is given a :class:`~art_mtl.core.StepRecord` at every step.
@@ -178,10 +178,10 @@ class MultiTaskPGD(EvasionAttack):  # type: ignore[misc]
         schedule: str | None = None,
         keep: str | None = None,
         projection: str | None = None,
-        chosen: Sequence[str] | None = None,
-        held: Sequence[str] | None = None,
+        attacked: Sequence[str] | None = None,
+        preserved: Sequence[str] | None = None,
         tolerance: float | None = None,
-        price: float | None = None,
+        penalty: float | None = None,
         l1_step: str = "adaptive",
         seed: int | None = None,
         prepare: Preparation | str | None = None,
@@ -207,10 +207,10 @@ class MultiTaskPGD(EvasionAttack):  # type: ignore[misc]
         self.schedule = schedule
         self.keep = keep
         self.projection = projection
-        self.chosen = chosen
-        self.held = held
+        self.attacked = attacked
+        self.preserved = preserved
         self.tolerance = tolerance
-        self.price = price
+        self.penalty = penalty
         self.l1_step = l1_step
         self.seed = seed
         self.prepare = prepare
@@ -250,7 +250,7 @@ class MultiTaskPGD(EvasionAttack):  # type: ignore[misc]
             x: ``(N, *input_shape)``, floating point, inside the estimator's ``clip_values``.
             y: Labels in any form of :meth:`art_mtl.MultiTaskLabels.of`. None: the model's own clean predictions, which
                 is not possible for a targeted attack. A targeted attack leaves tasks alone that ``y`` does not name;
-                "stealthy" and "smta" need targets of the chosen tasks and the true labels of the held ones.
+                "stealthy" and "smta" need targets of the attacked tasks and the true labels of the preserved ones.
             mask: 0 where nothing may change, broadcastable to ``x``.
             **kwargs: None is known.
 
@@ -269,7 +269,7 @@ class MultiTaskPGD(EvasionAttack):  # type: ignore[misc]
         posed = pose(estimator, x, y, mask, size, bool(self.targeted))
         inputs, tasks = posed.inputs, tuple(estimator.tasks[k] for k in posed.kept)
         eps, eps_step = self._radii(inputs)
-        plan = make_plan(
+        plan = make_run_config(
             tasks,
             steps=self.max_iter,
             random_start=self.num_random_init > 0,

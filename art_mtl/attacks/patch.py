@@ -16,12 +16,12 @@ from tqdm.auto import tqdm
 from art_mtl.attacks.multi_task_pgd import FloatArray, MultiTaskPGD
 from art_mtl.attacks.posed import Posed, as_estimator, estimator_bounds, pose, pose_inputs
 from art_mtl.core import Method, frozen
-from art_mtl.core.aims import restrict, some_outputs
-from art_mtl.core.loop import Plan
-from art_mtl.core.patch import PATCH_STEP, PatchSearch, check_transforms, patch_mask
+from art_mtl.core.loop import RunConfig
+from art_mtl.core.partial_targets import restrict, some_outputs
+from art_mtl.core.searches.patch import PATCH_STEP, PatchSearch, check_transforms, patch_mask
+from art_mtl.core.searches.transforms import Transform
+from art_mtl.core.searches.universal import Samples, check_shared
 from art_mtl.core.session import radius, warn_stopped
-from art_mtl.core.shared import Samples, check_shared
-from art_mtl.core.transforms import Transform
 from art_mtl.estimators import PyTorchMultiTaskEstimator
 
 _KNOWN = (
@@ -39,22 +39,22 @@ _KNOWN = (
 
 
 class MultiTaskPatch(MultiTaskPGD):
-    """A patch that damages every task of the image around it: min-max over the tasks, unbounded inside the patch.
+    """A patch that degrades every task of the image around it: min-max over the tasks, unbounded inside the patch.
 
     The content of the patch is free inside the box. With ``shared`` one patch is found for all samples, by a step a
-    batch along the sum of their gradients; else each sample gets its own. With transformations its damage is averaged
-    over their draws (Athalye et al. 2018), a draw a sample and step.
+    batch along the sum of their gradients; else each sample gets its own. With transformations its degradation is
+    averaged over their draws (Athalye et al. 2018), a draw a sample and step.
 
     Args:
         estimator: As for :class:`MultiTaskPGD`; its inputs are images (C, H, W), and it has clip values.
         size: Height and width of the patch, in pixels; or ``mask``.
         location: Row and column of its upper left corner; None: the middle of the image.
         mask: ``(H, W)``, not 0 where the patch is; in place of a rectangle.
-        transforms: Callables, such as :class:`~art_mtl.core.transforms.Translate`,
-            :class:`~art_mtl.core.transforms.Scale` and :class:`~art_mtl.core.transforms.Brightness`; see
-            :mod:`art_mtl.core.transforms`.
+        transforms: Callables, such as :class:`~art_mtl.core.searches.transforms.Translate`,
+            :class:`~art_mtl.core.searches.transforms.Scale` and :class:`~art_mtl.core.searches.transforms.Brightness`;
+            see :mod:`art_mtl.core.searches.transforms`.
         shared: One patch for all samples.
-        ignore_patch: Labels under the patch (where it lies untransformed) do not count, so that what is damaged is the
+        ignore_patch: Labels under the patch (where it lies untransformed) do not count, so that what is degraded is the
             rest of the image.
         method: One whose objective is one number a sample, as for :class:`~art_mtl.attacks.UniversalMultiTaskPGD`.
         max_iter: With ``shared`` passes over the samples, else steps.
@@ -192,7 +192,7 @@ class MultiTaskPatch(MultiTaskPGD):
             method=restrict(self._assemble(), posed.kept, estimator.tasks),
             mask=self._place().to(device),
             bounds=(posed.bounds[0].to(device), posed.bounds[1].to(device)),
-            plan=Plan(self.max_iter, size, targeted=bool(self.targeted)),
+            plan=RunConfig(self.max_iter, size, targeted=bool(self.targeted)),
             transforms=tuple(self.transforms),
             ignore=bool(self.ignore_patch),
             batch_size=int(self.batch_size),

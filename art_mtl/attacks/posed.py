@@ -12,8 +12,8 @@ from art.config import ART_NUMPY_DTYPE
 from art.estimators.classification import PyTorchClassifier
 from torch import Tensor
 
-from art_mtl.core import Threat
-from art_mtl.core.session import check_inputs, parse_norm, radius, rows, warn_out_of_play
+from art_mtl.core import ThreatModel
+from art_mtl.core.session import check_inputs, parse_norm, radius, rows, warn_missing_labels
 from art_mtl.estimators import PyTorchMultiTaskEstimator
 from art_mtl.labels import MultiTaskLabels
 from art_mtl.tasks import Target
@@ -44,9 +44,9 @@ class Posed:
     def __len__(self) -> int:
         return len(self.inputs)
 
-    def threat(self, norm: float | str, eps: Tensor, batch: slice, device: torch.device) -> Threat:
+    def threat(self, norm: float | str, eps: Tensor, batch: slice, device: torch.device) -> ThreatModel:
         """What is allowed for one batch, on a device."""
-        return Threat(
+        return ThreatModel(
             norm=parse_norm(norm),
             eps=rows(eps, batch, len(self)).to(device),
             bounds=(self.bounds[0].to(device), self.bounds[1].to(device)),
@@ -91,7 +91,7 @@ def pose(
     kept = tuple(k for k, name in enumerate(names) if name in labels.names)
     tasks = [estimator.tasks[k] for k in kept]
     targets = [task.targets(labels[task.name], labels.present(task.name)) for task in tasks]
-    warn_out_of_play(tasks, targets, partial, stacklevel=4)
+    warn_missing_labels(tasks, targets, partial, stacklevel=4)
     return Posed(inputs, targets, bounds, allowed, own_labels, kept)
 
 

@@ -13,17 +13,18 @@ from art_mtl.attacks.posed import Radius
 from art_mtl.core.families import TOLERANCE
 from art_mtl.estimators import PyTorchMultiTaskEstimator
 
-_DECIDED = ("method", "objective", "weighting", "gamma", "weight_step", "price")
+_DECIDED = ("method", "objective", "weighting", "gamma", "weight_step", "penalty")
 
 
 class StealthyMultiTaskPGD(MultiTaskPGD):
-    """Damage the chosen tasks while every held one changes by at most a tolerance.
+    """Degrade the attacked tasks while every preserved one changes by at most a tolerance.
 
-    ``max Σ_chosen q_i`` subject to ``|m_j/b_j − 1| ≤ tolerance``, with m_j what is measured of a held task and b_j the
-    same on clean inputs. The weights of the held tasks are multipliers of these constraints, found by dual ascent with
-    a quadratic penalty (an augmented Lagrangian); see :class:`art_mtl.core.stealth.Multipliers`.
+    ``max Σ_chosen q_i`` subject to ``|m_j/b_j − 1| ≤ tolerance``, with m_j what is measured of a preserved task and b_j
+    the same on clean inputs. The weights of the preserved tasks are multipliers of these constraints, found by dual
+    ascent with a quadratic penalty (an augmented Lagrangian); see
+    :class:`art_mtl.core.objectives.constrained.Multipliers`.
 
-    With ``weight_scope="dataset"`` (default) m_j are the data set's own metrics, in chains of ``weight_group`` (256)
+    With ``weight_scope="dataset"`` (default) m_j are the data set's own metrics, in chunks of ``weight_group`` (256)
     samples, and the last iterate is returned. With "sample" they are each sample's error or score (probability of the
     true class, for instance), and of each sample the best iterate within the tolerance, or the nearest to it, is
     returned.
@@ -32,14 +33,15 @@ class StealthyMultiTaskPGD(MultiTaskPGD):
 
     Args:
         estimator: As for :class:`MultiTaskPGD`.
-        chosen: Name of the task to damage, or a list of several.
-        tolerance: Largest relative change of a held task, in (0, 1).
+        attacked: Name of the task to degrade, or a list of several.
+        tolerance: Largest relative change of a preserved task, in (0, 1).
         norm: As for :class:`MultiTaskPGD`, like everything that follows.
-        **kwargs: Everything else that :class:`MultiTaskPGD` knows, ``held`` among it, but ``method``, ``objective``,
-            ``weighting``, ``gamma``, ``weight_step`` and ``price``.
+        **kwargs: Everything else that :class:`MultiTaskPGD` knows, ``preserved`` among it, but ``method``,
+        ``objective``,
+            ``weighting``, ``gamma``, ``weight_step`` and ``penalty``.
 
     Raises:
-        ValueError: An argument out of its range, an unknown task, or one that is both chosen and held.
+        ValueError: An argument out of its range, an unknown task, or one that is both attacked and preserved.
         TypeError: An argument of the wrong type.
 
     Examples:
@@ -60,12 +62,12 @@ class StealthyMultiTaskPGD(MultiTaskPGD):
     def __init__(
         self,
         estimator: PyTorchMultiTaskEstimator | PyTorchClassifier,
-        chosen: str | Sequence[str],
+        attacked: str | Sequence[str],
         tolerance: float = TOLERANCE,
         norm: float | str = np.inf,
         eps: Radius = 0.3,
         eps_step: Radius | None = None,
         **kwargs: Any,
     ) -> None:
-        names = [chosen] if isinstance(chosen, str) else chosen
-        super().__init__(estimator, "stealthy", norm, eps, eps_step, chosen=names, tolerance=tolerance, **kwargs)
+        names = [attacked] if isinstance(attacked, str) else attacked
+        super().__init__(estimator, "stealthy", norm, eps, eps_step, attacked=names, tolerance=tolerance, **kwargs)

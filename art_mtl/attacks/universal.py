@@ -13,10 +13,10 @@ from tqdm.auto import tqdm
 from art_mtl.attacks.multi_task_pgd import FloatArray, MultiTaskPGD
 from art_mtl.attacks.posed import estimator_bounds, pose, pose_inputs
 from art_mtl.core import frozen
-from art_mtl.core.aims import restrict, some_outputs
-from art_mtl.core.loop import NUDGE, Plan
+from art_mtl.core.loop import NUDGE, RunConfig
+from art_mtl.core.partial_targets import restrict, some_outputs
+from art_mtl.core.searches.universal import Samples, check_shared, universal
 from art_mtl.core.session import radius, warn_stopped
-from art_mtl.core.shared import Samples, check_shared, universal
 from art_mtl.estimators import PyTorchMultiTaskEstimator
 
 _DECIDED = (
@@ -26,29 +26,29 @@ _DECIDED = (
     "weight_group",
     "keep",
     "projection",
-    "chosen",
-    "held",
+    "attacked",
+    "preserved",
     "tolerance",
-    "price",
+    "penalty",
 )
 
 
 class UniversalMultiTaskPGD(MultiTaskPGD):
-    """One perturbation that damages every task on all samples: min-max over the tasks of the data set.
+    """One perturbation that degrades every task on all samples: min-max over the tasks of the data set.
 
-    A step a batch, along the sum of the gradients of its samples; the weights look at the damage that the perturbation
-    does to all batches of about one pass. Every perturbed input lies inside the box.
+    A step a batch, along the sum of the gradients of its samples; the weights look at the degradation that the
+    perturbation does to all batches of about one pass. Every perturbed input lies inside the box.
 
     Args:
         estimator: As for :class:`MultiTaskPGD`.
-        method: One whose objective is one number a sample: "worst-task" (least damage over the tasks), "equal",
+        method: One whose objective is one number a sample: "worst-task" (least degradation over the tasks), "equal",
             "normalize", "dgba", "alternate", "minmax" or "single:<task>".
         norm: ``np.inf`` (or "inf"), 2 or 1.
         eps: Radius of the ball in the unit of ``x``, one number > 0.
         eps_step: Size of the first step; None: as for :class:`MultiTaskPGD` without momentum, over all steps of all
             passes.
         decay: Momentum of the gradient.
-        max_iter: Passes over the samples, ≥ 1.
+        max_iter: ForwardBackward over the samples, ≥ 1.
         **kwargs: Everything else that :class:`MultiTaskPGD` knows, but ``num_random_init``, ``random_eps``,
             ``weight_scope``, ``weight_group``, ``keep``, ``projection`` and what belongs to task-selective methods.
 
@@ -138,7 +138,7 @@ class UniversalMultiTaskPGD(MultiTaskPGD):
                 tasks,
                 restrict(self._assemble(), posed.kept, estimator.tasks),
                 posed.threat(self.norm, eps, slice(None), device),
-                Plan(self.max_iter, size, targeted=bool(self.targeted), l1_step=self.l1_step),
+                RunConfig(self.max_iter, size, targeted=bool(self.targeted), l1_step=self.l1_step),
                 int(self.batch_size),
                 self.seed or 0,
                 noise=NUDGE if posed.own_labels else 0.0,

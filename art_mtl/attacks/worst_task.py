@@ -12,15 +12,15 @@ from art_mtl.estimators import PyTorchMultiTaskEstimator
 
 
 class WorstTaskPGD(MultiTaskPGD):
-    """The strongest attack of this package on the *worst* task: min-max on reported damage, not on losses.
+    """The strongest attack of this package on the *worst* task: min-max on reported degradation, not on losses.
 
-    With ``weight_scope="dataset"`` (default) one row of weights, a controller on the damage of each task's own data-set
-    metric over everything attacked so far, balances the tasks over the population: the figure Δ_Wor of the paper's
-    tables. With "sample" each image is to lose *all* its tasks: the least damage of the image itself is ascended, and
-    the best iterate returned. The step size decays from 3 ε to 0 unless ``eps_step`` says otherwise.
+    With ``weight_scope="dataset"`` (default) one row of weights, a controller on the degradation of each task's own
+    data-set metric over everything attacked so far, balances the tasks over the population: the figure Δ_Wor of the
+    paper's tables. With "sample" each image is to lose *all* its tasks: the least degradation of the image itself is
+    ascended, and the best iterate returned. The step size decays from 3 ε to 0 unless ``eps_step`` says otherwise.
 
-    With "dataset" the samples of a call are cut into chains of ``weight_group`` (256) that know nothing of each other;
-    batches of a chain follow one another and share their statistics, so results depend on the batch size, mildly.
+    With "dataset" the samples of a call are cut into chunks of ``weight_group`` (256) that know nothing of each other;
+    batches of a chunk follow one another and share their statistics, so results depend on the batch size, mildly.
 
     Args:
         estimator: As for :class:`MultiTaskPGD`.

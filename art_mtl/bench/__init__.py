@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import art_mtl.import_art  # noqa: F401
 from art_mtl.bench.activations import measure_activations
-from art_mtl.bench.damage import damage_by_preparation, time_to_damage
+from art_mtl.bench.degradation import degradation_by_preparation, time_to_degradation
 from art_mtl.bench.subject import SUBJECTS, Subject, load_subject
 from art_mtl.bench.sweep import sweep
 from art_mtl.bench.timing import Ratio, compare
@@ -17,10 +17,10 @@ __all__ = [
     "Ratio",
     "Subject",
     "compare",
-    "damage_by_preparation",
+    "degradation_by_preparation",
     "load_subject",
     "make_variants",
     "measure_activations",
     "sweep",
-    "time_to_damage",
+    "time_to_degradation",
 ]

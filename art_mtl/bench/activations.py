@@ -11,7 +11,7 @@ from art_mtl.bench.subject import Subject
 from art_mtl.core import frozen
 from art_mtl.prepared import prepare, saved_activations
 
-PREPARATIONS = ("fp32", "fp32,lean", "bf16", "bf16,lean")
+PREPARATIONS = ("fp32", "fp32,memory-efficient", "bf16", "bf16,memory-efficient")
 
 
 def measure_activations(subject: Subject, preparations: Sequence[str] = PREPARATIONS) -> dict[str, int]:
@@ -19,8 +19,8 @@ def measure_activations(subject: Subject, preparations: Sequence[str] = PREPARAT
 
     Examples:
         >>> from art_mtl.bench import load_subject
-        >>> found = measure_activations(load_subject("digits", 1, "cpu"), ["fp32,lean"])
-        >>> found["fp32,lean"] < found["exact"] / 4
+        >>> found = measure_activations(load_subject("digits", 1, "cpu"), ["fp32,memory-efficient"])
+        >>> found["fp32,memory-efficient"] < found["exact"] / 4
         True
     """
     images = subject.images()

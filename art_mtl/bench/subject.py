@@ -14,12 +14,12 @@ from torch import Tensor
 from art_mtl import tasks
 from art_mtl.core import frozen
 from art_mtl.estimators import PyTorchMultiTaskEstimator
-from art_mtl.evaluation.victims import BLUEPRINTS, load_victim
+from art_mtl.evaluation.victims import VICTIM_SPECS, load_victim
 from art_mtl.labels import MultiTaskLabels
 from art_mtl.models import MTAN
 from art_mtl.tasks import Target
 
-SUBJECTS = (*BLUEPRINTS, "mtan")
+SUBJECTS = (*VICTIM_SPECS, "mtan")
 """The embedded victims, and "mtan": ResNet-50 MTAN with random weights, on noise of 288×384, for costs alone."""
 _MTAN_SIZE = (288, 384)
 
@@ -34,7 +34,7 @@ class Subject:
         x: Clean inputs, ``(B, *input_shape)``.
         y: Their labels.
         eps: Radius, L∞.
-        trained: Whether damage to it means anything.
+        trained: Whether degradation to it means anything.
     """
 
     name: str

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 
 from art_mtl.attacks import MinMaxMultiTaskPGD, MultiTaskPGD, WorstTaskPGD
-from art_mtl.bench import rivals
+from art_mtl.bench import baselines
 from art_mtl.bench.subject import Subject
 
 LIMIT = "limit"
 _RIVALS: dict[str, Callable[[Subject, int], object]] = {
-    LIMIT: rivals.limit,
-    "art": rivals.hosted_in_art,
-    "torchattacks": rivals.torchattacks_loop,
-    "authors": rivals.authors_loop,
-    "two-forwards": rivals.literal_algorithm,
+    LIMIT: baselines.limit,
+    "art": baselines.hosted_in_art,
+    "torchattacks": baselines.torchattacks_loop,
+    "authors": baselines.authors_loop,
+    "two-forwards": baselines.literal_algorithm,
 }
 _OURS: dict[str, tuple[Callable[..., Any], str | None]] = {
     "equal": (MultiTaskPGD, None),
@@ -27,9 +27,9 @@ _OURS: dict[str, tuple[Callable[..., Any], str | None]] = {
     "equal:fp32": (MultiTaskPGD, "fp32"),
     "minmax:fp32": (MinMaxMultiTaskPGD, "fp32"),
     "worst-task:fp32": (WorstTaskPGD, "fp32"),
-    "minmax:fp32,lean": (MinMaxMultiTaskPGD, "fp32,lean"),
+    "minmax:fp32,memory-efficient": (MinMaxMultiTaskPGD, "fp32,memory-efficient"),
     "minmax:bf16": (MinMaxMultiTaskPGD, "bf16"),
-    "minmax:bf16,lean": (MinMaxMultiTaskPGD, "bf16,lean"),
+    "minmax:bf16,memory-efficient": (MinMaxMultiTaskPGD, "bf16,memory-efficient"),
     "minmax:fp32,compile": (MinMaxMultiTaskPGD, "fp32,compile"),
     "minmax:bf16,graphs": (MinMaxMultiTaskPGD, "bf16,graphs"),
 }
@@ -49,7 +49,8 @@ VARIANTS = {
     "two-forwards": "Algorithm 1 with two forwards, no parameter gradients",
 }
 """Name to what it is."""
-USUAL = (LIMIT, "equal", "minmax", "worst-task", "equal:fp32", "minmax:fp32", "worst-task:fp32", "minmax:fp32,lean",
+USUAL = (LIMIT, "equal", "minmax", "worst-task", "equal:fp32", "minmax:fp32", "worst-task:fp32", 
+         "minmax:fp32,memory-efficient",
          "art", "torchattacks", "authors", "two-forwards")  # fmt: skip
 """Those that every machine runs in reasonable time."""
 
@@ -78,7 +79,7 @@ def make_variants(subject: Subject, steps: int, names: Sequence[str] = USUAL) ->
 def _own(subject: Subject, steps: int, name: str) -> Callable[[], object]:
     make, prepare = _OURS[name]
     attack = make(
-        subject.estimator, norm=np.inf, eps=subject.eps, eps_step=rivals.SHARE * subject.eps, max_iter=steps,
+        subject.estimator, norm=np.inf, eps=subject.eps, eps_step=baselines.SHARE * subject.eps, max_iter=steps,
         batch_size=len(subject.x), prepare=prepare, verbose=False,
     )  # fmt: skip
     return partial(attack.generate, subject.x, subject.y)

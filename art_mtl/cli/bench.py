@@ -25,15 +25,19 @@ def add(commands: Any) -> None:
     )
     add = command.add_argument
     add("--victim", default="rooms", help="rooms, digits, … (see list), or mtan: ResNet-50 at 288×384, random weights")
-    add("--batch", type=count, help="samples; default: 8, mtan 1, --time-to-damage and --damage 64")
+    add("--batch", type=count, help="samples; default: 8, mtan 1, --time-to-degradation and --degradation 64")
     add("--steps", type=count, default=10, help="default: %(default)s")
     add("--rounds", type=count, default=15, help="at least 2; default: %(default)s")
     add("--variants", nargs="+", metavar="NAME", help="'all', or names such as minmax minmax:bf16 art; default: usual")
     add("--device", choices=("auto", "cpu", "gpu"), default="auto", help="default: %(default)s")
     add("--sweep", action="store_true", help="cost against 1, 2, 3, 6 tasks and batches of 1 to 32")
     add("--activations", action="store_true", help="memory kept for the backward pass, by preparation")
-    add("--time-to-damage", action="store_true", help="time to the best published 20-step Δ_Wor, against worst-task")
-    add("--damage", action="store_true", help="Δ_Wor of worst-task, by preparation")
+    add(
+        "--time-to-degradation",
+        action="store_true",
+        help="time to the best published 20-step Δ_Wor, against worst-task",
+    )
+    add("--degradation", action="store_true", help="Δ_Wor of worst-task, by preparation")
     add("--prepare", nargs="+", metavar="HOW", help="for the last three; default: those that fit")
     command.set_defaults(run=_bench)
 
@@ -49,8 +53,8 @@ def _bench(options: argparse.Namespace) -> None:
         for asked, table in (
             (options.sweep, _sweep),
             (options.activations, _activations),
-            (options.time_to_damage, _time_to_damage),
-            (options.damage, _damage),
+            (options.time_to_degradation, _time_to_degradation),
+            (options.degradation, _degradation),
         )
         if asked
     ]
@@ -105,27 +109,27 @@ def _activations(options: argparse.Namespace) -> None:
     )
 
 
-def _time_to_damage(options: argparse.Namespace) -> None:
-    from art_mtl.bench import time_to_damage
+def _time_to_degradation(options: argparse.Namespace) -> None:
+    from art_mtl.bench import time_to_degradation
 
     subject = _subject(options, 64)
     rows = []
-    for found in time_to_damage(subject, options.prepare or ["exact", "fp32"], options.rounds):
+    for found in time_to_degradation(subject, options.prepare or ["exact", "fp32"], options.rounds):
         hosted = found.hosted
         speed = "–" if hosted is None else f"{hosted.median:.2f} ({hosted.low:.2f} – {hosted.high:.2f})"
-        rival, own = f"{found.method}: {found.damage:.2f}", f"{found.reached:.2f}"
-        rows.append((found.prepare, rival, own, found.steps or "more than 20", speed))
+        baseline, own = f"{found.method}: {found.degradation:.2f}", f"{found.reached:.2f}"
+        rows.append((found.prepare, baseline, own, found.steps or "more than 20", speed))
     _caption(subject, options, "Δ_Wor in percent; 20 steps of the best published method, hosted in ART.")
     _table(("worst-task on", "published, 20 steps", "worst-task", "its steps", "times as fast (quartiles)"), rows)
 
 
-def _damage(options: argparse.Namespace) -> None:
-    from art_mtl.bench import damage_by_preparation
+def _degradation(options: argparse.Namespace) -> None:
+    from art_mtl.bench import degradation_by_preparation
 
     subject = _subject(options, 64)
-    found = damage_by_preparation(subject, options.prepare or ["exact", "fp32", "bf16"], options.steps)
+    found = degradation_by_preparation(subject, options.prepare or ["exact", "fp32", "bf16"], options.steps)
     _caption(subject, options, "Δ_Wor of worst-task in percent, measured with the model as it is.")
-    _table(("steps on", "Δ_Wor"), ((how, f"{damage:.2f}") for how, damage in found.items()))
+    _table(("steps on", "Δ_Wor"), ((how, f"{degradation:.2f}") for how, degradation in found.items()))
 
 
 def _caption(subject: Subject, options: argparse.Namespace, text: str) -> None:

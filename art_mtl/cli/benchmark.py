@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from art_mtl.cli.common import PROGRAM, VICTIMS, add_command, batch_size, console, count, preparation, say, seed
 
 if TYPE_CHECKING:
-    from art_mtl.team import Team
+    from art_mtl.team import ProcessGroup
 
 _NORMS = ("linf", "l2", "l1")
 
@@ -21,7 +21,7 @@ def add(commands: Any) -> None:
     command = add_command(
         commands,
         "benchmark",
-        help="attack a victim with every method and compare the damage",
+        help="attack a victim with every method and compare the degradation",
         description="Attack a victim with a grid of methods, norms and radii (in the scale of the model's input).",
     )
     add = command.add_argument
@@ -35,27 +35,30 @@ def add(commands: Any) -> None:
     add("--steps", type=count, default=10, help="default: %(default)s")
     add("--schedule", nargs="+", choices=("published", "linear", "cosine", "restarts"),
         default=["published"],
-        help="steps of the rivals, a row each; 'restarts': linear, the best iterate of --restarts random starts; "
+        help="steps of the baselines, a row each; 'restarts': linear, the best iterate of --restarts random starts; "
         "worst-*, single:*, stealthy:* and auto-* have their own; default: published")  # fmt: skip
     add("--restarts", type=count, default=2, help="of the schedule 'restarts'; default: %(default)s")
     add("--limit", type=count, help="first samples of the test data; default: all")
     add("--batch-size", type=batch_size, default=32, metavar="N", help="or auto, which measures; default: %(default)s")
     add("--prepare", type=preparation, default="exact", metavar="HOW",
-        help="attacks run on: exact, or fp32|bf16|fp16[,lean][,compile][,graphs]; default: %(default)s")  # fmt: skip
+        help="attacks run on: exact, or fp32|bf16|fp16[,memory-efficient][,compile][,graphs]")  # fmt: skip
     add("--seed", type=seed, default=0, help="default: %(default)s")
     add("--protocol", choices=("pooled", "auto-lambda"), default="pooled",
         help="errors averaged over the data set, or first over batches of 4; default: %(default)s")  # fmt: skip
     add("--root", type=Path, help="folder of the victim's data (nyuv2, cityscapes)")
     add("--checkpoint", type=Path, help="weights of the victim")
     add("--device", choices=("auto", "cpu", "gpu"), default="auto", help="default: %(default)s")
-    add("--chain", type=count, default=256, metavar="N",
+    add("--chunk", type=count, default=256, metavar="N",
         help="samples that are read, attacked and stored together and share weights; default: %(default)s")  # fmt: skip
     add("--out", type=Path, metavar="DIR",
         help="keep the run here, to go on if interrupted, and its report: tables, JSON, pictures")  # fmt: skip
     add("--restart", action="store_true", help="throw away the run that --out holds")
     add("--force", action="store_true", help="write to --out even if it holds other files")
-    add("--diagnose", action="store_true",
-        help="check the deepest attack of every norm and radius for signs of failure (20 times its time)")  # fmt: skip
+    add(
+        "--diagnose",
+        action="store_true",
+        help="check the strongest attack of every norm and radius for signs of failure (20 times its time)",
+    )
     add("--quiet", action="store_true", help="no progress bar")
     command.set_defaults(run=_benchmark)
 
@@ -137,7 +140,7 @@ def _benchmark(options: argparse.Namespace) -> None:
             ) from None
 
 
-def _run(options: argparse.Namespace, radii: dict[str, tuple[float, ...]] | None, team: Team) -> None:
+def _run(options: argparse.Namespace, radii: dict[str, tuple[float, ...]] | None, team: ProcessGroup) -> None:
     """The benchmark, by all processes; the first one tells of it."""
     from art_mtl.evaluation import benchmark, load_victim, make_table, to_rich, write_report
     from art_mtl.evaluation.report import check_folder, gallery_of
@@ -163,7 +166,7 @@ def _run(options: argparse.Namespace, radii: dict[str, tuple[float, ...]] | None
         progress=not options.quiet,
         listener=gallery,
         protocol=options.protocol,
-        chain=options.chain,
+        chunk=options.chunk,
         store=options.out,
         restart=options.restart,
         team=team,

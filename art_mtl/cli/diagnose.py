@@ -25,8 +25,8 @@ def add(commands: Any) -> None:
     command = add_command(
         commands,
         "diagnose",
-        help="check whether the damage that an attack reports is to be believed",
-        description="Ten laws that every sound attack obeys on every sound model: which of them fail, and what to do.",
+        help="check whether the degradation that an attack reports is to be believed",
+        description="Ten sanity checks for unreliable attacks: which of them fail, and what to do.",
     )
     option = command.add_argument
     option("--victim", default="rooms", help=f"{VICTIMS}; default: %(default)s")
@@ -49,7 +49,7 @@ def add(commands: Any) -> None:
 
 
 def diagnose_benchmark(results: Results, victim: Victim, options: argparse.Namespace) -> None:
-    """Diagnose the deepest attack of every norm and radius of a benchmark, and print what was found.
+    """Diagnose the strongest attack of every norm and radius of a benchmark, and print what was found.
 
     Args:
         results: Of the benchmark.
@@ -59,11 +59,11 @@ def diagnose_benchmark(results: Results, victim: Victim, options: argparse.Names
     from art_mtl.evaluation.grid import Cell
 
     for block in results.blocks():
-        rivals = [a for a in block.attacks if not a.method.startswith("single:") and a.delta_wor is not None]
-        if block.norm is None or block.eps is None or not rivals:
+        baselines = [a for a in block.attacks if not a.method.startswith("single:") and a.delta_wor is not None]
+        if block.norm is None or block.eps is None or not baselines:
             continue
-        deepest = min(rivals, key=lambda attack: attack.delta_wor or 0.0)
-        cell = Cell(deepest.method, block.norm, block.eps, deepest.schedule)
+        strongest = min(baselines, key=lambda attack: attack.delta_wor or 0.0)
+        cell = Cell(strongest.method, block.norm, block.eps, strongest.schedule)
         found = _run(victim, cell, options, _QUERIES)
         _print(found, "terminal")
         if options.out is not None:

@@ -22,9 +22,9 @@ def _list(options: argparse.Namespace) -> None:
 
     from art_mtl import tasks
     from art_mtl.evaluation.grid import DESCRIPTIONS
-    from art_mtl.evaluation.victims import BLUEPRINTS
+    from art_mtl.evaluation.victims import VICTIM_SPECS
 
-    victims = {name: blueprint.description for name, blueprint in BLUEPRINTS.items()}
+    victims = {name: spec.description for name, spec in VICTIM_SPECS.items()}
     victims["nyuv2"] = f"MTAN or Split on NYUv2, or a net that '{PROGRAM} train nyuv2' made; needs --root, --checkpoint"
     victims["cityscapes"] = "MTAN or Split on Cityscapes; needs --root, --checkpoint"
     victims["PATH.py:function"] = "your own: returns (model, tasks, x, y) or a Victim"

@@ -54,7 +54,7 @@ def _results(path: Path) -> Results | None:
     if not state.is_finished:
         counted = "none of the" if state.results is None else f"{state.results.samples} of the"
         say(
-            f"{state.done} of {state.total} attacks × chains are finished; the table is of {counted} "
+            f"{state.done} of {state.total} attacks × chunks are finished; the table is of {counted} "
             f"{state.samples} samples"
         )
     return state.results

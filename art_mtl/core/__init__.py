@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from art_mtl.core.context import BatchContext, RunningStatistics, StepRecord
 from art_mtl.core.families import family_names
-from art_mtl.core.loop import Threat, attack
+from art_mtl.core.lending import frozen
+from art_mtl.core.loop import ThreatModel, attack
 from art_mtl.core.method import Method
 from art_mtl.core.methods import METHODS, ON_REQUEST, make_method, method_names
-from art_mtl.core.model import frozen
-from art_mtl.core.problem import Carry, Problem, StepRecord
 
 __all__ = [
     "METHODS",
     "ON_REQUEST",
-    "Carry",
+    "RunningStatistics",
     "Method",
-    "Problem",
+    "BatchContext",
     "StepRecord",
-    "Threat",
+    "ThreatModel",
     "attack",
     "family_names",
     "frozen",

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from art_mtl.core.passes import Forward, out_of_memory
+from art_mtl.core.forward import Forward, out_of_memory
 from art_mtl.prepared import saved_activations
 
 _log = logging.getLogger(__name__)

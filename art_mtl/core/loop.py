@@ -11,22 +11,22 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from art_mtl.core.best import BestIterate, choose
-from art_mtl.core.combiners import combine
+from art_mtl.core.aggregators import combine
+from art_mtl.core.context import BatchContext, RunningStatistics, StepRecord, stack_columns
+from art_mtl.core.device import row_like
+from art_mtl.core.forward import Forward, ForwardBackward, MicroBatching
 from art_mtl.core.method import Method
-from art_mtl.core.moves import make_moves
-from art_mtl.core.objectives import DEGRADATION, Outputs, PerSample, Valuation
-from art_mtl.core.passes import Forward, Passes, Pieces
-from art_mtl.core.population import least_damage
-from art_mtl.core.problem import Carry, Problem, StepRecord, stack_columns
-from art_mtl.core.stealth import Multipliers, stealthy_merit
-from art_mtl.core.steps import random_start
-from art_mtl.core.threat import Plan, Region, Threat
-from art_mtl.core.transfer import row_like
+from art_mtl.core.objectives.constrained import Multipliers, stealthy_merit
+from art_mtl.core.objectives.loss_objectives import DEGRADATION, ObjectiveValues, Outputs, PerSample
+from art_mtl.core.objectives.population import least_degradation
+from art_mtl.core.optimizers.pgd import make_step_rule
+from art_mtl.core.optimizers.steps import random_start
+from art_mtl.core.selection import BestIterate, choose
+from art_mtl.core.threat import FeasibleSet, RunConfig, ThreatModel
 from art_mtl.core.weightings import Fixed
 from art_mtl.tasks import Target, Task
 
-__all__ = ["NUDGE", "Forward", "Plan", "Threat", "attack"]
+__all__ = ["NUDGE", "Forward", "RunConfig", "ThreatModel", "attack"]
 
 NUDGE = 0.01
 """Share of ε of the random start where labels are the model's own outputs: there an absolute error has gradient exactly
@@ -40,14 +40,14 @@ def attack(
     tasks: Sequence[Task],
     targets: Sequence[Target],
     method: Method,
-    threat: Threat,
-    plan: Plan,
+    threat: ThreatModel,
+    plan: RunConfig,
     *,
-    carry: dict[int, Carry] | None = None,
+    carry: dict[int, RunningStatistics] | None = None,
     observer: Callable[[StepRecord], None] | None = None,
     stopped: list[int] | None = None,
     first_index: int = 0,
-    pieces: Pieces | None = None,
+    pieces: MicroBatching | None = None,
 ) -> Tensor:
     """Attack one batch.
 
@@ -71,18 +71,18 @@ def attack(
         Adversarial inputs, ``(B, ...)``, feasible.
     """
     carry = {} if carry is None else carry
-    passes = Passes(forward, Pieces() if pieces is None else pieces)
+    passes = ForwardBackward(forward, MicroBatching() if pieces is None else pieces)
     best: Tensor | None = None
     best_score: Tensor | None = None
-    prices: Tensor | None = None
+    task_weights: Tensor | None = None
     alive = torch.ones(len(x), dtype=torch.bool, device=x.device)
     for restart in range(plan.restarts):
-        own = carry.setdefault(restart, Carry())
+        own = carry.setdefault(restart, RunningStatistics())
         own.samples += len(x)
-        problem = Problem(tuple(tasks), tuple(targets), plan.steps, plan.targeted, method.scope, method.group, own)
-        run = _Run(passes, x, problem, method, threat, plan, restart, observer, prices)
+        problem = BatchContext(tuple(tasks), tuple(targets), plan.steps, plan.targeted, method.scope, method.group, own)
+        run = _Run(passes, x, problem, method, threat, plan, restart, observer, task_weights)
         adversarial, score = run()
-        prices = run.prices
+        task_weights = run.task_weights
         alive &= run.alive
         if best is None or best_score is None:
             best, best_score = adversarial, score
@@ -99,25 +99,25 @@ class _Run:
 
     def __init__(
         self,
-        passes: Passes,
+        passes: ForwardBackward,
         x: Tensor,
-        problem: Problem,
+        problem: BatchContext,
         method: Method,
-        threat: Threat,
-        plan: Plan,
+        threat: ThreatModel,
+        plan: RunConfig,
         restart: int,
         observer: Callable[[StepRecord], None] | None,
-        prices: Tensor | None,
+        task_weights: Tensor | None,
     ) -> None:
-        # Weights at which damages are compared: those on which the first restart ended, the same for all.
-        self.prices = prices
+        # Weights at which degradations are compared: those on which the first restart ended, the same for all.
+        self.task_weights = task_weights
         self.passes, self.x, self.problem, self.method = passes, x, problem, method
         self.threat, self.plan, self.restart, self.observer = threat, plan, restart, observer
-        self.region = Region(x, threat, method.projection)
-        self.moves = make_moves(method, self.region, plan)
+        self.region = FeasibleSet(x, threat, method.projection)
+        self.moves = make_step_rule(method, self.region, plan)
         objective = method.objective
-        own = objective if method.criterion == "sum" and isinstance(objective, PerSample) else DEGRADATION
-        self.scorer = own if method.judge is None else method.judge
+        own = objective if method.selection == "sum" and isinstance(objective, PerSample) else DEGRADATION
+        self.scorer = own if method.score_fn is None else method.score_fn
         self.alive = torch.ones(len(x), dtype=torch.bool, device=x.device)
         # The last iterate of each sample with finite outputs and gradient.
         self.good = x
@@ -132,14 +132,14 @@ class _Run:
         for step in range(self.plan.steps):
             x_adv, weights = self._advance(step, x_adv, clean, best)
 
-        self.prices = weights if self.prices is None else self.prices
+        self.task_weights = weights if self.task_weights is None else self.task_weights
         if not self.scores:
-            return x_adv, best.score(self.prices)
+            return x_adv, best.score(self.task_weights)
         if not self.keep_best:
             best = BestIterate(self.good, self._merit)
         with torch.no_grad():
-            best.see(x_adv, self._values(self._checked(self.passes.look(x_adv))), self.prices)
-            return best.x, best.score(self.prices)
+            best.see(x_adv, self._values(self._checked(self.passes.look(x_adv))), self.task_weights)
+            return best.x, best.score(self.task_weights)
 
     def _advance(self, step: int, x_adv: Tensor, clean: Outputs | None, best: BestIterate) -> tuple[Tensor, Tensor]:
         """The next iterate, and the weights that led to it. Nothing else of a step outlives it: its memory is free when
@@ -158,7 +158,7 @@ class _Run:
             self.good = choose(self.alive, x_adv, self.good)
             gradient = self.region.masked(choose(self.alive, gradient, 0.0))
             if self.keep_best:
-                best.see(x_adv, self._values(outputs), weights, gradient if self.moves.goes_back else None)
+                best.see(x_adv, self._values(outputs), weights, gradient if self.moves.needs_best_gradient else None)
             if self.observer is not None:
                 self._observe(step, x_adv, gradient, outputs, weights)
             return choose(self.alive, self.moves(step, x_adv, gradient, best), self.good), weights
@@ -187,10 +187,10 @@ class _Run:
         triples = zip(self.problem.tasks, outputs, self.problem.targets, strict=True)
         return [task.check_output(output, target) for task, output, target in triples]
 
-    def _gradient(self, leaf: Tensor, valuation: Valuation, weights: Tensor, step: int) -> tuple[Tensor, Tensor]:
+    def _gradient(self, leaf: Tensor, valuation: ObjectiveValues, weights: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """A vector-Jacobian product: no parameter gradients, nothing written to ``.grad``. 0 for moves without one.
 
-        Returned with the weights that made it, which are a combiner's own where the method has one.
+        Returned with the weights that made it, which are a aggregator's own where the method has one.
         """
         if not self.moves.needs_gradient:
             return torch.zeros_like(leaf), weights
@@ -199,14 +199,14 @@ class _Run:
         used = [(v, w) for v, w in zip(valuation.ascend, columns, strict=True) if v.requires_grad]
         if not used:
             raise ValueError("The model's outputs do not depend on its inputs by anything differentiable.")
-        if self.method.combiner is not None:
-            return combine(self.method.combiner, valuation.ascend, leaf, rows, step, self.passes.gradient)
+        if self.method.aggregator is not None:
+            return combine(self.method.aggregator, valuation.ascend, leaf, rows, step, self.passes.gradient)
         gradient = self.passes.gradient([v for v, _ in used], [w for _, w in used])
         if gradient is None:
             raise ValueError("The model's outputs do not depend on its inputs by anything differentiable.")
         return gradient, weights
 
-    def _finite(self, outputs: Outputs, valuation: Valuation, gradient: Tensor) -> Tensor:
+    def _finite(self, outputs: Outputs, valuation: ObjectiveValues, gradient: Tensor) -> Tensor:
         """Which samples may go on, ``(B,)``. A saturating objective hides an infinite output, so outputs count there
         too; a logit of -inf is a class ruled out.
         """
@@ -228,9 +228,9 @@ class _Run:
         """What such values are worth at these weights, ``(B,)``."""
         if isinstance(self.method.weighting, Multipliers):
             return stealthy_merit(values, self.problem, self.method.weighting)
-        if self.method.criterion == "least":
-            return least_damage(values.unbind(1), self.problem.in_play)
-        if self.method.criterion == "priced":
+        if self.method.selection == "least":
+            return least_degradation(values.unbind(1), self.problem.has_label)
+        if self.method.selection == "weighted":
             return (values * weights[self.problem.row]).sum(1)
         if isinstance(self.method.weighting, Fixed):
             return (values * row_like(self.method.weighting.weights, values)).sum(1)
@@ -239,7 +239,7 @@ class _Run:
     def _observe(self, step: int, x_adv: Tensor, gradient: Tensor, outputs: Outputs, weights: Tensor) -> None:
         if self.observer is None:
             return
-        weights = torch.where(self.problem.in_play, weights[self.problem.row], torch.zeros_like(weights[:1]))
+        weights = torch.where(self.problem.has_label, weights[self.problem.row], torch.zeros_like(weights[:1]))
         detached = [output.detach() for output in outputs]
 
         def losses() -> Tensor:

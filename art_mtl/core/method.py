@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from art_mtl.core.combiners import Combiner
-from art_mtl.core.objectives import LOSS, Objective, PerSample
+from art_mtl.core.aggregators import Aggregator
+from art_mtl.core.objectives.loss_objectives import LOSS, Objective, PerSample
 from art_mtl.core.weightings import Uniform, Weighting
 
 
@@ -19,17 +19,17 @@ class Method:
         weighting: How tasks are weighted.
         scope: Which samples share weights: "sample", "batch" or "dataset".
         group: With scope "batch": neighbours that share weights (None: the whole batch). With "dataset": samples of a
-            chain.
+            chunk.
         schedule: "constant", "linear" or "cosine" step size; "auto" for Auto-PGD's rule.
         momentum: Decay of the gradient's momentum; 0 for none.
         keep: Return the "last" iterate or the "best".
         projection: "exact", "box-then-ball" or "ball-then-box".
-        criterion: By what iterates and restarts are compared, per sample: "sum" of the objective over the tasks,
-            "least" damage over the tasks, or "priced" damage at the weights on which the first restart ended.
-        judge: The per-sample values that the criterion looks at; None: the objective where they are summed and it has
-            them, else the degradation.
-        combiner: Combines the tasks' gradients of each sample; None: they are weighted and added up, at the cost of one
-            backward pass.
+        selection: By what iterates and restarts are compared, per sample: "sum" of the objective over the tasks,
+            "least" degradation over the tasks, or "weighted" degradation at the weights on which the first restart ended.
+        score_fn: The per-sample values that the selection looks at; None: the objective where they are summed and it
+            has them, else the degradation.
+        aggregator: Combines the tasks' gradients of each sample; None: they are weighted and added up, at the cost of
+            one backward pass.
         first_step: Size of the first step as a share of ε where the user gives none; None: by norm and schedule.
     """
 
@@ -42,7 +42,7 @@ class Method:
     momentum: float = 0.0
     keep: str = "last"
     projection: str = "exact"
-    criterion: str = "sum"
-    judge: PerSample | None = None
-    combiner: Combiner | None = None
+    selection: str = "sum"
+    score_fn: PerSample | None = None
+    aggregator: Aggregator | None = None
     first_step: float | None = None

@@ -9,13 +9,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from art_mtl.core.context import SCOPES
 from art_mtl.core.families import TOLERANCE, combined, family_names, make_roles, single, smta, stealthy
 from art_mtl.core.method import Method
-from art_mtl.core.objectives import DEGRADATION, LOG, LOSS, NORMALIZED, RELATIVE, Objective, PooledLoss
-from art_mtl.core.population import PopulationDamage
-from art_mtl.core.problem import SCOPES
-from art_mtl.core.steps import SCHEDULES
-from art_mtl.core.weightings import Alternating, Fixed, InnerMinimiser, LogDamageControl, MinMax, Uniform, Weighting
+from art_mtl.core.objectives.loss_objectives import DEGRADATION, LOG, LOSS, NORMALIZED, RELATIVE, Objective, PooledLoss
+from art_mtl.core.objectives.population import PopulationDegradation
+from art_mtl.core.optimizers.steps import SCHEDULES
+from art_mtl.core.weightings import (
+    Alternating,
+    Fixed,
+    InnerMinimiser,
+    LogDegradationControl,
+    MinMax,
+    Uniform,
+    Weighting,
+)
 from art_mtl.tasks import Task
 
 PROJECTIONS = ("exact", "box-then-ball", "ball-then-box")
@@ -29,7 +37,7 @@ OBJECTIVES: dict[str, Objective] = {
     "pooled-normalized": PooledLoss("normalized"),
     "pooled-relative": PooledLoss("relative"),
     "degradation": DEGRADATION,
-    "population": PopulationDamage(),
+    "population": PopulationDegradation(),
 }
 WEIGHTINGS = ("uniform", "alternating", "minmax", "inner-minimiser")
 
@@ -38,20 +46,21 @@ def worst_task(scope: str = "dataset") -> Method:
     """The strongest attack here.
 
     Args:
-        scope: "dataset": population-damage min-max, for the figure Δ_Wor of a data set. "sample": each image is to lose
+        scope: "dataset": population-degradation min-max, for the figure Δ_Wor of a data set. "sample": each image is to
+            lose
             *all* its tasks: degradation objective, exact inner minimiser with γ = 0.3, best iterate. "batch": the same
             with weights for the whole batch, and γ = 0.1.
     """
     if scope == "dataset":
         return Method(
             "worst-task",
-            objective=PopulationDamage(),
-            weighting=LogDamageControl(),
+            objective=PopulationDegradation(),
+            weighting=LogDegradationControl(),
             scope="dataset",
             group=256,
             schedule="linear",
             momentum=0.5,
-            criterion="priced",
+            selection="weighted",
         )
     return Method(
         "worst-task",
@@ -61,11 +70,11 @@ def worst_task(scope: str = "dataset") -> Method:
         schedule="linear",
         momentum=0.5,
         keep="best",
-        criterion="least",
+        selection="least",
     )
 
 
-def _official(name: str, kind: str, weighting: Weighting, criterion: str) -> Method:
+def _official(name: str, kind: str, weighting: Weighting, selection: str) -> Method:
     """What the authors' published code has in common: losses pooled and weights shared by 4 neighbours, and a
     projection that scales to the ball, then clamps to the box.
     """
@@ -76,7 +85,7 @@ def _official(name: str, kind: str, weighting: Weighting, criterion: str) -> Met
         scope="batch",
         group=4,
         projection="ball-then-box",
-        criterion=criterion,
+        selection=selection,
     )
 
 
@@ -85,7 +94,7 @@ METHODS: dict[str, Callable[[], Method]] = {
     "normalize": lambda: Method("normalize", objective=NORMALIZED),
     "dgba": lambda: Method("dgba", objective=LOG),
     "alternate": lambda: Method("alternate", weighting=Alternating()),
-    "minmax": lambda: Method("minmax", weighting=MinMax(), criterion="least"),
+    "minmax": lambda: Method("minmax", weighting=MinMax(), selection="least"),
     "minmax-official": lambda: _official("minmax-official", "relative", MinMax(simultaneous=True), "least"),
     "worst-task": worst_task,
     "equal-official": lambda: _official("equal-official", "loss", Uniform(), "sum"),
@@ -117,16 +126,16 @@ def make_method(
     momentum: float | None = None,
     keep: str | None = None,
     projection: str | None = None,
-    chosen: Sequence[str] | None = None,
-    held: Sequence[str] | None = None,
+    attacked: Sequence[str] | None = None,
+    preserved: Sequence[str] | None = None,
     tolerance: float | None = None,
-    price: float | None = None,
+    penalty: float | None = None,
 ) -> Method:
     """A named method, with parts exchanged where asked.
 
     Args:
         name: One of :func:`method_names` or :func:`~art_mtl.core.families.family_names`; or "stealthy" or "smta" with
-            ``chosen``.
+            ``attacked``.
         tasks: The tasks it is for.
         objective: "loss", "log", "normalized", "relative", "pooled-loss", "pooled-normalized", "pooled-relative",
             "degradation" or "population" (that of "worst-task", with scope "dataset").
@@ -134,16 +143,16 @@ def make_method(
         gamma: γ of the min-max weightings and of "worst-task": pull towards equal weights.
         weight_step: α₂ of the projected descent on the weights.
         weight_scope: "sample", "batch" or "dataset".
-        weight_group: Neighbours that share weights ("batch"), samples of a chain ("dataset").
+        weight_group: Neighbours that share weights ("batch"), samples of a chunk ("dataset").
         schedule: "constant", "linear", "cosine" or "auto": Auto-PGD's rule, which has its own momentum and keeps the
             best iterate.
         momentum: Decay of the gradient's momentum.
         keep: "last" or "best".
         projection: "exact", "box-then-ball" or "ball-then-box".
-        chosen: Of "stealthy" and "smta": names of the tasks to damage.
-        held: Of the same: names of the tasks to hold; None for all others.
-        tolerance: Of "stealthy": largest relative change of a held task, in (0, 1); 0.05.
-        price: Of "smta": weight of the held tasks, ≥ 0; 1.
+        attacked: Of "stealthy" and "smta": names of the tasks to degrade.
+        preserved: Of the same: names of the tasks to hold; None for all others.
+        tolerance: Of "stealthy": largest relative change of a preserved task, in (0, 1); 0.05.
+        penalty: Of "smta": weight of the preserved tasks, ≥ 0; 1.
 
     Raises:
         ValueError: An unknown name, or a knob that the method does not have.
@@ -166,7 +175,12 @@ def make_method(
     choice("schedule", schedule, SCHEDULES)
     choice("keep", keep, KEEPS)
     choice("projection", projection, PROJECTIONS)
-    selective: dict[str, Any] = {"chosen": chosen, "held": held, "tolerance": tolerance, "price": price}
+    selective: dict[str, Any] = {
+        "attacked": attacked,
+        "preserved": preserved,
+        "tolerance": tolerance,
+        "penalty": penalty,
+    }
     family, _, member = name.partition(":")
     _check_selective(family, selective)
     if family == "single" and member:
@@ -205,9 +219,9 @@ def make_method(
     method = replace(method, **{field: value for field, value in changes.items() if value is not None})
     if method.schedule == "auto":
         method = _automatic(method, momentum, keep)
-    elif method.keep == "best" and method.criterion == "priced":
+    elif method.keep == "best" and method.selection == "weighted":
         # The iterates of a run have no prices in common yet.
-        method = replace(method, criterion="least")
+        method = replace(method, selection="least")
     knobs = {"gamma": gamma, "weight_step": weight_step}
     given = {knob: value for knob, value in knobs.items() if value is not None}
     for knob in given:
@@ -222,8 +236,8 @@ def make_method(
     return method
 
 
-_SELECTIVE = {"stealthy": ("chosen", "held", "tolerance"), "smta": ("chosen", "held", "price")}
-"""Methods that damage some tasks and hold others, and the knobs that they alone have."""
+_SELECTIVE = {"stealthy": ("attacked", "preserved", "tolerance"), "smta": ("attacked", "preserved", "penalty")}
+"""Methods that degrade some tasks and hold others, and the knobs that they alone have."""
 
 
 def _check_selective(family: str, knobs: dict[str, Any]) -> None:
@@ -232,7 +246,7 @@ def _check_selective(family: str, knobs: dict[str, Any]) -> None:
         if value is not None and knob not in _SELECTIVE.get(family, ()):
             owners = " and ".join(repr(owner) for owner, own in _SELECTIVE.items() if knob in own)
             raise ValueError(f"Parameter `{knob}` belongs to the method(s) {owners}. Found method {family!r}.")
-    check_number("price", knobs["price"], least=0)
+    check_number("penalty", knobs["penalty"], least=0)
     check_number("tolerance", knobs["tolerance"], least=0, above=True)
     if knobs["tolerance"] is not None and knobs["tolerance"] >= 1:
         raise ValueError(f"Parameter `tolerance` should be below 1, a relative change. Found {knobs['tolerance']!r}.")
@@ -249,21 +263,21 @@ def _selective(
     member: str,
     tasks: Sequence[Task],
     scope: str,
-    chosen: Sequence[str] | None,
-    held: Sequence[str] | None,
+    attacked: Sequence[str] | None,
+    preserved: Sequence[str] | None,
     tolerance: float | None,
-    price: float | None,
+    penalty: float | None,
 ) -> Method:
-    """A method that damages the tasks ``chosen``, or the one that its name has after the colon, and holds others."""
-    if bool(member) == (chosen is not None):
+    """A method that degrades the tasks ``attacked``, or the one that its name has after the colon, and holds others."""
+    if bool(member) == (attacked is not None):
         raise ValueError(
-            f"Method {family!r} should say which tasks to damage, by `chosen` or as '{family}:<task>'. "
+            f"Method {family!r} should say which tasks to degrade, by `attacked` or as '{family}:<task>'. "
             f"Found {'both' if member else 'neither'}."
         )
-    roles = make_roles(chosen if chosen is not None else [member], held, tasks)
-    name = f"{family}:{'+'.join(t.name for t, aimed in zip(tasks, roles.chosen, strict=True) if aimed)}"
+    roles = make_roles(attacked if attacked is not None else [member], preserved, tasks)
+    name = f"{family}:{'+'.join(t.name for t, aimed in zip(tasks, roles.attacked, strict=True) if aimed)}"
     if family == "smta":
-        return smta(name, roles, tasks, 1.0 if price is None else price)
+        return smta(name, roles, tasks, 1.0 if penalty is None else penalty)
     return stealthy(name, roles, tasks, scope, TOLERANCE if tolerance is None else tolerance)
 
 
@@ -313,14 +327,14 @@ def _weighting(weighting: str | Sequence[float], tasks: Sequence[Task]) -> Weigh
 
 def _check(method: Method) -> None:
     weighting = method.weighting
-    if method.combiner is not None and method.scope != "sample":
+    if method.aggregator is not None and method.scope != "sample":
         raise ValueError(
             f"Method {method.name!r} combines the gradients of each sample; `weight_scope` should be 'sample'. "
             f"Found {method.scope!r}."
         )
     if isinstance(weighting, InnerMinimiser) and weighting.gamma == 0:
         raise ValueError("Parameter `gamma` should be above 0 for the exact inner minimiser. Found 0.")
-    if isinstance(method.objective, PopulationDamage) and method.scope != "dataset":
+    if isinstance(method.objective, PopulationDegradation) and method.scope != "dataset":
         raise ValueError("The objective 'population' looks at the data set; `weight_scope` should be 'dataset'.")
     if isinstance(method.objective, PooledLoss) and method.scope == "dataset":
         name = f"pooled-{method.objective.kind}"

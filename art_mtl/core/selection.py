@@ -1,133 +1,64 @@
-"""Which of several attacks to keep for each sample, by the hard metrics that reports print."""
+"""The best iterate of each sample, by a merit whose prices may change from step to step."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from art_mtl.core.population import least_damage, relative_damage
-from art_mtl.tasks import Task
-
-CRITERIA = ("population", "sample")
-_SOFTNESS = (0.1, 0.03, 0.01, 0.003)
-"""Damages that far apart have prices e-fold apart; from all tasks at once to the worst one."""
-_ROUNDS = 50
-"""Most moves at one softness; each costs one pass over the statistics of all candidates."""
+Merit = Callable[[Tensor, Tensor], Tensor]
+"""``(values of the tasks (B, K), weights (R, K)) -> (B,)``: greater is better for the attacker."""
 
 
-def sample_damage(tasks: Sequence[Task], now: Sequence[Tensor], before: Sequence[Tensor], in_play: Tensor) -> Tensor:
-    """The least damage of each sample, ``(N,)``, by its own hard metrics; −∞ where no task is in play.
+class BestIterate:
+    """The best iterate of each sample so far.
 
-    What was wrong on the clean input already counts as fully damaged as long as it is wrong, and as not damaged once an
-    attack has corrected it.
+    Weights move from step to step, and with them what an iterate is worth. So what is kept of an iterate is its value
+    for each *task*, and iterates are compared by what these are worth at the weights of now.
 
     Args:
-        tasks: K tasks.
-        now: Statistics of each, ``(N, S)``.
-        before: Those on the clean inputs.
-        in_play: ``(N, K)``, boolean.
+        x: Inputs to keep where no iterate is worth anything, ``(B, ...)``.
+        merit: What values are worth at given weights.
+
+    Attributes:
+        x: The best iterates, ``(B, ...)``.
+        gradient: The ascent directions there, as they were found there; None before the first iterate.
+        better: ``(B,)``, boolean: the last iterate is the best so far.
+        rose: ``(B,)``, boolean: the last iterate is worth more than the one before.
     """
-    damages = []
-    for task, after, clean in zip(tasks, now, before, strict=True):
-        metric, reference = task.metric.value(after), task.metric.value(clean)
-        damage = relative_damage(task, metric, reference)
-        corrected = (reference <= 0) & (metric > 0)
-        damages.append(damage if task.is_error else torch.where(corrected, torch.zeros_like(damage), damage))
-    return least_damage(damages, in_play)
+
+    def __init__(self, x: Tensor, merit: Merit) -> None:
+        self.x = x
+        self.gradient: Tensor | None = None
+        self.better = self.rose = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        self._merit = merit
+        self._found = self.better
+        self._values: Tensor | None = None
+        self._last: Tensor | None = None
+
+    def see(self, x: Tensor, values: Tensor, weights: Tensor, gradient: Tensor | None = None) -> None:
+        """Look at one more iterate: ``values`` are those of its tasks, ``(B, K)``."""
+        worth = self._merit(values, weights)
+        if self._last is not None:
+            self.rose = worth > self._merit(self._last, weights)
+        self.better = worth > self.score(weights)
+        self.x = choose(self.better, x, self.x)
+        self._values = values if self._values is None else choose(self.better, values, self._values)
+        if gradient is not None:
+            self.gradient = gradient if self.gradient is None else choose(self.better, gradient, self.gradient)
+        self._found, self._last = self._found | self.better, values
+
+    def score(self, weights: Tensor) -> Tensor:
+        """What the best iterates are worth at these weights, ``(B,)``; −∞ where there is none."""
+        if self._values is None:
+            return torch.full((len(self.x),), float("-inf"), device=self.x.device)
+        worth = self._merit(self._values, weights)
+        return torch.where(self._found, worth, torch.full_like(worth, float("-inf")))
 
 
-def population_damage(tasks: Sequence[Task], now: Sequence[Tensor], before: Sequence[Tensor]) -> Tensor:
-    """The damage of each task over all samples, ``(K,)``, from summed statistics ``(S,)``."""
-    return torch.stack(
-        [
-            relative_damage(task, task.metric.value(after), task.metric.value(clean))
-            for task, after, clean in zip(tasks, now, before, strict=True)
-        ]
-    )
-
-
-def choose_by_sample(least: Tensor, smooth: Tensor) -> Tensor:
-    """The candidate with the greatest least damage on each sample, ties by ``smooth``, further ties the first.
-
-    Args:
-        least: ``(C, N)``.
-        smooth: ``(C, N)``.
-
-    Returns:
-        ``(N,)``, numbers of candidates.
-    """
-    chosen = torch.zeros(least.shape[1], dtype=torch.long)
-    top, top_smooth = least[0], smooth[0]
-    for number in range(1, len(least)):
-        better = (least[number] > top) | ((least[number] == top) & (smooth[number] > top_smooth))
-        chosen = torch.where(better, number, chosen)
-        top, top_smooth = torch.where(better, least[number], top), torch.where(better, smooth[number], top_smooth)
-    return chosen
-
-
-def choose_by_population(
-    tasks: Sequence[Task], statistics: Sequence[Tensor], known: Tensor, starts: Sequence[Tensor]
-) -> Tensor:
-    """The candidate of each sample so that the least damaged task of the whole population is damaged most.
-
-    From the best of ``starts`` upwards. Prices favour the less damaged tasks; by the slope of each task's damage in its
-    summed statistics they tell which samples gain how much by another candidate. Of those the half, quarter, … that
-    gain most move, as long as the exact figure rises: the least damage, or at equal least the mean.
-
-    Args:
-        tasks: K tasks.
-        statistics: For each ``(C, N, S)``; candidate 0 is the clean input.
-        known: ``(K,)``, boolean: tasks that have a label at all.
-        starts: Choices to begin with, ``(N,)`` each; at least one. The result is not weaker than any of them.
-
-    Returns:
-        ``(N,)``, numbers of candidates.
-    """
-    before = [part[0].sum(0) for part in statistics]
-    sample = torch.arange(statistics[0].shape[1])
-    flat = torch.zeros(statistics[0].shape[:2])
-
-    def totals(chosen: Tensor) -> list[Tensor]:
-        return [part[chosen, sample].sum(0) for part in statistics]
-
-    def figures(chosen: Tensor) -> tuple[float, float]:
-        damage = population_damage(tasks, totals(chosen), before)[known]
-        return (damage.min().item(), damage.mean().item()) if len(damage) else (0.0, 0.0)
-
-    def rise(chosen: Tensor, softness: float) -> Tensor | None:
-        damage, slopes = _slopes(tasks, totals(chosen), before)
-        prices = torch.softmax((-damage / softness).masked_fill(~known, float("-inf")), 0)
-        priced = [part @ (price * slope) for part, price, slope in zip(statistics, prices, slopes, strict=True)]
-        worth = torch.stack(priced).sum(0)
-        wanted = choose_by_sample(worth, flat)
-        gain = worth[wanted, sample] - worth[chosen, sample]
-        order, size = gain.argsort(descending=True, stable=True), int((gain > 0).sum())
-        while size > 0:
-            moved = chosen.clone()
-            moved[order[:size]] = wanted[order[:size]]
-            if figures(moved) > figures(chosen):
-                return moved
-            size //= 2
-        return None
-
-    chosen = max(starts, key=figures)  # The first of equals.
-    for softness in _SOFTNESS if bool(known.any()) else ():
-        for _ in range(_ROUNDS):
-            moved = rise(chosen, softness)
-            if moved is None:
-                break
-            chosen = moved
-    return chosen
-
-
-def _slopes(tasks: Sequence[Task], now: Sequence[Tensor], before: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-    """Damage of each task and its slope in the summed statistics; 0 where the metric has none."""
-    leaves = [total.clone().requires_grad_(True) for total in now]
-    with torch.enable_grad():
-        damage = population_damage(tasks, leaves, before)
-        slopes: Sequence[Tensor | None] = [None] * len(leaves)
-        if damage.requires_grad:
-            slopes = torch.autograd.grad(damage.sum(), leaves, allow_unused=True)
-    return damage.detach(), [torch.zeros_like(t) if s is None else s for s, t in zip(slopes, now, strict=True)]
+def choose(samples: Tensor, yes: Tensor, no: Tensor | float) -> Tensor:
+    """``yes`` for the ``samples`` that are true, ``(B,)``, ``no`` for the others."""
+    if samples.device.type == "cpu" and bool(samples.all()):
+        return yes  # Looking costs nothing here; on a GPU it would wait for the device.
+    return torch.where(samples.view(-1, *[1] * (yes.ndim - 1)), yes, no)

@@ -15,16 +15,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from art_mtl.core.context import RunningStatistics, StepRecord
+from art_mtl.core.forward import MicroBatching
 from art_mtl.core.loop import NUDGE, Forward, attack
 from art_mtl.core.method import Method
-from art_mtl.core.passes import Pieces
-from art_mtl.core.problem import Carry, StepRecord
-from art_mtl.core.threat import Plan, Threat
+from art_mtl.core.threat import RunConfig, ThreatModel
 from art_mtl.projections import between
 from art_mtl.tasks import Target, Task
 
-DEFAULT_CHAIN = 256
-"""Samples of a chain, the part of a data set over which weights are shared, where the method does not say."""
+DEFAULT_CHUNK = 256
+"""Samples of a chunk, the part of a data set over which weights are shared, where the method does not say."""
 
 _SLACK = 1e-5
 """Share of the box's width by which inputs may overshoot it, from rounding; they are clamped."""
@@ -47,54 +47,54 @@ class Session:
     forward: Forward
     tasks: tuple[Task, ...]
     method: Method
-    plan: Plan
+    plan: RunConfig
     observer: Callable[[StepRecord], None] | None = None
     stopped: list[int] = field(default_factory=list)
-    pieces: Pieces = field(default_factory=Pieces)
-    _carry: dict[int, Carry] = field(default_factory=dict)
-    _in_chain: int = 0
+    pieces: MicroBatching = field(default_factory=MicroBatching)
+    _carry: dict[int, RunningStatistics] = field(default_factory=dict)
+    _in_chunk: int = 0
 
     def reset(self) -> None:
         """Forget earlier batches."""
-        self._carry, self._in_chain = {}, 0
+        self._carry, self._in_chunk = {}, 0
 
     @property
-    def chain(self) -> int:
-        """Samples of a chain."""
-        return self.method.group or DEFAULT_CHAIN
+    def chunk(self) -> int:
+        """Samples of a chunk."""
+        return self.method.group or DEFAULT_CHUNK
 
     @property
     def largest(self) -> int | None:
         """Samples that a batch can hold, whatever its size; None for any number."""
-        return self.chain if self.method.scope == "dataset" else None
+        return self.chunk if self.method.scope == "dataset" else None
 
     def batches(self, size: int, batch_size: int) -> Iterator[slice]:
         """Cut ``size`` samples into batches.
 
-        With scope "dataset" no batch straddles two chains; with scope "batch" batches hold whole groups, if they are
+        With scope "dataset" no batch straddles two chunks; with scope "batch" batches hold whole groups, if they are
         large enough for one.
         """
-        chain = self.chain if self.method.scope == "dataset" else size
+        chunk = self.chunk if self.method.scope == "dataset" else size
         group = self.method.group or 1
         if self.method.scope == "batch" and batch_size >= group:
             batch_size -= batch_size % group
-        for start in range(0, size, chain):
-            for first in range(start, min(start + chain, size), batch_size):
-                yield slice(first, min(first + batch_size, start + chain, size))
+        for start in range(0, size, chunk):
+            for first in range(start, min(start + chunk, size), batch_size):
+                yield slice(first, min(first + batch_size, start + chunk, size))
 
     def attack(
         self,
         x: Tensor,
         targets: Sequence[Target],
-        threat: Threat,
+        threat: ThreatModel,
         step_size: Tensor | None = None,
         first_index: int = 0,
     ) -> Tensor:
-        """Attack one batch; a new chain begins where this batch would overfill the old one.
+        """Attack one batch; a new chunk begins where this batch would overfill the old one.
 
         A batch that fails leaves no trace in the running sums.
         """
-        if self._in_chain + len(x) > self.chain:
+        if self._in_chunk + len(x) > self.chunk:
             self.reset()
         carry = {restart: sums.copy() for restart, sums in self._carry.items()}
         adversarial = attack(
@@ -111,7 +111,7 @@ class Session:
             first_index=first_index,
             pieces=self.pieces,
         )
-        self._carry, self._in_chain = carry, self._in_chain + len(x)
+        self._carry, self._in_chunk = carry, self._in_chunk + len(x)
         return adversarial
 
     def warn(self) -> None:
@@ -120,7 +120,7 @@ class Session:
         warn_stopped(indices, stacklevel=4)
 
 
-def make_plan(
+def make_run_config(
     tasks: Sequence[Task],
     *,
     steps: int,
@@ -131,7 +131,7 @@ def make_plan(
     l1_step: str,
     seed: int | None,
     device: torch.device,
-) -> Plan:
+) -> RunConfig:
     """How long and from where.
 
     Where labels are the model's own outputs and some task is an error, the gradient is exactly 0 at the clean input;
@@ -141,7 +141,7 @@ def make_plan(
     generator = None
     if seed is not None or nudge:
         generator = torch.Generator(device).manual_seed(0 if seed is None else int(seed))
-    return Plan(
+    return RunConfig(
         steps=steps,
         start=1.0 if random_start else NUDGE if nudge else 0.0,
         restarts=restarts,
@@ -269,7 +269,7 @@ def warn_stopped(indices: Sequence[int], stacklevel: int = 3) -> None:
         )
 
 
-def warn_out_of_play(
+def warn_missing_labels(
     tasks: Sequence[Task], targets: Sequence[Target], partial: bool = False, stacklevel: int = 3
 ) -> None:
     """Warn once a task, with indices, of samples none of whose places count for it.
@@ -284,7 +284,7 @@ def warn_out_of_play(
         ValueError: A task counts nowhere, and the labels are not partial.
     """
     for task, target in zip(tasks, targets, strict=True):
-        out = ~target.in_play
+        out = ~target.has_label
         if bool(out.all()) and not partial:
             raise ValueError(
                 f"Task {task.name!r} should have a label for at least one sample. All labels are missing or ignored; "

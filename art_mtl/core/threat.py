@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from art_mtl.core.steps import direction
+from art_mtl.core.optimizers.steps import direction
 from art_mtl.projections import project
 
 
 @dataclass(frozen=True)
-class Threat:
+class ThreatModel:
     """What the attacker may do.
 
     Attributes:
@@ -50,7 +50,7 @@ class Perturbation:
 
 
 @dataclass(frozen=True)
-class Plan:
+class RunConfig:
     """How long and from where.
 
     Attributes:
@@ -59,7 +59,7 @@ class Plan:
         start: Share of ε of a random start; 0 starts at the clean input.
         restarts: Independent runs, the best of which is kept per sample.
         targeted: Labels are what the outputs should become.
-        l1_step: See :func:`art_mtl.core.steps.direction`.
+        l1_step: See :func:`art_mtl.core.optimizers.steps.direction`.
         generator: Source of randomness; None for torch's global one.
         shared: The perturbation that all samples share; None: each has its own.
     """
@@ -75,7 +75,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Region:
+class FeasibleSet:
     """The inputs that the attacker may reach from one batch.
 
     Attributes:
@@ -85,7 +85,7 @@ class Region:
     """
 
     x: Tensor
-    threat: Threat
+    threat: ThreatModel
     order: str = "exact"
 
     def project(self, delta: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ class Region:
         return project(delta, self.x, threat.eps, threat.norm, threat.bounds, self.order)
 
     def direction(self, ascent: Tensor, x_adv: Tensor, step: int, l1_step: str = "adaptive") -> Tensor:
-        """Steepest ascent direction of unit norm; see :func:`art_mtl.core.steps.direction`."""
+        """Steepest ascent direction of unit norm; see :func:`art_mtl.core.optimizers.steps.direction`."""
         return direction(ascent, self.threat.norm, self.x, x_adv, self.threat.bounds, step, l1_step)
 
     def masked(self, change: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from art_mtl.core.transfer import row_like
+from art_mtl.core.device import row_like
 from art_mtl.projections import project_simplex
 
 Run = Callable[[Tensor, Tensor, int], Tensor]
@@ -105,7 +105,7 @@ class InnerMinimiser:
     """The exact minimiser of ``Σ w_i v_i + γ/2 ‖w − 1/K‖²`` at every step: ``proj_simplex(1/K − v/γ)``.
 
     Args:
-        gamma: γ > 0. Small: all weight on the least damaged task. Large: equal weights.
+        gamma: γ > 0. Small: all weight on the least degraded task. Large: equal weights.
     """
 
     gamma: float = 0.1
@@ -119,19 +119,19 @@ class InnerMinimiser:
 
 
 @dataclass(frozen=True)
-class LogDamageControl:
-    """A proportional-integral controller on log damage: prices ``p_i ∝ D_i^−g_t · Π_s D_{i,s}^(−g_s/T)``, with ``g_t =
-    gain / (1 − t/T)``, and weights ``w ∝ (1 − γ) p + γ t/T · 1/K``.
+class LogDegradationControl:
+    """A proportional-integral controller on log degradation: prices ``p_i ∝ D_i^−g_t · Π_s D_{i,s}^(−g_s/T)``, with
+    ``g_t = gain / (1 − t/T)``, and weights ``w ∝ (1 − γ) p + γ t/T · 1/K``.
 
-    The prices balance the tasks over a population; ``values`` are damages D in (−∞, 1]. The gain grows as a falling
-    step shrinks: the same imbalance calls for a stronger answer the shorter the steps that are left. The even part
-    grows with t: early steps go where the worst task is, late ones, which move little, take the others along.
+    The prices balance the tasks over a population; ``values`` are degradations D in (−∞, 1]. The gain grows as a
+    falling step shrinks: the same imbalance calls for a stronger answer the shorter the steps that are left. The even
+    part grows with t: early steps go where the worst task is, late ones, which move little, take the others along.
 
     Args:
         gain: Of the first step, > 0.
-        floor: Smallest damage told apart.
+        floor: Smallest degradation told apart.
         gamma: γ in [0, 1], between the worst task (0) and the mean of all (1). A little of it costs the worst task
-            next to nothing, and keeps the mean damage up where one task is the bottleneck.
+            next to nothing, and keeps the mean degradation up where one task is the bottleneck.
     """
 
     gain: float = 5.0
@@ -149,12 +149,12 @@ class LogDamageControl:
             nonlocal integral
             if step == 0:
                 return equal_weights(known, values)
-            log_damage = values.clamp(min=self.floor).log()
-            mean = (log_damage * known).sum(1, keepdim=True) / known.sum(1, keepdim=True).clamp(min=1)
+            log_degradation = values.clamp(min=self.floor).log()
+            mean = (log_degradation * known).sum(1, keepdim=True) / known.sum(1, keepdim=True).clamp(min=1)
             time = step / steps
             gain = self.gain / (1 - time)
-            integral = integral - (gain / steps) * (log_damage - mean)
-            logits = (integral - gain * log_damage).masked_fill(~known, float("-inf"))
+            integral = integral - (gain / steps) * (log_degradation - mean)
+            logits = (integral - gain * log_degradation).masked_fill(~known, float("-inf"))
             prices = torch.softmax(logits, 1).nan_to_num(0.0)
             evenly = self.gamma * time * equal_weights(known, values)
             return ((1 - self.gamma) * prices + evenly) / (1 - self.gamma + self.gamma * time)

@@ -29,7 +29,7 @@ class MultiTaskAdversarialTrainer(Trainer):  # type: ignore[misc]
             ``MultiTaskPGD(estimator, "equal", eps=eps, max_iter=max_iter, num_random_init=1)``.
         eps: Of that attack, in the unit of the inputs.
         max_iter: Of that attack.
-        nb_epochs: Passes over the data.
+        nb_epochs: ForwardBackward over the data.
         batch_size: Samples in one step.
         ratio: Share of the samples of a batch that are attacked, in (0, 1]; the others stay clean.
 

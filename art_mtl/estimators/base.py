@@ -12,7 +12,7 @@ from art.estimators.pytorch import PyTorchEstimator
 from art.preprocessing.standardisation_mean_std.pytorch import StandardisationMeanStdPyTorch
 from torch import Tensor
 
-from art_mtl.core.model import frozen
+from art_mtl.core.lending import frozen
 from art_mtl.estimators import checks
 from art_mtl.estimators.preprocessing import apply_operations, dtype_of
 from art_mtl.labels import MultiTaskLabels

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from art_mtl.core.passes import Passes, Pieces
+from art_mtl.core.forward import ForwardBackward, MicroBatching
 from art_mtl.estimators import checks, training, views
 from art_mtl.estimators.base import MultiTaskBase
 from art_mtl.labels import MultiTaskLabels
@@ -108,7 +108,7 @@ class PyTorchMultiTaskEstimator(MultiTaskBase):
         x = checks.check_inputs(x, self._input_shape)
         parts = []
         # In training mode a sample's output depends on its batch, which no piece may take apart.
-        passes = None if training_mode else Passes(self.forward_tasks, Pieces())
+        passes = None if training_mode else ForwardBackward(self.forward_tasks, MicroBatching())
         with self._lent(training_mode), torch.no_grad():
             for batch in torch.split(x, checks.check_count("batch_size", batch_size)):
                 inputs = self._place(batch)
@@ -224,7 +224,7 @@ class PyTorchMultiTaskEstimator(MultiTaskBase):
         with self._lent(), torch.set_grad_enabled(torch.is_grad_enabled() and isinstance(x, Tensor)):
             losses = self._losses(inputs, targets)
         reduced = {
-            task.name: training.reduce_loss(loss, target.in_play, reduction)
+            task.name: training.reduce_loss(loss, target.has_label, reduction)
             for task, loss, target in zip(self._tasks, losses, targets, strict=True)
         }
         return reduced if isinstance(x, Tensor) else {name: _to_numpy(loss) for name, loss in reduced.items()}
@@ -262,7 +262,7 @@ class PyTorchMultiTaskEstimator(MultiTaskBase):
             x: ``(N, *input_shape)``, floats, array or tensor.
             y: Labels in any form.
             batch_size: Samples in one step.
-            nb_epochs: Passes over the data.
+            nb_epochs: ForwardBackward over the data.
             training_mode: Train in training mode, or in evaluation mode (batch norm and dropout frozen).
             drop_last: Leave out the last batch if it is smaller; batch norm needs more than one sample.
             scheduler: Stepped after every epoch.
@@ -345,7 +345,7 @@ class PyTorchMultiTaskEstimator(MultiTaskBase):
     def _training_loss(self, x: Tensor, targets: list[Target]) -> Tensor:
         targets = [target.to(self._device) for target in targets]
         pairs = zip(self._losses(self._place(x), targets, fit=True), targets, strict=True)
-        return torch.stack([training.reduce_loss(loss, target.in_play, "mean") for loss, target in pairs]).sum()
+        return torch.stack([training.reduce_loss(loss, target.has_label, "mean") for loss, target in pairs]).sum()
 
 
 def _to_numpy(tensor: Tensor) -> npt.NDArray[Any]:

@@ -55,7 +55,7 @@ def train(
         x: Inputs ``(N, ...)``.
         targets: Labels, one for each task, N samples each, on the device of ``x``.
         batch_size: Samples in one step.
-        nb_epochs: Passes over the data.
+        nb_epochs: ForwardBackward over the data.
         training_mode: Training or evaluation mode.
         drop_last: Leave out a last batch that is smaller.
         scheduler: Stepped after every epoch.

@@ -1,4 +1,4 @@
-"""Judge attacks: run them, measure the damage to every task, and report it.
+"""Evaluator attacks: run them, measure the degradation to every task, and report it.
 
 Examples:
     >>> from art_mtl.evaluation import benchmark, load_victim

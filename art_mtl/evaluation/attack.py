@@ -13,7 +13,7 @@ import numpy.typing as npt
 from art_mtl.evaluation.checks import check_perturbation, norm_name
 from art_mtl.evaluation.results import Number
 from art_mtl.evaluation.samples import Inputs
-from art_mtl.evaluation.watch import seeded
+from art_mtl.evaluation.step_recorder import seeded
 from art_mtl.labels import MultiTaskLabels
 
 __all__ = ["Attack", "AttackInfo", "attack_info", "generate", "greatest_eps", "input_range", "named_attacks"]
@@ -72,7 +72,7 @@ def named_attacks(
             raise TypeError(f"Attack {name!r} should have a method `generate(x, y)`. Found {type(attack).__name__}.")
         if getattr(attack, "targeted", False):
             raise ValueError(
-                f"Attack {name!r} should be untargeted: damage is measured against the true labels. "
+                f"Attack {name!r} should be untargeted: degradation is measured against the true labels. "
                 "Found `targeted=True`; generate its inputs with target labels and compare metrics yourself."
             )
     keys = [(name, str(getattr(attack, "norm", None)), str(getattr(attack, "eps", None))) for name, attack in pairs]

@@ -14,7 +14,7 @@ from art_mtl.evaluation.samples import Source
 if TYPE_CHECKING:
     from art_mtl.estimators import PyTorchMultiTaskEstimator
     from art_mtl.prepared import Preparation
-    from art_mtl.team import Team
+    from art_mtl.team import ProcessGroup
 
 MOST = 64
 """Samples that a measured batch holds at most."""
@@ -27,7 +27,7 @@ def settle_batch_size(
     prepare: Preparation | str | None,
     store: str | Path | None = None,
     restart: bool = False,
-    team: Team | None = None,
+    team: ProcessGroup | None = None,
 ) -> int:
     """The number itself, or what is measured for "auto": once, before the first attack, for all of them.
 

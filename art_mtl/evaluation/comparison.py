@@ -94,7 +94,7 @@ def compare(results: Results, table: PaperTable) -> tuple[Compared, ...]:
 def comparison_table(results: Results, table: PaperTable) -> Table:
     """The reproduced table for people: below each measured row the printed one and the difference.
 
-    Misprinted figures bear a mark that a note explains. The deepest measured Δ_Wor of a block is bold.
+    Misprinted figures bear a mark that a note explains. The strongest measured Δ_Wor of a block is bold.
     """
     best = {(block.norm, block.eps, name) for block in results.blocks() for name in best_attacks(block)}
     columns = ("", *map(heading, results.tasks), "Δ_MTL (%)", "Δ_Wor (%)")
@@ -256,8 +256,8 @@ def _page(results: Results, table: Table, figures: list[tuple[str, str]]) -> str
         "",
         to_markdown(table),
         "",
-        "- Δ of a task is its relative damage, −100 % is ruin. Δ_MTL is the mean over the tasks, Δ_Wor the least "
-        "damaged task; bold is the deepest measured Δ_Wor of a block. A difference is measured less printed.",
+        "- Δ of a task is its relative degradation, −100 % is ruin. Δ_MTL is the mean over the tasks, Δ_Wor the least "
+        "degraded task; bold is the strongest measured Δ_Wor of a block. A difference is measured less printed.",
         "- Authors' form: as their published code has it, with losses that are means over batches of 4. Algorithm 1: "
         "as the paper writes it, sample by sample.",
         "",

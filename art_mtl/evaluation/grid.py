@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from art_mtl.core import ON_REQUEST, family_names, method_names
-from art_mtl.core.session import DEFAULT_CHAIN
+from art_mtl.core.session import DEFAULT_CHUNK
 from art_mtl.evaluation.attack import Attack
 from art_mtl.evaluation.batch_size import settle_batch_size
 from art_mtl.evaluation.checks import NORMS
@@ -17,7 +17,7 @@ from art_mtl.evaluation.measure import check_protocol
 from art_mtl.evaluation.results import Results
 from art_mtl.evaluation.runs import Listener, run_attacks
 from art_mtl.tasks import Task
-from art_mtl.team import Team
+from art_mtl.team import ProcessGroup
 
 if TYPE_CHECKING:
     from art_mtl.estimators import PyTorchMultiTaskEstimator
@@ -84,16 +84,16 @@ def benchmark(
     listener: Listener | None = None,
     protocol: str = "pooled",
     split: str = "test",
-    chain: int = DEFAULT_CHAIN,
+    chunk: int = DEFAULT_CHUNK,
     store: str | Path | None = None,
     restart: bool = False,
-    team: Team | None = None,
+    team: ProcessGroup | None = None,
     prepare: Preparation | str | None = None,
 ) -> Results:
     """Run a grid of attacks on a victim's test data.
 
-    Rivals get a row for each of ``schedules``: "published" is their own step size, constant; "linear" falls to 0, which
-    makes most of them stronger ("equal + linear step"). ``worst-task``, ``worst-image``, ``stealthy:<task>``,
+    Baselines get a row for each of ``schedules``: "published" is their own step size, constant; "linear" falls to 0,
+    which makes most of them stronger ("equal + linear step"). ``worst-task``, ``worst-image``, ``stealthy:<task>``,
     ``auto-pgd`` and the ensembles have their own schedule, and ``single:<task>``, of which the empirical bound is made
     (:meth:`Results.bound`), the objective, momentum and schedule of ``worst-task`` with all weight on one task; each of
     these gets one row.
@@ -120,12 +120,12 @@ def benchmark(
             most 8.
         protocol: How errors are averaged; see :func:`art_mtl.evaluation.evaluate`.
         split: "test" or "train" data.
-        chain: Neighbouring samples that are read, attacked and stored together, over which ``worst-task`` shares its
-            weights; a multiple of 4, the group of the authors' published loop. No more than one chain is in memory.
-        store: Folder in which every finished chain is kept, so that the same call goes on where a killed one stopped.
+        chunk: Neighbouring samples that are read, attacked and stored together, over which ``worst-task`` shares its
+            weights; a multiple of 4, the group of the authors' published loop. No more than one chunk is in memory.
+        store: Folder in which every finished chunk is kept, so that the same call goes on where a killed one stopped.
             None keeps nothing.
         restart: Throw away the run that ``store`` holds.
-        team: Processes that share out the chains, from :func:`art_mtl.team.assemble`; None for this one alone. Every
+        team: Processes that share out the chunks, from :func:`art_mtl.team.assemble`; None for this one alone. Every
             process gets the same results.
         prepare: What the gradient steps run on, as for :class:`~art_mtl.attacks.MultiTaskPGD`; results are measured
             with the model itself.
@@ -150,14 +150,14 @@ def benchmark(
         raise ValueError(f"Parameter `steps` should be at least 1. Found {steps}.")
     if restarts < 1:
         raise ValueError(f"Parameter `restarts` should be at least 1. Found {restarts}.")
-    if chain < 4 or chain % 4:
-        raise ValueError(f"Parameter `chain` should be a multiple of 4. Found {chain}.")
+    if chunk < 4 or chunk % 4:
+        raise ValueError(f"Parameter `chunk` should be a multiple of 4. Found {chunk}.")
     check_protocol(protocol)
     cells = plan_grid(victim.tasks, methods, plan_radii(victim, norms, eps), schedules, restarts)
     estimator = make_estimator(victim, device)
     source = victim.source(split, limit)
     batch_size = settle_batch_size(batch_size, estimator, source, prepare, store, restart, team)
-    attacks = [(cell.name, make_attack(estimator, cell, steps, batch_size, chain, prepare=prepare)) for cell in cells]
+    attacks = [(cell.name, make_attack(estimator, cell, steps, batch_size, chunk, prepare=prepare)) for cell in cells]
     return run_attacks(
         estimator,
         attacks,
@@ -169,7 +169,7 @@ def benchmark(
         progress=progress,
         listener=listener,
         protocol=protocol,
-        chain=chain,
+        chunk=chunk,
         store=store,
         restart=restart,
         team=team,
@@ -299,7 +299,7 @@ def make_attack(
     cell: Cell,
     steps: int,
     batch_size: int,
-    chain: int | None = None,
+    chunk: int | None = None,
     *,
     prepare: Preparation | str | None = None,
 ) -> Attack:
@@ -310,7 +310,7 @@ def make_attack(
         cell: Of the grid.
         steps: T.
         batch_size: Samples at a time.
-        chain: Samples over which it may share weights; None for the method's own number.
+        chunk: Samples over which it may share weights; None for the method's own number.
         prepare: As for :func:`benchmark`.
     """
     from art_mtl.attacks import (
@@ -332,7 +332,7 @@ def make_attack(
     if cell.schedule == "restarts":
         settings |= {"schedule": "linear", "keep": "best", "num_random_init": cell.restarts}
     if cell.method == "worst-task" or cell.method.startswith(("single:", "stealthy:")):
-        settings["weight_group"] = chain
+        settings["weight_group"] = chunk
     if cell.method == "minmax":
         attack: Attack = MinMaxMultiTaskPGD(estimator, variant="paper", **settings)
     elif cell.method == "minmax-official":
@@ -355,11 +355,11 @@ DESCRIPTIONS: Mapping[str, str] = {
     "alternate": "one task a step, in turn (Ghamizi et al. 2022)",
     "minmax": "min-max over task weights, Algorithm 1 of Guo et al. 2025",
     "minmax-official": "min-max as the authors' published code has it",
-    "worst-task": "population-damage min-max: deepest damage to the least damaged task",
+    "worst-task": "population-degradation min-max: strongest degradation to the least degraded task",
     "worst-image": "worst-task with weights for each image, which is to lose all its tasks; not in 'all'",
-    "stealthy:<task>": "damages one task while no other changes by more than 5 %; 40 steps or more; not in 'all'",
-    "smta:<task>": "damages one task, minus the change of the others (Guo et al. 2024); not in 'all'",
-    "jd:<combiner>": "gradients combined by TorchJD: upgrad, mgda, pcgrad, cagrad, …; not in 'all'",
+    "stealthy:<task>": "degrades one task while no other changes by more than 5 %; 40 steps or more; not in 'all'",
+    "smta:<task>": "degrades one task, minus the change of the others (Guo et al. 2024); not in 'all'",
+    "jd:<aggregator>": "gradients combined by TorchJD: upgrad, mgda, pcgrad, cagrad, …; not in 'all'",
     "auto-pgd": "worst-task under Auto-PGD's step rule; not in 'all'",
     "auto-attack": "the ensemble without parameters, 'auto-attack-fast' its short version; not in 'all'",
     "equal-official": "equal as the authors' published code has it; not in 'all'",

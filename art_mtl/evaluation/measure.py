@@ -44,25 +44,25 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Part:
+class MetricState:
     """What a part of the data set came to; parts add up to the whole.
 
     Attributes:
         statistics: Of each task, the additive statistics behind its metric, ``(n, S)``, float64.
-        in_play: Which tasks have a valid label on which samples, ``(n, K)``.
+        has_label: Which tasks have a valid label on which samples, ``(n, K)``.
         states: Of each task, the state of its torchmetrics class; empty where the protocol does without.
     """
 
     statistics: tuple[Tensor, ...]
-    in_play: Tensor
+    has_label: Tensor
     states: tuple[dict[str, Any], ...]
 
     def __len__(self) -> int:
-        return len(self.in_play)
+        return len(self.has_label)
 
 
 @dataclass(frozen=True)
-class Scale:
+class MetricSpec:
     """How the statistics of a task become its metric.
 
     Attributes:
@@ -90,7 +90,7 @@ class Scale:
     document: dict[str, Any] | None = None
 
     @classmethod
-    def of(cls, task: Task, protocol: str) -> Scale:
+    def of(cls, task: Task, protocol: str) -> MetricSpec:
         """Of a task by a protocol."""
         m = task.metric
         averages = protocol == "auto-lambda" and m.element is not None and task.is_error
@@ -104,7 +104,7 @@ class Scale:
         return {name: getattr(self, name) for name in _PLAIN} | {"document": self.document}
 
     @classmethod
-    def from_json(cls, entry: dict[str, Any]) -> Scale:
+    def from_json(cls, entry: dict[str, Any]) -> MetricSpec:
         """What :meth:`to_json` made.
 
         Raises:
@@ -119,7 +119,7 @@ class Scale:
         plain = {name: entry[name] for name in _PLAIN}
         return cls(**plain, value=value, torchmetric=torchmetric, document=entry["document"])
 
-    def total(self, parts: Sequence[Part], k: int) -> tuple[Tensor, Tensor]:
+    def total(self, parts: Sequence[MetricState], k: int) -> tuple[Tensor, Tensor]:
         """The metric over all parts, a scalar, and the statistics ``(N, S)`` behind it; ``k`` is the task's place."""
         statistics = torch.cat([part.statistics[k] for part in parts])
         if self.averages_batches:
@@ -130,7 +130,7 @@ class Scale:
 _PLAIN = ("name", "kind", "metric", "higher_is_better", "scale", "unit", "averages_batches")
 
 
-def _merged(scale: Scale, states: Sequence[dict[str, Any]]) -> Tensor:
+def _merged(scale: MetricSpec, states: Sequence[dict[str, Any]]) -> Tensor:
     """The metric by torchmetrics, its states merged in order."""
     metric = scale.torchmetric()
     metric.distributed_available_fn = _alone  # only one of the processes comes here, and merges the states of all
@@ -142,7 +142,7 @@ def _merged(scale: Scale, states: Sequence[dict[str, Any]]) -> Tensor:
     except RuntimeError as error:
         raise ValueError(
             f"The torchmetrics class of task {scale.name!r} should be one whose states merge, for data in several "
-            f"chains. Found {type(metric).__name__}: {error}"
+            f"chunks. Found {type(metric).__name__}: {error}"
         ) from error
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The ``compute`` method of metric")  # it was updated part by part
@@ -153,7 +153,7 @@ def _alone() -> bool:
     return False
 
 
-def total(scales: Sequence[Scale], parts: Sequence[Part], when: str) -> Measured:
+def total(scales: Sequence[MetricSpec], parts: Sequence[MetricState], when: str) -> Measured:
     """The metrics of a data set from those of its parts.
 
     Args:
@@ -165,7 +165,7 @@ def total(scales: Sequence[Scale], parts: Sequence[Part], when: str) -> Measured
         ValueError: A task has no valid label in any part.
     """
     check_labels(scales, parts)
-    in_play = torch.cat([part.in_play for part in parts])
+    has_label = torch.cat([part.has_label for part in parts])
     values, columns, gathered = [], [], []
     for k, scale in enumerate(scales):
         value, statistics = scale.total(parts, k)
@@ -173,26 +173,27 @@ def total(scales: Sequence[Scale], parts: Sequence[Part], when: str) -> Measured
             _warn(f"The metric of task {scale.name!r} is not finite {when}; it is left out.")
         alone = scale.value(statistics).double()
         values.append(value.double().cpu())
-        columns.append(torch.where(in_play[:, k], alone, torch.full_like(alone, math.nan)))
+        columns.append(torch.where(has_label[:, k], alone, torch.full_like(alone, math.nan)))
         gathered.append(statistics)
     return Measured(torch.stack(values), torch.stack(columns, 1), tuple(gathered))
 
 
-def check_labels(scales: Sequence[Scale], parts: Sequence[Part]) -> None:
+def check_labels(scales: Sequence[MetricSpec], parts: Sequence[MetricState]) -> None:
     """Raise ValueError unless every task has a valid label in one of these parts."""
     for k, scale in enumerate(scales):
-        if not any(bool(part.in_play[:, k].any()) for part in parts):
+        if not any(bool(part.has_label[:, k].any()) for part in parts):
             raise ValueError(f"Task {scale.name!r} should have a valid label in the data set. Found none.")
 
 
-def describe(scales: Sequence[Scale], clean: Measured) -> tuple[TaskResult, ...]:
-    """The tasks with their clean metrics; a warning where damage to one is undefined."""
+def describe(scales: Sequence[MetricSpec], clean: Measured) -> tuple[TaskResult, ...]:
+    """The tasks with their clean metrics; a warning where degradation to one is undefined."""
     described = []
     for k, scale in enumerate(scales):
         value = float(clean.values[k])
         if scale.higher_is_better and value == 0:
             _warn(
-                f"The {scale.metric} of task {scale.name!r} is 0 on clean inputs: its damage is undefined, and Δ_MTL "
+                f"The {scale.metric} of task {scale.name!r} is 0 on clean inputs: its degradation is undefined, and "
+                f"Δ_MTL "
                 "and Δ_Wor leave it out."
             )
         described.append(
@@ -210,8 +211,8 @@ def describe(scales: Sequence[Scale], clean: Measured) -> tuple[TaskResult, ...]
     return tuple(described)
 
 
-def deltas(scales: Sequence[Scale], attacked: Tensor, clean: Tensor) -> Tensor:
-    """Signed damages of metrics ``(..., K)``."""
+def deltas(scales: Sequence[MetricSpec], attacked: Tensor, clean: Tensor) -> Tensor:
+    """Signed degradations of metrics ``(..., K)``."""
     columns = zip(attacked.unbind(-1), clean.unbind(-1), scales, strict=True)
     return torch.stack([delta(m, b, scale.higher_is_better) for m, b, scale in columns], -1)
 
@@ -281,7 +282,7 @@ def batch_average(value: Value, statistics: Tensor) -> Tensor:
     return (value(sums) * sizes).sum() / sizes.sum()
 
 
-class Judge:
+class Evaluator:
     """A model's tasks, measured.
 
     Args:
@@ -296,16 +297,16 @@ class Judge:
             raise ValueError(f"Parameter `batch_size` should be at least 1. Found {batch_size}.")
         self.estimator, self.batch_size, self.protocol = estimator, batch_size, protocol
         self.tasks: tuple[Task, ...] = tuple(estimator.tasks)
-        self.scales = tuple(Scale.of(task, protocol) for task in self.tasks)
+        self.scales = tuple(MetricSpec.of(task, protocol) for task in self.tasks)
 
-    def part(self, x: Inputs, y: MultiTaskLabels) -> Part:
+    def part(self, x: Inputs, y: MultiTaskLabels) -> MetricState:
         """What these inputs, of which there are as many as labels, come to.
 
         Labels are made canonical batch by batch: a copy of all of them would take as much memory as the data.
         """
         metrics = [task.metric.torchmetric() for task in self.tasks]
         statistics: list[list[Tensor]] = [[] for _ in self.tasks]
-        in_play: list[Tensor] = []
+        has_label: list[Tensor] = []
         for start in range(0, len(x), self.batch_size):
             batch = slice(start, start + self.batch_size)
             raw = self.estimator.predict(x[batch], batch_size=self.batch_size)
@@ -315,21 +316,21 @@ class Judge:
                 statistics[k].append(task.statistics(output, target))
                 if not self.scales[k].averages_batches and bool(target.valid.any()):
                     metrics[k].update(*task.metric.arguments(output, target.value, target.valid))
-            in_play.append(torch.stack([target.in_play for target in targets], 1))
+            has_label.append(torch.stack([target.has_label for target in targets], 1))
         used = zip(metrics, self.scales, strict=True)
         states = tuple({} if scale.averages_batches else dict(metric.metric_state) for metric, scale in used)
-        return Part(tuple(torch.cat(rows) for rows in statistics), torch.cat(in_play), states)
+        return MetricState(tuple(torch.cat(rows) for rows in statistics), torch.cat(has_label), states)
 
     def measure(self, x: Inputs, y: MultiTaskLabels, when: str) -> Measured:
         """Every task's metric on these inputs."""
         return total(self.scales, [self.part(x, y)], when)
 
     def describe(self, clean: Measured) -> tuple[TaskResult, ...]:
-        """The tasks with their clean metrics; a warning where damage to one is undefined."""
+        """The tasks with their clean metrics; a warning where degradation to one is undefined."""
         return describe(self.scales, clean)
 
     def deltas(self, attacked: Tensor, clean: Tensor) -> Tensor:
-        """Signed damages of metrics ``(..., K)``."""
+        """Signed degradations of metrics ``(..., K)``."""
         return deltas(self.scales, attacked, clean)
 
 

@@ -1,4 +1,4 @@
-"""Curves: damage against ε, task weights over the steps.
+"""Curves: degradation against ε, task weights over the steps.
 
 Figures are made without pyplot, so nothing global changes; save one with ``figure.savefig(path)``.
 """
@@ -38,7 +38,7 @@ WEIGHTED_METHODS = ("minmax-official", "minmax", "worst-task", "worst-image")
 _EMPHASISED = "worst-task"
 _GREY = "#8a8a8a"
 
-__all__ = ["METHOD_COLOURS", "TASK_COLOURS", "damage_figure", "method_colour", "tasks_figure", "weights_figure"]
+__all__ = ["METHOD_COLOURS", "TASK_COLOURS", "degradation_figure", "method_colour", "tasks_figure", "weights_figure"]
 
 
 def method_colour(method: str, others: Sequence[str] = ()) -> str:
@@ -53,7 +53,7 @@ def method_colour(method: str, others: Sequence[str] = ()) -> str:
     return _OTHER_COLOURS[others.index(method) % len(_OTHER_COLOURS)] if method in others else _GREY
 
 
-def damage_figure(results: Results) -> Figure:
+def degradation_figure(results: Results) -> Figure:
     """Δ_Wor and Δ_MTL of every method against ε, a row of panels for each norm; lower curves are stronger attacks.
 
     A norm with a single radius gets bars. Attacks on a single task appear as the bound that they make.
@@ -67,7 +67,7 @@ def damage_figure(results: Results) -> Figure:
     blocks = [block for block in results.blocks() if block.norm is not None and block.eps is not None]
     norms = list(dict.fromkeys(block.norm for block in blocks))
     if not norms:
-        raise ValueError("A figure of damages should have attacks with a norm and a radius. Found none.")
+        raise ValueError("A figure of degradations should have attacks with a norm and a radius. Found none.")
     figure = new_figure(10.5, 4.1 * len(norms) + 0.9)
     axes = figure.subplots(len(norms), 2, squeeze=False)
     for row, norm in enumerate(norms):
@@ -104,9 +104,9 @@ def weights_figure(results: Results, block: Block, methods: Sequence[str] = WEIG
 
 
 def tasks_figure(results: Results, block: Block, names: Sequence[str] | None = None) -> Figure:
-    """Damage of every task under every method: which task is left standing?
+    """Degradation of every task under every method: which task is left standing?
 
-    Rows are methods, the deepest Δ_Wor on top; attacks on a single task are left out. A dashed line marks Δ_Wor.
+    Rows are methods, the strongest Δ_Wor on top; attacks on a single task are left out. A dashed line marks Δ_Wor.
 
     Args:
         results: Where the block is from.
@@ -136,7 +136,9 @@ def tasks_figure(results: Results, block: Block, names: Sequence[str] | None = N
     for label, attack in zip(ax.get_yticklabels(), rows, strict=True):
         label.set_fontweight("bold" if attack.method == _EMPHASISED else "normal")
     ax.set_ylim(-0.6, len(rows) - 0.4)
-    ax.set_xlabel(f"damage of each task, −Δ (%); dashed and beside the name: the least damaged, {_symbol('delta_wor')}")
+    ax.set_xlabel(
+        f"degradation of each task, −Δ (%); dashed and beside the name: the least degraded, {_symbol('delta_wor')}"
+    )
     ax.set_xlim(left=min(0.0, ax.get_xlim()[0]))
     ax.set_title(f"{results.victim}, {describe_eps(block.norm, block.eps, results.clip_values)}", fontsize=10)
     _tidy(ax)
@@ -273,7 +275,7 @@ def _symbol(figure_name: str) -> str:
 
 
 def _title(figure_name: str) -> str:
-    return "least damaged task" if figure_name == "delta_wor" else "mean over the tasks"
+    return "least degraded task" if figure_name == "delta_wor" else "mean over the tasks"
 
 
 def _tidy(ax: Axes) -> None:

@@ -13,7 +13,7 @@ import torch
 
 from art_mtl.evaluation.files import staged_folder
 from art_mtl.evaluation.pictures import TaskStyle, View, cards_figure, scene_figure
-from art_mtl.evaluation.plots import WEIGHTED_METHODS, damage_figure, method_colour, tasks_figure, weights_figure
+from art_mtl.evaluation.plots import WEIGHTED_METHODS, degradation_figure, method_colour, tasks_figure, weights_figure
 from art_mtl.evaluation.results import AttackResult, Block, Results
 from art_mtl.evaluation.runs.records import PICTURED
 from art_mtl.evaluation.runs.store import DATABASE, OWN_FILES
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from art_mtl.evaluation.victims import Victim
 
 _CARDS = 6
-_OWN_FIGURES = re.compile(r"(damage|(example|tasks|weights)-[\w.+-]+)\.png")
+_OWN_FIGURES = re.compile(r"(degradation|(example|tasks|weights)-[\w.+-]+)\.png")
 
 __all__ = ["Gallery", "check_folder", "gallery_of", "origin", "remove_stale", "show", "write_figures", "write_report"]
 
@@ -73,9 +73,9 @@ class Gallery:
         self.kept[result.norm, result.eps, result.name] = x_adv[:PICTURED].copy()
 
     def figure(self, results: Results, block: Block) -> Figure:
-        """Truth, clean prediction, and predictions under the strongest attack and one rival.
+        """Truth, clean prediction, and predictions under the strongest attack and one baseline.
 
-        For dense tasks it shows the sample whose least damage under the attack is the median of the samples kept.
+        For dense tasks it shows the sample whose least degradation under the attack is the median of the samples kept.
         """
         attacks = _contestants(block)
         title = describe_eps(block.norm, block.eps, results.clip_values)
@@ -222,14 +222,16 @@ def write_figures(folder: Path, results: Results, gallery: Gallery | None) -> li
 
 def _figures(results: Results, gallery: Gallery | None) -> Iterator[tuple[str, str, Figure]]:
     if any(attack.norm is not None and attack.eps is not None for attack in results.attacks):
-        caption = "Damage against ε: the lower, the stronger the attack. Dotted: the bound of the single-task attacks."
-        yield "damage.png", caption, damage_figure(results)
+        caption = (
+            "Degradation against ε: the lower, the stronger the attack. Dotted: the bound of the single-task attacks."
+        )
+        yield "degradation.png", caption, degradation_figure(results)
     for block in results.blocks():
         where = describe_eps(block.norm, block.eps, results.clip_values)
         if any(not a.method.startswith("single:") and a.delta_wor is not None for a in block.attacks):
-            yield f"tasks-{_slug(block)}.png", f"{where}: damage of every task.", tasks_figure(results, block)
+            yield f"tasks-{_slug(block)}.png", f"{where}: degradation of every task.", tasks_figure(results, block)
         if gallery is not None:
-            caption = f"{where}: input, perturbation and predictions under the strongest attack and its best rival."
+            caption = f"{where}: input, perturbation and predictions under the strongest attack and its best baseline."
             yield f"example-{_slug(block)}.png", caption, gallery.figure(results, block)
         if any(a.weights is not None and a.method in WEIGHTED_METHODS for a in block.attacks):
             yield (
@@ -240,7 +242,7 @@ def _figures(results: Results, gallery: Gallery | None) -> Iterator[tuple[str, s
 
 
 def _contestants(block: Block) -> list[AttackResult]:
-    """worst-task and its best rival, worst-image not among them; without it, the two best."""
+    """worst-task and its best baseline, worst-image not among them; without it, the two best."""
     ranked = sorted(block.attacks, key=lambda attack: np.inf if attack.delta_wor is None else attack.delta_wor)
     ranked.sort(key=lambda attack: attack.method == "worst-image" or attack.method.startswith("single:"))
     ranked.sort(key=lambda attack: attack.method != "worst-task")
@@ -278,7 +280,7 @@ def remove_stale(figures: Path, written: set[str]) -> None:
 
 def _page(results: Results, table: str, figures: Sequence[tuple[str, str]]) -> str:
     lines = [
-        f"# {results.victim}: damage by multi-task attacks",
+        f"# {results.victim}: degradation by multi-task attacks",
         "",
         *origin(results),
         table,
@@ -312,10 +314,10 @@ def _legend(results: Results) -> list[str]:
     metrics = "; ".join(heading(task) for task in results.tasks)
     return [
         f"- Metrics over the whole data set: {metrics}. {describe_protocol(results.protocol)}",
-        "- Δ of a task is its relative damage, −100 % is ruin. Δ_MTL is the mean over the tasks, Δ_Wor the least "
-        "damaged task; bold is the deepest Δ_Wor of a block.",
-        "- mean least Δ: the Δ of each sample's own least damaged task, averaged over the samples (0 "
+        "- Δ of a task is its relative degradation, −100 % is ruin. Δ_MTL is the mean over the tasks, Δ_Wor the least "
+        "degraded task; bold is the strongest Δ_Wor of a block.",
+        "- mean least Δ: the Δ of each sample's own least degraded task, averaged over the samples (0 "
         "where the attack improves it). Samples that were wrong before the attack have nothing to lose in that task.",
-        "- bound: each task damaged by the attack that aims at it alone, so an *empirical* bound of Δ_Wor.",
+        "- bound: each task degraded by the attack that aims at it alone, so an *empirical* bound of Δ_Wor.",
         '- A row "+ linear step" takes steps that fall to 0 in place of the method\'s constant ones.',
     ]

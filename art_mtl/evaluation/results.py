@@ -55,15 +55,15 @@ class AttackResult:
         schedule: Step schedule asked for; None for the attack's own.
         steps: Number of steps; None where the attack does not say.
         values: Metric of each task under attack; None if it is not finite.
-        deltas: Signed damage Δ_i of each task, in [−1, 0] where the attack harms; None where undefined (a clean score
-            of 0).
+        deltas: Signed degradation Δ_i of each task, in [−1, 0] where the attack harms; None where undefined (a clean
+            score of 0).
         delta_mtl: Δ_MTL, mean of the defined Δ_i.
-        delta_wor: Δ_Wor, greatest (least damaged) of the defined Δ_i.
-        least_damage: Mean over the samples of the greatest signed Δ_i that each sample has on its own, 0 where that is
-            positive; see :func:`mean_least_damage`.
+        delta_wor: Δ_Wor, greatest (least degraded) of the defined Δ_i.
+        least_degradation: Mean over the samples of the greatest signed Δ_i that each sample has on its own, 0 where
+            that is positive; see :func:`mean_least_degradation`.
         sample_values: Metric of each sample alone, ``(N, K)``; None where the sample has no label.
-        sample_deltas: Signed damage of each sample alone, ``(N, K)``; None where it is undefined: no label, or a score
-            that was 0 on the clean sample (an image whose class was wrong before the attack has nothing to lose).
+        sample_deltas: Signed degradation of each sample alone, ``(N, K)``; None where it is undefined: no label, or a
+            score that was 0 on the clean sample (an image whose class was wrong before the attack has nothing to lose).
         perturbation: Largest norm of a perturbation, in ``norm`` ("linf" where that is None).
         seconds: What ``generate`` took.
         samples: N.
@@ -81,7 +81,7 @@ class AttackResult:
     deltas: tuple[Number, ...]
     delta_mtl: Number
     delta_wor: Number
-    least_damage: Number
+    least_degradation: Number
     sample_values: Rows
     sample_deltas: Rows
     perturbation: float
@@ -185,10 +185,10 @@ class Results(Document):
             yield Block(norm, eps, tuple(attacks))
 
     def bound(self, block: Block) -> AttackResult | None:
-        """The empirical bound: every task damaged by the attack that aims at it alone.
+        """The empirical bound: every task degraded by the attack that aims at it alone.
 
-        No attack on all tasks at once can be expected to damage a task more than the attack that cares for nothing
-        else, so the least of these damages bounds Δ_Wor, as far as the single attacks themselves are optimal.
+        No attack on all tasks at once can be expected to degrade a task more than the attack that cares for nothing
+        else, so the least of these degradations bounds Δ_Wor, as far as the single attacks themselves are optimal.
 
         Args:
             block: One of :meth:`blocks`.
@@ -215,7 +215,7 @@ class Results(Document):
             deltas=deltas,
             delta_mtl=mean,
             delta_wor=least,
-            least_damage=mean_least_damage(sample_deltas),
+            least_degradation=mean_least_degradation(sample_deltas),
             sample_values=_own_columns([attack.sample_values for attack in attacks]),
             sample_deltas=sample_deltas,
             perturbation=max(attack.perturbation for attack in attacks),
@@ -240,14 +240,14 @@ def summarise(deltas: Sequence[Number]) -> tuple[Number, Number]:
     return (delta_mtl(defined), delta_wor(defined)) if defined else (None, None)
 
 
-def mean_least_damage(sample_deltas: Rows) -> Number:
+def mean_least_degradation(sample_deltas: Rows) -> Number:
     """Mean over the samples of the greatest signed delta, 0 where that is positive.
 
     A task that an attack happens to improve counts as unharmed: the relative gain of an error that falls to almost 0
     has no bound and would drown the mean. Samples without any defined delta do not count.
 
     Examples:
-        >>> mean_least_damage(((-0.5, -0.25), (None, -0.75), (-0.5, 12.0), (None, None)))
+        >>> mean_least_degradation(((-0.5, -0.25), (None, -0.75), (-0.5, 12.0), (None, None)))
         -0.3333333333333333
     """
     least = [summarise(row)[1] for row in sample_deltas]

@@ -12,7 +12,7 @@ from art_mtl.evaluation.attack import Attack, named_attacks
 from art_mtl.evaluation.results import Results
 from art_mtl.evaluation.runs import Listener, run_attacks
 from art_mtl.evaluation.samples import as_source
-from art_mtl.team import Team
+from art_mtl.team import ProcessGroup
 
 if TYPE_CHECKING:
     from art_mtl.estimators import PyTorchMultiTaskEstimator
@@ -34,12 +34,12 @@ def evaluate(
     progress: bool = True,
     listener: Listener | None = None,
     protocol: str = "pooled",
-    chain: int | None = None,
+    chunk: int | None = None,
     store: str | Path | None = None,
     restart: bool = False,
-    team: Team | None = None,
+    team: ProcessGroup | None = None,
 ) -> Results:
-    """Attack a model and measure the damage to every task.
+    """Attack a model and measure the degradation to every task.
 
     Data-set metrics come from :mod:`torchmetrics`. Each adversarial input is checked first: same shape as the clean
     one, finite, inside the estimator's ``clip_values`` and, where the attack has ``eps`` and ``norm``, inside the ball.
@@ -54,7 +54,7 @@ def evaluate(
             whose samples are asked for when they are needed.
         batch_size: Samples at a time in measuring; attacks have their own.
         names: Names of the attacks in a sequence; by default each attack's ``name`` or its class's.
-        seed: Set anew before each attack on each chain, so that an outcome does not depend on those before it; the
+        seed: Set anew before each attack on each chunk, so that an outcome does not depend on those before it; the
             global random states are put back afterwards. None leaves them alone.
         limit: First samples to use; None for all.
         victim: What results call the model.
@@ -64,7 +64,7 @@ def evaluate(
             most 8.
         protocol: How errors are averaged: "pooled" over all valid places of the data set, or as "auto-lambda" does, and
             with it the paper's tables; see :data:`art_mtl.evaluation.measure.PROTOCOLS`.
-        chain: Samples that an attack is given in one call; parts of the data set know nothing of each other, and no
+        chunk: Samples that an attack is given in one call; parts of the data set know nothing of each other, and no
             more than one is in memory. None: all, which attacks that look at the whole data set need (universal ones,
             ε one a sample).
         store: Folder in which every finished part is kept, so that the same call goes on where a killed one stopped;
@@ -74,7 +74,7 @@ def evaluate(
             process gets the same results.
 
     Returns:
-        Clean and attacked metrics, damages, per-sample figures.
+        Clean and attacked metrics, degradations, per-sample figures.
 
     Raises:
         TypeError: An attack cannot ``generate``, or the data set has none of these forms.
@@ -100,7 +100,7 @@ def evaluate(
     estimator = as_estimator(estimator)
     pairs = named_attacks(attacks, names)
     source = as_source(dataset, estimator.tasks, limit)
-    if chain is not None and chain < len(source):
+    if chunk is not None and chunk < len(source):
         _check_whole(pairs, len(estimator.input_shape))
     return run_attacks(
         estimator,
@@ -113,7 +113,7 @@ def evaluate(
         progress=progress,
         listener=listener,
         protocol=protocol,
-        chain=chain,
+        chunk=chunk,
         store=store,
         restart=restart,
         team=team,
@@ -126,7 +126,7 @@ def _check_whole(attacks: Sequence[tuple[str, Attack]], axes: int) -> None:
         eps = getattr(attack, "eps", None)
         if isinstance(eps, np.ndarray) and eps.ndim > axes and len(eps) > 1:
             raise ValueError(
-                f"Parameter `chain` should be left out where ε is one a sample, as that of attack {name!r} is. "
+                f"Parameter `chunk` should be left out where ε is one a sample, as that of attack {name!r} is. "
                 f"Found an ε of shape {eps.shape}."
             )
 

@@ -14,7 +14,7 @@ from art_mtl.evaluation.results import AttackResult, Block, Number, Results, Tas
 if TYPE_CHECKING:
     import rich.table
 
-    from art_mtl.evaluation.measure import Scale
+    from art_mtl.evaluation.measure import MetricSpec
 
 MISSING = "–"
 _NORM_SYMBOLS = {"linf": "L∞", "l2": "L2", "l1": "L1"}
@@ -110,7 +110,8 @@ class Table:
 def make_table(results: Results, deltas: bool = False) -> Table:
     """The table of an evaluation: a clean row, then a block for each norm and radius with a row for each attack.
 
-    The deepest Δ_Wor of a block is bold; the bound, which is no attack, stands last in its block and does not compete.
+    The strongest Δ_Wor of a block is bold; the bound, which is no attack, stands last in its block and does not
+    compete.
 
     Args:
         results: What was found.
@@ -136,12 +137,12 @@ def make_table(results: Results, deltas: bool = False) -> Table:
 
 
 def best_attacks(block: Block) -> set[str]:
-    """Names of the attacks whose Δ_Wor is the deepest of the block, as printed: equal figures are equally good."""
+    """Names of the attacks whose Δ_Wor is the strongest of the block, as printed: equal figures are equally good."""
     found = {attack.name: round(100 * attack.delta_wor, 2) for attack in block.attacks if attack.delta_wor is not None}
     return {name for name, value in found.items() if value == min(found.values())}
 
 
-def heading(task: TaskResult | Scale) -> str:
+def heading(task: TaskResult | MetricSpec) -> str:
     """Name, metric, direction, unit and scale of a task.
 
     Examples:
@@ -312,9 +313,9 @@ def _block_rows(results: Results, block: Block, deltas: bool) -> Iterator[Row]:
 
 def _attack_row(kind: str, attack: AttackResult, results: Results, deltas: bool, best: bool) -> Row:
     values = [_scaled(value, task) for value, task in zip(attack.values, results.tasks, strict=True)]
-    damages = [_percent(value) for value in attack.deltas] if deltas else []
-    summary = (_percent(attack.delta_mtl), _percent(attack.delta_wor, best), _percent(attack.least_damage))
-    return Row(kind, (Cell(attack.name), *values, *damages, *summary), attack.norm, attack.eps)
+    degradations = [_percent(value) for value in attack.deltas] if deltas else []
+    summary = (_percent(attack.delta_mtl), _percent(attack.delta_wor, best), _percent(attack.least_degradation))
+    return Row(kind, (Cell(attack.name), *values, *degradations, *summary), attack.norm, attack.eps)
 
 
 def _scaled(value: Number, task: TaskResult) -> Cell:

@@ -19,7 +19,7 @@ from art_mtl.evaluation.samples import Arrays, Source, as_source
 from art_mtl.models import DigitsNet, MultiLabelNet, RoomsNet, load_embedded, load_network, load_weights, read_metadata
 from art_mtl.tasks import Task, check_tasks
 
-__all__ = ["BLUEPRINTS", "Blueprint", "Victim", "load_victim", "victim_names"]
+__all__ = ["VICTIM_SPECS", "VictimSpec", "Victim", "load_victim", "victim_names"]
 
 Reader = Callable[[str, int | None], Arrays]
 Names = Mapping[str, tuple[str, ...]]
@@ -38,7 +38,7 @@ def _nothing() -> Mapping[str, Any]:
 
 @dataclass(frozen=True)
 class Victim:
-    """A trained model with its tasks and the data to judge it on.
+    """A trained model with its tasks and the data to evaluator it on.
 
     Attributes:
         name: what it is called in results.
@@ -49,10 +49,10 @@ class Victim:
         data: (split, limit) to the first ``limit`` samples (None: all) of "train" or "test", as
             (inputs (N, *input_shape), labels). They may stay in memory for the next call.
         description: one line for people.
-        eps: by norm ("linf", "l2"), the sizes of perturbation to judge it at.
+        eps: by norm ("linf", "l2"), the sizes of perturbation to evaluator it at.
         metadata: what its weights say about themselves, clean metrics among it.
         class_names: by task, names of its classes, where they have names.
-        dataset: split to the map-style data set behind ``data``, of which runs read one chain after another, or to
+        dataset: split to the map-style data set behind ``data``, of which runs read one chunk after another, or to
             ``(x, y)`` with arrays that may lie on disk; None where there is nothing but ``data``.
     """
 
@@ -81,7 +81,7 @@ class Victim:
 
 
 @dataclass(frozen=True)
-class Blueprint:
+class VictimSpec:
     """How an embedded victim is made.
 
     Attributes:
@@ -92,7 +92,7 @@ class Blueprint:
         dataset: (split, size or None) to the data set.
         input_shape: shape of one input.
         clip_values: least and greatest value of an input.
-        eps: by norm, the sizes of perturbation to judge it at.
+        eps: by norm, the sizes of perturbation to evaluator it at.
         class_names: by task, names of its classes, where they have names.
     """
 
@@ -137,7 +137,7 @@ def _rooms(split: str, size: int | None) -> MultiTaskDataset:
     return Rooms(split, size)
 
 
-_ROOMS = Blueprint(
+_ROOMS = VictimSpec(
     name="rooms",
     description="small encoder-decoder, rendered rooms (segmentation, depth, normals), 3x96x128 in [-1, 1]",
     build=RoomsNet,
@@ -149,9 +149,9 @@ _ROOMS = Blueprint(
     class_names=PAPER_DATA["nyuv2"].class_names,
 )
 
-BLUEPRINTS: Mapping[str, Blueprint] = MappingProxyType(
+VICTIM_SPECS: Mapping[str, VictimSpec] = MappingProxyType(
     {
-        "digits": Blueprint(
+        "digits": VictimSpec(
             name="digits",
             description="small CNN, two overlapping handwritten digits (left, right, sum), 1x28x28 in [0, 1]",
             build=DigitsNet,
@@ -168,7 +168,7 @@ BLUEPRINTS: Mapping[str, Blueprint] = MappingProxyType(
             description="the same CNN and scenes, trained on attacked images (PGD on all tasks, L∞ 8/255)",
             eps=_ROBUST_EPS,
         ),
-        "multilabel": Blueprint(
+        "multilabel": VictimSpec(
             name="multilabel",
             description="small CNN, two overlapping digits (left, which are present, sum), 1x28x28 in [0, 1]",
             build=MultiLabelNet,
@@ -189,7 +189,7 @@ def victim_names() -> tuple[str, ...]:
         >>> victim_names()
         ('digits', 'rooms', 'rooms-robust', 'multilabel', 'nyuv2', 'cityscapes')
     """
-    return (*BLUEPRINTS, *PAPER_DATA)
+    return (*VICTIM_SPECS, *PAPER_DATA)
 
 
 def load_victim(name: str, *, root: str | Path | None = None, checkpoint: str | Path | None = None) -> Victim:
@@ -202,7 +202,7 @@ def load_victim(name: str, *, root: str | Path | None = None, checkpoint: str | 
     :class:`Victim`, or ``(model, tasks, x, y)`` with labels ``y`` in any form that :meth:`MultiTaskLabels.of` takes, or
     the same with the ``(least, greatest)`` value of an input as a fifth; without a fifth, inputs are in [0, 1]. ``x``
     may be a :class:`numpy.memmap`; or, with ``y`` None, a map-style data set whose ``[i]`` is ``(input, dict of
-    labels)``, of which runs read one chain after another.
+    labels)``, of which runs read one chunk after another.
 
     Args:
         name: one of :func:`victim_names`, or ``"PATH.py:function"``.
@@ -226,22 +226,22 @@ def load_victim(name: str, *, root: str | Path | None = None, checkpoint: str | 
     """
     if name in PAPER_DATA:
         return _of_the_paper(name, root, checkpoint)
-    if name not in BLUEPRINTS and ".py:" in name:
+    if name not in VICTIM_SPECS and ".py:" in name:
         _refuse(name, root=root, checkpoint=checkpoint)
         returned = user_code.call(name)
         return returned if isinstance(returned, Victim) else _from_parts(name, returned)
-    if name not in BLUEPRINTS:
+    if name not in VICTIM_SPECS:
         raise ValueError(
             f"Parameter `name` should be one of {', '.join(victim_names())}, or PATH.py:function. Found {name!r}."
         )
     _refuse(name, root=root)
-    blueprint = BLUEPRINTS[name]
-    model = blueprint.build()
+    spec = VICTIM_SPECS[name]
+    model = spec.build()
     metadata = load_embedded(model, name) if checkpoint is None else load_weights(model, checkpoint)
-    data, dataset = _readers(lambda split: blueprint.dataset(split, None))
+    data, dataset = _readers(lambda split: spec.dataset(split, None))
     return Victim(
-        name, _ready(model), blueprint.tasks(), blueprint.input_shape, blueprint.clip_values, data,
-        blueprint.description, blueprint.eps, metadata, blueprint.class_names, dataset,
+        name, _ready(model), spec.tasks(), spec.input_shape, spec.clip_values, data,
+        spec.description, spec.eps, metadata, spec.class_names, dataset,
     )  # fmt: skip
 
 

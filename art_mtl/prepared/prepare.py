@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from art_mtl.prepared.fold import batch_norms, find_pairs, fold_pairs
-from art_mtl.prepared.lean import make_lean
+from art_mtl.prepared.memory_efficient import make_memory_efficient
 from art_mtl.prepared.precision import Scaling, narrow
 from art_mtl.prepared.settings import PRECISIONS, Preparation
 from art_mtl.prepared.structure import map_tensors, tensors_in
@@ -84,7 +84,7 @@ def prepare(model: nn.Module, example: Tensor, how: Preparation | str = "fp32") 
         >>> fast = prepare(net, x)
         >>> fast.folded, torch.allclose(fast(x), net(x), atol=1e-5)
         (1, True)
-        >>> prepare(net, x, "bf16,lean")(x).dtype
+        >>> prepare(net, x, "bf16,memory-efficient")(x).dtype
         torch.float32
     """
     settings = Preparation.parse(how)
@@ -98,8 +98,8 @@ def prepare(model: nn.Module, example: Tensor, how: Preparation | str = "fp32") 
     if settings.fold:
         inner, folded = _folded(model, inner, example)
     unfolded = tuple(batch_norms(inner))
-    if settings.lean:
-        make_lean(inner)
+    if settings.memory_efficient:
+        make_memory_efficient(inner)
     dtype = PRECISIONS[settings.precision]
     if dtype is not None:
         narrow(inner, dtype)

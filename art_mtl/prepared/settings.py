@@ -12,7 +12,7 @@ PRECISIONS: Mapping[str, torch.dtype | None] = MappingProxyType(
     {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 )
 """Name to the dtype of the weights; None leaves them as they are."""
-_SWITCHES = ("lean", "compile", "graphs")
+_SWITCHES = ("memory-efficient", "compile", "graphs")
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Preparation:
         channels_last: Weights and inputs in channels-last layout, which convolutions are faster in.
         precision: "fp32" (the model's own, whatever that is), "bf16" or "fp16": dtype of weights and activations.
             Inputs are cast on entry and outputs back; batch norms that stay keep their own precision.
-        lean: Convolutions keep nothing but their weights for the backward pass, and ReLUs a byte an element in place of
-            their output. Outputs and input gradients are the same bit for bit.
+        memory_efficient: Convolutions keep nothing but their weights for the backward pass, and ReLUs a byte an element
+            in place of their output. Outputs and input gradients are the same bit for bit.
         compile: Run through :func:`torch.compile`; the first pass of every input shape takes long.
         graphs: Replay passes as CUDA graphs, by ``torch.compile(mode="reduce-overhead")``: for small batches, which
             wait for kernels to be launched. CUDA only.
@@ -34,8 +34,8 @@ class Preparation:
         ValueError: An unknown precision.
 
     Examples:
-        >>> Preparation.parse("bf16,lean")
-        Preparation(fold=True, channels_last=True, precision='bf16', lean=True, compile=False, graphs=False)
+        >>> Preparation.parse("bf16,memory-efficient")
+        Preparation(fold=True, channels_last=True, precision='bf16', memory_efficient=True, compile=False, graphs=False)
         >>> Preparation.parse("exact") is None
         True
     """
@@ -43,7 +43,7 @@ class Preparation:
     fold: bool = True
     channels_last: bool = True
     precision: str = "fp32"
-    lean: bool = False
+    memory_efficient: bool = False
     compile: bool = False
     graphs: bool = False
 
@@ -57,7 +57,7 @@ class Preparation:
 
         Args:
             how: None or "exact" for the model as it is; "fp32", "bf16" or "fp16", and behind it, each after a comma,
-                any of "lean", "compile" and "graphs"; or the object itself.
+                any of "memory-efficient", "compile" and "graphs"; or the object itself.
 
         Returns:
             None for the model as it is.
@@ -76,9 +76,9 @@ class Preparation:
         if precision not in PRECISIONS or not set(switches) <= set(_SWITCHES) or len(set(switches)) < len(switches):
             raise ValueError(
                 f"Parameter `prepare` should be 'exact', or one of {list(PRECISIONS)} and any of {list(_SWITCHES)} "
-                f"behind it, such as 'bf16,lean'. Found {how!r}."
+                f"behind it, such as 'bf16,memory-efficient'. Found {how!r}."
             )
-        return cls(precision=precision, **dict.fromkeys(switches, True))
+        return cls(precision=precision, **{switch.replace("-", "_"): True for switch in switches})
 
     def __str__(self) -> str:
-        return ",".join([self.precision, *(switch for switch in _SWITCHES if getattr(self, switch))])
+        return ",".join([self.precision, *(switch for switch in _SWITCHES if getattr(self, switch.replace("-", "_")))])

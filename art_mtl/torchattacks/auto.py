@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from art_mtl.core import Threat, frozen
-from art_mtl.core.auto import refuse_step_arguments
-from art_mtl.core.ensemble import Ensemble
-from art_mtl.core.members import Member, make_members
+from art_mtl.core import ThreatModel, frozen
 from art_mtl.core.methods import choice
-from art_mtl.core.report import EnsembleReport
-from art_mtl.core.selection import CRITERIA
-from art_mtl.core.session import check_inputs, check_radius, check_seed, parse_norm, radius, warn_out_of_play
+from art_mtl.core.optimizers.apgd import refuse_step_arguments
+from art_mtl.core.searches.ensemble import Ensemble
+from art_mtl.core.searches.ensemble_members import Member, make_members
+from art_mtl.core.searches.ensemble_report import EnsembleReport
+from art_mtl.core.searches.population_choice import SELECTIONS
+from art_mtl.core.session import check_inputs, check_radius, check_seed, parse_norm, radius, warn_missing_labels
 from art_mtl.labels import MultiTaskLabels
 from art_mtl.prepared import Preparation
 from art_mtl.tasks import Task
@@ -89,14 +89,14 @@ class MultiTaskAutoAttack(MultiTaskAttack):
         norm: "Linf", "L2" or "L1".
         eps: Radius of the ball in the unit of the inputs (before normalisation), > 0, or a tensor.
         version: "standard" or "fast".
-        criterion: What the worst case is: "population" or "sample".
+        selection: What the worst case is: "population" or "sample".
         bounds: Smallest and largest allowed input, numbers or tensors broadcastable to the inputs.
         seed: Of the Square search; None draws from torch's global generator.
         verbose: Print the report of each batch.
         prepare: What the members' steps run on, as for :class:`MultiTaskPGD`; the model itself decides.
 
     Attributes:
-        report: :class:`~art_mtl.core.report.EnsembleReport` of the last batch; None before.
+        report: :class:`~art_mtl.core.searches.ensemble_report.EnsembleReport` of the last batch; None before.
 
     Raises:
         ValueError: An argument out of its range; the message names it.
@@ -121,7 +121,7 @@ class MultiTaskAutoAttack(MultiTaskAttack):
         norm: str | float = "Linf",
         eps: float | Tensor = 8 / 255,
         version: str = "standard",
-        criterion: str = "population",
+        selection: str = "population",
         bounds: tuple[Bound, Bound] = (0, 1),
         seed: int | None = 0,
         verbose: bool = False,
@@ -132,7 +132,7 @@ class MultiTaskAutoAttack(MultiTaskAttack):
         self.norm = norm
         self.eps = eps
         self.version = version
-        self.criterion = criterion
+        self.selection = selection
         self.bounds = bounds
         self.seed = seed
         self.verbose = verbose
@@ -150,18 +150,18 @@ class MultiTaskAutoAttack(MultiTaskAttack):
         images = check_inputs("images", images, bounds)
         given = self.predictions(images) if labels is None else self.labels(labels, len(images))
         targets = self.canonical(given)
-        warn_out_of_play(self.tasks, targets, partial=labels is None or isinstance(labels, MultiTaskLabels))
+        warn_missing_labels(self.tasks, targets, partial=labels is None or isinstance(labels, MultiTaskLabels))
         ensemble = Ensemble(
             forward=self.outputs,
             tasks=self.tasks,
             members=self._members(),
-            criterion=self.criterion,
+            selection=self.selection,
             batch_size=len(images),
             seed=self.seed,
             device=images.device,
             steps_on=self.outputs_prepared(self.prepare, images),
         )
-        threat = Threat(parse_norm(self.norm), radius("eps", self.eps, images), bounds)
+        threat = ThreatModel(parse_norm(self.norm), radius("eps", self.eps, images), bounds)
         with frozen(self.model, evaluate=False):
             adversarial, self.report = ensemble.attack(images, targets, threat, own_labels=labels is None)
         if self.verbose:
@@ -174,7 +174,7 @@ class MultiTaskAutoAttack(MultiTaskAttack):
     def _check(self) -> None:
         check_radius("eps", self.eps, parse_norm(self.norm))
         check_bounds(self.bounds)
-        choice("criterion", self.criterion, CRITERIA)
+        choice("selection", self.selection, SELECTIONS)
         check_seed(self.seed)
         Preparation.parse(self.prepare)
         self._members()

@@ -177,7 +177,7 @@ class MultiTaskAttack(Attack):  # type: ignore[misc]
             classes = choose(scores.scatter(1, target.value.unsqueeze(1), float("inf")))
             ignored = getattr(task.format, "ignore_index", 0)
             chosen[task.name] = torch.where(target.valid, classes, torch.full_like(classes, ignored))
-            present[task.name] = target.in_play.cpu().numpy()
+            present[task.name] = target.has_label.cpu().numpy()
         return MultiTaskLabels(chosen, present)
 
     # --- saving and loading ---

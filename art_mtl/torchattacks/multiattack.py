@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from art_mtl.core.objectives import DEGRADATION
-from art_mtl.core.population import least_damage
-from art_mtl.core.problem import Problem
+from art_mtl.core.context import BatchContext
+from art_mtl.core.objectives.loss_objectives import DEGRADATION
+from art_mtl.core.objectives.population import least_degradation
 from art_mtl.torchattacks.base import MultiTaskAttack
 
 Success = Callable[[list[Tensor], Any], Tensor]
@@ -23,8 +23,8 @@ class MultiAttack(MultiTaskAttack):
     Args:
         attacks: At least two, of one model and the same tasks.
         success: ``(outputs, labels) -> (B,)``: samples for which it is true leave early, as in torchattacks. None:
-            every attack sees every sample, and the one that does the greatest *least* damage over the sample's tasks is
-            kept.
+            every attack sees every sample, and the one that does the greatest *least* degradation over the sample's
+            tasks is kept.
         verbose: Print how many samples each attack was kept for.
 
     Raises:
@@ -64,7 +64,7 @@ class MultiAttack(MultiTaskAttack):
         images = images.detach().to(self.device)
         given = self.predictions(images) if labels is None else self.labels(labels, len(images))
         targets = self.canonical(given)
-        problem = Problem(self.tasks, tuple(targets), steps=1)
+        problem = BatchContext(self.tasks, tuple(targets), steps=1)
         references = DEGRADATION.references(problem, self._outputs(images, targets))
         best = images
         score = torch.full((len(images),), float("-inf"), device=images.device)
@@ -76,7 +76,7 @@ class MultiAttack(MultiTaskAttack):
             candidate = images.clone()
             candidate[todo] = self._run(attack, images[todo], None if labels is None else given[todo])
             outputs = self._outputs(candidate, targets)
-            reached = least_damage(DEGRADATION.values(problem, outputs, references), problem.in_play)
+            reached = least_degradation(DEGRADATION.values(problem, outputs, references), problem.has_label)
             better = todo & (reached > score)
             best = torch.where(better.view(-1, *[1] * (images.ndim - 1)), candidate, best)
             score, winner = torch.where(better, reached, score), torch.where(better, number, winner)

@@ -10,21 +10,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from art_mtl.core import Method, StepRecord, Threat, frozen, make_method
-from art_mtl.core.aims import restrict, some_outputs
-from art_mtl.core.loop import Forward, Plan
+from art_mtl.core import Method, StepRecord, ThreatModel, frozen, make_method
+from art_mtl.core.loop import Forward, RunConfig
 from art_mtl.core.methods import check_number, choice
+from art_mtl.core.optimizers.steps import L1_STEPS
+from art_mtl.core.partial_targets import restrict, some_outputs
 from art_mtl.core.session import (
     Session,
     check_inputs,
     check_radius,
     check_seed,
-    make_plan,
+    make_run_config,
     parse_norm,
     radius,
-    warn_out_of_play,
+    warn_missing_labels,
 )
-from art_mtl.core.steps import L1_STEPS
 from art_mtl.labels import MultiTaskLabels
 from art_mtl.prepared import Preparation
 from art_mtl.tasks import Target, Task
@@ -78,7 +78,7 @@ class MultiTaskPGD(MultiTaskAttack):
         tasks: K tasks.
         method: "equal" (Σ L_i: Mao et al. 2020), "normalize" (Σ L_i/L_i⁰), "dgba" (Σ log L_i: Zhang et al. 2023),
             "alternate" (one task a step: Ghamizi et al. 2022), "single:<task>", "minmax", "minmax-official",
-            "worst-task", "stealthy" and "smta" (damage ``chosen`` tasks, hold the others) or "jd:<combiner>" (TorchJD);
+            "worst-task", "stealthy" and "smta" (degrade ``attacked`` tasks, hold the others) or "jd:<aggregator>";
             "equal-official" and "normalize-official" are those of the paper's authors, "worst-image" is "worst-task"
             with weights for each image.
         eps: Radius of the ball in the unit of the inputs (before normalisation), > 0, or a tensor broadcastable to
@@ -98,20 +98,20 @@ class MultiTaskPGD(MultiTaskAttack):
             0 with ``weight_scope`` "sample" (0.3) and "batch" (0.1).
         weight_step: α₂, step size of the weights.
         weight_scope: Which samples share weights: "sample", "batch" or "dataset" (all calls until :meth:`reset`, in
-            chains).
-        weight_group: Neighbours that share weights ("batch"), samples of a chain ("dataset").
+            chunks).
+        weight_group: Neighbours that share weights ("batch"), samples of a chunk ("dataset").
         schedule: Step size: "constant", "linear" (to 0) or "cosine".
         keep: Return the "last" iterate or the "best" of each sample (one more forward pass).
         projection: "exact" (Euclidean, onto ball ∩ box), "box-then-ball" or "ball-then-box" (torchattacks' order).
-        chosen: Of "stealthy" and "smta": names of the tasks to damage.
-        held: Of the same: names of the tasks to hold; None for all others.
-        tolerance: Of "stealthy": largest relative change of a held task; 0.05.
-        price: Of "smta": weight of the held tasks; 1.
+        attacked: Of "stealthy" and "smta": names of the tasks to degrade.
+        preserved: Of the same: names of the tasks to hold; None for all others.
+        tolerance: Of "stealthy": largest relative change of a preserved task; 0.05.
+        penalty: Of "smta": weight of the preserved tasks; 1.
         l1_step: "adaptive" (Croce & Hein 2021) or "one-pixel".
         seed: Of random starts; None draws from torch's global generator.
         prepare: What the gradient steps run on: None or "exact" for the model itself; "fp32", "bf16" or "fp16", and
-            behind it any of ",lean", ",compile" and ",graphs", or a :class:`~art_mtl.prepared.Preparation`, for a
-            private copy that computes the same, cheaper. It is kept, and made anew when the model has changed.
+            behind it any of ",memory-efficient", ",compile" and ",graphs", or a :class:`~art_mtl.prepared.Preparation`,
+            for a private copy that computes the same, cheaper. It is kept, and made anew when the model has changed.
 
     Attributes:
         observer: None, or a function that is given a :class:`~art_mtl.core.StepRecord` at every step.
@@ -157,10 +157,10 @@ class MultiTaskPGD(MultiTaskAttack):
         schedule: str | None = None,
         keep: str | None = None,
         projection: str | None = None,
-        chosen: Sequence[str] | None = None,
-        held: Sequence[str] | None = None,
+        attacked: Sequence[str] | None = None,
+        preserved: Sequence[str] | None = None,
         tolerance: float | None = None,
-        price: float | None = None,
+        penalty: float | None = None,
         l1_step: str = "adaptive",
         seed: int | None = None,
         prepare: Preparation | str | None = None,
@@ -188,10 +188,10 @@ class MultiTaskPGD(MultiTaskAttack):
             "schedule": schedule,
             "keep": keep,
             "projection": projection,
-            "chosen": chosen,
-            "held": held,
+            "attacked": attacked,
+            "preserved": preserved,
             "tolerance": tolerance,
-            "price": price,
+            "penalty": penalty,
         }
         self.observer: Callable[[StepRecord], None] | None = None
         self._session: Session | None = None
@@ -208,7 +208,7 @@ class MultiTaskPGD(MultiTaskAttack):
         images = posed.images
         eps = radius("eps", self.eps, images)
         alpha = None if self.alpha is None else radius("alpha", self.alpha, images)
-        plan = make_plan(
+        plan = make_run_config(
             [self.tasks[k] for k in posed.kept],
             steps=self.steps,
             random_start=self.random_start,
@@ -220,7 +220,7 @@ class MultiTaskPGD(MultiTaskAttack):
             device=images.device,
         )
         session = self._resume(plan, posed)
-        threat = Threat(parse_norm(self.norm), eps, posed.bounds)
+        threat = ThreatModel(parse_norm(self.norm), eps, posed.bounds)
         with frozen(self.model, evaluate=False):
             adversarial = session.attack(images, posed.targets, threat, step_size=alpha)
         session.warn()
@@ -239,14 +239,14 @@ class MultiTaskPGD(MultiTaskAttack):
         kept = tuple(k for k, task in enumerate(self.tasks) if task.name in given.names)
         targets = self.canonical(given)
         partial = own_labels or isinstance(labels, MultiTaskLabels)
-        warn_out_of_play([self.tasks[k] for k in kept], targets, partial, stacklevel=4)
+        warn_missing_labels([self.tasks[k] for k in kept], targets, partial, stacklevel=4)
         return Posed(images, targets, bounds, own_labels, kept)
 
     def _forward(self, images: Tensor) -> Forward:
         """What the gradient steps run on."""
         return self.outputs_prepared(self.prepare, images)
 
-    def _resume(self, plan: Plan, posed: Posed) -> Session:
+    def _resume(self, plan: RunConfig, posed: Posed) -> Session:
         """The session of the calls so far, or a new one where settings have changed since."""
         kept = posed.kept
         values = (self.norm, self.eps, self.alpha, *self.bounds)
@@ -347,10 +347,10 @@ class MinMaxMultiTaskPGD(MultiTaskPGD):
 
 
 class WorstTaskPGD(MultiTaskPGD):
-    """The strongest attack of this package on the *worst* task: min-max on reported damage, not on losses.
+    """The strongest attack of this package on the *worst* task: min-max on reported degradation, not on losses.
 
     With ``weight_scope="dataset"`` (default) one row of weights balances the tasks over everything attacked since
-    :meth:`reset`, in chains of ``weight_group`` (256) samples; call :meth:`reset` between data sets. With "sample" each
+    :meth:`reset`, in chunks of ``weight_group`` (256) samples; call :meth:`reset` between data sets. With "sample" each
     image is to lose *all* its tasks. The step size decays from 3 ε to 0 unless ``alpha`` says otherwise.
 
     Args:

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from art_mtl.core import Method, Threat, frozen
-from art_mtl.core.aims import restrict, some_outputs
-from art_mtl.core.loop import NUDGE, Plan
-from art_mtl.core.patch import PATCH_STEP, PatchSearch, check_transforms, patch_mask
+from art_mtl.core import Method, ThreatModel, frozen
+from art_mtl.core.loop import NUDGE, RunConfig
+from art_mtl.core.partial_targets import restrict, some_outputs
+from art_mtl.core.searches.patch import PATCH_STEP, PatchSearch, check_transforms, patch_mask
+from art_mtl.core.searches.transforms import Transform
+from art_mtl.core.searches.universal import Samples, check_shared, universal
 from art_mtl.core.session import check_inputs, parse_norm, radius, warn_stopped
-from art_mtl.core.shared import Samples, check_shared, universal
-from art_mtl.core.transforms import Transform
 from art_mtl.tasks import Task
 from art_mtl.torchattacks.pgd import Bound, MultiTaskPGD, bounds_like
 
@@ -67,7 +67,7 @@ class _Shared(MultiTaskPGD):
 
 
 class UniversalMultiTaskPGD(_Shared):
-    """One perturbation that damages every task on all images: min-max over the tasks.
+    """One perturbation that degrades every task on all images: min-max over the tasks.
 
     A call of the attack finds it for the images it is given and applies it to them; :meth:`fit` returns it, and
     :meth:`apply` puts it on other images.
@@ -79,7 +79,7 @@ class UniversalMultiTaskPGD(_Shared):
         eps: Radius of the ball, one number > 0.
         alpha: Size of the first step; None: as for :class:`MultiTaskPGD` without momentum, over all steps of all
             passes.
-        steps: Passes over the images.
+        steps: ForwardBackward over the images.
         bounds: As for :class:`MultiTaskPGD`, like ``norm``.
         batch_size: Images a step.
         decay: Momentum of the gradient.
@@ -134,8 +134,8 @@ class UniversalMultiTaskPGD(_Shared):
                 Samples(posed.images, posed.targets, posed.images.device),
                 [self.tasks[k] for k in posed.kept],
                 restrict(self._assemble(), posed.kept, self.tasks),
-                Threat(parse_norm(self.norm), eps, posed.bounds),
-                Plan(self.steps, alpha, targeted=self.targeted, l1_step=self.l1_step),
+                ThreatModel(parse_norm(self.norm), eps, posed.bounds),
+                RunConfig(self.steps, alpha, targeted=self.targeted, l1_step=self.l1_step),
                 self.batch_size,
                 self.seed or 0,
                 noise=NUDGE if posed.own_labels else 0.0,
@@ -155,7 +155,7 @@ class UniversalMultiTaskPGD(_Shared):
 
 
 class MultiTaskPatch(_Shared):
-    """A patch that damages every task of the image around it.
+    """A patch that degrades every task of the image around it.
 
     A call of the attack finds the patch for the images it is given and puts it on them. With ``shared`` :meth:`fit`
     returns the patch on an empty image, and :meth:`apply` puts it on other images.
@@ -233,7 +233,7 @@ class MultiTaskPatch(_Shared):
             method=restrict(self._assemble(), posed.kept, self.tasks),
             mask=self._place(posed.images),
             bounds=posed.bounds,
-            plan=Plan(self.steps, alpha, targeted=self.targeted),
+            plan=RunConfig(self.steps, alpha, targeted=self.targeted),
             transforms=tuple(self.transforms),
             ignore=self.ignore_patch,
             batch_size=self.batch_size,

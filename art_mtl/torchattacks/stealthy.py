@@ -14,20 +14,20 @@ from art_mtl.torchattacks.pgd import Bound, MultiTaskPGD
 
 
 class StealthyMultiTaskPGD(MultiTaskPGD):
-    """Damage the chosen tasks while every held one changes by at most a tolerance.
+    """Degrade the attacked tasks while every preserved one changes by at most a tolerance.
 
     How the multipliers that hold tasks are found is said at :class:`art_mtl.attacks.StealthyMultiTaskPGD`. With
-    ``weight_scope="dataset"`` (default) the metrics of everything attacked since :meth:`reset` are held; with "sample"
-    each image's own errors and scores.
+    ``weight_scope="dataset"`` (default) the metrics of everything attacked since :meth:`reset` are preserved; with
+    "sample" each image's own errors and scores.
 
     Args:
         model: As for :class:`MultiTaskPGD`.
         tasks: K tasks.
-        chosen: Name of the task to damage, or a list of several.
-        tolerance: Largest relative change of a held task, in (0, 1).
+        attacked: Name of the task to degrade, or a list of several.
+        tolerance: Largest relative change of a preserved task, in (0, 1).
         eps: As for :class:`MultiTaskPGD`, like everything that follows.
         steps: T; holding takes 40 or more.
-        **kwargs: Everything else that :class:`MultiTaskPGD` knows, ``held`` among it, but ``method``.
+        **kwargs: Everything else that :class:`MultiTaskPGD` knows, ``preserved`` among it, but ``method``.
 
     Examples:
         >>> import torch
@@ -51,7 +51,7 @@ class StealthyMultiTaskPGD(MultiTaskPGD):
         self,
         model: torch.nn.Module,
         tasks: Sequence[Task],
-        chosen: str | Sequence[str],
+        attacked: str | Sequence[str],
         tolerance: float = TOLERANCE,
         eps: float | Tensor = 8 / 255,
         alpha: float | Tensor | None = None,
@@ -61,5 +61,5 @@ class StealthyMultiTaskPGD(MultiTaskPGD):
         norm: str | float = "Linf",
         **kwargs: Any,
     ) -> None:
-        settings = {"chosen": [chosen] if isinstance(chosen, str) else chosen, "tolerance": tolerance, **kwargs}
+        settings = {"attacked": [attacked] if isinstance(attacked, str) else attacked, "tolerance": tolerance, **kwargs}
         super().__init__(model, tasks, "stealthy", eps, alpha, steps, random_start, bounds, norm, **settings)

@@ -16,11 +16,11 @@ from torch import nn
 from art_mtl.data import NYUv2
 from art_mtl.data.augment import flip
 from art_mtl.data.paper import PAPER_DATA
-from art_mtl.evaluation.victims import BLUEPRINTS, to_channels_last
+from art_mtl.evaluation.victims import VICTIM_SPECS, to_channels_last
 from art_mtl.labels import MultiTaskLabels
 from art_mtl.models import RoomsNet, load_embedded, save_weights
 from art_mtl.tasks import Task
-from art_mtl.training.hardening import TrainingAttack
+from art_mtl.training.adversarial import TrainingAttack
 from art_mtl.training.measure import Metrics, clean_metrics
 from art_mtl.training.progress import Step
 from art_mtl.version import __version__
@@ -130,15 +130,15 @@ def train(
         >>> sorted(result.test)
         ['left', 'right', 'sum']
     """
-    if victim not in BLUEPRINTS:
-        raise ValueError(f"Parameter `victim` should be one of {', '.join(BLUEPRINTS)}. Found {victim!r}.")
+    if victim not in VICTIM_SPECS:
+        raise ValueError(f"Parameter `victim` should be one of {', '.join(VICTIM_SPECS)}. Found {victim!r}.")
     _check_run(seed, epochs)
-    blueprint, recipe, begun = BLUEPRINTS[victim], RECIPES[victim], time.perf_counter()
-    x, labels = blueprint.dataset("train", train_size).arrays()
-    test = blueprint.dataset("test", test_size).arrays()
+    spec, recipe, begun = VICTIM_SPECS[victim], RECIPES[victim], time.perf_counter()
+    x, labels = spec.dataset("train", train_size).arrays()
+    test = spec.dataset("test", test_size).arrays()
     count = recipe.epochs if epochs is None else epochs
-    tasks = blueprint.tasks()
-    model = _fit(blueprint.build, tasks, x, labels, recipe, count, seed, torch.device(device), progress)
+    tasks = spec.tasks()
+    model = _fit(spec.build, tasks, x, labels, recipe, count, seed, torch.device(device), progress)
     return _finish(victim, model, tasks, (x, labels), test, Path(out), seed, count, begun)
 
 

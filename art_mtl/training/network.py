@@ -20,7 +20,7 @@ from art_mtl.data._base import check_count
 from art_mtl.data.paper import PAPER_DATA, PaperData
 from art_mtl.evaluation.victims import to_channels_last
 from art_mtl.models import NETWORKS
-from art_mtl.team import Team, assemble
+from art_mtl.team import ProcessGroup, assemble
 from art_mtl.training.folder import LOGS, RunFolder, State
 from art_mtl.training.logs import Log, check_tensorboard
 from art_mtl.training.progress import Step
@@ -188,7 +188,9 @@ def _check_precision(precision: str, device: torch.device) -> None:
         )
 
 
-def _split(description: PaperData, root: str | Path, split: str, recipe: Recipe, team: Team) -> tuple[Samples, int]:
+def _split(
+    description: PaperData, root: str | Path, split: str, recipe: Recipe, team: ProcessGroup
+) -> tuple[Samples, int]:
     """One split's samples, and how many of them to use."""
     dataset = description.open(root, split)
     count = len(dataset) if recipe.limit is None else min(recipe.limit, len(dataset))
@@ -248,7 +250,7 @@ def _digest(path: Path) -> str:
 
 
 def _build(
-    network: Network, description: PaperData, trunk: str | Path | None, recipe: Recipe, team: Team, fresh: bool
+    network: Network, description: PaperData, trunk: str | Path | None, recipe: Recipe, team: ProcessGroup, fresh: bool
 ) -> nn.Module:
     """The untrained network on its device; only the first process, which the others copy, reads the trunk."""
     torch.manual_seed(recipe.seed)
@@ -279,7 +281,7 @@ def _workers() -> int:
 
 
 @contextmanager
-def _undisturbed(team: Team) -> Iterator[None]:
+def _undisturbed(team: ProcessGroup) -> Iterator[None]:
     """The global random state and cuDNN's choice of algorithms are afterwards what they were."""
     cuda = [team.device] if team.device.type == "cuda" else []
     benchmark = torch.backends.cudnn.benchmark

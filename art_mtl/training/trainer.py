@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from art_mtl.tasks import Target, Task
-from art_mtl.team import Team
+from art_mtl.team import ProcessGroup
 from art_mtl.training.folder import BEST, LAST, RunFolder, State, check_finite
 from art_mtl.training.logs import Log
 from art_mtl.training.measure import Metrics, Tally, mean_log_quality
@@ -75,7 +75,7 @@ class Trainer:
         val: tuple[Samples, int],
         state: State,
         folder: RunFolder,
-        team: Team,
+        team: ProcessGroup,
         log: Log,
         metadata: Mapping[str, str],
         *,

@@ -11,7 +11,7 @@ from art.attacks.evasion import AutoProjectedGradientDescent
 
 from art_mtl import PyTorchMultiTaskEstimator, tasks
 from art_mtl.attacks import MultiTaskAutoAttack, MultiTaskAutoPGD, MultiTaskPGD
-from art_mtl.core.members import VERSIONS, Budget
+from art_mtl.core.searches.ensemble_members import VERSIONS, Budget
 from art_mtl.evaluation import load_victim
 
 SHAPE = (3, 8, 8)
@@ -76,7 +76,7 @@ def make(kind, estimator, **arguments):
 
 @pytest.mark.parametrize("kind", CLASSES)
 @pytest.mark.parametrize("norm, eps", [("inf", 0.05), (2, 0.5), (1, 3.0)])
-def test_damages_within_the_ball_and_changes_nothing_else(kind, norm, eps, estimator, net, data):
+def test_degradations_within_the_ball_and_changes_nothing_else(kind, norm, eps, estimator, net, data):
     x, y = data
     net.train()
     net.drop.eval()
@@ -129,7 +129,7 @@ def test_the_report_of_the_ensemble(estimator, data, capsys):
         "worst-task", "auto:worst-task", "auto:worst-image", "auto:single:seg", "auto:single:depth",
         "auto:single:digit", "auto:towards-1", "square",
     )  # fmt: skip
-    assert report.attacked == (5,) * 8 and sum(report.counts.values()) == 5 and report.criterion == "population"
+    assert report.attacked == (5,) * 8 and sum(report.counts.values()) == 5 and report.selection == "population"
     single = MultiTaskPGD(estimator, "worst-task", eps=0.05, max_iter=4, batch_size=2, verbose=False).generate(x, y)
     kept = report.won("worst-task")
     assert np.array_equal(found[kept], single[kept])
@@ -153,8 +153,8 @@ def test_names_parameters_and_progress(estimator, data, capsys):
     x, y = data
     attack = make(MultiTaskAutoAttack, estimator, verbose=True)
     assert "version=fast" in repr(attack) and attack.name == "auto-attack, fast"
-    attack.set_params(norm=2, eps=0.5, criterion="sample")
-    assert (attack.norm, attack.criterion) == (2, "sample")
+    attack.set_params(norm=2, eps=0.5, selection="sample")
+    assert (attack.norm, attack.selection) == (2, "sample")
     attack.generate(x, y)
     shown = capsys.readouterr().err
     assert "auto-attack, fast: square" in shown and "180/180" in shown  # 5 samples × (7 members × 4 steps + 8 queries)
@@ -173,7 +173,7 @@ def test_names_parameters_and_progress(estimator, data, capsys):
         ({"eps": 0}, ValueError, "`eps` should be positive"),
         ({"norm": 3}, ValueError, "`norm` should be infinity, 2 or 1"),
         ({"version": "slow"}, ValueError, "`version` should be one of"),
-        ({"criterion": "mean"}, ValueError, "`criterion` should be one of"),
+        ({"selection": "mean"}, ValueError, "`selection` should be one of"),
         ({"batch_size": 0}, ValueError, "`batch_size` should be an integer of at least 1"),
         ({"seed": -1}, ValueError, "`seed` should be None or an integer"),
         ({"verbose": 1}, ValueError, "`verbose` should be a bool"),

@@ -8,7 +8,7 @@ import torch
 
 from art_mtl import MultiTaskLabels, PyTorchMultiTaskEstimator, tasks
 from art_mtl.attacks import MultiTaskPatch, MultiTaskPGD, StealthyMultiTaskPGD, UniversalMultiTaskPGD
-from art_mtl.core.transforms import Brightness, Scale, Translate
+from art_mtl.core.searches.transforms import Brightness, Scale, Translate
 
 EPS = 0.1
 
@@ -203,16 +203,16 @@ def test_the_general_class_knows_the_method_too():
     estimator = make_estimator()
     x, y = make_data(estimator)
     one = StealthyMultiTaskPGD(estimator, "seg", tolerance=0.1, eps=EPS, **SETTINGS)
-    other = MultiTaskPGD(estimator, "stealthy", eps=EPS, chosen=["seg"], tolerance=0.1, **SETTINGS)
+    other = MultiTaskPGD(estimator, "stealthy", eps=EPS, attacked=["seg"], tolerance=0.1, **SETTINGS)
     assert one.name == other.name == "stealthy:seg"
     assert np.array_equal(one.generate(x, y), other.generate(x, y))
 
 
 def test_stealthy_arguments_are_checked_before_any_work():
     estimator = make_estimator()
-    with pytest.raises(ValueError, match="chosen or held, not both"):
-        StealthyMultiTaskPGD(estimator, "seg", held=["seg"])
-    with pytest.raises(ValueError, match=r"`chosen` should name tasks of .*Found \['sky'\]"):
+    with pytest.raises(ValueError, match="attacked or preserved, not both"):
+        StealthyMultiTaskPGD(estimator, "seg", preserved=["seg"])
+    with pytest.raises(ValueError, match=r"`attacked` should name tasks of .*Found \['sky'\]"):
         StealthyMultiTaskPGD(estimator, "sky")
     attack = StealthyMultiTaskPGD(estimator, "seg")
     with pytest.raises(ValueError, match="`tolerance` should be below 1"):

@@ -91,7 +91,7 @@ def metrics(estimator, x, y):
 
 @pytest.mark.parametrize("make", CLASSES)
 @pytest.mark.parametrize("norm, eps", [(np.inf, 0.05), ("inf", 0.05), (2, 0.5), (1, 3.0)])
-def test_damages_the_losses_within_the_ball_and_changes_nothing_else(make, norm, eps, estimator, net, data):
+def test_degradations_the_losses_within_the_ball_and_changes_nothing_else(make, norm, eps, estimator, net, data):
     x, y = data
     x_before, y_before = x.copy(), {name: values.copy() for name, values in y.items()}
     net.train()
@@ -147,7 +147,7 @@ def test_costs_t_forwards_and_what_the_rules_add(make, arguments, extra, estimat
 
 
 @pytest.mark.parametrize("make", CLASSES)
-def test_without_labels_every_task_is_damaged(make, estimator, data):
+def test_without_labels_every_task_is_degraded(make, estimator, data):
     x, _ = data
     own = estimator.own_labels(x)
     found = make(estimator, eps=0.3, max_iter=10, verbose=False).generate(x)
@@ -310,8 +310,8 @@ def test_worst_task_shares_weights_over_batches_and_forgets_between_calls(estima
         assert (record.weights == record.weights[0]).all()
     alone = WorstTaskPGD(estimator, eps=0.1, max_iter=4, batch_size=3, weight_group=3, verbose=False)
     pieces = [alone.generate(x[part], {name: v[part] for name, v in y.items()}) for part in (slice(0, 3), slice(3, 6))]
-    assert np.array_equal(alone.generate(x, y), np.concatenate(pieces)), "chains know nothing of each other"
-    assert not np.array_equal(first[3:], pieces[1]), "within a chain the second batch knows of the first"
+    assert np.array_equal(alone.generate(x, y), np.concatenate(pieces)), "chunks know nothing of each other"
+    assert not np.array_equal(first[3:], pieces[1]), "within a chunk the second batch knows of the first"
 
 
 class Writer(SummaryWriter):

@@ -76,7 +76,7 @@ def data():
 def test_the_attack_is_the_same_and_runs_on_the_copy(make, estimator, net, data):
     expected = make(estimator, **SETTINGS).generate(*data)
     net.passes = 0
-    attack = make(estimator, prepare="fp32,lean", **SETTINGS)
+    attack = make(estimator, prepare="fp32,memory-efficient", **SETTINGS)
     np.testing.assert_allclose(attack.generate(*data), expected, atol=1e-4)
     assert net.passes == 0 and not net.trunk[1].training and net.trunk[0].weight.requires_grad
 
@@ -94,7 +94,7 @@ def test_so_it_is_with_torchattacks_and_its_normalisation(net, data):
         atk(images, labels)
 
 
-def test_half_precision_damages_nearly_as_much(estimator, data):
+def test_half_precision_degradations_nearly_as_much(estimator, data):
     attacks = {p: MultiTaskPGD(estimator, "equal", prepare=p, **SETTINGS) for p in ("exact", "bf16", "fp16")}
     results = evaluate(estimator, attacks, data, progress=False)
     exact = results["exact"].values
@@ -121,7 +121,7 @@ def test_the_copy_follows_the_model(estimator, net, data):
 
 
 def test_an_attack_with_a_copy_can_be_copied(estimator, data):
-    attack = MultiTaskPGD(estimator, prepare=Preparation(lean=True), **SETTINGS)
+    attack = MultiTaskPGD(estimator, prepare=Preparation(memory_efficient=True), **SETTINGS)
     result = attack.generate(*data)
     for other in (copy.deepcopy(attack), pickle.loads(pickle.dumps(attack))):
         np.testing.assert_array_equal(other.generate(*data), result)

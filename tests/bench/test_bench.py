@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from art_mtl.attacks import MinMaxMultiTaskPGD, MultiTaskPGD
-from art_mtl.bench import LIMIT, VARIANTS, compare, load_subject, make_variants, rivals, sweep, timing
-from art_mtl.bench.damage import time_to_damage
+from art_mtl.bench import LIMIT, VARIANTS, baselines, compare, load_subject, make_variants, sweep, timing
+from art_mtl.bench.degradation import time_to_degradation
 from art_mtl.bench.subject import Subject
 from art_mtl.cli import main
 
@@ -22,36 +22,36 @@ def subject():
 
 def ours(subject, make, *arguments):
     attack = make(
-        subject.estimator, *arguments, norm=np.inf, eps=subject.eps, eps_step=rivals.SHARE * subject.eps,
+        subject.estimator, *arguments, norm=np.inf, eps=subject.eps, eps_step=baselines.SHARE * subject.eps,
         max_iter=STEPS, verbose=False,
     )  # fmt: skip
     return attack.generate(subject.x, subject.y)
 
 
 @pytest.mark.parametrize(
-    "rival, make, arguments",
+    "baseline, make, arguments",
     [
-        (rivals.hosted_in_art, MultiTaskPGD, ["equal"]),
-        (rivals.torchattacks_loop, MultiTaskPGD, ["equal"]),
-        (rivals.authors_loop, MinMaxMultiTaskPGD, ["official"]),
-        (rivals.literal_algorithm, MinMaxMultiTaskPGD, ["paper"]),
+        (baselines.hosted_in_art, MultiTaskPGD, ["equal"]),
+        (baselines.torchattacks_loop, MultiTaskPGD, ["equal"]),
+        (baselines.authors_loop, MinMaxMultiTaskPGD, ["official"]),
+        (baselines.literal_algorithm, MinMaxMultiTaskPGD, ["paper"]),
     ],
 )
-def test_rivals_do_the_same_work(rival, make, arguments, subject):
+def test_rivals_do_the_same_work(baseline, make, arguments, subject):
     """They end where this package's attacks end: pixels apart where a gradient is 0 to rounding."""
-    found, expected = np.asarray(rival(subject, STEPS)), ours(subject, make, *arguments)
+    found, expected = np.asarray(baseline(subject, STEPS)), ours(subject, make, *arguments)
     assert np.mean(np.abs(found - expected) > 1e-6) < 1e-3
     assert abs(found - subject.x).max() <= subject.eps + 1e-6
 
 
 def test_the_limit_is_the_gradient_of_the_summed_losses(subject):
     expected = subject.estimator.loss_gradient(subject.x, subject.y)
-    np.testing.assert_allclose(rivals.limit(subject, 1).numpy(), expected, atol=1e-6)
+    np.testing.assert_allclose(baselines.limit(subject, 1).numpy(), expected, atol=1e-6)
 
 
 def test_rivals_leave_the_model_as_it_was(subject):
-    for rival in (rivals.hosted_in_art, rivals.authors_loop):
-        rival(subject, 1)
+    for baseline in (baselines.hosted_in_art, baselines.authors_loop):
+        baseline(subject, 1)
         assert all(not p.requires_grad and p.grad is None for p in subject.model.parameters())
 
 
@@ -60,7 +60,7 @@ def test_parameter_gradients_are_taken_where_it_says_so(subject):
     handle = next(subject.model.parameters()).register_hook
     with subject.learning():
         hook = handle(lambda gradient: calls.append(1))
-        rivals.HandMadeEstimator(subject).loss_gradient(subject.x, subject.y)
+        baselines.HandMadeEstimator(subject).loss_gradient(subject.x, subject.y)
         hook.remove()
     assert calls == [1]
 
@@ -107,10 +107,10 @@ def test_costs_grow_with_the_heads():
     assert costs[0].flops == costs[0].time == 1 and 1.2 < costs[1].flops < 1.5
 
 
-def test_damage_needs_a_trained_model(subject):
+def test_degradation_needs_a_trained_model(subject):
     noise = Subject("noise", subject.estimator, subject.x, subject.y, 0.1, trained=False)
-    with pytest.raises(ValueError, match="Damage needs a trained model"):
-        time_to_damage(noise)
+    with pytest.raises(ValueError, match="Degradation needs a trained model"):
+        time_to_degradation(noise)
     with pytest.raises(ValueError, match="Parameter `name` should be one of"):
         load_subject("nothing", 1)
 
@@ -125,16 +125,29 @@ def test_the_command(capsys):
         "| minmax:fp32",
         "| art",
     ]
-    assert main([*few, "--activations", "--damage", "--prepare", "fp32"]) == 0
+    assert main([*few, "--activations", "--degradation", "--prepare", "fp32"]) == 0
     shown = capsys.readouterr().out
     assert shown.count("| fp32 |") == 2 and "| exact | 0.6 | 1.000 |" in shown
     assert main([*few[:-4], "--rounds", "1"]) == 2
     assert "argument --rounds: expected at least 2" in capsys.readouterr().err
 
 
-def test_time_to_damage(capsys):
+def test_time_to_degradation(capsys):
     assert (
-        main(["bench", "--victim", "digits", "--batch", "8", "--rounds", "2", "--time-to-damage", "--prepare", "fp32"])
+        main(
+            [
+                "bench",
+                "--victim",
+                "digits",
+                "--batch",
+                "8",
+                "--rounds",
+                "2",
+                "--time-to-degradation",
+                "--prepare",
+                "fp32",
+            ]
+        )
         == 0
     )
     row = capsys.readouterr().out.splitlines()[-2]

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from art_mtl.core import attack, make_method
-from art_mtl.core.loop import Plan
+from art_mtl.core.loop import RunConfig
 from art_mtl.core.methods import METHODS, ON_REQUEST, method_names
 
 
@@ -67,7 +67,7 @@ def test_steps_are_those_of_the_formula(plain, dense_case, name, norm):
         ]
         delta = torch.tensor(np.stack(rows)).view_as(z)
     method = make_method(name, case.tasks)
-    result = attack(case.forward, case.x, case.tasks, case.targets, method, case.threat(norm, eps), Plan(steps))
+    result = attack(case.forward, case.x, case.tasks, case.targets, method, case.threat(norm, eps), RunConfig(steps))
     torch.testing.assert_close(result, case.x + delta, rtol=0, atol=1e-9)
 
 
@@ -80,7 +80,9 @@ def test_momentum_and_schedule_are_those_of_the_formula(dense_case):
         delta = (delta + 3 * eps * (1 - step / steps) * momentum.sign()).clamp(-eps, eps)
         delta = (case.x + delta).clamp(0, 1) - case.x
     method = make_method("equal", case.tasks, momentum=decay, schedule="linear")
-    result = attack(case.forward, case.x, case.tasks, case.targets, method, case.threat(math.inf, eps), Plan(steps))
+    result = attack(
+        case.forward, case.x, case.tasks, case.targets, method, case.threat(math.inf, eps), RunConfig(steps)
+    )
     torch.testing.assert_close(result, case.x + delta, rtol=0, atol=1e-9)
 
 
@@ -102,20 +104,22 @@ def test_degradation_with_the_inner_minimiser_is_section_5(plain, dense_case):
     for step in range(steps + 1):
         leaf = x.clone().requires_grad_(True)
         q = quality(leaf)
-        damage = torch.stack([1 - q[0] / clean[0], 1 - clean[1] / q[1], 1 - clean[2] / q[2]], 1)
-        least = damage.detach().amin(1)
+        degradation = torch.stack([1 - q[0] / clean[0], 1 - clean[1] / q[1], 1 - clean[2] / q[2]], 1)
+        least = degradation.detach().amin(1)
         best = torch.where(_column(least > score), x, best)
         score = torch.maximum(score, least)
         if step == steps:
             break
         if step:
-            w = torch.tensor(np.stack([plain.simplex(1 / 3 - row / gamma) for row in damage.detach().numpy()]))
-        (g,) = torch.autograd.grad((w * damage).sum(), leaf)
+            w = torch.tensor(np.stack([plain.simplex(1 / 3 - row / gamma) for row in degradation.detach().numpy()]))
+        (g,) = torch.autograd.grad((w * degradation).sum(), leaf)
         momentum = 0.5 * momentum + g / _column(g.abs().mean((1, 2, 3)))
         delta = (x + 3 * eps * (1 - step / steps) * momentum.sign() - case.x).clamp(-eps, eps)
         x = (case.x + delta).clamp(0, 1)
     method = make_method("worst-task", case.tasks, weight_scope="sample")
-    result = attack(case.forward, case.x, case.tasks, case.targets, method, case.threat(math.inf, eps), Plan(steps))
+    result = attack(
+        case.forward, case.x, case.tasks, case.targets, method, case.threat(math.inf, eps), RunConfig(steps)
+    )
     torch.testing.assert_close(result, best, rtol=0, atol=1e-9)
 
 
@@ -127,10 +131,10 @@ def test_own_weights_and_parts(dense_case):
     ascent = sum(w * part for w, part in zip(weights, g, strict=True))
     threat = case.threat(math.inf, 0.1)
     method = make_method("equal", case.tasks, weighting=weights)
-    result = attack(case.forward, case.x, case.tasks, case.targets, method, threat, Plan(1))
+    result = attack(case.forward, case.x, case.tasks, case.targets, method, threat, RunConfig(1))
     torch.testing.assert_close(result, (case.x + 0.1 * ascent.sign()).clamp(0, 1), rtol=0, atol=1e-12)
     one, single = make_method("equal", case.tasks, weighting=[0, 1, 0]), make_method("single:depth", case.tasks)
-    a, b = (attack(case.forward, case.x, case.tasks, case.targets, m, threat, Plan(4)) for m in (one, single))
+    a, b = (attack(case.forward, case.x, case.tasks, case.targets, m, threat, RunConfig(4)) for m in (one, single))
     assert torch.equal(a, b)
 
 
@@ -141,7 +145,9 @@ def test_every_objective_and_weighting_goes_together(dense_case, objective, weig
     before = task_losses(case, case.x)
     for scope in ("sample", "batch", "dataset"):
         method = make_method("equal", case.tasks, objective=objective, weighting=weighting, weight_scope=scope)
-        result = attack(case.forward, case.x, case.tasks, case.targets, method, case.threat(math.inf, 0.05), Plan(3))
+        result = attack(
+            case.forward, case.x, case.tasks, case.targets, method, case.threat(math.inf, 0.05), RunConfig(3)
+        )
         assert (task_losses(case, result).mean(0) > before.mean(0)).any()
         assert (result - case.x).abs().max() <= 0.05 + 1e-12
 

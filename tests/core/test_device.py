@@ -12,9 +12,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from art_mtl.core import METHODS, Threat, attack, make_method
-from art_mtl.core.loop import Plan
-from art_mtl.core.problem import Carry
+from art_mtl.core import METHODS, ThreatModel, attack, make_method
+from art_mtl.core.context import RunningStatistics
+from art_mtl.core.loop import RunConfig
 from art_mtl.core.threat import Perturbation
 
 NORMS = [math.inf, 2.0, 1.0]
@@ -23,7 +23,7 @@ NORMS = [math.inf, 2.0, 1.0]
 def _on_meta(case, norm):
     threat = case.threat(norm, 0.1)
     bounds = tuple(bound.to("meta") for bound in threat.bounds)
-    threat = Threat(norm, threat.eps.to("meta"), bounds, torch.ones_like(case.x, device="meta"))
+    threat = ThreatModel(norm, threat.eps.to("meta"), bounds, torch.ones_like(case.x, device="meta"))
     targets = [target.to("meta") for target in case.targets]
     weights = torch.empty(8, 3, 1, 1, device="meta", dtype=case.x.dtype)
 
@@ -34,7 +34,11 @@ def _on_meta(case, norm):
     return replace(case, forward=forward, x=case.x.to("meta"), targets=targets), threat
 
 
-PLANS = {"plain": Plan(2), "restarts": Plan(2, start=1.0, restarts=2), "targeted": Plan(2, targeted=True)}
+PLANS = {
+    "plain": RunConfig(2),
+    "restarts": RunConfig(2, start=1.0, restarts=2),
+    "targeted": RunConfig(2, targeted=True),
+}
 CASES = [(norm, "plain") for norm in NORMS] + [(math.inf, "restarts"), (math.inf, "targeted")]
 
 
@@ -47,7 +51,7 @@ def test_every_method_stays_on_the_device_and_never_waits_for_it(dense_case, nam
     for _ in range(2):
         result = attack(case.forward, case.x, case.tasks, case.targets, method, threat, PLANS[plan], carry=carry)
         assert result.device.type == "meta" and result.shape == case.x.shape
-    assert all(isinstance(sums, Carry) for sums in carry.values())
+    assert all(isinstance(sums, RunningStatistics) for sums in carry.values())
 
 
 @pytest.mark.parametrize(
@@ -58,7 +62,9 @@ def test_so_do_the_knobs(dense_case, knobs):
     for name in ("equal", "worst-task"):
         method = make_method(name, case.tasks, **knobs)
         seen = []
-        result = attack(case.forward, case.x, case.tasks, case.targets, method, threat, Plan(2), observer=seen.append)
+        result = attack(
+            case.forward, case.x, case.tasks, case.targets, method, threat, RunConfig(2), observer=seen.append
+        )
         assert result.device.type == "meta" and all(record.losses.device.type == "meta" for record in seen)
 
 
@@ -67,7 +73,7 @@ def test_so_does_the_rule_of_auto_pgd_at_its_checkpoints(dense_case, norm):
     case, threat = _on_meta(dense_case(dtype=torch.float32), norm)
     for name in ("equal", "worst-task"):
         method = make_method(name, case.tasks, schedule="auto")
-        result = attack(case.forward, case.x, case.tasks, case.targets, method, threat, Plan(9))
+        result = attack(case.forward, case.x, case.tasks, case.targets, method, threat, RunConfig(9))
         assert result.device.type == "meta" and result.shape == case.x.shape
 
 
@@ -79,7 +85,7 @@ def test_a_wait_would_be_caught(dense_case):
         return inner(x if x.sum() > 0 else x)
 
     with pytest.raises(RuntimeError):
-        attack(waiting, case.x, case.tasks, case.targets, make_method("equal", case.tasks), threat, Plan(1))
+        attack(waiting, case.x, case.tasks, case.targets, make_method("equal", case.tasks), threat, RunConfig(1))
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -89,7 +95,7 @@ def test_so_do_multipliers_by_sample_and_shared_perturbations(dense_case, scope,
     stealthy = make_method("stealthy:depth", case.tasks, weight_scope=scope)
     equal = make_method("equal", case.tasks, weight_scope=scope, momentum=0.9)
     shared = Perturbation(torch.zeros_like(case.x[:1]), total=3)
-    for method, plan in ((stealthy, Plan(3)), (equal, Plan(3, shared=shared))):
+    for method, plan in ((stealthy, RunConfig(3)), (equal, RunConfig(3, shared=shared))):
         result = attack(case.forward, case.x, case.tasks, case.targets, method, threat, plan)
         assert result.device.type == "meta" and result.shape == case.x.shape
     assert shared.taken == 3 and shared.delta.device.type == "meta"

@@ -11,11 +11,11 @@ import torch
 
 from art_mtl import losses, tasks
 from art_mtl.core import attack, make_method
-from art_mtl.core.ensemble import Ensemble
-from art_mtl.core.loop import Plan
-from art_mtl.core.members import VERSIONS, Member, make_members
-from art_mtl.core.selection import population_damage, sample_damage
-from art_mtl.core.towards import towards
+from art_mtl.core.loop import RunConfig
+from art_mtl.core.searches.ensemble import Ensemble
+from art_mtl.core.searches.ensemble_members import VERSIONS, Member, make_members
+from art_mtl.core.searches.population_choice import population_degradation, sample_degradation
+from art_mtl.core.targeted_margin import towards
 
 CPU = torch.device("cpu")
 
@@ -24,8 +24,8 @@ def few(case, norm=math.inf, version="standard", steps=6):
     return tuple(replace(member, steps=steps) for member in make_members(case.tasks, norm, version))
 
 
-def ensemble(case, members, criterion="population", batch_size=64, forward=None):
-    return Ensemble(forward or case.forward, tuple(case.tasks), members, criterion, batch_size, 0, CPU)
+def ensemble(case, members, selection="population", batch_size=64, forward=None):
+    return Ensemble(forward or case.forward, tuple(case.tasks), members, selection, batch_size, 0, CPU)
 
 
 def judged(case, x):
@@ -33,13 +33,13 @@ def judged(case, x):
 
 
 def least(case, x):
-    play = torch.stack([target.in_play for target in case.targets], 1)
-    return sample_damage(case.tasks, judged(case, x), judged(case, case.x), play)
+    play = torch.stack([target.has_label for target in case.targets], 1)
+    return sample_degradation(case.tasks, judged(case, x), judged(case, case.x), play)
 
 
 def worst(case, x):
     now, before = ([part.sum(0) for part in judged(case, inputs)] for inputs in (x, case.x))
-    return population_damage(case.tasks, now, before).min().item()
+    return population_degradation(case.tasks, now, before).min().item()
 
 
 def alone(case, member, threat):
@@ -48,7 +48,7 @@ def alone(case, member, threat):
     for place, (task, output) in enumerate(zip(case.tasks, case.forward(case.x), strict=True)):
         if member.rank is not None and task.kind == "classification":
             jobs[place], targets[place] = towards(task, targets[place], output, member.rank)
-    plan = Plan(member.steps, generator=torch.Generator().manual_seed(0))
+    plan = RunConfig(member.steps, generator=torch.Generator().manual_seed(0))
     return attack(case.forward, case.x, jobs, targets, member.method, threat, plan)
 
 
@@ -64,8 +64,8 @@ def test_is_never_weaker_than_a_member(mixed_case, norm, eps):
     by_population, report = ensemble(case, members).attack(case.x, case.targets, threat)
     figures = [worst(case, result) for result in results]
     assert worst(case, by_population) >= max(figures)
-    assert [min(damage) for damage in report.damages[:-1]] == pytest.approx(figures, abs=1e-9)
-    assert min(report.damages[-1]) == pytest.approx(worst(case, by_population), abs=1e-9)
+    assert [min(degradation) for degradation in report.degradations[:-1]] == pytest.approx(figures, abs=1e-9)
+    assert min(report.degradations[-1]) == pytest.approx(worst(case, by_population), abs=1e-9)
 
 
 def test_keeps_whole_candidates(dense_case):
@@ -73,8 +73,8 @@ def test_keeps_whole_candidates(dense_case):
     case = dense_case(batch=6)
     threat, members = case.threat(math.inf, 0.1), few(dense_case(), version="fast")
     results = torch.stack([case.x, *(alone(case, member, threat) for member in members)])
-    for criterion in ("population", "sample"):
-        found, report = ensemble(case, members, criterion).attack(case.x, case.targets, threat)
+    for selection in ("population", "sample"):
+        found, report = ensemble(case, members, selection).attack(case.x, case.targets, threat)
         assert torch.equal(found, results[torch.tensor(report.winner) + 1, torch.arange(6)])
         assert (found - case.x).abs().max() <= 0.1 + 1e-12
         assert report.attacked == (6,) * len(members) and sum(report.counts.values()) == 6
@@ -130,8 +130,8 @@ def test_square_wins_where_the_gradient_is_masked(dense_case):
     members = few(case, version="fast", steps=5)
     members = (*members[:-1], replace(members[-1], steps=80))
     found, report = ensemble(case, members).attack(case.x, case.targets, case.threat(math.inf, 0.1))
-    assert report.counts["square"] == 4 and min(report.damages[-1]) > 0.02
-    assert all(max(damage) <= 1e-6 for damage in report.damages[:-2])
+    assert report.counts["square"] == 4 and min(report.degradations[-1]) > 0.02
+    assert all(max(degradation) <= 1e-6 for degradation in report.degradations[:-2])
 
 
 def test_batches_chains_and_radii_of_samples(mixed_case):
@@ -217,6 +217,6 @@ def test_the_report_is_a_table(mixed_case):
     assert lines[0].split() == ["member", "run", "on", "kept", "worst", "seg", "depth", "kind"]
     assert [line.split()[0] for line in lines[1:]] == [*report.members, "ensemble"]
     assert len({len(line) for line in lines}) == 1
-    assert float(lines[-1].split()[3]) == pytest.approx(100 * min(report.damages[-1]), abs=0.01)
+    assert float(lines[-1].split()[3]) == pytest.approx(100 * min(report.degradations[-1]), abs=0.01)
     with pytest.raises(ValueError, match="Parameter `member` should be one of"):
         report.won("tank")

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from art_mtl import tasks
-from art_mtl.core import Method, Threat, attack, make_method
-from art_mtl.core.loop import Plan
+from art_mtl.core import Method, ThreatModel, attack, make_method
+from art_mtl.core.loop import RunConfig
 from art_mtl.core.methods import METHODS, method_names
-from art_mtl.core.weightings import InnerMinimiser, LogDamageControl, MinMax
+from art_mtl.core.weightings import InnerMinimiser, LogDegradationControl, MinMax
 from art_mtl.projections import sample_norm
 
 NORMS = [math.inf, 2.0, 1.0]
@@ -58,7 +58,7 @@ def test_results_are_feasible(dense_case, name, norm, scale, order, start, scope
     seen, steps = [], 3
     scope = None if name == "worst-image" else scope
     method = make_method(name, case.tasks, projection=order, weight_scope=scope)
-    plan = Plan(steps, start=start, generator=torch.Generator().manual_seed(seed))
+    plan = RunConfig(steps, start=start, generator=torch.Generator().manual_seed(seed))
     result = run(case, method, case.threat(norm, eps), plan, observer=seen.append)
     for x in [result, *(record.inputs for record in seen)]:
         assert (x >= 0).all() and (x <= 1).all()
@@ -71,7 +71,7 @@ def test_results_are_feasible(dense_case, name, norm, scale, order, start, scope
     assert len(seen) == steps
     for record in seen:
         assert torch.isfinite(record.gradient).all() and (record.weights >= 0).all()
-        if isinstance(method.weighting, (MinMax, InnerMinimiser, LogDamageControl)):
+        if isinstance(method.weighting, (MinMax, InnerMinimiser, LogDegradationControl)):
             torch.testing.assert_close(record.weights.sum(1), torch.ones(3), rtol=0, atol=1e-5)
 
 
@@ -80,7 +80,7 @@ def test_results_are_feasible(dense_case, name, norm, scale, order, start, scope
 def test_attacks_do_harm(dense_case, name, norm):
     case = dense_case(batch=4, dtype=torch.float32)
     seen = []
-    run(case, name, case.threat(norm, EPS[norm]), Plan(8), observer=seen.append)
+    run(case, name, case.threat(norm, EPS[norm]), RunConfig(8), observer=seen.append)
     attacked = [1] if name == "single:depth" else [0, 1, 2]
     assert (seen[-1].losses.mean(0)[attacked] > 1.02 * seen[0].losses.mean(0)[attacked]).all()
 
@@ -94,7 +94,7 @@ def test_targeted_attacks_move_towards_their_targets(dense_case, name, norm, sco
     case.targets = other.targets
     seen = []
     method = make_method(name, case.tasks, weight_scope=scope)
-    run(case, method, case.threat(norm, EPS[norm]), Plan(10, targeted=True), observer=seen.append)
+    run(case, method, case.threat(norm, EPS[norm]), RunConfig(10, targeted=True), observer=seen.append)
     if name == "single:depth":
         assert (seen[-1].losses[:, 1] < seen[0].losses[:, 1]).all()
     else:
@@ -107,7 +107,7 @@ def test_targeted_attacks_move_towards_their_targets(dense_case, name, norm, sco
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("name", PER_SAMPLE)
 def test_with_scope_sample_batch_mates_do_not_matter(dense_case, name, norm):
-    case, plan = dense_case(batch=4), Plan(4)
+    case, plan = dense_case(batch=4), RunConfig(4)
     threat = case.threat(norm, EPS[norm])
     whole = run(case, per_sample(name, case), threat, plan)
     for index in ([2], [3, 0, 1]):
@@ -120,7 +120,7 @@ def test_with_scope_sample_batch_mates_do_not_matter(dense_case, name, norm):
 @pytest.mark.parametrize("norm", [math.inf, 2.0])
 def test_the_order_of_tasks_does_not_matter(dense_case, name, norm):
     case = dense_case(batch=5)
-    threat, plan, order = case.threat(norm, EPS[norm]), Plan(4), [2, 0, 1]
+    threat, plan, order = case.threat(norm, EPS[norm]), RunConfig(4), [2, 0, 1]
     whole, seen = run(case, name, threat, plan), []
     turned = run(case.only(order), name, threat, plan, observer=seen.append)
     torch.testing.assert_close(turned, whole, rtol=0, atol=1e-8)
@@ -128,7 +128,7 @@ def test_the_order_of_tasks_does_not_matter(dense_case, name, norm):
 
 @pytest.mark.parametrize("name", PER_SAMPLE)
 def test_a_task_without_valid_label_is_as_if_it_were_not_there(dense_case, name):
-    case, plan = dense_case(batch=3), Plan(4)
+    case, plan = dense_case(batch=3), RunConfig(4)
     case.targets[0].valid[1] = False
     threat, seen = case.threat(math.inf, 0.1), []
     with warnings.catch_warnings():
@@ -149,12 +149,12 @@ def test_a_sample_without_any_label_stays_clean(dense_case, name):
         target.valid[1] = False
     for keep in ("last", "best"):
         method = make_method(name, case.tasks, keep=keep)
-        result = run(case, method, case.threat(math.inf, 0.1), Plan(3))
+        result = run(case, method, case.threat(math.inf, 0.1), RunConfig(3))
         assert torch.equal(result[1], case.x[1]) and not torch.equal(result[0], case.x[0])
 
 
 def test_groups_share_weights_and_know_nothing_of_each_other(dense_case):
-    case, threat, plan = dense_case(batch=5), dense_case().threat(math.inf, 0.1), Plan(5)
+    case, threat, plan = dense_case(batch=5), dense_case().threat(math.inf, 0.1), RunConfig(5)
     method = make_method("minmax", case.tasks, weight_scope="batch", weight_group=2, weight_step=1.0)
     seen = []
     whole = run(case, method, threat, plan, observer=seen.append)
@@ -170,7 +170,7 @@ def test_minmax_over_a_data_set_sees_the_mean_of_earlier_batches_too(plain, dens
     method = make_method("minmax", case.tasks, weight_scope="dataset", weight_step=1.0)
     carry, records = {}, []
     for index in ([0, 1, 2], [3, 4]):
-        run(case[index], method, threat, Plan(steps), carry=carry, observer=records.append)
+        run(case[index], method, threat, RunConfig(steps), carry=carry, observer=records.append)
     first, second = records[:steps], records[steps:]
     w = torch.full((3,), 1 / 3, dtype=torch.float64)
     for step in range(1, steps):
@@ -214,14 +214,14 @@ def test_t_steps_cost_t_forwards_and_t_backwards(dense_case, name, knobs, plan, 
     case, steps = dense_case(batch=2, dtype=torch.float32), 5
     case.forward = Counter(case.forward)
     method = make_method(name, case.tasks, **knobs)
-    run(case, method, case.threat(math.inf, 0.1), Plan(steps, **plan))
+    run(case, method, case.threat(math.inf, 0.1), RunConfig(steps, **plan))
     assert (case.forward.forwards, case.forward.backwards) == (steps + extra, steps)
 
 
 def test_restarts_cost_one_more_forward_each(dense_case):
     case, steps = dense_case(batch=2, dtype=torch.float32), 5
     case.forward = Counter(case.forward)
-    run(case, "equal", case.threat(math.inf, 0.1), Plan(steps, start=1.0, restarts=3))
+    run(case, "equal", case.threat(math.inf, 0.1), RunConfig(steps, start=1.0, restarts=3))
     assert (case.forward.forwards, case.forward.backwards) == (3 * (steps + 1), 3 * steps)
 
 
@@ -237,19 +237,19 @@ def test_restarts_keep_the_best_of_each_sample(dense_case):
     threat, steps, restarts = case.threat(math.inf, 0.3), 2, 4
     generator = torch.Generator().manual_seed(3)
     runs = torch.stack(
-        [run(case, "equal", threat, Plan(steps, start=1.0, generator=generator)) for _ in range(restarts)]
+        [run(case, "equal", threat, RunConfig(steps, start=1.0, generator=generator)) for _ in range(restarts)]
     )
     score = torch.stack([_losses(case, x).sum(1) for x in runs])
     best = score.argmax(0)
     assert len(best.unique()) > 1  # no single restart wins everywhere
-    plan = Plan(steps, start=1.0, restarts=restarts, generator=torch.Generator().manual_seed(3))
+    plan = RunConfig(steps, start=1.0, restarts=restarts, generator=torch.Generator().manual_seed(3))
     result = run(case, "equal", threat, plan)
     assert torch.equal(result, runs[best, torch.arange(8)])
 
 
 def test_keep_best_returns_the_best_iterate(dense_case):
     case, seen = dense_case(batch=8), []
-    threat, plan = case.threat(math.inf, 0.2), Plan(6, step_size=torch.tensor(0.2, dtype=torch.float64))
+    threat, plan = case.threat(math.inf, 0.2), RunConfig(6, step_size=torch.tensor(0.2, dtype=torch.float64))
     last = run(case, "equal", threat, plan, observer=seen.append)
     iterates = torch.stack([record.inputs for record in seen] + [last])
     score = torch.stack([_losses(case, x).sum(1) for x in iterates])
@@ -263,7 +263,7 @@ def test_keep_best_returns_the_best_iterate(dense_case):
 def test_keep_best_is_never_worse_than_clean(dense_case, name):
     case = dense_case(batch=4)
     method = per_sample(name, case, keep="best")
-    result = run(case, method, case.threat(math.inf, 0.1), Plan(3))
+    result = run(case, method, case.threat(math.inf, 0.1), RunConfig(3))
     assert (_losses(case, result).sum(1) > _losses(case, case.x).sum(1)).all()
 
 
@@ -278,7 +278,7 @@ def test_masked_pixels_stay(dense_case, norm, start, shape):
     mask = (torch.rand(shape) < 0.5).float()
     mask = mask.reshape(*[1] * (4 - mask.ndim), *shape)
     for name in ("equal", "worst-task"):
-        result = run(case, name, case.threat(norm, EPS[norm], mask), Plan(3, start=start))
+        result = run(case, name, case.threat(norm, EPS[norm], mask), RunConfig(3, start=start))
         moved = (result != case.x).expand_as(result)
         assert not moved[(mask == 0).expand_as(result)].any() and moved.any()
 
@@ -287,11 +287,11 @@ def test_masked_pixels_stay(dense_case, norm, start, shape):
 def test_each_sample_has_its_own_radius(dense_case, norm):
     case = dense_case(batch=3)
     eps = EPS[norm] * torch.tensor([0.1, 0.5, 1.0], dtype=torch.float64).view(3, 1, 1, 1)
-    result = run(case, "equal", case.threat(norm, eps), Plan(6))
+    result = run(case, "equal", case.threat(norm, eps), RunConfig(6))
     torch.testing.assert_close(sample_norm(result - case.x, norm), eps, rtol=1e-6, atol=0)
     for b in range(3):
         part = case[[b]]
-        alone = run(part, "equal", part.threat(norm, eps[b].item()), Plan(6))
+        alone = run(part, "equal", part.threat(norm, eps[b].item()), RunConfig(6))
         torch.testing.assert_close(alone, result[[b]], rtol=0, atol=1e-9)
 
 
@@ -299,7 +299,7 @@ def test_each_pixel_has_its_own_radius(dense_case):
     case = dense_case(batch=2)
     eps = torch.rand((1, 3, 6, 7), dtype=torch.float64) * 0.2
     eps[..., :2] = 0
-    result = run(case, "minmax", case.threat(math.inf, eps), Plan(6))
+    result = run(case, "minmax", case.threat(math.inf, eps), RunConfig(6))
     assert ((result - case.x).abs() <= eps + 1e-15).all() and torch.equal(result[..., :2], case.x[..., :2])
     assert ((result - case.x).abs() >= eps * 0.99).double().mean() > 0.5
 
@@ -308,11 +308,12 @@ def test_a_generator_makes_starts_repeatable_and_leaves_the_global_one_alone(den
     case, before = dense_case(batch=2), torch.get_rng_state()
     threat = case.threat(math.inf, 0.1)
     a, b, c = (
-        run(case, "equal", threat, Plan(2, start=1.0, generator=torch.Generator().manual_seed(s))) for s in (1, 1, 2)
+        run(case, "equal", threat, RunConfig(2, start=1.0, generator=torch.Generator().manual_seed(s)))
+        for s in (1, 1, 2)
     )
     assert torch.equal(a, b) and not torch.equal(a, c)
     assert torch.equal(before, torch.get_rng_state())
-    run(case, "worst-task", threat, Plan(2))
+    run(case, "worst-task", threat, RunConfig(2))
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -320,7 +321,7 @@ def test_inputs_and_labels_are_left_alone(dense_case):
     case = dense_case(batch=2)
     x = case.x.clone()
     labels = [target.value.clone() for target in case.targets]
-    run(case, "minmax", case.threat(math.inf, 0.1), Plan(3))
+    run(case, "minmax", case.threat(math.inf, 0.1), RunConfig(3))
     assert torch.equal(x, case.x) and not case.x.requires_grad
     assert all(torch.equal(a, t.value) for a, t in zip(labels, case.targets, strict=True))
 
@@ -330,7 +331,7 @@ def test_parameters_get_no_gradient(dense_case):
     scale = torch.nn.Parameter(torch.ones(()))
     inner = case.forward
     case.forward = lambda x: [o * scale for o in inner(x)]
-    run(case, "worst-task", case.threat(math.inf, 0.1), Plan(3))
+    run(case, "worst-task", case.threat(math.inf, 0.1), RunConfig(3))
     assert scale.grad is None
 
 
@@ -369,7 +370,7 @@ class Trouble:
 @pytest.mark.parametrize("first", [0, 2])
 @pytest.mark.parametrize("name", [n for n in PER_SAMPLE if n != "single:depth"])
 def test_a_sample_that_is_not_finite_ends_at_its_last_good_iterate(dense_case, name, first, kind):
-    case, plan, seen = dense_case(batch=3, dtype=torch.float32), Plan(5), []
+    case, plan, seen = dense_case(batch=3, dtype=torch.float32), RunConfig(5), []
     threat, method = case.threat(math.inf, 0.1), per_sample(name, case, keep="last")
     healthy = run(case, method, threat, plan, observer=seen.append)
     case.forward = Trouble(case.forward, sample=1, first=first, kind=kind)
@@ -387,7 +388,7 @@ def test_with_shared_weights_the_others_stay_finite_and_feasible(dense_case, nam
     case, seen = dense_case(batch=3, dtype=torch.float32), []
     case.forward = Trouble(case.forward, sample=1, first=1, kind="nan")
     stopped = []
-    result = run(case, name, case.threat(norm, EPS[norm]), Plan(4), observer=seen.append, stopped=stopped)
+    result = run(case, name, case.threat(norm, EPS[norm]), RunConfig(4), observer=seen.append, stopped=stopped)
     assert stopped == [1]
     assert torch.isfinite(result).all() and (result >= 0).all() and (result <= 1).all()
     assert all(torch.isfinite(record.weights[[0, 2]]).all() for record in seen)
@@ -400,7 +401,7 @@ def test_best_iterates_and_restarts_pass_over_what_is_not_finite(dense_case):
         case.forward = Trouble(case.forward, sample=1, first=2, kind="nan")
         method = make_method("equal", case.tasks, **knobs)
         stopped = []
-        result = run(case, method, case.threat(math.inf, 0.1), Plan(4, **plan), stopped=stopped)
+        result = run(case, method, case.threat(math.inf, 0.1), RunConfig(4, **plan), stopped=stopped)
         assert stopped == [1]
         assert torch.isfinite(result).all()
 
@@ -410,7 +411,7 @@ def test_outputs_that_do_not_depend_on_the_inputs_are_an_error(dense_case):
     fixed = [o.detach() for o in case.forward(case.x)]
     case.forward = lambda x: fixed
     with pytest.raises(ValueError, match="do not depend on its inputs"):
-        run(case, "equal", case.threat(math.inf, 0.1), Plan(2))
+        run(case, "equal", case.threat(math.inf, 0.1), RunConfig(2))
 
 
 def test_outputs_that_do_not_fit_the_labels_name_the_task(dense_case):
@@ -418,16 +419,16 @@ def test_outputs_that_do_not_fit_the_labels_name_the_task(dense_case):
     inner = case.forward
     case.forward = lambda x: [o[..., :-1] if i == 1 else o for i, o in enumerate(inner(x))]
     with pytest.raises(ValueError, match="task 'depth' should have shape"):
-        run(case, "equal", case.threat(math.inf, 0.1), Plan(2))
+        run(case, "equal", case.threat(math.inf, 0.1), RunConfig(2))
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_perfect_outputs_are_attacked_from_a_nudge(dense_case, name):
-    """Labels that are the model's own outputs: losses and damages start at 0, gradients of errors too."""
+    """Labels that are the model's own outputs: losses and degradations start at 0, gradients of errors too."""
     case, seen = dense_case(batch=3, dtype=torch.float32), []
     clean = case.forward(case.x)
     case.targets = [t.targets(t.decode(o)) for t, o in zip(case.tasks, clean, strict=True)]
-    plan = Plan(8, start=0.01, generator=torch.Generator().manual_seed(0))
+    plan = RunConfig(8, start=0.01, generator=torch.Generator().manual_seed(0))
     run(case, name, case.threat(math.inf, 0.1), plan, observer=seen.append)
     attacked = [1] if name == "single:depth" else [0, 1, 2]
     assert all(torch.isfinite(record.weights).all() and torch.isfinite(record.losses).all() for record in seen)
@@ -439,7 +440,7 @@ def test_perfect_normals_alone_leave_the_clean_point(dense_case, scope):
     """The differentiable angle must have a slope where the outputs are right but for a nudge."""
     case, seen = dense_case(batch=3, dtype=torch.float32).only([2]), []
     case.targets = [case.tasks[0].targets(case.forward(case.x)[0])]
-    plan = Plan(8, start=0.01, generator=torch.Generator().manual_seed(0))
+    plan = RunConfig(8, start=0.01, generator=torch.Generator().manual_seed(0))
     method = make_method("worst-task", case.tasks, weight_scope=scope)
     result = run(case, method, case.threat(math.inf, 0.1), plan, observer=seen.append)
     after = case.tasks[0].quality(case.forward(result)[0], case.targets[0])
@@ -462,9 +463,9 @@ def test_every_name_runs_on_single_label_tasks():
         task_list[1].targets(outputs[1]),
         task_list[2].targets(outputs[2] + 0.1),
     ]
-    threat = Threat(math.inf, torch.tensor([[0.3]]), (torch.zeros(1, 1), torch.ones(1, 1)))
+    threat = ThreatModel(math.inf, torch.tensor([[0.3]]), (torch.zeros(1, 1), torch.ones(1, 1)))
     for name in method_names(task_list):
         seen = []
-        attack(forward, x, task_list, targets, make_method(name, task_list), threat, Plan(6), observer=seen.append)
+        attack(forward, x, task_list, targets, make_method(name, task_list), threat, RunConfig(6), observer=seen.append)
         assert (seen[-1].losses.sum(0) > seen[0].losses.sum(0)).any()
         assert torch.isfinite(seen[-1].weights).all() and seen[-1].weights[0, 0] == 0

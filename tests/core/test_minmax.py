@@ -10,7 +10,7 @@ import torch
 from scipy.optimize import minimize_scalar
 
 from art_mtl.core import attack, make_method
-from art_mtl.core.loop import Plan
+from art_mtl.core.loop import RunConfig
 
 NORMS = [math.inf, 2.0]
 
@@ -79,7 +79,7 @@ def test_minmax_is_algorithm_1_step_by_step(plain, dense_case, norm, gamma, alph
         case.targets,
         method,
         case.threat(norm, eps),
-        Plan(steps),
+        RunConfig(steps),
         observer=seen.append,
     )
     history = algorithm_1(plain, case, norm, eps, alpha, steps, gamma, alpha_2)
@@ -136,7 +136,7 @@ def test_minmax_official_is_the_authors_loop(dense_case, norm):
         case.targets,
         make_method("minmax-official", case.tasks),
         case.threat(norm, eps),
-        Plan(steps, step_size=alpha),
+        RunConfig(steps, step_size=alpha),
         observer=seen.append,
     )
     expected, weights = official(case, norm, eps, steps)
@@ -174,7 +174,7 @@ def test_l2_attack_reaches_the_saddle_point_of_linear_losses(linear_case, gamma,
     case, eps = linear_case(slopes, offsets), 0.2
     method = make_method("minmax", case.tasks, gamma=gamma, weight_step=0.3, schedule="linear")
     seen = []
-    plan = Plan(300, step_size=torch.tensor(0.05, dtype=torch.float64))
+    plan = RunConfig(300, step_size=torch.tensor(0.05, dtype=torch.float64))
     result = attack(
         case.forward, case.x, case.tasks, case.targets, method, case.threat(2.0, eps), plan, observer=seen.append
     )
@@ -187,7 +187,7 @@ def test_l2_saddle_by_hand(linear_case):
     """Orthogonal slopes s₁e₁, s₂e₂: at the saddle both losses are ε s₁s₂/√(s₁² + s₂²)."""
     case = linear_case(torch.tensor([[3.0, 0.0], [0.0, 4.0]], dtype=torch.float64))
     method = make_method("minmax", case.tasks, gamma=0.0, weight_step=0.5, schedule="linear")
-    plan = Plan(400, step_size=torch.tensor(0.05, dtype=torch.float64))
+    plan = RunConfig(400, step_size=torch.tensor(0.05, dtype=torch.float64))
     result = attack(case.forward, case.x, case.tasks, case.targets, method, case.threat(2.0, 0.1), plan)
     np.testing.assert_allclose(torch.stack(case.forward(result))[:, 0], [0.24, 0.24], atol=2e-3)
 
@@ -199,11 +199,13 @@ def test_linf_saddle_by_hand(linear_case):
     case, eps, gamma = linear_case(torch.tensor([[2.0, 1.0], [-1.0, 1.0]], dtype=torch.float64)), 0.1, 0.6
     method = make_method("minmax", case.tasks, gamma=gamma, weight_step=0.3, schedule="linear")
     threat, seen = case.threat(math.inf, eps), []
-    plan = Plan(400, step_size=torch.tensor(0.02, dtype=torch.float64))
+    plan = RunConfig(400, step_size=torch.tensor(0.02, dtype=torch.float64))
     result = attack(case.forward, case.x, case.tasks, case.targets, method, threat, plan, observer=seen.append)
     np.testing.assert_allclose((result - case.x)[0], [gamma / 9, eps], atol=2e-3)
     np.testing.assert_allclose(seen[-1].weights[0], [1 / 3, 2 / 3], atol=2e-3)
-    equal = attack(case.forward, case.x, case.tasks, case.targets, make_method("equal", case.tasks), threat, Plan(10))
+    equal = attack(
+        case.forward, case.x, case.tasks, case.targets, make_method("equal", case.tasks), threat, RunConfig(10)
+    )
     np.testing.assert_allclose((equal - case.x)[0], [eps, eps], atol=1e-12)
 
 
@@ -212,7 +214,7 @@ def test_best_step_on_one_linear_loss_is_the_dual_vector(linear_case, norm):
     a = torch.tensor([[1.0, -3.0, 2.0]], dtype=torch.float64)
     case, eps = linear_case(a), 0.3
     method = make_method("equal", case.tasks)
-    result = attack(case.forward, case.x, case.tasks, case.targets, method, case.threat(norm, eps), Plan(20))
+    result = attack(case.forward, case.x, case.tasks, case.targets, method, case.threat(norm, eps), RunConfig(20))
     best = {math.inf: eps * 6, 2.0: eps * math.sqrt(14), 1.0: eps * 3}[norm]
     assert case.forward(result)[0].item() == pytest.approx(best, rel=1e-9)
 
@@ -223,7 +225,13 @@ def test_min_max_of_one_task_is_the_equal_attack(dense_case, norm):
     eps = 0.1 if norm == math.inf else 1.5
     results = [
         attack(
-            case.forward, case.x, case.tasks, case.targets, make_method(n, case.tasks), case.threat(norm, eps), Plan(5)
+            case.forward,
+            case.x,
+            case.tasks,
+            case.targets,
+            make_method(n, case.tasks),
+            case.threat(norm, eps),
+            RunConfig(5),
         )
         for n in ("equal", "minmax", "alternate", "single:depth")
     ]

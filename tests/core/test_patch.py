@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from art_mtl.core import Threat, attack, make_method
-from art_mtl.core.loop import Plan
-from art_mtl.core.patch import PatchSearch, apply_transform, check_transforms, outside, patch_mask
-from art_mtl.core.shared import Samples
-from art_mtl.core.transforms import Brightness, Scale, Translate
+from art_mtl.core import ThreatModel, attack, make_method
+from art_mtl.core.loop import RunConfig
+from art_mtl.core.searches.patch import PatchSearch, apply_transform, check_transforms, outside, patch_mask
+from art_mtl.core.searches.transforms import Brightness, Scale, Translate
+from art_mtl.core.searches.universal import Samples
 from art_mtl.tasks import Target
 
 
@@ -27,7 +27,7 @@ def make_search(case, mask, passes=6, shared=True, transforms=(), ignore=True, b
         method=replace(method, first_step=0.2),
         mask=mask.to(case.x.dtype),
         bounds=(zero, zero + 1),
-        plan=Plan(passes),
+        plan=RunConfig(passes),
         transforms=tuple(transforms),
         ignore=ignore,
         batch_size=batch_size,
@@ -93,7 +93,7 @@ def test_a_patch_each_is_the_attack_that_may_change_only_its_place(dense_case, m
     mask = patch_mask(tuple(case.x.shape[1:]), (3, 3), (1, 2), None)
     search = make_search(case, mask, method=method, shared=False, batch_size=3)
     result = search.own(lambda batch: None)
-    threat = Threat(math.inf, torch.ones(1, 1, 1, 1).double(), search.bounds, search.mask)
+    threat = ThreatModel(math.inf, torch.ones(1, 1, 1, 1).double(), search.bounds, search.mask)
     targets = outside(case.targets, mask)
     expected = attack(case.forward, case.x, case.tasks, targets, search.method, threat, search.plan)
     torch.testing.assert_close(result, expected, rtol=0, atol=1e-12)

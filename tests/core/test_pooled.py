@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from art_mtl.core import attack, make_method, method_names
-from art_mtl.core.loop import Plan
+from art_mtl.core.loop import RunConfig
 
 STEPS = 10
 OFFICIAL = ("equal-official", "normalize-official")
@@ -50,7 +50,7 @@ def test_it_is_the_authors_loop(dense_case, name, norm):
     eps, divide = (0.1 if norm == math.inf else 1.5), name == "normalize-official"
     method, records = make_method(name, case.tasks), []
     result = attack(
-        case.forward, case.x, case.tasks, case.targets, method, case.threat(norm, eps), Plan(STEPS),
+        case.forward, case.x, case.tasks, case.targets, method, case.threat(norm, eps), RunConfig(STEPS),
         observer=records.append,
     )  # fmt: skip
     for group in ([0, 1, 2, 3], [4, 5]):
@@ -74,7 +74,7 @@ def test_pooling_counts_places_and_not_images(dense_case):
         records = []
         method = make_method(name, case.tasks, weighting=[0.0, 1.0, 0.0])
         threat = case.threat(2.0, 1.0)
-        attack(case.forward, case.x, case.tasks, case.targets, method, threat, Plan(1), observer=records.append)
+        attack(case.forward, case.x, case.tasks, case.targets, method, threat, RunConfig(1), observer=records.append)
         torch.testing.assert_close(records[0].gradient[0], gradient[0] / count)
 
 
@@ -86,7 +86,7 @@ def test_a_task_out_of_play_in_a_group_changes_nothing_there(dense_case, name):
     runs = []
     for part in (case, case.only([0, 2])):
         method = make_method(name, part.tasks)
-        runs.append(attack(part.forward, part.x, part.tasks, part.targets, method, part.threat(2.0, 1.0), Plan(4)))
+        runs.append(attack(part.forward, part.x, part.tasks, part.targets, method, part.threat(2.0, 1.0), RunConfig(4)))
     assert torch.equal(runs[0][4:], runs[1][4:])
     assert not torch.equal(runs[0][:4], runs[1][:4])
 
@@ -99,7 +99,7 @@ def test_with_one_sample_a_row_it_is_the_per_sample_form(dense_case, name, objec
         make_method("equal", case.tasks, objective=objective, projection="ball-then-box"),
     ]
     results = [
-        attack(case.forward, case.x, case.tasks, case.targets, method, case.threat(2.0, 1.0), Plan(5))
+        attack(case.forward, case.x, case.tasks, case.targets, method, case.threat(2.0, 1.0), RunConfig(5))
         for method in methods
     ]
     torch.testing.assert_close(results[0], results[1], rtol=0, atol=1e-12)

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from art_mtl import tasks
-from art_mtl.core import Method, Threat, attack, make_method
-from art_mtl.core.loop import Plan
-from art_mtl.core.members import SOFT_FLIPS, square_search
-from art_mtl.core.objectives import DEGRADATION
-from art_mtl.core.square import window
+from art_mtl.core import Method, ThreatModel, attack, make_method
+from art_mtl.core.loop import RunConfig
+from art_mtl.core.objectives.loss_objectives import DEGRADATION
+from art_mtl.core.optimizers.square import window
+from art_mtl.core.searches.ensemble_members import SOFT_FLIPS, square_search
 from art_mtl.projections import sample_norm
 
 EPS = {math.inf: 0.1, 2.0: 1.5}
@@ -26,7 +26,7 @@ def run(case, method, threat, plan, **kwargs):
 
 
 def plan(steps, seed=0, **kwargs):
-    return Plan(steps, generator=torch.Generator().manual_seed(seed), **kwargs)
+    return RunConfig(steps, generator=torch.Generator().manual_seed(seed), **kwargs)
 
 
 def test_windows_shrink_at_the_papers_places():
@@ -64,7 +64,7 @@ def test_a_candidate_differs_from_the_best_one_in_few_places(shape, norm):
     slope = torch.randn(shape, generator=g, dtype=torch.float64)
     job = [tasks.custom("sum", loss=lambda output, target: output)]
     box = (torch.zeros([1] * x.ndim, dtype=x.dtype), torch.ones([1] * x.ndim, dtype=x.dtype))
-    threat = Threat(norm, torch.full([1] * x.ndim, 0.1, dtype=x.dtype), box)
+    threat = ThreatModel(norm, torch.full([1] * x.ndim, 0.1, dtype=x.dtype), box)
 
     def forward(inputs):
         return [(inputs * slope).flatten(1).sum(1)]
@@ -106,14 +106,14 @@ def test_finds_what_a_masked_gradient_hides(dense_case, norm):
     case.forward = lambda x: inner((x * 16).round() / 16 + 0 * x)
     threat = case.threat(norm, EPS[norm])
 
-    def damage(x):
+    def degradation(x):
         outputs, clean = case.forward(x), case.forward(case.x)
         pairs = zip(case.tasks, outputs, clean, case.targets, strict=True)
         return min((t.loss(o, y) / t.loss(c, y)).mean().item() for t, o, c, y in pairs)
 
     blind = run(case, make_method("worst-task", case.tasks, schedule="auto"), threat, plan(20))
     found = run(case, square_search(), threat, plan(150))
-    assert damage(blind) == pytest.approx(1) and damage(found) > 1.05
+    assert degradation(blind) == pytest.approx(1) and degradation(found) > 1.05
 
 
 def test_its_score_is_not_flattened_by_a_saturated_softmax(mixed_case):
@@ -157,7 +157,7 @@ def test_stays_on_the_device_and_never_waits(dense_case):
     for norm, eps in EPS.items():
         threat = case.threat(norm, eps)
         threat = replace(threat, eps=threat.eps.to("meta"), bounds=tuple(bound.to("meta") for bound in threat.bounds))
-        assert run(meta, square_search(), threat, Plan(3)).device.type == "meta"
+        assert run(meta, square_search(), threat, RunConfig(3)).device.type == "meta"
 
 
 def test_the_ensembles_search_sees_through_a_saturated_softmax():
@@ -174,11 +174,11 @@ def test_the_ensembles_search_sees_through_a_saturated_softmax():
         return [logits[:, :5], logits[:, 5:]]
 
     targets = [job.targets(output.argmax(1)) for job, output in zip(jobs, forward(x), strict=True)]
-    threat = Threat(math.inf, torch.tensor(0.25), (torch.tensor(0.0), torch.tensor(1.0)))
+    threat = ThreatModel(math.inf, torch.tensor(0.25), (torch.tensor(0.0), torch.tensor(1.0)))
 
     def flipped(method):
         found = attack(forward, x, jobs, targets, method, threat, plan(150))
         return [(o.argmax(1) != t.value).float().mean().item() for o, t in zip(forward(found), targets, strict=True)]
 
-    seeing, blind = flipped(square_search()), flipped(replace(square_search(), judge=None))
+    seeing, blind = flipped(square_search()), flipped(replace(square_search(), score_fn=None))
     assert min(seeing) > min(blind) + 0.2

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from art_mtl.core.steps import accumulate, default_step_size, direction, random_start, step_factor
+from art_mtl.core.optimizers.steps import accumulate, default_step_size, direction, random_start, step_factor
 from art_mtl.projections import sample_norm
 
 NORMS = [math.inf, 2.0, 1.0]

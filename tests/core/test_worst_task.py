@@ -1,4 +1,4 @@
-"""`worst-task` against a second derivation from METHOD.md section 7 (population-damage min-max)."""
+"""`worst-task` against a second derivation from METHOD.md section 7 (population-degradation min-max)."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import pytest
 import torch
 
 from art_mtl import tasks
-from art_mtl.core import Threat, attack, make_method
-from art_mtl.core.loop import Plan
-from art_mtl.core.weightings import LogDamageControl
+from art_mtl.core import ThreatModel, attack, make_method
+from art_mtl.core.loop import RunConfig
+from art_mtl.core.weightings import LogDegradationControl
 
 SEG, DEPTH, KIND = range(3)
 NORMS = [math.inf, 2.0]
 
 
 class Recipe:
-    """Segmentation, depth and classification, batch after batch of one chain; plain numbers, loops over samples."""
+    """Segmentation, depth and classification, batch after batch of one chunk; plain numbers, loops over samples."""
 
     def __init__(self, forward, steps, eps, norm, project):
         self.forward, self.steps, self.eps, self.norm, self.project = forward, steps, eps, norm, project
@@ -72,8 +72,8 @@ class Recipe:
             leaf = (x + delta).requires_grad_(True)
             outputs = self.forward(leaf)
             m = self._metrics(("now", t), [o.detach() for o in outputs], targets)
-            damage = np.array([1 - m[SEG] / b[SEG], 1 - b[DEPTH] / m[DEPTH], 1 - m[KIND] / b[KIND]])
-            V = np.log(np.maximum(damage, 0.02))
+            degradation = np.array([1 - m[SEG] / b[SEG], 1 - b[DEPTH] / m[DEPTH], 1 - m[KIND] / b[KIND]])
+            V = np.log(np.maximum(degradation, 0.02))
             if t >= 1:
                 gain = 5 / (1 - t / T)
                 integral = integral - gain / T * (V - V.mean())
@@ -133,7 +133,7 @@ def test_batches_of_a_chain_are_those_of_the_recipe(plain, mixed_case, norm):
         part = case[index]
         expected = recipe.batch(part.x, part.targets)
         found = attack(
-            part.forward, part.x, part.tasks, part.targets, method, part.threat(norm, eps), Plan(steps),
+            part.forward, part.x, part.tasks, part.targets, method, part.threat(norm, eps), RunConfig(steps),
             carry=carry, observer=seen.append,
         )  # fmt: skip
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-7)
@@ -149,7 +149,7 @@ def test_without_carry_a_batch_knows_nothing_of_earlier_ones(mixed_case):
     first, second = case[[0, 1, 2]], case[[3, 4, 5]]
 
     def run(part, carry):
-        return attack(part.forward, part.x, part.tasks, part.targets, method, threat, Plan(5), carry=carry)
+        return attack(part.forward, part.x, part.tasks, part.targets, method, threat, RunConfig(5), carry=carry)
 
     alone, carry = run(second, None), {}
     run(first, carry)
@@ -170,7 +170,7 @@ def test_missing_labels_carry_no_weight(mixed_case):
         case.targets,
         method,
         case.threat(math.inf, 0.1),
-        Plan(4),
+        RunConfig(4),
         observer=seen.append,
     )
     for record in seen:
@@ -189,16 +189,16 @@ def test_a_task_unseen_so_far_is_left_out_of_the_weights(mixed_case):
         case.targets,
         method,
         case.threat(math.inf, 0.1),
-        Plan(4),
+        RunConfig(4),
         observer=seen.append,
     )
     rest = case.only([0, 1])
-    expected = attack(rest.forward, rest.x, rest.tasks, rest.targets, method, case.threat(math.inf, 0.1), Plan(4))
+    expected = attack(rest.forward, rest.x, rest.tasks, rest.targets, method, case.threat(math.inf, 0.1), RunConfig(4))
     torch.testing.assert_close(result, expected, rtol=0, atol=1e-9)
     assert all(record.weights[0, 2] == 0 and record.weights[0].sum().item() == pytest.approx(1) for record in seen)
 
 
-def test_it_lifts_the_least_damaged_task_above_the_equal_attack():
+def test_it_lifts_the_least_degraded_task_above_the_equal_attack():
     """Two labels an image that compete for one coordinate: the equal attack spends it on the same one on every image.
 
     With |δ| ≤ 0.1 either label can be lost on 17 of the 40 images, and never both.
@@ -214,10 +214,10 @@ def test_it_lifts_the_least_damaged_task_above_the_equal_attack():
     x = torch.full((40, 2), 0.5, dtype=torch.float64)
     targets = [t.targets(np.zeros(40, dtype=int)) for t in task_list]
     box = (torch.zeros(1, 1, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64))
-    threat = Threat(math.inf, torch.tensor([[0.1]], dtype=torch.float64), box)
+    threat = ThreatModel(math.inf, torch.tensor([[0.1]], dtype=torch.float64), box)
 
     def least(name):
-        result = attack(forward, x, task_list, targets, make_method(name, task_list), threat, Plan(20))
+        result = attack(forward, x, task_list, targets, make_method(name, task_list), threat, RunConfig(20))
         return min((o.argmax(1) != 0).double().mean().item() for o in forward(result))
 
     assert least("equal") == least("single:a") == 0
@@ -226,10 +226,10 @@ def test_it_lifts_the_least_damaged_task_above_the_equal_attack():
 
 @pytest.mark.parametrize("gamma", [0.0, 0.3, 1.0])
 def test_gamma_makes_the_weights_more_even_the_later(gamma):
-    run, free = (LogDamageControl(gamma=g).begin(4) for g in (gamma, 0.0))
-    damages, known = torch.tensor([[0.1, 0.5, 0.9]]), torch.tensor([[True, True, False]])
+    run, free = (LogDegradationControl(gamma=g).begin(4) for g in (gamma, 0.0))
+    degradations, known = torch.tensor([[0.1, 0.5, 0.9]]), torch.tensor([[True, True, False]])
     for step in range(4):
-        found, prices = run(damages, known, step), free(damages, known, step)
+        found, prices = run(degradations, known, step), free(degradations, known, step)
         expected = (1 - gamma) * prices + gamma * step / 4 * torch.tensor([[0.5, 0.5, 0.0]])
         torch.testing.assert_close(found, expected / expected.sum() if step else prices)
     assert prices[0, 0] > 0.99

@@ -18,9 +18,9 @@ from art_mtl.cli import diagnose as diagnose_command
 from art_mtl.cli.common import Parser
 from art_mtl.evaluation import Diagnosis, diagnose, diagnosis_table, load_victim, to_markdown
 from art_mtl.evaluation.checks import NORMS
-from art_mtl.evaluation.diagnosis import LAWS
+from art_mtl.evaluation.diagnosis import SANITY_CHECKS
+from art_mtl.evaluation.diagnosis.diagnosis_context import DiagnosisContext
 from art_mtl.evaluation.diagnosis.gradients import disagreement, task_gradients, unexplained
-from art_mtl.evaluation.diagnosis.laboratory import Laboratory
 from art_mtl.evaluation.diagnosis.search import Grey, Noise, QuerySearch, grey_radius
 from art_mtl.evaluation.diagnosis.surrogate import StraightThrough, make_surrogate
 from art_mtl.evaluation.grid import Cell, make_attack, make_estimator
@@ -78,9 +78,9 @@ def attack_on(estimator: PyTorchMultiTaskEstimator, **settings) -> WorstTaskPGD:
     return WorstTaskPGD(estimator, **{"eps": 0.1, "max_iter": 4, "verbose": False, **settings})
 
 
-def laboratory(estimator, attack, data) -> Laboratory:
+def diagnosis_context(estimator, attack, data) -> DiagnosisContext:
     x, y = as_arrays(data, estimator.tasks)
-    return Laboratory(estimator, attack, x, y, batch_size=16, seed=0, tolerance=0.01)
+    return DiagnosisContext(estimator, attack, x, y, batch_size=16, seed=0, tolerance=0.01)
 
 
 def diagnose_fault(fault: str | None, data) -> Diagnosis:
@@ -106,7 +106,7 @@ def diagnose_fault(fault: str | None, data) -> Diagnosis:
 def test_a_planted_fault_is_caught_and_a_healthy_net_passes(fault, caught, data) -> None:
     found = diagnose_fault(fault, data)
     assert found.failed == caught
-    assert [check.name for check in found.checks] == list(LAWS)
+    assert [check.name for check in found.checks] == list(SANITY_CHECKS)
     for check in found.checks:
         if check.status != "not applicable":
             assert (check.status == "fail") == (check.figure > check.threshold)
@@ -117,7 +117,7 @@ def test_the_embedded_digits_pass_everything() -> None:
     estimator = make_estimator(victim, "cpu")
     attack = make_attack(estimator, Cell("worst-task", "linf", 0.1), steps=2, batch_size=64)
     found = diagnose(estimator, attack, *victim.data("test", 64), queries=20, batch_size=64)
-    assert [check.status for check in found.checks] == ["pass"] * len(LAWS)
+    assert [check.status for check in found.checks] == ["pass"] * len(SANITY_CHECKS)
     assert found.delta_wor < -0.5
 
 
@@ -157,8 +157,8 @@ class Scripted:
 )
 def test_an_attack_that_breaks_a_law_is_caught_by_that_law(strength, caught, data) -> None:
     found = diagnose(make(), Scripted(strength), *data, queries=5)
-    laws = {"more-steps", "larger-eps", "huge-eps", "noise"}
-    assert laws & set(found.failed) == caught
+    expected = {"more-steps", "larger-eps", "huge-eps", "noise"}
+    assert expected & set(found.failed) == caught
     assert found["transfer"].status == "not applicable"
 
 
@@ -173,7 +173,7 @@ def test_attacks_of_art_are_varied_on_copies(data) -> None:
     assert found.failed == ("gradient", "differentiable", "huge-eps", "black-box", "transfer")
     assert (found.attack, found.steps, found.eps) == ("ProjectedGradientDescent", 4, 0.1)
     assert dict(vars(attack)) == before and dict(vars(attack._attack)) == inner
-    lab = laboratory(estimator, attack, data)
+    lab = diagnosis_context(estimator, attack, data)
     wide = lab.with_eps(0.2)
     assert (wide._attack.eps, wide._attack.eps_step, attack._attack.eps) == (0.2, 0.1, 0.1)
     assert wide._attack.estimator is estimator and lab.vary(make())._attack.estimator is not estimator
@@ -202,7 +202,7 @@ def test_excess_is_the_difference_with_the_error_of_a_paired_bootstrap(data) -> 
         torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 4)), TASKS[:1], (1, 8, 8), clip_values=(0, 1)
     )
     y = {"kind": estimator.predict(x)["kind"].argmax(1)}
-    lab = laboratory(estimator, attack_on(estimator), (x, y))
+    lab = diagnosis_context(estimator, attack_on(estimator), (x, y))
     strong, weak = lab.run("strong", attack_on(estimator, eps=0.2)), lab.run("weak", attack_on(estimator, eps=0.02))
     hits = [
         estimator.predict(attack_on(estimator, eps=e).generate(x, y))["kind"].argmax(1) == y["kind"]
@@ -381,7 +381,7 @@ def test_json_round_trip_and_tables(data, tmp_path: Path) -> None:
     assert Diagnosis.from_json(path) == found
     text = to_markdown(diagnosis_table(found))
     assert "| **gradient** | **fail** | 100.00 | 1.00 | no gradient of side anywhere |" in text
-    assert LAWS["gradient"].advice in text and LAWS["noise"].advice not in text
+    assert SANITY_CHECKS["gradient"].advice in text and SANITY_CHECKS["noise"].advice not in text
     assert found["bound"].status == "not applicable" and "| bound | not applicable | – | – |" in text
     assert "Checks: 5 passed, 4 failed, 1 not applicable." in diagnosis_table(found).caption
     with pytest.raises(KeyError, match="no check 'luck'"):

@@ -8,7 +8,7 @@ import pytest
 
 from art_mtl.evaluation import AttackResult, Environment, Results, TaskResult
 from art_mtl.evaluation.pictures import CLASS_COLOURS, TaskStyle, View, answer, cards_figure, scene_figure
-from art_mtl.evaluation.plots import METHOD_COLOURS, damage_figure, method_colour, tasks_figure, weights_figure
+from art_mtl.evaluation.plots import METHOD_COLOURS, degradation_figure, method_colour, tasks_figure, weights_figure
 
 TASKS = tuple(TaskResult(n, "depth", "aErr", False, 1.0, "", 1.0, (1.0,)) for n in ("near", "far"))
 
@@ -40,8 +40,8 @@ def results() -> Results:
     return Results("v", TASKS, tuple(attacks), (-1.0, 1.0), Environment({}, "cpu", "now", 0))
 
 
-def test_damage_curves(results: Results) -> None:
-    figure = damage_figure(results)
+def test_degradation_curves(results: Results) -> None:
+    figure = degradation_figure(results)
     wor, mtl, bars, _ = figure.axes
     lines = {line.get_label(): line for line in wor.lines}
     assert set(lines) == {
@@ -85,12 +85,12 @@ def test_nothing_to_draw(results: Results) -> None:
     with pytest.raises(ValueError, match="attack that tells them"):
         weights_figure(results, list(results.blocks())[2])
     with pytest.raises(ValueError, match="norm and a radius"):
-        damage_figure(Results("v", TASKS, (), None, results.environment))
+        degradation_figure(Results("v", TASKS, (), None, results.environment))
 
 
 def test_nothing_global_changes(results: Results) -> None:
     before, backend = dict(mpl.rcParams), mpl.rcParams._get_backend_or_none()
-    damage_figure(results).canvas.draw()
+    degradation_figure(results).canvas.draw()
     weights_figure(results, next(results.blocks())).canvas.draw()
     assert dict(mpl.rcParams) == before
     assert mpl.rcParams._get_backend_or_none() == backend
@@ -201,9 +201,9 @@ def test_tasks_figure_shows_every_task_of_every_attack_on_all(results):
     (ax,) = figure.axes
     names = [label.get_text() for label in ax.get_yticklabels()]
     assert names[-1].startswith("worst-task") and not any(name.startswith("single") for name in names)
-    damages = sorted(round(bar.get_width(), 6) for bar in ax.patches)
+    degradations = sorted(round(bar.get_width(), 6) for bar in ax.patches)
     shown = [a for a in block.attacks if not a.method.startswith("single:")]
-    assert damages == sorted(round(-100 * delta, 6) for a in shown for delta in a.deltas)
+    assert degradations == sorted(round(-100 * delta, 6) for a in shown for delta in a.deltas)
     few = tasks_figure(results, block, names=["equal", "worst-task"]).axes[0]
     assert len(few.patches) == 2 * len(TASKS)
     with pytest.raises(ValueError, match="attack on all"):

@@ -43,7 +43,7 @@ def run() -> tuple[Results, Gallery]:
 
 
 EXPECTED = {
-    "figures/damage.png",
+    "figures/degradation.png",
     "figures/tasks-linf-0.5.png",
     "figures/example-linf-0.5.png",
     "figures/weights-linf-0.5.png",

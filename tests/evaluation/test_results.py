@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from art_mtl.evaluation import AttackResult, Environment, Results, TaskResult
 from art_mtl.evaluation.files import staged_folder, write_text
-from art_mtl.evaluation.results import mean_least_damage, summarise
+from art_mtl.evaluation.results import mean_least_degradation, summarise
 
 number = st.none() | st.floats(allow_nan=False, allow_infinity=False)
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -108,7 +108,7 @@ def test_the_bound_takes_each_task_from_its_own_attack() -> None:
     assert bound.deltas == (-0.8, -0.6)
     assert bound.delta_wor == -0.6 and bound.delta_mtl == pytest.approx(-0.7)
     assert bound.sample_deltas == ((-0.5, -0.2), (-0.7, -0.4))
-    assert bound.least_damage == pytest.approx(-0.3)
+    assert bound.least_degradation == pytest.approx(-0.3)
     assert bound.seconds == 4.0
     half = Results("v", tasks, attacks[:1], None, results.environment)
     assert half.bound(next(half.blocks())) is None
@@ -116,8 +116,8 @@ def test_the_bound_takes_each_task_from_its_own_attack() -> None:
 
 def test_summaries_of_nothing() -> None:
     assert summarise([None, None]) == (None, None)
-    assert mean_least_damage(((None,), (None,))) is None
-    assert mean_least_damage(((-0.5, 3.0),)) == 0.0
+    assert mean_least_degradation(((None,), (None,))) is None
+    assert mean_least_degradation(((-0.5, 3.0),)) == 0.0
 
 
 def test_looking_up_an_attack() -> None:

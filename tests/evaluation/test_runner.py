@@ -93,7 +93,7 @@ def reference_deltas(attacked: list[float], clean: list[float]) -> list[float]:
 
 
 @pytest.mark.parametrize("batch_size", [2, 100])
-def test_metrics_and_damages_agree_with_scikit_learn(estimator, data, batch_size) -> None:
+def test_metrics_and_degradations_agree_with_scikit_learn(estimator, data, batch_size) -> None:
     x, y = data
     attack = MultiTaskPGD(estimator, "equal", eps=0.1, max_iter=3, verbose=False)
     results = evaluate(estimator, {"mine": attack}, data, batch_size=batch_size, progress=False)
@@ -131,7 +131,7 @@ def test_what_is_undefined_for_a_sample_is_none(estimator, data) -> None:
     assert row.sample_values[2][2] is None and row.sample_deltas[2][2] is None  # no label
     assert row.sample_values[0][2] is not None and row.sample_deltas[0][2] is None  # wrong when clean
     least = [min(0.0, max(d for d in deltas if d is not None)) for deltas in row.sample_deltas]
-    assert row.least_damage == pytest.approx(np.mean(least))
+    assert row.least_degradation == pytest.approx(np.mean(least))
 
 
 def test_a_clean_score_of_zero_is_warned_of_and_left_out(estimator, data) -> None:
@@ -322,8 +322,8 @@ def test_every_cell_of_the_grid_makes_an_attack_of_its_name(estimator) -> None:
 def test_restarts_give_rivals_our_step_two_starts_and_their_best_iterate(estimator) -> None:
     cells = plan_grid(estimator.tasks, ["equal", "worst-task"], {"l2": [0.5]}, ["restarts"])
     assert [cell.name for cell in cells] == ["equal + linear step, best of 2", "worst-task"]
-    rival, ours = (make_attack(estimator, cell, steps=3, batch_size=2) for cell in cells)
-    assert (rival.schedule, rival.keep, rival.num_random_init, rival.max_iter) == ("linear", "best", 2, 3)
+    baseline, ours = (make_attack(estimator, cell, steps=3, batch_size=2) for cell in cells)
+    assert (baseline.schedule, baseline.keep, baseline.num_random_init, baseline.max_iter) == ("linear", "best", 2, 3)
     assert (ours.schedule, ours.keep, ours.num_random_init) == (None, None, 0)
 
 
@@ -337,7 +337,7 @@ def test_the_ensemble_and_auto_pgd_are_cells_too(estimator) -> None:
 
 
 def test_every_method_is_described() -> None:
-    families = {f"{family}:<task>" for family in ("single", "stealthy", "smta")} | {"jd:<combiner>"}
+    families = {f"{family}:<task>" for family in ("single", "stealthy", "smta")} | {"jd:<aggregator>"}
     assert set(METHODS) | families | {"auto-pgd", "auto-attack"} == set(DESCRIPTIONS)
 
 

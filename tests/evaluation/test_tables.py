@@ -119,7 +119,7 @@ def test_undefined_figures_are_dashes_and_empty_fields(results: Results) -> None
     assert to_csv(table).splitlines()[-1].endswith(",30.0,,,-0.1")
 
 
-def test_best_is_the_deepest_as_printed() -> None:
+def test_best_is_the_strongest_as_printed() -> None:
     rows = [attack(name, (0.1, 0.5, 25), deltas=(d,)) for name, d in (("a", -0.50001), ("b", -0.50002), ("c", -0.4))]
     assert best_attacks(Block("linf", 0.1, tuple(rows))) == {"a", "b"}
     nothing = attack("a", (0.1, 0.5, 25), deltas=(None,))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from art_mtl.evaluation.victims import BLUEPRINTS, Victim, load_victim, victim_names
+from art_mtl.evaluation.victims import VICTIM_SPECS, Victim, load_victim, victim_names
 from art_mtl.models import save_weights
 from art_mtl.training import clean_metrics
 
@@ -84,7 +84,7 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", list(BLUEPRINTS))
+@pytest.mark.parametrize("name", list(VICTIM_SPECS))
 def test_embedded_victims_are_as_good_as_they_say(name: str) -> None:
     victim = load_victim(name)
     x, labels = victim.data("test", 60 if name == "rooms" else 400)
@@ -103,7 +103,7 @@ def test_embedded_victims_generalise() -> None:
     assert rooms["segmentation"] > 0.45 and rooms["depth"] < 0.4 and rooms["normals"] < 17
 
 
-@pytest.mark.parametrize("name", list(BLUEPRINTS))
+@pytest.mark.parametrize("name", list(VICTIM_SPECS))
 def test_victims_are_frozen_and_in_evaluation_mode(name: str) -> None:
     victim = load_victim(name)
     assert not any(module.training for module in victim.model.modules())
@@ -125,7 +125,7 @@ def test_names_and_radii() -> None:
 def test_all_weights_together_are_small() -> None:
     folder = Path(load_victim.__code__.co_filename).parents[1] / "models" / "weights"
     sizes = {file.stem: file.stat().st_size for file in folder.glob("*.safetensors")}
-    assert set(sizes) == set(BLUEPRINTS)
+    assert set(sizes) == set(VICTIM_SPECS)
     assert sizes["digits"] + sizes["rooms"] < 5e6 and sum(sizes.values()) < 8e6
 
 

@@ -61,7 +61,7 @@ def test_the_users_model_is_not_touched(victim):
     net, x = victim
     net.train()
     before, modules = copy.deepcopy(net.state_dict()), [(type(m), m.training) for m in net.modules()]
-    look(prepare(net, x, "bf16,lean"), x)
+    look(prepare(net, x, "bf16,memory-efficient"), x)
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
     assert [(type(m), m.training) for m in net.modules()] == modules
     assert all(p.requires_grad and p.grad is None for p in net.parameters())
@@ -72,12 +72,16 @@ def test_the_users_model_is_not_touched(victim):
 def test_lean_is_the_same_bit_for_bit_and_keeps_less(victim, channels_last):
     net, x = victim
     how = Preparation(channels_last=channels_last)
-    plain, lean = prepare(net, x, how), prepare(net, x, Preparation(channels_last=channels_last, lean=True))
-    (outputs, gradient), (expected, expected_gradient) = look(lean, x), look(plain, x)
+    plain, memory_efficient = (
+        prepare(net, x, how),
+        prepare(net, x, Preparation(channels_last=channels_last, memory_efficient=True)),
+    )
+    (outputs, gradient), (expected, expected_gradient) = look(memory_efficient, x), look(plain, x)
     assert all(torch.equal(one, other) for one, other in zip(outputs, expected, strict=True))
     assert torch.equal(gradient, expected_gradient)
     kept = [
-        saved_activations(lambda n=n: n(x.clone().requires_grad_(True)), n.parameters()) for n in (net, plain, lean)
+        saved_activations(lambda n=n: n(x.clone().requires_grad_(True)), n.parameters())
+        for n in (net, plain, memory_efficient)
     ]
     assert kept[1] < 0.7 * kept[0] and kept[2] < 0.5 * kept[1]
 
@@ -85,7 +89,9 @@ def test_lean_is_the_same_bit_for_bit_and_keeps_less(victim, channels_last):
 def test_a_lean_relu_treats_nan_and_zero_as_the_plain_one():
     net = nn.Sequential(nn.ReLU())
     x = torch.tensor([[-1.0, 0.0, float("nan"), 2.0]])
-    torch.testing.assert_close(look(prepare(net, x, "fp32,lean"), x), look(net, x), rtol=0, atol=0, equal_nan=True)
+    torch.testing.assert_close(
+        look(prepare(net, x, "fp32,memory-efficient"), x), look(net, x), rtol=0, atol=0, equal_nan=True
+    )
 
 
 @pytest.mark.parametrize("precision, error", [("bf16", 0.05), ("fp16", 0.01)])
@@ -271,7 +277,9 @@ def test_outputs_of_every_structure_pass_half_precision():
 # --- settings, errors, cache ---
 
 
-@pytest.mark.parametrize("text", ["fp64", "bf16,leaner", "lean", "", "bf16,lean,lean"])
+@pytest.mark.parametrize(
+    "text", ["fp64", "bf16,leaner", "memory-efficient", "", "bf16,memory-efficient,memory-efficient"]
+)
 def test_unknown_settings(text):
     with pytest.raises(ValueError, match="Parameter `prepare` should be"):
         Preparation.parse(text)
@@ -317,7 +325,7 @@ def test_the_copy_is_kept_until_the_model_changes():
         assert cache(net, x, how) is not first
         first = cache(net, x, how)
         torch.testing.assert_close(first(x), net(x), rtol=1e-4, atol=1e-5)
-    assert cache(net, x, Preparation(lean=True)) is not first and cache(net, x, how) is first
+    assert cache(net, x, Preparation(memory_efficient=True)) is not first and cache(net, x, how) is first
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor", "ignore:Guards may run slower on Python 3.13.0")
@@ -332,6 +340,6 @@ def test_compiled(monkeypatch):
 
     monkeypatch.setattr(torch, "compile", without_backend)
     net, x = moved_statistics(block(nn.ReLU())), torch.rand(1, 3, 5, 6)
-    fast = prepare(net, x, "fp32,lean,compile")
+    fast = prepare(net, x, "fp32,memory-efficient,compile")
     torch.testing.assert_close(look(fast, x), look(net, x), rtol=1e-4, atol=1e-5)
     assert asked == [{}]

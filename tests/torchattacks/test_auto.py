@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from art_mtl import PyTorchMultiTaskEstimator, attacks, tasks
-from art_mtl.core.members import VERSIONS, Budget
+from art_mtl.core.searches.ensemble_members import VERSIONS, Budget
 
 torchattacks = pytest.importorskip("torchattacks")
 
@@ -144,7 +144,7 @@ def test_the_ensemble_has_no_targets(net):
     [
         ({"eps": -1}, "`eps` should be positive"),
         ({"version": "slow"}, "`version` should be one of"),
-        ({"criterion": "mean"}, "`criterion` should be one of"),
+        ({"selection": "mean"}, "`selection` should be one of"),
         ({"bounds": (1, 0)}, "`bounds` should be a smaller and a larger value"),
         ({"norm": "L3"}, "`norm` should be infinity, 2 or 1"),
         ({"seed": 0.5}, "`seed` should be None or an integer"),

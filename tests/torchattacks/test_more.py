@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from art_mtl import PyTorchMultiTaskEstimator, tasks
-from art_mtl.core.transforms import Translate
+from art_mtl.core.searches.transforms import Translate
 
 pytest.importorskip("torchattacks")
 
@@ -155,7 +155,7 @@ def test_weights_of_a_stealthy_attack_remember_batches(net, data):
         (
             lambda net: with_torchattacks.StealthyMultiTaskPGD(net, JOBS, "sky"),
             ValueError,
-            "`chosen` should name tasks",
+            "`attacked` should name tasks",
         ),
         (lambda net: with_torchattacks.UniversalMultiTaskPGD(net, JOBS, batch_size=0), ValueError, "`batch_size`"),
         (lambda net: with_torchattacks.UniversalMultiTaskPGD(net, JOBS, keep="best"), TypeError, r"Found \['keep'\]"),

@@ -79,7 +79,7 @@ def losses(net, x, y, jobs=JOBS):
 
 @pytest.mark.parametrize("make", CLASSES)
 @pytest.mark.parametrize("norm, order, eps", [("Linf", math.inf, 0.05), ("L2", 2, 0.5), ("L1", 1, 3.0)])
-def test_damages_the_losses_within_the_ball_and_changes_nothing_else(make, norm, order, eps, net, data):
+def test_degradations_the_losses_within_the_ball_and_changes_nothing_else(make, norm, order, eps, net, data):
     x, y = data
     net.train()
     net.drop.eval()
@@ -318,12 +318,12 @@ def test_multi_attack_keeps_the_worst_case_of_each_sample(net, data, capsys):
     def least(adv):
         with torch.no_grad():
             clean, now = net(x), net(adv)
-        damage = []
+        degradation = []
         for task in JOBS:
             target = task.targets(y[task.name])
             before, after = (task.quality(getattr(o, task.name), target) for o in (clean, now))
-            damage.append(1 - before / after if task.is_error else 1 - after / before)
-        return torch.stack(damage, 1).amin(1)
+            degradation.append(1 - before / after if task.is_error else 1 - after / before)
+        return torch.stack(degradation, 1).amin(1)
 
     both = MultiAttack(members, verbose=True)
     adv = both(x, y)

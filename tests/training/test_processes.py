@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from art_mtl.models import read_metadata
-from art_mtl.team import Team, assemble
+from art_mtl.team import ProcessGroup, assemble
 from art_mtl.training.folder import RunFolder
 
 TINY = Path(__file__).with_name("tiny.py")
@@ -126,7 +126,7 @@ def test_alone_without_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     with assemble("cpu") as team:
-        assert team == Team(0, 1, torch.device("cpu")) and team.is_first
+        assert team == ProcessGroup(0, 1, torch.device("cpu")) and team.is_first
         assert team.by_first(lambda: 3) == 3
         numbers = torch.ones(2)
         assert team.total(numbers) is numbers

@@ -1,9 +1,9 @@
-"""Failure diagnostics: laws that every sound attack obeys on every sound model, checked one by one."""
+"""Ten sanity checks for unreliable attacks."""
 
 from __future__ import annotations
 
-from art_mtl.evaluation.diagnosis.laws import LAWS, Law
 from art_mtl.evaluation.diagnosis.records import Check, Diagnosis, diagnosis_table
 from art_mtl.evaluation.diagnosis.run import diagnose
+from art_mtl.evaluation.diagnosis.sanity_checks import SANITY_CHECKS, SanityCheck
 
-__all__ = ["LAWS", "Check", "Diagnosis", "Law", "diagnose", "diagnosis_table"]
+__all__ = ["SANITY_CHECKS", "Check", "Diagnosis", "SanityCheck", "diagnose", "diagnosis_table"]

@@ -1,4 +1,4 @@
-"""The checks: each takes a laboratory and returns what it found."""
+"""The checks: each takes a diagnosis_context and returns what it found."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from art_mtl.evaluation.checks import NORMS
+from art_mtl.evaluation.diagnosis.diagnosis_context import DiagnosisContext, Outcome
 from art_mtl.evaluation.diagnosis.gradients import (
     describe_gradients,
     disagreement,
@@ -19,7 +20,6 @@ from art_mtl.evaluation.diagnosis.gradients import (
     task_gradients,
     unexplained,
 )
-from art_mtl.evaluation.diagnosis.laboratory import Laboratory, Outcome
 from art_mtl.evaluation.diagnosis.records import Check
 from art_mtl.evaluation.diagnosis.search import Grey, Noise, QuerySearch, grey_radius
 from art_mtl.evaluation.diagnosis.surrogate import make_surrogate
@@ -37,15 +37,15 @@ _PROBED_SHARE = 0.01
 """Share of the box in which gradients are probed where the attack has no ball."""
 
 
-def gradient(lab: Laboratory) -> Check:
-    """A sample without a gradient for a task is not attacked there: the share of such samples bounds what damage is
-    lost, so it is held to the tolerance of damages.
+def gradient(lab: DiagnosisContext) -> Check:
+    """A sample without a gradient for a task is not attacked there: the share of such samples bounds what degradation
+    is lost, so it is held to the tolerance of degradations.
     """
     lost = max(task.lost for task in lab.gradients)
     return Check.of("gradient", lost, lab.tolerance, describe_gradients(lab.gradients))
 
 
-def deterministic(lab: Laboratory) -> Check:
+def deterministic(lab: DiagnosisContext) -> Check:
     """Two passes may differ by rounding: half the digits of what the model computes in."""
     repeated, mixed = disagreement(lab.estimator, lab.x, lab.batch_size)
     seen = f"outputs differ by {_share(repeated)} when repeated, by {_share(mixed)} in other batches"
@@ -53,7 +53,7 @@ def deterministic(lab: Laboratory) -> Check:
     return Check.of("deterministic", largest, resolution(lab.estimator), seen)
 
 
-def differentiable(lab: Laboratory) -> Check:
+def differentiable(lab: DiagnosisContext) -> Check:
     """The gradient must explain at least half of how outputs change."""
     from art_mtl.estimators.preprocessing import dtype_of
 
@@ -74,7 +74,7 @@ def differentiable(lab: Laboratory) -> Check:
     return Check.of("differentiable", max(known.values()), 1 - EXPLAINED, seen)
 
 
-def more_steps(lab: Laboratory) -> Check:
+def more_steps(lab: DiagnosisContext) -> Check:
     """T, 2T and 4T steps."""
     if lab.steps is None:
         return Check.skipped("more-steps", "the attack has no number of steps, `max_iter`")
@@ -83,7 +83,7 @@ def more_steps(lab: Laboratory) -> Check:
     return _never_weaker(lab, "more-steps", [lab.direct, *later], [f"{count} steps" for count in counts])
 
 
-def larger_eps(lab: Laboratory) -> Check:
+def larger_eps(lab: DiagnosisContext) -> Check:
     """ε, 2ε and 4ε."""
     if not lab.has_ball or not lab.can_set("eps"):
         return Check.skipped("larger-eps", f"{_NO_BALL} that can be set")
@@ -91,7 +91,7 @@ def larger_eps(lab: Laboratory) -> Check:
     return _never_weaker(lab, "larger-eps", [lab.direct, *later], ["ε", *(f"{factor}ε" for factor in GROWTH[1:])])
 
 
-def huge_eps(lab: Laboratory) -> Check:
+def huge_eps(lab: DiagnosisContext) -> Check:
     """Half the box: every input can be turned into the same grey one."""
     if lab.norm is None or not lab.has_ball or not lab.can_set("eps"):
         return Check.skipped("huge-eps", f"{_NO_BALL} that can be set")
@@ -105,11 +105,11 @@ def huge_eps(lab: Laboratory) -> Check:
     seen = (
         f"Δ_Wor {_percent(attacked)} at ε = {largest:.4g}, {_percent(grey)} on grey inputs, {_percent(random)} by noise"
     )
-    rival = random if random.worst < grey.worst else grey
-    return _compare(lab, "huge-eps", rival, attacked, seen)
+    baseline = random if random.worst < grey.worst else grey
+    return _compare(lab, "huge-eps", baseline, attacked, seen)
 
 
-def noise(lab: Laboratory) -> Check:
+def noise(lab: DiagnosisContext) -> Check:
     """One random step to the edge of the ball."""
     if lab.norm is None or not lab.has_ball:
         return Check.skipped("noise", _NO_BALL)
@@ -118,7 +118,7 @@ def noise(lab: Laboratory) -> Check:
     return _compare(lab, "noise", random, lab.direct, seen)
 
 
-def bound(lab: Laboratory) -> Check:
+def bound(lab: DiagnosisContext) -> Check:
     """Each task alone, by the attack of the benchmark's bound, with as many steps."""
     if lab.norm is None or not lab.has_ball:
         return Check.skipped("bound", _NO_BALL)
@@ -131,7 +131,7 @@ def bound(lab: Laboratory) -> Check:
         if not math.isnan(excess.value):
             found.append((excess.value - excess.limit, excess, name, k))
     if not found:
-        return Check.skipped("bound", "no task's damage is defined")
+        return Check.skipped("bound", "no task's degradation is defined")
     _, excess, name, k = max(found, key=lambda entry: entry[0])
     least = max(float(lab.singles[name].deltas[k]) for k, name in enumerate(lab.names))
     seen = (
@@ -141,25 +141,25 @@ def bound(lab: Laboratory) -> Check:
     return Check.of("bound", excess.value, excess.limit, seen)
 
 
-def black_box(lab: Laboratory, queries: int) -> Check:
-    """A search by queries on the least damaged task, against the stronger of the two gradient attacks on it."""
+def black_box(lab: DiagnosisContext, queries: int) -> Check:
+    """A search by queries on the least degraded task, against the stronger of the two gradient attacks on it."""
     if lab.norm is None or not lab.has_ball:
         return Check.skipped("black-box", _NO_BALL)
     if lab.norm == "l1":
         return Check.skipped("black-box", "the search is for L∞ and L2")
     if math.isnan(lab.direct.worst):
-        return Check.skipped("black-box", "no task's damage is defined")
+        return Check.skipped("black-box", "no task's degradation is defined")
     k = int(torch.where(torch.isnan(lab.direct.deltas), -math.inf, lab.direct.deltas).argmax())
     name = lab.names[k]
     search = QuerySearch(lab.estimator, name, lab.norm, lab.eps, queries, lab.batch_size, lab.seed)
     searched = lab.run("query search", search)
-    rivals = [lab.direct, *([lab.singles[name]] if name in lab.singles else [])]
-    strongest = min(rivals, key=lambda outcome: float(outcome.deltas[k]))
+    baselines = [lab.direct, *([lab.singles[name]] if name in lab.singles else [])]
+    strongest = min(baselines, key=lambda outcome: float(outcome.deltas[k]))
     seen = f"{name} {_one(strongest, k)} by gradients, {_one(searched, k)} by {queries} queries"
     return _compare(lab, "black-box", searched, strongest, seen, task=k)
 
 
-def transfer(lab: Laboratory, surrogate: PyTorchMultiTaskEstimator | None) -> Check:
+def transfer(lab: DiagnosisContext, surrogate: PyTorchMultiTaskEstimator | None) -> Check:
     """The same attack made on a surrogate and measured on the model."""
     if getattr(lab.attack, "estimator", None) is None:
         return Check.skipped("transfer", "the attack has no `estimator` that could be replaced by a surrogate")
@@ -178,31 +178,33 @@ def transfer(lab: Laboratory, surrogate: PyTorchMultiTaskEstimator | None) -> Ch
     return _compare(lab, "transfer", carried, lab.direct, seen)
 
 
-FREE: Mapping[str, Callable[[Laboratory], Check]] = MappingProxyType(
+FREE: Mapping[str, Callable[[DiagnosisContext], Check]] = MappingProxyType(
     {"gradient": gradient, "deterministic": deterministic, "differentiable": differentiable}
 )
 """Checks that run no attack."""
-ATTACKING: Mapping[str, Callable[[Laboratory], Check]] = MappingProxyType(
+ATTACKING: Mapping[str, Callable[[DiagnosisContext], Check]] = MappingProxyType(
     {"more-steps": more_steps, "larger-eps": larger_eps, "huge-eps": huge_eps, "noise": noise, "bound": bound}
 )
 """Checks that run the attack and need nothing else."""
 
 
-def _never_weaker(lab: Laboratory, name: str, outcomes: Sequence[Outcome], labels: Sequence[str]) -> Check:
-    """Each outcome at least as deep as all before it; the worst pair is reported."""
+def _never_weaker(lab: DiagnosisContext, name: str, outcomes: Sequence[Outcome], labels: Sequence[str]) -> Check:
+    """Each outcome at least as strong as all before it; the worst pair is reported."""
     steps = [lab.excess(before, after) for before, after in combinations(outcomes, 2)]
     seen = "Δ_Wor " + ", ".join(f"{_percent(o)} ({label})" for o, label in zip(outcomes, labels, strict=True))
     known = [excess for excess in steps if not math.isnan(excess.value)]
     if not known:
-        return Check.skipped(name, "no task's damage is defined")
+        return Check.skipped(name, "no task's degradation is defined")
     worst = max(known, key=lambda excess: excess.value - excess.limit)
     return Check.of(name, worst.value, worst.limit, seen)
 
 
-def _compare(lab: Laboratory, name: str, deeper: Outcome, than: Outcome, seen: str, task: int | None = None) -> Check:
-    excess = lab.excess(deeper, than, task)
+def _compare(
+    lab: DiagnosisContext, name: str, stronger: Outcome, than: Outcome, seen: str, task: int | None = None
+) -> Check:
+    excess = lab.excess(stronger, than, task)
     if math.isnan(excess.value):
-        return Check.skipped(name, "no task's damage is defined")
+        return Check.skipped(name, "no task's degradation is defined")
     return Check.of(name, excess.value, excess.limit, seen)
 
 

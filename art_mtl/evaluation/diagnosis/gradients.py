@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from art_mtl.core import frozen
+from art_mtl.core.optimizers.steps import direction, random_start
 from art_mtl.core.session import radius, rows
-from art_mtl.core.steps import direction, random_start
 from art_mtl.evaluation.checks import NORMS
 from art_mtl.evaluation.diagnosis.search import device_bounds
 from art_mtl.evaluation.samples import Inputs
@@ -71,7 +71,7 @@ def task_gradients(
                 gradient = _gradient_or_none(loss.sum(), leaf)
                 connected[k] |= gradient is not None
                 gradient = torch.zeros_like(leaf) if gradient is None else gradient
-                found[k].append(gradient.flatten(1)[target.in_play].cpu())
+                found[k].append(gradient.flatten(1)[target.has_label].cpu())
     return [
         TaskGradient(task.name, joined, *_lost_and_constant(torch.cat(gradients)))
         for task, joined, gradients in zip(estimator.tasks, connected, found, strict=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from art_mtl.evaluation.diagnosis.laws import LAWS
+from art_mtl.evaluation.diagnosis.sanity_checks import SANITY_CHECKS
 from art_mtl.evaluation.documents import Document, Layout
 from art_mtl.evaluation.results import Environment, Number
 from art_mtl.evaluation.tables import MISSING, Cell, Row, Table, describe_eps
@@ -20,10 +20,10 @@ class Check:
     """One check.
 
     Attributes:
-        name: One of :data:`art_mtl.evaluation.diagnosis.LAWS`.
+        name: One of :data:`art_mtl.evaluation.diagnosis.SANITY_CHECKS`.
         status: "pass", "fail" or "not applicable".
-        figure: By how much the law is broken, as a fraction: of damage (0.01 is one point of Δ), of samples, or of the
-            output. Negative where there is room to spare. None if not applicable.
+        figure: By how much the law is broken, as a fraction: of degradation (0.01 is one point of Δ), of samples, or of
+            the output. Negative where there is room to spare. None if not applicable.
         threshold: The check fails where the figure is greater. None if not applicable.
         seen: The numbers behind the figure, or why the check is not applicable.
         demand: What must hold.
@@ -48,14 +48,14 @@ class Check:
             >>> Check.of("noise", -0.2, 0.05, "Δ_Wor -40 % by the attack, -20 % by noise").status
             'pass'
         """
-        law = LAWS[name]
+        law = SANITY_CHECKS[name]
         status = "pass" if figure <= threshold else "fail"
         return cls(name, status, float(figure), float(threshold), seen, law.demand, law.meaning, law.advice)
 
     @classmethod
     def skipped(cls, name: str, why: str) -> Check:
         """A check that could not be made."""
-        law = LAWS[name]
+        law = SANITY_CHECKS[name]
         return cls(name, "not applicable", None, None, why, law.demand, law.meaning, law.advice)
 
 
@@ -72,7 +72,7 @@ class Diagnosis(Document):
         samples: N.
         delta_wor: Δ_Wor of the attack; None where it could not run.
         clip_values: Least and greatest value of the model's input; None if unbounded.
-        checks: In the order of :data:`art_mtl.evaluation.diagnosis.LAWS`.
+        checks: In the order of :data:`art_mtl.evaluation.diagnosis.SANITY_CHECKS`.
         environment: Where and when.
         command: Command line that made it, or None.
     """
@@ -137,10 +137,10 @@ def _caption(diagnosis: Diagnosis) -> str:
     where = describe_eps(diagnosis.norm, diagnosis.eps, diagnosis.clip_values)
     steps = "" if diagnosis.steps is None else f", {diagnosis.steps} steps"
     counts = {status: sum(check.status == status for check in diagnosis.checks) for status in STATUSES}
-    damage = "" if diagnosis.delta_wor is None else f" Δ_Wor {100 * diagnosis.delta_wor:.2f} %."
+    degradation = "" if diagnosis.delta_wor is None else f" Δ_Wor {100 * diagnosis.delta_wor:.2f} %."
     skipped = f", {counts['not applicable']} not applicable" if counts["not applicable"] else ""
     return (
-        f"{diagnosis.victim}, {diagnosis.samples} samples, {diagnosis.attack}, {where}{steps}.{damage} "
+        f"{diagnosis.victim}, {diagnosis.samples} samples, {diagnosis.attack}, {where}{steps}.{degradation} "
         f"Checks: {counts['pass']} passed, {counts['fail']} failed{skipped}."
     )
 

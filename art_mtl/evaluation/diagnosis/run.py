@@ -1,4 +1,4 @@
-"""Diagnose an attack on a model: is the damage that it reports to be believed?"""
+"""Diagnose an attack on a model: is the degradation that it reports to be believed?"""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from tqdm.auto import tqdm
 from art_mtl.evaluation import environment
 from art_mtl.evaluation.attack import Attack, greatest_eps, input_range, named_attacks
 from art_mtl.evaluation.diagnosis import checks
-from art_mtl.evaluation.diagnosis.laboratory import TOLERANCE, Laboratory
-from art_mtl.evaluation.diagnosis.laws import LAWS
+from art_mtl.evaluation.diagnosis.diagnosis_context import TOLERANCE, DiagnosisContext
 from art_mtl.evaluation.diagnosis.records import Check, Diagnosis
+from art_mtl.evaluation.diagnosis.sanity_checks import SANITY_CHECKS
 from art_mtl.evaluation.runner import as_estimator
 from art_mtl.evaluation.samples import as_arrays
 
@@ -42,17 +42,17 @@ def diagnose(
     command: str | None = None,
     progress: bool = False,
 ) -> Diagnosis:
-    """Ten checks of whether the damage that an attack reports is that which the model can suffer.
+    """Ten checks of whether the degradation that an attack reports is that which the model can suffer.
 
-    A weak attack and a robust model look alike. The checks are laws that every sound attack obeys on every sound model
-    (Carlini et al. 2019, "On evaluating adversarial robustness", section 3; Athalye et al. 2018, "Obfuscated gradients
-    give a false sense of security", section 3.1; Pintor et al. 2022, "Indicators of attack failure"): gradients exist,
-    forward passes repeat, finite differences agree with the gradient, more steps and a larger ε are never weaker, a
-    huge ε ruins everything, and neither noise, nor an attack on all tasks instead of one, nor a search without
-    gradients, nor inputs made on a surrogate are stronger. What a failure means and what to do about it stands in each
-    check.
+    A weak attack and a robust model look alike. They are sanity checks for unreliable attacks: a sound attack passes
+    them on every sound model (Carlini et al. 2019, "On evaluating adversarial robustness", section 3; Athalye et al.
+    2018, "Obfuscated gradients give a false sense of security", section 3.1; Pintor et al. 2022, "Indicators of attack
+    failure"): gradients exist, forward passes repeat, finite differences agree with the gradient, more steps and a
+    larger ε are never weaker, a huge ε ruins everything, and neither noise, nor an attack on all tasks instead of one,
+    nor a search without gradients, nor inputs made on a surrogate are stronger. What a failure means and what to do
+    about it stands in each check.
 
-    Damages are compared on the same samples. One is called stronger than another where it is deeper by more than
+    Degradations are compared on the same samples. One is called stronger than another where it is stronger by more than
     ``tolerance`` and three standard errors of the difference, taken by a paired bootstrap over the samples: few samples
     excuse much, so use 64 or more. Attacks are varied on copies; ``attack`` stays as it is. The whole takes as long as
     about 20 runs of the attack.
@@ -67,8 +67,8 @@ def diagnose(
             that passes gradients straight through rounding and ``detach``, has its logits cooled and its gradients
             averaged over noise on the inputs (:class:`art_mtl.evaluation.diagnosis.surrogate.Surrogate`).
         queries: Forward passes of the search by queries, at least 2.
-        tolerance: Damage, as a fraction, that two runs may differ by for no reason; and the share of samples that may
-            lack a gradient. At least 0.
+        tolerance: Degradation, as a fraction, that two runs may differ by for no reason; and the share of samples that
+            may lack a gradient. At least 0.
         batch_size: Samples at a time; attacks have their own.
         seed: Of everything that is random.
         limit: First samples to use; None for all.
@@ -104,7 +104,7 @@ def diagnose(
     [(name, attack)] = named_attacks([attack])
     _check_settings(model, attack, surrogate, queries, tolerance, batch_size)
     inputs, labels = as_arrays((x, y), model.tasks, limit)
-    lab = Laboratory(model, attack, inputs, labels, batch_size, seed, tolerance)
+    lab = DiagnosisContext(model, attack, inputs, labels, batch_size, seed, tolerance)
     attackable = any(gradient.connected for gradient in lab.gradients)
     made: dict[str, Callable[[], Check]] = {
         **{key: partial(check, lab) for key, check in {**checks.FREE, **checks.ATTACKING}.items()},
@@ -112,7 +112,7 @@ def diagnose(
         "transfer": lambda: checks.transfer(lab, surrogate),
     }
     found = []
-    for key in tqdm(LAWS, desc=f"diagnose {name}", disable=not progress):
+    for key in tqdm(SANITY_CHECKS, desc=f"diagnose {name}", disable=not progress):
         if attackable or key in checks.FREE:
             found.append(made[key]())
         else:

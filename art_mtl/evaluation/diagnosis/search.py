@@ -11,11 +11,11 @@ from torch import Tensor
 
 from art_mtl.attacks.posed import estimator_bounds
 from art_mtl.core import frozen
-from art_mtl.core.members import SOFT_FLIPS
 from art_mtl.core.method import Method
+from art_mtl.core.optimizers.steps import direction
+from art_mtl.core.searches.ensemble_members import SOFT_FLIPS
 from art_mtl.core.session import Session, radius, rows
-from art_mtl.core.steps import direction
-from art_mtl.core.threat import Plan, Threat
+from art_mtl.core.threat import RunConfig, ThreatModel
 from art_mtl.core.weightings import Fixed
 from art_mtl.evaluation.checks import NORMS
 from art_mtl.evaluation.samples import Inputs
@@ -86,13 +86,13 @@ def grey_radius(estimator: PyTorchMultiTaskEstimator, norm: str) -> float:
 
 @dataclass
 class QuerySearch:
-    """The Square search of :mod:`art_mtl.core.square` on one task: it asks for nothing but outputs.
+    """The Square search of :mod:`art_mtl.core.optimizers.square` on one task: it asks for nothing but outputs.
 
     A decision is judged by its margin, which does not saturate as a softmax does.
 
     Attributes:
         estimator: The model.
-        task: Name of the task to damage.
+        task: Name of the task to degrade.
         norm: "linf" or "l2".
         eps: Radius; an array may have one a sample.
         queries: Forward passes for each sample, ≥ 2.
@@ -117,7 +117,7 @@ class QuerySearch:
         with frozen(estimator.model):
             for part in session.batches(len(x), self.batch_size):
                 clean = torch.as_tensor(x[part], device=device)
-                threat = Threat(NORMS[self.norm], rows(size, part, len(x)).to(device), bounds)
+                threat = ThreatModel(NORMS[self.norm], rows(size, part, len(x)).to(device), bounds)
                 targets = estimator.targets(y[part], len(clean))
                 found[part] = session.attack(clean, targets, threat, first_index=part.start).cpu().numpy()
         session.warn()
@@ -130,10 +130,10 @@ class QuerySearch:
             weighting=Fixed(tuple(float(task.name == self.task) for task in self.estimator.tasks)),
             schedule="square",
             keep="best",
-            judge=SOFT_FLIPS,
+            evaluator=SOFT_FLIPS,
         )
 
-    def _plan(self) -> Plan:
+    def _plan(self) -> RunConfig:
         # One more forward pass judges the last candidate.
         generator = torch.Generator(self.estimator.device).manual_seed(self.seed)
-        return Plan(steps=self.queries - 1, generator=generator)
+        return RunConfig(steps=self.queries - 1, generator=generator)

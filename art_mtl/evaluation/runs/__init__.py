@@ -1,6 +1,6 @@
-"""Runs that cannot be lost: streamed, stored chain by chain, resumed, shared out over processes.
+"""Runs that cannot be lost: streamed, stored chunk by chunk, resumed, shared out over processes.
 
-A run is attacks × *chains*, parts of ``chain`` neighbouring samples that know nothing of each other. Each of these
+A run is attacks × *chunks*, parts of ``chunk`` neighbouring samples that know nothing of each other. Each of these
 units is computed once, by whichever process takes it, and stored whole.
 """
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from art_mtl.evaluation.attack import AttackInfo
-from art_mtl.evaluation.measure import PROTOCOL_BATCH, Scale, deltas
+from art_mtl.evaluation.measure import PROTOCOL_BATCH, MetricSpec, deltas
 from art_mtl.evaluation.results import Number
-from art_mtl.evaluation.runs.reading import Chains, read_chains
+from art_mtl.evaluation.runs.reading import Chunks, read_chains
 from art_mtl.evaluation.runs.records import CLEAN
 from art_mtl.evaluation.tables import MISSING, Cell, Row, Table, describe_eps, heading
 
@@ -135,10 +135,10 @@ class _Run:
 
     def __init__(self, folder: str | Path, resamples: int, seed: int) -> None:
         self.folder, self.resamples, self.seed = folder, resamples, seed
-        self.found: Chains = read_chains(folder)
-        if not self.found.chains:
-            raise ValueError(f"{folder}: expected a run with at least one finished chain. Found none.")
-        self.scales: list[Scale] = self.found.scales
+        self.found: Chunks = read_chains(folder)
+        if not self.found.chunks:
+            raise ValueError(f"{folder}: expected a run with at least one finished chunk. Found none.")
+        self.scales: list[MetricSpec] = self.found.scales
         self.clean = self._figures(CLEAN)
 
     @property
@@ -154,7 +154,7 @@ class _Run:
     @property
     def data(self) -> Any:
         """By what the same samples are known."""
-        return self.found.about["settings"]["data"], self.found.chains, self.found.about["chain"]
+        return self.found.about["settings"]["data"], self.found.chunks, self.found.about["chunk"]
 
     def figures(self, key: tuple[Any, ...]) -> list[Figure] | None:
         """Metric of each task, Δ_MTL and Δ_Wor of an attack; None if there is no such attack."""
@@ -179,7 +179,7 @@ class _Run:
         return torch.stack([scale.value(sums) for scale, sums in zip(self.scales, both, strict=True)], 1)
 
 
-def _batches(scale: Scale, statistics: Tensor) -> Tensor:
+def _batches(scale: MetricSpec, statistics: Tensor) -> Tensor:
     """Additive statistics of batches; where their means are averaged, of these means."""
     batches = torch.split(statistics, PROTOCOL_BATCH)
     sums = torch.stack([batch.sum(0) for batch in batches])

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from art_mtl.evaluation.runs.job import Job
-from art_mtl.evaluation.runs.records import CLEAN, Finished, Unit
+from art_mtl.evaluation.runs.records import CLEAN, Unit, UnitResult
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -17,7 +17,7 @@ __all__ = ["Progress"]
 
 
 class Progress:
-    """Tells which attack is at work, and how many attacks × chains are done.
+    """Tells which attack is at work, and how many attacks × chunks are done.
 
     Args:
         job: Whose units these are.
@@ -46,15 +46,15 @@ class Progress:
             progress.TimeRemainingColumn(),
             progress.TextColumn("left"),
         )
-        total = len(job.attacks) * len(job.chains)
+        total = len(job.attacks) * len(job.chunks)
         done = total - sum(unit.attack != CLEAN for unit in pending)
         with progress.Progress(*columns, console=Console(stderr=True)) as bar:
             yield cls(job, (bar, bar.add_task("attacks", total=total, completed=done)))
 
-    def watched(self, compute: Callable[[Unit], Finished]) -> Callable[[Unit], Finished]:
+    def watched(self, compute: Callable[[Unit], UnitResult]) -> Callable[[Unit], UnitResult]:
         """The same work, told of."""
 
-        def told(unit: Unit) -> Finished:
+        def told(unit: Unit) -> UnitResult:
             if self.bar is not None:
                 bar, line = self.bar
                 bar.update(line, description=self.job.label(unit))

@@ -8,43 +8,43 @@ from pathlib import Path
 from typing import Any
 
 from art_mtl.evaluation.attack import AttackInfo
-from art_mtl.evaluation.measure import Scale
+from art_mtl.evaluation.measure import MetricSpec
 from art_mtl.evaluation.results import Results
-from art_mtl.evaluation.runs.records import CLEAN, Finished, Unit, chains_of
+from art_mtl.evaluation.runs.records import CLEAN, Unit, UnitResult, chunks_of
 from art_mtl.evaluation.runs.store import StoredRun
 from art_mtl.evaluation.runs.summary import heading_of, results_of
 
-__all__ = ["Chains", "RunState", "read_chains", "read_run", "stored_batch_size"]
+__all__ = ["Chunks", "RunState", "read_chains", "read_run", "stored_batch_size"]
 
 
 @dataclass(frozen=True)
-class Chains:
+class Chunks:
     """What is comparable of a run: attacks on the same samples.
 
     Attributes:
         about: What the run says of itself.
         attacks: Number and name of each attack.
-        chains: Numbers of the chains that all of these have finished.
-        read: Of :data:`art_mtl.evaluation.runs.records.CLEAN` and each attack, what these chains came to.
-        done: Attacks × chains that are finished, also those that are not comparable yet.
-        total: Attacks × chains.
+        chunks: Numbers of the chunks that all of these have finished.
+        read: Of :data:`art_mtl.evaluation.runs.records.CLEAN` and each attack, what these chunks came to.
+        done: Attacks × chunks that are finished, also those that are not comparable yet.
+        total: Attacks × chunks.
     """
 
     about: Mapping[str, Any]
     attacks: tuple[tuple[int, AttackInfo], ...]
-    chains: tuple[int, ...]
-    read: Mapping[int, Sequence[Finished]]
+    chunks: tuple[int, ...]
+    read: Mapping[int, Sequence[UnitResult]]
     done: int
     total: int
 
     @property
-    def scales(self) -> list[Scale]:
+    def scales(self) -> list[MetricSpec]:
         """One a task.
 
         Raises:
             ValueError: A metric is defined outside this package.
         """
-        return [Scale.from_json(entry) for entry in self.about["scales"]]
+        return [MetricSpec.from_json(entry) for entry in self.about["scales"]]
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class RunState:
     Attributes:
         results: Of the samples that all attacks have finished, or before that of those that some have; None as long as
             there are none.
-        done: Attacks × chains finished.
-        total: Attacks × chains.
+        done: Attacks × chunks finished.
+        total: Attacks × chunks.
         samples: N of the data set.
     """
 
@@ -82,30 +82,30 @@ def read_run(folder: str | Path) -> RunState:
     """
     found = read_chains(folder)
     samples = int(found.about["samples"])
-    if not found.chains:
+    if not found.chunks:
         return RunState(None, found.done, found.total, samples)
     results = results_of(heading_of(found.about), found.scales, found.attacks, lambda number: found.read[number])
     return RunState(results, found.done, found.total, samples)
 
 
-def read_chains(folder: str | Path) -> Chains:
+def read_chains(folder: str | Path) -> Chunks:
     """The comparable part of a run."""
     with StoredRun.opened(folder) as run:
         about, infos, finished = run.about(), run.attacks(), run.finished()
-        count = len(chains_of(about["samples"], about["chain"]))
-        chosen, chains = _comparable(list(range(1, len(infos) + 1)), count, finished)
-        read = {number: run.read(number, chains) for number in ([CLEAN, *chosen] if chains else [])}
+        count = len(chunks_of(about["samples"], about["chunk"]))
+        chosen, chunks = _comparable(list(range(1, len(infos) + 1)), count, finished)
+        read = {number: run.read(number, chunks) for number in ([CLEAN, *chosen] if chunks else [])}
     done = sum(unit.attack != CLEAN for unit in finished)
     attacks = tuple((number, infos[number - 1]) for number in chosen)
-    return Chains(about, attacks, tuple(chains), read, done, len(infos) * count)
+    return Chunks(about, attacks, tuple(chunks), read, done, len(infos) * count)
 
 
 def _comparable(attacks: list[int], count: int, finished: set[Unit]) -> tuple[list[int], list[int]]:
-    """All attacks with the chains that all have finished; without any, those that have finished the first chain."""
+    """All attacks with the chunks that all have finished; without any, those that have finished the first chunk."""
     known = [c for c in range(count) if Unit(CLEAN, c) in finished]
-    chains = [c for c in known if all(Unit(a, c) in finished for a in attacks)]
-    if chains:
-        return attacks, chains
+    chunks = [c for c in known if all(Unit(a, c) in finished for a in attacks)]
+    if chunks:
+        return attacks, chunks
     first = [a for a in attacks if Unit(a, 0) in finished]
     return (first, [0]) if first and 0 in known else ([], [])
 

@@ -1,4 +1,4 @@
-"""What a run is made of: attacks × chains, and what each of these came to."""
+"""What a run is made of: attacks × chunks, and what each of these came to."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from art_mtl.evaluation.measure import Part
+from art_mtl.evaluation.measure import MetricState
 from art_mtl.evaluation.samples import Inputs
 
 CLEAN = 0
@@ -23,35 +23,35 @@ PICTURED = 8
 _FAST = 1
 """Level of compression: NumPy's own, 6, takes several times as long."""
 
-__all__ = ["CLEAN", "PICTURED", "Finished", "Unit", "chains_of"]
+__all__ = ["CLEAN", "PICTURED", "UnitResult", "Unit", "chunks_of"]
 
 
 class Unit(NamedTuple):
-    """The work that is done and stored at once: one attack on one chain.
+    """The work that is done and stored at once: one attack on one chunk.
 
     Attributes:
         attack: :data:`CLEAN`, or the number of an attack from 1.
-        chain: From 0.
+        chunk: From 0.
     """
 
     attack: int
-    chain: int
+    chunk: int
 
 
 @dataclass(frozen=True)
-class Finished:
-    """What one attack on one chain came to.
+class UnitResult:
+    """What one attack on one chunk came to.
 
     Attributes:
         part: What the model made of its inputs.
         seconds: What ``generate`` took.
         perturbation: Largest norm of a perturbation.
-        steps: :meth:`art_mtl.evaluation.watch.Watch.table`; None where the attack tells nothing.
-        shown: Adversarial inputs of those of the first :data:`PICTURED` samples of the data set that are in this chain;
+        steps: :meth:`art_mtl.evaluation.step_recorder.StepRecorder.table`; None where the attack tells nothing.
+        shown: Adversarial inputs of those of the first :data:`PICTURED` samples of the data set that are in this chunk;
             None where there are none, or no one asked.
     """
 
-    part: Part
+    part: MetricState
     seconds: float = 0.0
     perturbation: float = 0.0
     steps: Tensor | None = None
@@ -63,7 +63,7 @@ class Finished:
         Raises:
             TypeError: A torchmetrics class keeps lists, which may grow with the data.
         """
-        arrays = {"in_play": self.part.in_play.numpy()}
+        arrays = {"has_label": self.part.has_label.numpy()}
         for k, (statistics, state) in enumerate(zip(self.part.statistics, self.part.states, strict=True)):
             arrays[f"statistics.{k}"] = statistics.double().cpu().numpy()
             for name, value in state.items():
@@ -80,7 +80,7 @@ class Finished:
         return zlib.compress(buffer.getvalue(), _FAST)
 
     @classmethod
-    def decode(cls, data: bytes, seconds: float, perturbation: float, shown: Inputs | None = None) -> Finished:
+    def decode(cls, data: bytes, seconds: float, perturbation: float, shown: Inputs | None = None) -> UnitResult:
         """From what :meth:`encode` made.
 
         Raises:
@@ -89,24 +89,24 @@ class Finished:
         try:
             with np.load(io.BytesIO(zlib.decompress(data)), allow_pickle=False) as file:
                 arrays = {name: torch.from_numpy(file[name]) for name in file.files}
-            in_play, steps = arrays.pop("in_play"), arrays.pop("steps", None)
+            has_label, steps = arrays.pop("has_label"), arrays.pop("steps", None)
             count = sum(name.startswith("statistics.") for name in arrays)
             statistics = tuple(arrays[f"statistics.{k}"] for k in range(count))
         except (KeyError, OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-            raise ValueError(f"A stored chain should be whole. Found it damaged: {error}.") from error
+            raise ValueError(f"A stored chunk should be whole. Found it damaged: {error}.") from error
         states = tuple(_state(arrays, f"state.{k}.") for k in range(count))
-        return cls(Part(statistics, in_play, states), seconds, perturbation, steps, shown)
+        return cls(MetricState(statistics, has_label, states), seconds, perturbation, steps, shown)
 
 
 def _state(arrays: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
 
 
-def chains_of(samples: int, chain: int) -> list[slice]:
-    """The data set cut into chains of neighbours.
+def chunks_of(samples: int, chunk: int) -> list[slice]:
+    """The data set cut into chunks of neighbours.
 
     Examples:
-        >>> chains_of(5, 2)
+        >>> chunks_of(5, 2)
         [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
     """
-    return [slice(first, min(first + chain, samples)) for first in range(0, samples, chain)]
+    return [slice(first, min(first + chunk, samples)) for first in range(0, samples, chunk)]

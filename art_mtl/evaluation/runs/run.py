@@ -1,4 +1,4 @@
-"""Run attacks on a data set chain by chain, alone or in a team, on disk or in memory."""
+"""Run attacks on a data set chunk by chunk, alone or in a team, on disk or in memory."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from art_mtl.evaluation import environment
 from art_mtl.evaluation.attack import Attack, attack_info, input_range
-from art_mtl.evaluation.measure import Judge, check_labels
+from art_mtl.evaluation.measure import Evaluator, check_labels
 from art_mtl.evaluation.results import Results
 from art_mtl.evaluation.runs.job import Job
 from art_mtl.evaluation.runs.progress import Progress
-from art_mtl.evaluation.runs.records import CLEAN, Finished, Unit
+from art_mtl.evaluation.runs.records import CLEAN, Unit, UnitResult
 from art_mtl.evaluation.runs.settings import describe_attacks, describe_data, describe_model, differences
 from art_mtl.evaluation.runs.sharing import share_out
 from art_mtl.evaluation.runs.store import RunStore
 from art_mtl.evaluation.runs.summary import Listener, heading_of, results_of
 from art_mtl.evaluation.samples import Source
-from art_mtl.team import Team
+from art_mtl.team import ProcessGroup
 
 if TYPE_CHECKING:
     from art_mtl.estimators import PyTorchMultiTaskEstimator
@@ -40,18 +40,18 @@ def run_attacks(
     progress: bool,
     listener: Listener | None,
     protocol: str,
-    chain: int | None,
+    chunk: int | None,
     store: str | Path | None,
     restart: bool,
-    team: Team | None,
+    team: ProcessGroup | None,
 ) -> Results:
     """What :func:`art_mtl.evaluation.evaluate` does once its arguments are in canonical form; names may repeat from
     block to block.
     """
-    team = team or Team(0, 1, estimator.device)
-    judge = Judge(estimator, batch_size, protocol)
+    team = team or ProcessGroup(0, 1, estimator.device)
+    evaluator = Evaluator(estimator, batch_size, protocol)
     named = [(attack_info(name, attack), attack) for name, attack in attacks]
-    job = Job(judge, source, named, chain, seed)
+    job = Job(evaluator, source, named, chunk, seed)
     about: dict[str, Any] = {
         "environment": asdict(environment.describe(str(estimator.device), seed)),
         "command": command,
@@ -59,8 +59,8 @@ def run_attacks(
         "clip_values": input_range(estimator.clip_values),
         "protocol": protocol,
         "samples": len(source),
-        "chain": job.chain,
-        "scales": [scale.to_json() for scale in judge.scales],
+        "chunk": job.chunk,
+        "scales": [scale.to_json() for scale in evaluator.scales],
     }
     if store is not None or team.size > 1:
         about["settings"] = _settings(job, victim)
@@ -73,7 +73,7 @@ def run_attacks(
 
         def conclude() -> Results:
             attacks = list(enumerate((info for info, _ in named), 1))
-            return results_of(heading_of(ledger.about()), judge.scales, attacks, ledger.read, listener)
+            return results_of(heading_of(ledger.about()), evaluator.scales, attacks, ledger.read, listener)
 
         return share_out(team, pending, bar.watched(job.compute), keeper, conclude)
 
@@ -82,7 +82,7 @@ class _Memory:
     """What :class:`RunStore` does, for a run that nobody wants to keep."""
 
     def __init__(self, about: Mapping[str, Any]) -> None:
-        self._about, self._units = dict(about), dict[Unit, Finished]()
+        self._about, self._units = dict(about), dict[Unit, UnitResult]()
 
     def about(self) -> dict[str, Any]:
         return self._about
@@ -90,10 +90,10 @@ class _Memory:
     def finished(self) -> set[Unit]:
         return set(self._units)
 
-    def read(self, attack: int) -> list[Finished]:
+    def read(self, attack: int) -> list[UnitResult]:
         return [finished for unit, finished in sorted(self._units.items()) if unit.attack == attack]
 
-    def save(self, unit: Unit, finished: Finished, rank: int = 0) -> None:
+    def save(self, unit: Unit, finished: UnitResult, rank: int = 0) -> None:
         self._units[unit] = finished
 
 
@@ -103,17 +103,17 @@ class _Keeper:
     def __init__(self, job: Job, ledger: RunStore | _Memory, bar: Progress) -> None:
         self.job, self.ledger, self.bar = job, ledger, bar
 
-    def __call__(self, unit: Unit, finished: Finished, rank: int) -> None:
+    def __call__(self, unit: Unit, finished: UnitResult, rank: int) -> None:
         self.ledger.save(unit, finished, rank)
         self.bar.advance(unit)
         if unit.attack == CLEAN:
             clean = self.ledger.read(CLEAN)
-            if len(clean) == len(self.job.chains):
-                check_labels(self.job.judge.scales, [one.part for one in clean])
+            if len(clean) == len(self.job.chunks):
+                check_labels(self.job.evaluator.scales, [one.part for one in clean])
 
 
 def _open(
-    stack: ExitStack, team: Team, job: Job, about: Mapping[str, Any], store: str | Path | None, restart: bool
+    stack: ExitStack, team: ProcessGroup, job: Job, about: Mapping[str, Any], store: str | Path | None, restart: bool
 ) -> RunStore | _Memory:
     """Where the run is kept; in all but the first process an empty place, which nobody looks at."""
     kept: RunStore | _Memory = _Memory(about)
@@ -130,13 +130,13 @@ def _open(
 
 def _settings(job: Job, victim: str) -> dict[str, Any]:
     """All that decides the numbers."""
-    judge = job.judge
-    device = judge.estimator.device.type
+    evaluator = job.evaluator
+    device = evaluator.estimator.device.type
     packages = environment.describe(device, job.seed).packages
-    tasks = {scale.name: f"{scale.kind}, {scale.metric}" for scale in judge.scales}
-    run = {"batch size": judge.batch_size, "seed": job.seed, "chain": job.chain, "protocol": judge.protocol}
+    tasks = {scale.name: f"{scale.kind}, {scale.metric}" for scale in evaluator.scales}
+    run = {"batch size": evaluator.batch_size, "seed": job.seed, "chunk": job.chunk, "protocol": evaluator.protocol}
     return {
-        "victim": {"": victim, "weights": describe_model(judge.estimator.model), "device": device, "tasks": tasks},
+        "victim": {"": victim, "weights": describe_model(evaluator.estimator.model), "device": device, "tasks": tasks},
         "data": describe_data(job.source),
         "run": run,
         "version": packages,
@@ -144,7 +144,7 @@ def _settings(job: Job, victim: str) -> dict[str, Any]:
     }
 
 
-def _check_team(team: Team, settings: Mapping[str, Any]) -> None:
+def _check_team(team: ProcessGroup, settings: Mapping[str, Any]) -> None:
     """Raise in every process unless all of them are about to do the same."""
     first, *others = team.gather(settings)
     for rank, found in enumerate(others, 1):

@@ -26,7 +26,7 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     """Setting by setting, what is stored and what was asked for, where these differ.
 
     Examples:
-        >>> differences({"run": {"seed": 0, "chain": 8}}, {"run": {"seed": 1, "chain": 8}})
+        >>> differences({"run": {"seed": 0, "chunk": 8}}, {"run": {"seed": 1, "chunk": 8}})
         ['run seed 0 there, 1 here']
     """
     stored, asked = _flat(there), _flat(here)

@@ -1,7 +1,7 @@
 """Who works what: the processes of a team take units in order and hand what they found to the first one.
 
 The work goes through a key-value store of :mod:`torch.distributed` that the first process serves, not through
-collectives: these want all processes at one place at once, and time out where one chain takes longer than the next.
+collectives: these want all processes at one place at once, and time out where one chunk takes longer than the next.
 Folders need not be shared between hosts, because only the first process writes.
 """
 
@@ -18,11 +18,11 @@ from typing import Any, TypeVar
 
 from torch.distributed import DistError, TCPStore  # type: ignore[attr-defined]
 
-from art_mtl.evaluation.runs.records import Finished, Unit
-from art_mtl.team import Team
+from art_mtl.evaluation.runs.records import Unit, UnitResult
+from art_mtl.team import ProcessGroup
 
-Compute = Callable[[Unit], Finished]
-Save = Callable[[Unit, Finished, int], None]
+Compute = Callable[[Unit], UnitResult]
+Save = Callable[[Unit, UnitResult, int], None]
 """Unit, what it came to, rank of the process that worked it; called in the first process, by one thread."""
 T = TypeVar("T")
 
@@ -35,7 +35,9 @@ _FAREWELL = 60.0
 __all__ = ["share_out"]
 
 
-def share_out(team: Team, pending: Sequence[Unit], compute: Compute, save: Save, conclude: Callable[[], T]) -> T:
+def share_out(
+    team: ProcessGroup, pending: Sequence[Unit], compute: Compute, save: Save, conclude: Callable[[], T]
+) -> T:
     """Work all units, each once; return in every process what the first one concludes.
 
     Args:
@@ -58,7 +60,7 @@ def share_out(team: Team, pending: Sequence[Unit], compute: Compute, save: Save,
 
 
 @contextmanager
-def _desk(team: Team, pending: Sequence[Unit]) -> Iterator[_Desk]:
+def _desk(team: ProcessGroup, pending: Sequence[Unit]) -> Iterator[_Desk]:
     host = os.environ["MASTER_ADDR"]
     server = TCPStore(host, 0, is_master=True, timeout=_STARTING, wait_for_workers=False) if team.is_first else None
     port = team.by_first(lambda: server.port if server is not None else 0)
@@ -78,7 +80,7 @@ class _Desk:
         pending: Units by number.
     """
 
-    def __init__(self, team: Team, store: TCPStore, pending: Sequence[Unit]) -> None:
+    def __init__(self, team: ProcessGroup, store: TCPStore, pending: Sequence[Unit]) -> None:
         self.team, self.store, self.pending = team, store, pending
         self.fault: BaseException | None = None
 
@@ -110,7 +112,7 @@ class _Desk:
             self._check()
             time.sleep(_POLL)
         result = pickle.loads(self.store.get("result"))
-        self.store.add("farewells", 1)
+        self.store.add("final_messages", 1)
         return result
 
     def _work(self, compute: Compute) -> None:
@@ -160,5 +162,5 @@ class _Desk:
 
     def _await_farewell(self) -> None:
         end = time.monotonic() + _FAREWELL
-        while self.store.add("farewells", 0) < self.team.size - 1 and time.monotonic() < end:
+        while self.store.add("final_messages", 0) < self.team.size - 1 and time.monotonic() < end:
             time.sleep(_POLL)

@@ -1,9 +1,9 @@
 """A run on disk: one SQLite database that is whole at every moment, and a lock.
 
-A finished chain is one transaction, so that a process may be killed at any moment. SQLite, because it is in Python's
+A finished chunk is one transaction, so that a process may be killed at any moment. SQLite, because it is in Python's
 standard library, checks and repairs itself when it is opened, and is read by anyone while a run goes on. Its rollback
 journal rather than its write-ahead log: the log needs memory that all readers share, which the network folders of
-clusters have not, and what it would save, milliseconds, is nothing beside a chain.
+clusters have not, and what it would save, milliseconds, is nothing beside a chunk.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from art_mtl.evaluation.attack import AttackInfo
-from art_mtl.evaluation.runs.records import Finished, Unit
+from art_mtl.evaluation.runs.records import Unit, UnitResult
 from art_mtl.evaluation.runs.settings import differences
 from art_mtl.evaluation.samples import Inputs
 from art_mtl.locking import LOCK, locked
@@ -40,9 +40,9 @@ _TABLES = (
     "CREATE TABLE attack (attack INTEGER PRIMARY KEY, name TEXT NOT NULL, method TEXT NOT NULL, norm TEXT, eps REAL,"
     " schedule TEXT, steps INTEGER)",
     "CREATE TABLE session (session INTEGER PRIMARY KEY, started TEXT NOT NULL, processes INTEGER NOT NULL)",
-    "CREATE TABLE chain (attack INTEGER, chain INTEGER, session INTEGER NOT NULL, rank INTEGER NOT NULL,"
+    "CREATE TABLE chunk (attack INTEGER, chunk INTEGER, session INTEGER NOT NULL, rank INTEGER NOT NULL,"
     " finished TEXT NOT NULL, seconds REAL NOT NULL, perturbation REAL NOT NULL, result BLOB NOT NULL, pictures BLOB,"
-    " PRIMARY KEY (attack, chain))",
+    " PRIMARY KEY (attack, chunk))",
 )
 
 __all__ = ["DATABASE", "OWN_FILES", "RunStore", "StoredRun", "holds_run"]
@@ -95,19 +95,19 @@ class StoredRun:
 
     def finished(self) -> set[Unit]:
         """What has been stored."""
-        return {Unit(*row) for row in self.connection.execute("SELECT attack, chain FROM chain")}
+        return {Unit(*row) for row in self.connection.execute("SELECT attack, chunk FROM chunk")}
 
-    def read(self, attack: int, chains: Sequence[int] | None = None) -> list[Finished]:
-        """What an attack came to, chain by chain; None for all that have been stored."""
+    def read(self, attack: int, chunks: Sequence[int] | None = None) -> list[UnitResult]:
+        """What an attack came to, chunk by chunk; None for all that have been stored."""
         rows = self.connection.execute(
-            "SELECT chain, result, seconds, perturbation, pictures FROM chain WHERE attack = ? ORDER BY chain",
+            "SELECT chunk, result, seconds, perturbation, pictures FROM chunk WHERE attack = ? ORDER BY chunk",
             (attack,),
         )
-        wanted = None if chains is None else set(chains)
+        wanted = None if chunks is None else set(chunks)
         return [
-            Finished.decode(result, seconds, perturbation, _unpack(pictures))
-            for chain, result, seconds, perturbation, pictures in rows
-            if wanted is None or chain in wanted
+            UnitResult.decode(result, seconds, perturbation, _unpack(pictures))
+            for chunk, result, seconds, perturbation, pictures in rows
+            if wanted is None or chunk in wanted
         ]
 
 
@@ -159,7 +159,7 @@ class RunStore(StoredRun):
                 session = _begin(connection, about, attacks, processes)
                 yield cls(connection, path, session)
 
-    def save(self, unit: Unit, finished: Finished, rank: int = 0) -> None:
+    def save(self, unit: Unit, finished: UnitResult, rank: int = 0) -> None:
         """Store a unit that has been worked; whole, or not at all.
 
         Raises:
@@ -168,7 +168,7 @@ class RunStore(StoredRun):
         row = (*unit, self.session, rank, _now(), finished.seconds, finished.perturbation, finished.encode())
         with _told(self.path), _transaction(self.connection):
             self.connection.execute(
-                "INSERT INTO chain (attack, chain, session, rank, finished, seconds, perturbation, result, pictures)"
+                "INSERT INTO chunk (attack, chunk, session, rank, finished, seconds, perturbation, result, pictures)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (*row, _pack(finished.shown)),
             )

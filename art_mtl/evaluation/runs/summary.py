@@ -1,4 +1,4 @@
-"""From stored chains to results."""
+"""From stored chunks to results."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from art_mtl.evaluation.attack import AttackInfo
-from art_mtl.evaluation.measure import Measured, Scale, deltas, describe, total
+from art_mtl.evaluation.measure import Measured, MetricSpec, deltas, describe, total
 from art_mtl.evaluation.results import (
     AttackResult,
     Environment,
@@ -18,15 +18,15 @@ from art_mtl.evaluation.results import (
     Results,
     Rows,
     known,
-    mean_least_damage,
+    mean_least_degradation,
     summarise,
 )
-from art_mtl.evaluation.runs.records import CLEAN, Finished
+from art_mtl.evaluation.runs.records import CLEAN, UnitResult
 from art_mtl.evaluation.samples import Inputs
-from art_mtl.evaluation.watch import mean_steps
+from art_mtl.evaluation.step_recorder import mean_steps
 
-Read = Callable[[int], Sequence[Finished]]
-"""Number of an attack to what its chains came to, in order."""
+Read = Callable[[int], Sequence[UnitResult]]
+"""Number of an attack to what its chunks came to, in order."""
 Listener = Callable[[AttackResult, Inputs], None]
 """Told each attack's result, and its adversarial inputs of the first samples (at most
 :data:`art_mtl.evaluation.runs.records.PICTURED`)."""
@@ -59,12 +59,12 @@ def heading_of(about: Mapping[str, Any]) -> Heading:
 
 def results_of(
     heading: Heading,
-    scales: Sequence[Scale],
+    scales: Sequence[MetricSpec],
     attacks: Sequence[tuple[int, AttackInfo]],
     read: Read,
     listener: Listener | None = None,
 ) -> Results:
-    """The results of a run, or of those of its chains that ``read`` gives.
+    """The results of a run, or of those of its chunks that ``read`` gives.
 
     Args:
         heading: What stands above them.
@@ -93,26 +93,26 @@ def results_of(
     )
 
 
-def measured(scales: Sequence[Scale], finished: Sequence[Finished], when: str) -> Measured:
-    """The metrics of what an attack left, chains in order."""
+def measured(scales: Sequence[MetricSpec], finished: Sequence[UnitResult], when: str) -> Measured:
+    """The metrics of what an attack left, chunks in order."""
     return total(scales, [one.part for one in finished], when)
 
 
 def _attack_result(
-    info: AttackInfo, scales: Sequence[Scale], finished: Sequence[Finished], clean: Measured
+    info: AttackInfo, scales: Sequence[MetricSpec], finished: Sequence[UnitResult], clean: Measured
 ) -> AttackResult:
     attacked = measured(scales, finished, f"under attack {info.name!r}")
-    damages = _numbers(deltas(scales, attacked.values, clean.values))
+    degradations = _numbers(deltas(scales, attacked.values, clean.values))
     sample_deltas = _rows(deltas(scales, attacked.samples, clean.samples))
-    mean, least = summarise(damages)
+    mean, least = summarise(degradations)
     weights, losses = mean_steps([one.steps for one in finished])
     return AttackResult(
         **info.to_json(),
         values=_numbers(attacked.values),
-        deltas=damages,
+        deltas=degradations,
         delta_mtl=mean,
         delta_wor=least,
-        least_damage=mean_least_damage(sample_deltas),
+        least_degradation=mean_least_degradation(sample_deltas),
         sample_values=_rows(attacked.samples),
         sample_deltas=sample_deltas,
         perturbation=max(one.perturbation for one in finished),

@@ -40,7 +40,7 @@ def command(out: Path) -> list[str]:
     """The benchmark."""
     return [
         "benchmark", "--victim", f"{FOLDER / 'tiny.py'}:victim", "--methods", *METHODS, "--eps", "0.1", "--steps", "3",
-        "--chain", str(CHAIN), "--device", "cpu", "--quiet", "--out", str(out),
+        "--chunk", str(CHAIN), "--device", "cpu", "--quiet", "--out", str(out),
     ]  # fmt: skip
 
 
@@ -71,20 +71,20 @@ def wait(pids: list[int]) -> list[int]:
 
 
 def finished(out: Path) -> set[tuple[str, str]]:
-    """Name and chain of every stored unit."""
+    """Name and chunk of every stored unit."""
     if not (out / "run.sqlite").exists():
         return set()
-    chains = {i: tiny.mark(tiny.inputs()[i * CHAIN : (i + 1) * CHAIN]) for i in range(tiny.SAMPLES // CHAIN)}
+    chunks = {i: tiny.mark(tiny.inputs()[i * CHAIN : (i + 1) * CHAIN]) for i in range(tiny.SAMPLES // CHAIN)}
     with contextlib.closing(sqlite3.connect(out / "run.sqlite")) as connection:
         if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             return set()
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        rows = connection.execute("SELECT name, chain FROM chain JOIN attack USING (attack)").fetchall()
-    return {(name, chains[chain]) for name, chain in rows}
+        rows = connection.execute("SELECT name, chunk FROM chunk JOIN attack USING (attack)").fetchall()
+    return {(name, chunks[chunk]) for name, chunk in rows}
 
 
 def called(calls: Path) -> list[tuple[str, str]]:
-    """Name and chain of every call of an attack."""
+    """Name and chunk of every call of an attack."""
     lines = calls.read_text().split("\n") if calls.exists() else []
     return [(line.split()[0], line.split()[1]) for line in lines if line]
 

@@ -1,4 +1,4 @@
-"""Runs in a folder: resumed, refused, read while they go on, compared; chains that know nothing of each other."""
+"""Runs in a folder: resumed, refused, read while they go on, compared; chunks that know nothing of each other."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import torch
 from art_mtl import MultiTaskLabels, PyTorchMultiTaskEstimator, tasks
 from art_mtl.attacks import MultiTaskPGD, WorstTaskPGD
 from art_mtl.evaluation import Results, compare_runs, evaluate, read_run
-from art_mtl.evaluation.measure import Judge, Scale, batch_average
+from art_mtl.evaluation.measure import Evaluator, MetricSpec, batch_average
 from art_mtl.evaluation.runs.comparing import Figure, bootstrap, interval
 from art_mtl.evaluation.runs.reading import read_chains
-from art_mtl.evaluation.runs.records import Finished
+from art_mtl.evaluation.runs.records import UnitResult
 from art_mtl.evaluation.runs.run import _check_team
 from art_mtl.evaluation.runs.settings import describe_model
 from art_mtl.evaluation.runs.store import DATABASE
 from art_mtl.evaluation.samples import as_source
 from art_mtl.locking import locked
-from art_mtl.team import Team
+from art_mtl.team import ProcessGroup
 
 SIZE, CHAIN = 13, 4
 pytestmark = pytest.mark.filterwarnings("ignore:Task 'kind' has no valid label:RuntimeWarning")
@@ -75,7 +75,7 @@ def attacks_on(estimator: PyTorchMultiTaskEstimator, eps: float = 0.1) -> list[A
 
 
 def run(estimator: Any, folder: Path | None, data: Any = None, attacks: Any = None, **changes: Any) -> Results:
-    settings = {"seed": 0, "chain": CHAIN, "batch_size": 3, "progress": False, **changes}
+    settings = {"seed": 0, "chunk": CHAIN, "batch_size": 3, "progress": False, **changes}
     return evaluate(estimator, attacks or attacks_on(estimator), data or make_data(), store=folder, **settings)
 
 
@@ -93,7 +93,7 @@ class Stops(Exception):
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, calls: int) -> list[str]:
-    """Let attacks be called so often, and write down by which chain."""
+    """Let attacks be called so often, and write down by which chunk."""
     generate, made = MultiTaskPGD.generate, list[str]()
 
     def counted(self: MultiTaskPGD, x: np.ndarray, *others: Any, **named: Any) -> np.ndarray:
@@ -124,8 +124,8 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_numbers(estimator, tmp_pat
 
 
 def test_chains_and_whole_agree_where_chains_are_those_of_the_method(estimator) -> None:
-    """worst-task shares its weights over chains of 4 whether it sees the data set or a chain at a time."""
-    parts, whole = run(estimator, None), run(estimator, None, chain=None)
+    """worst-task shares its weights over chunks of 4 whether it sees the data set or a chunk at a time."""
+    parts, whole = run(estimator, None), run(estimator, None, chunk=None)
     for one, other in zip(parts.attacks, whole.attacks, strict=True):
         values = [np.array(found.sample_values, dtype=float) for found in (one, other)]
         np.testing.assert_allclose(*values, rtol=1e-5)
@@ -159,7 +159,7 @@ def test_a_map_style_data_set_is_read_chain_by_chain(estimator, tmp_path) -> Non
     assert figures(run(estimator, None, rows)) == figures(run(estimator, None))
     assert rows.asked[:CHAIN] == list(range(CHAIN))
     last = as_source(rows, estimator.tasks).read(slice(9, 13))[1]
-    assert not last.present("kind").any() and len(last["kind"]) == 4, "no class in this chain"
+    assert not last.present("kind").any() and len(last["kind"]) == 4, "no class in this chunk"
 
 
 def test_data_may_lie_on_disk(estimator, tmp_path) -> None:
@@ -171,7 +171,7 @@ def test_data_may_lie_on_disk(estimator, tmp_path) -> None:
 
 REFUSED = {
     "seed": ({"seed": 1}, "run seed 0 there, 1 here"),
-    "chain": ({"chain": 8}, "run chain 4 there, 8 here"),
+    "chunk": ({"chunk": 8}, "run chunk 4 there, 8 here"),
     "batch size": ({"batch_size": 4}, "run batch size 3 there, 4 here"),
     "protocol": ({"protocol": "auto-lambda"}, "run protocol pooled there, auto-lambda here"),
     "data that shrank": ({"limit": 12}, "data samples 13 there, 12 here"),
@@ -295,9 +295,9 @@ def test_a_full_disk_keeps_what_was_stored(estimator, tmp_path, monkeypatch) -> 
         with pytest.raises(OSError, match="The disk is full; what was stored before stays. Make room"):
             run(estimator, folder)
     with sqlite3.connect(folder / DATABASE) as connection:
-        [(stored,)] = connection.execute("SELECT count(*) FROM chain").fetchall()
+        [(stored,)] = connection.execute("SELECT count(*) FROM chunk").fetchall()
     connection.close()
-    assert 0 < stored < 12, "of 4 clean chains and 8 under attack"
+    assert 0 < stored < 12, "of 4 clean chunks and 8 under attack"
     assert figures(run(estimator, folder)) == figures(whole)
 
 
@@ -343,16 +343,16 @@ def test_a_metric_of_the_user_s_can_be_stored_but_not_read_back(tmp_path) -> Non
 
 def test_a_finished_unit_survives_the_round_trip(estimator) -> None:
     x, y = make_data()
-    part = Judge(estimator, 5).part(x, y)
-    found = Finished(part, 1.5, 0.1, torch.rand(3, 8, dtype=torch.float64))
-    back = Finished.decode(found.encode(), 1.5, 0.1)
-    assert torch.equal(back.part.in_play, part.in_play) and torch.equal(back.steps, found.steps)
+    part = Evaluator(estimator, 5).part(x, y)
+    found = UnitResult(part, 1.5, 0.1, torch.rand(3, 8, dtype=torch.float64))
+    back = UnitResult.decode(found.encode(), 1.5, 0.1)
+    assert torch.equal(back.part.has_label, part.has_label) and torch.equal(back.steps, found.steps)
     for mine, its in zip(part.statistics, back.part.statistics, strict=True):
         assert torch.equal(mine, its) and mine.dtype == its.dtype
     for mine, its in zip(part.states, back.part.states, strict=True):
         assert mine.keys() == its.keys() and all(torch.equal(mine[name], its[name]) for name in mine)
     with pytest.raises(ValueError, match="damaged"):
-        Finished.decode(found.encode()[:-30], 1.5, 0.1)
+        UnitResult.decode(found.encode()[:-30], 1.5, 0.1)
 
 
 def test_bootstrap_of_a_mean_is_as_wide_as_theory_says() -> None:
@@ -414,7 +414,7 @@ def test_batches_of_the_paper_s_protocol_are_resampled_as_batches(estimator, tmp
     table = compare_runs([tmp_path / "a", tmp_path / "b"], metrics=True, resamples=100)
     depth = next(row for row in table.rows if row.kind == "attack" and row.cells[1].text.startswith("depth"))
     assert depth.cells[2].value == pytest.approx(float(batch_average(estimator.tasks[1].metric.value, statistics)))
-    assert found.scales[1].averages_batches and isinstance(found.scales[0], Scale)
+    assert found.scales[1].averages_batches and isinstance(found.scales[0], MetricSpec)
 
 
 def test_runs_that_have_nothing_in_common(estimator, tmp_path) -> None:
@@ -427,7 +427,7 @@ def test_runs_that_have_nothing_in_common(estimator, tmp_path) -> None:
 
 
 def test_a_process_that_is_about_to_do_something_else_is_named() -> None:
-    class Two(Team):
+    class Two(ProcessGroup):
         def gather(self, value: Any) -> list[Any]:
             return [value, {**value, "version": {"art-mtl": "9.9"}}]
 

@@ -37,7 +37,7 @@ def inputs() -> np.ndarray:
 
 
 def mark(x: np.ndarray) -> str:
-    """By what a chain is known."""
+    """By what a chunk is known."""
     return hashlib.sha256(np.ascontiguousarray(x).tobytes()).hexdigest()[:12]
 
 

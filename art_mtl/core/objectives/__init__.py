@@ -1,0 +1,1 @@
+"""What is ascended for each task, and what the weights look at."""

@@ -1,0 +1,159 @@
+"""The objective of `worst-task`: degradation of the population, as reports will measure it.
+
+Weights look at the degradation of each task's own *hard* metric over everything seen so far (accuracy, mIoU, mean
+error); the gradient is taken of smooth stand-ins that stop paying where the metric saturates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from art_mtl import losses
+from art_mtl.core.context import BatchContext
+from art_mtl.core.objectives.loss_objectives import LOG, ObjectiveValues, Outputs, Run
+from art_mtl.metrics import sum_and_count
+from art_mtl.tasks import Target, Task
+
+_SMALLEST_SOFTNESS = 1e-4
+
+
+@dataclass(frozen=True)
+class PopulationDegradation:
+    """Population degradation D_i of each task, and the stand-in q_i that is ascended.
+
+    ``D_i = 1 − m_i/b_i`` where more is better, ``1 − b_i/m_i`` where less is, with m_i the metric now and b_i on clean
+    inputs. At step 0 q_i = log L_i. Then, for errors, q_i = e_i / mean e(now); for decisions with margin M, q_i = 2
+    σ(−M/s_t)/b_i with ``s_t = softness · ρ_i · (1 − t/T)`` and ρ_i the root mean square by which the first step moved
+    this net's margins. Far from flipping σ's exponential lets each image work on its cheaper label; a label flipped by
+    about s stops paying.
+
+    Towards targets D_i is the share of the way: ``1 − m_i/b_i`` of an error, ``1 − (1 − m_i)/(1 − b_i)`` of a score in
+    [0, 1].
+
+    Args:
+        softness: Width of the decision's σ, relative to ρ.
+    """
+
+    softness: float = 1.0
+    needs_clean: bool = True
+    saturates: bool = True
+
+    def begin(self, problem: BatchContext, clean: Outputs | None) -> Run:
+        if clean is None:
+            raise ValueError("Population degradation needs the outputs on the clean inputs.")
+        views = [
+            _TaskView(problem, index, task, target, output, self.softness)
+            for index, (task, target, output) in enumerate(zip(problem.tasks, problem.targets, clean, strict=True))
+        ]
+
+        def run(outputs: Outputs, step: int) -> ObjectiveValues:
+            shown = [(view, output, view.elements(output)) for view, output in zip(views, outputs, strict=True)]
+            if step == 0:
+                ascend = LOG.values(problem, outputs, [None] * len(views))
+            else:
+                ascend = [view.stand_in(elements, step) for view, _, elements in shown]
+            degradations = [view.degradation(output, elements, step) for view, output, elements in shown]
+            weigh = torch.stack([degradation for degradation, _ in degradations])[None].to(ascend[0].dtype)
+            known = torch.stack([known for _, known in degradations])[None]
+            return ObjectiveValues(ascend, weigh, known)
+
+        return run
+
+
+class _TaskView:
+    """One task over the population: this batch and the earlier ones of its chunk."""
+
+    def __init__(
+        self, problem: BatchContext, index: int, task: Task, target: Target, clean: Tensor, softness: float
+    ) -> None:
+        self.problem, self.index, self.task, self.target = problem, index, task, target
+        self.softness = softness
+        self.sign = -1.0 if problem.targeted else 1.0
+        self.play = target.has_label
+        self.takes_margins = task.margin_elements is not None
+        self.clean_elements = self.elements(clean)
+        statistics = self._add("clean", None, self._statistics(clean, self.clean_elements))
+        self.known = self._add("present", None, self.play.sum()) > 0
+        self.baseline = task.metric.value(statistics)
+        self.spread: Tensor | None = None
+
+    def elements(self, output: Tensor) -> Tensor:
+        """Margins of a task that decides, errors or scores of any other; ``(B, *S)``."""
+        measure = self.task.margin_elements or self.task.quality_elements
+        return measure(output, self.target.value)
+
+    def degradation(self, output: Tensor, elements: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """D_i now, and whether the task has been seen at all; scalars."""
+        statistics = self._statistics(output.detach(), elements.detach())
+        now = self.task.metric.value(self._add("statistics", step, statistics))
+        return relative_degradation(self.task, now, self.baseline, self.problem.targeted), self.known
+
+    def stand_in(self, elements: Tensor, step: int) -> Tensor:
+        """q_i, ``(B,)`` with its graph."""
+        value = self._soft_flips(elements, step) if self.takes_margins else self._scaled_quality(elements, step)
+        return torch.where(self.play, value, torch.zeros_like(value))
+
+    def _soft_flips(self, margin: Tensor, step: int) -> Tensor:
+        if self.spread is None:
+            moved = (margin.detach() - self.clean_elements).square()
+            counted = self.target.valid & torch.isfinite(moved)
+            total = self._add("moved", None, torch.where(counted, moved, torch.zeros_like(moved)).double().sum())
+            count = self._add("places", None, counted.sum())
+            self.spread = (total / count.clamp(min=1)).sqrt().to(margin.dtype)
+        width = (self.softness * self.spread * (1 - step / self.problem.steps)).clamp(min=_SMALLEST_SOFTNESS)
+        reference = 1 - self.baseline if self.problem.targeted else self.baseline
+        scale = 2 / reference.clamp(min=self.task.quality_floor).to(margin.dtype)
+        return self.sign * scale * losses.masked_mean(torch.sigmoid(-margin / width), self.target.valid)
+
+    def _scaled_quality(self, elements: Tensor, step: int) -> Tensor:
+        quality = losses.masked_mean(elements, self.target.valid)
+        seen = quality.detach().double()
+        counted = self.play & torch.isfinite(seen)
+        total = self._add("quality", step, torch.where(counted, seen, torch.zeros_like(seen)).sum())
+        mean = total / self._add("qualities", step, counted.sum()).clamp(min=1)
+        scale = mean.clamp(min=self.task.quality_floor).to(quality.dtype)
+        return self.sign * (quality if self.task.is_error else -quality) / scale
+
+    def _statistics(self, output: Tensor, elements: Tensor) -> Tensor:
+        if self.task.metric.element is self.task.quality_elements and not self.takes_margins:
+            statistics = sum_and_count(elements, self.target.valid)
+        else:
+            statistics = self.task.statistics(output, self.target)
+        finite = torch.isfinite(statistics).all(1, keepdim=True)
+        return torch.where(finite, statistics, torch.zeros_like(statistics)).sum(0)
+
+    def _add(self, name: str, step: int | None, value: Tensor) -> Tensor:
+        return self.problem.carry.add((name, self.index, step), value)
+
+
+def relative_degradation(task: Task, now: Tensor, before: Tensor, targeted: bool = False) -> Tensor:
+    """D of a task whose metric is ``now`` and was ``before`` on clean inputs; see :class:`PopulationDegradation`.
+
+    Args:
+        task: Direction of the metric, and the floor of its errors.
+        now: Any shape.
+        before: Same shape.
+        targeted: Degradation is the share of the way to the targets.
+
+    Returns:
+        Same shape, in (−∞, 1]; 1 for a score that is 0.
+    """
+    floor = task.quality_floor
+    if task.is_error:
+        now, before = now.clamp(min=floor), before.clamp(min=floor)
+        return 1 - now / before if targeted else 1 - before / now
+    if targeted:
+        now, before = 1 - now, 1 - before
+    # A score that was 0 on clean inputs has nothing left to lose.
+    return torch.where(before > 0, 1 - now / before.clamp(min=floor), torch.ones_like(before))
+
+
+def least_degradation(values: Sequence[Tensor], has_label: Tensor) -> Tensor:
+    """min over the tasks in play of per-sample values; ``(B,)``. −∞ where no task is in play."""
+    stacked = torch.stack(list(values), 1).masked_fill(~has_label, float("inf"))
+    least = stacked.amin(1)
+    return torch.where(has_label.any(1), least, torch.full_like(least, float("-inf")))

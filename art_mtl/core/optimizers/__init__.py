@@ -1,0 +1,1 @@
+"""How iterates move: step rules, and the steps that they are made of."""

@@ -1,0 +1,156 @@
+"""Auto-PGD: step sizes that follow the progress of each sample.
+
+Croce & Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free attacks", ICML
+2020, section 3; for L1 Croce & Hein, "Mind the box: l1-APGD for sparse adversarial attacks on image classifiers", ICML
+2021, section 3. Both go by whether the objective has risen. Where task weights move from step to step, the objective is
+another one at every step: then "risen" is judged at the weights of now, for both iterates (see
+:class:`~art_mtl.core.selection.BestIterate`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from art_mtl.core.optimizers.steps import FIRST_L1_SHARE, L1_SPARSER, sparse_direction
+from art_mtl.core.selection import BestIterate, choose
+from art_mtl.core.threat import FeasibleSet
+
+_INERTIA = 0.75
+"""α: share of the new step in a move; the rest repeats the last move."""
+_ENOUGH = 0.75
+"""ρ: share of the steps between two checkpoints that must have risen for the step size to stay."""
+_SHRINK = 1.5
+_LEAST_SHARE = 0.1
+_STILL_FALLING = 0.95
+_ROUNDING = 1e-6
+"""Share of ε by which the projection may miss a bound: a coordinate that near to it would waste its part of the step.
+"""
+
+
+def checkpoints(steps: int) -> list[int]:
+    """Where the step size may be halved: ``⌈p_j T⌉`` below T, with p_0 = 0, p_1 = 0.22 and ``p_{j+1} = p_j + max(p_j −
+    p_{j−1} − 0.03, 0.06)``.
+
+    Examples:
+        >>> checkpoints(100)
+        [22, 41, 57, 70, 80, 87, 93, 99]
+        >>> checkpoints(10)
+        [3, 5, 6, 7, 8, 9]
+    """
+    found, before, percent = set(), 0, 22
+    while percent <= 100:
+        found.add(-(-percent * steps // 100))
+        before, percent = percent, percent + max(percent - before - 3, 6)
+    return sorted(step for step in found if step < steps)
+
+
+def refuse_step_arguments(attack: str, chosen: Sequence[str], found: Mapping[str, Any]) -> None:
+    """Raise a TypeError where a user would choose what the rule decides."""
+    names = [name for name in chosen if name in found]
+    if names:
+        raise TypeError(f"{attack} chooses its steps itself; leave out {', '.join(f'`{name}`' for name in names)}.")
+
+
+class AutoSteps:
+    """Auto-PGD for L∞ and L2.
+
+    ``z = P(x_t + η u)``, ``x_{t+1} = P(x_t + α (z − x_t) + (1 − α)(x_t − x_{t−1}))``, with α = 0.75 and η = 2 ε at
+    first. At a checkpoint η is halved, and the sample goes on from its best iterate, if fewer than 0.75 of the steps
+    since the last one have risen, or if neither step size nor best value have changed since. Checkpoints are acted upon
+    as soon as the value there is known.
+
+    Args:
+        region: Where the iterates may lie.
+        steps: T.
+    """
+
+    needs_gradient = True
+    needs_best_gradient = True
+
+    def __init__(self, region: FeasibleSet, steps: int) -> None:
+        self.region = region
+        places = checkpoints(steps)
+        self.since = dict(zip(places, (b - a for a, b in zip([0, *places], places, strict=False)), strict=True))
+        size = len(region.x)
+        self.share = torch.ones(size, dtype=region.x.dtype, device=region.x.device)
+        self.rises = torch.zeros(size, device=region.x.device)
+        self.changed = torch.zeros(size, dtype=torch.bool, device=region.x.device)
+        self.previous: Tensor | None = None
+
+    def __call__(self, step: int, x_adv: Tensor, gradient: Tensor, best: BestIterate) -> Tensor:
+        if step > 0:
+            self.rises = self.rises + best.rose
+            self.changed = self.changed | best.better
+        if step in self.since:
+            x_adv, gradient = self._check(self.since[step], x_adv, gradient, best)
+        region, before = self.region, self.previous
+        size = 2 * region.threat.eps * region.each(self.share)
+        ahead = region.project((x_adv + size * region.direction(gradient, x_adv, step)) - region.x)
+        self.previous = x_adv
+        if before is None:
+            return ahead
+        moved = x_adv + _INERTIA * (ahead - x_adv) + (1 - _INERTIA) * (x_adv - before)
+        return region.project(moved - region.x)
+
+    def _check(self, length: int, x_adv: Tensor, gradient: Tensor, best: BestIterate) -> tuple[Tensor, Tensor]:
+        halve = (self.rises < _ENOUGH * length) | ~self.changed
+        self.share = torch.where(halve, self.share / 2, self.share)
+        self.rises = torch.zeros_like(self.rises)
+        # A step size that has just changed may stay once without a new best value.
+        self.changed = halve
+        return _go_back(halve, x_adv, gradient, best)
+
+
+class SparseAutoSteps:
+    """Auto-PGD for L1.
+
+    The step ``P(x_t + η u)`` goes along the k greatest coordinates that can still move, without inertia; η = ε and k =
+    0.2 d at first. Every 0.04 T steps k becomes the number of coordinates that the best iterate changes, divided by
+    1.5. If that number has fallen by more than 5 % since the last time, η is ε again and the sample goes on from its
+    best iterate; if not, η is divided by 1.5, down to ε/10.
+
+    Args:
+        region: Where the iterates may lie.
+        steps: T.
+    """
+
+    needs_gradient = True
+    needs_best_gradient = True
+
+    def __init__(self, region: FeasibleSet, steps: int) -> None:
+        self.region, self.every = region, max(1, 4 * steps // 100)
+        size, places = len(region.x), region.x[0].numel()
+        self.share = torch.ones(size, dtype=region.x.dtype, device=region.x.device)
+        self.support = torch.full((size,), float(places), device=region.x.device)
+        self.count = (FIRST_L1_SHARE * self.support).clamp(min=1)
+
+    def __call__(self, step: int, x_adv: Tensor, gradient: Tensor, best: BestIterate) -> Tensor:
+        region = self.region
+        if step > 0 and step % self.every == 0:
+            x_adv, gradient = self._check(x_adv, gradient, best)
+        eps, bounds = region.threat.eps, region.threat.bounds
+        unit = sparse_direction(gradient, x_adv, bounds, self.count.long()[:, None], _ROUNDING * eps)
+        return region.project((x_adv + eps * region.each(self.share) * unit) - region.x)
+
+    def _check(self, x_adv: Tensor, gradient: Tensor, best: BestIterate) -> tuple[Tensor, Tensor]:
+        support = (best.x != self.region.x).flatten(1).sum(1).to(self.support.dtype)
+        falling = support < _STILL_FALLING * self.support
+        # A best iterate that changes nothing yet says nothing about how many coordinates are wanted.
+        self.count = torch.where(support > 0, (support / L1_SPARSER).clamp(min=1), self.count)
+        smaller = (self.share / _SHRINK).clamp(min=_LEAST_SHARE)
+        self.share = torch.where(falling, torch.ones_like(smaller), smaller)
+        self.support = support
+        return _go_back(falling, x_adv, gradient, best)
+
+
+def _go_back(samples: Tensor, x_adv: Tensor, gradient: Tensor, best: BestIterate) -> tuple[Tensor, Tensor]:
+    """Iterate and gradient, those of the best iterate for the ``samples`` that are true.
+
+    Its gradient is the one found there, at the weights of then: at those of now it would cost one more pass.
+    """
+    back = gradient if best.gradient is None else best.gradient
+    return choose(samples, best.x, x_adv), choose(samples, back, gradient)

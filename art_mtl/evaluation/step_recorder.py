@@ -1,0 +1,106 @@
+"""What surrounds the run of one attack: a seed, and someone who watches its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from art_mtl.evaluation.results import Rows
+
+if TYPE_CHECKING:
+    from art_mtl.core import StepRecord
+
+
+@dataclass
+class StepRecorder:
+    """Adds up what an attack's observer is told, per step."""
+
+    weights: dict[int, Tensor] = field(default_factory=dict)
+    losses: dict[int, Tensor] = field(default_factory=dict)
+    counts: dict[int, int] = field(default_factory=dict)
+
+    def __call__(self, record: StepRecord) -> None:
+        step = record.step
+        self.counts[step] = self.counts.get(step, 0) + len(record.weights)
+        for sums, values in ((self.weights, record.weights), (self.losses, record.losses)):
+            total = values.double().sum(0).cpu()
+            sums[step] = sums[step] + total if step in sums else total
+
+    def table(self) -> Tensor | None:
+        """``(T, 2 + 2K)``, float64: of each step its number, how often it was told of, sums of the weights, and of the
+        losses. None if nothing was told.
+        """
+        if not self.counts:
+            return None
+        head = torch.tensor([[step, self.counts[step]] for step in sorted(self.counts)], dtype=torch.float64)
+        sums = [torch.cat([self.weights[step], self.losses[step]]) for step in sorted(self.counts)]
+        return torch.cat([head, torch.stack(sums)], 1)
+
+
+def mean_steps(tables: Sequence[Tensor | None]) -> tuple[Rows | None, Rows | None]:
+    """Mean weights and losses of each step, ``(T, K)``, over the samples and restarts of all parts of a data set.
+
+    Args:
+        tables: Of each part in turn, :meth:`StepRecorder.table`.
+
+    Returns:
+        None twice if nothing was told.
+
+    Examples:
+        >>> first, second = torch.tensor([[0.0, 2, 1, 4]]), torch.tensor([[0.0, 2, 2, 4], [1.0, 1, 1, 3]])
+        >>> mean_steps([first, second, None])
+        (((0.75,), (1.0,)), ((2.0,), (3.0,)))
+    """
+    totals: dict[float, Tensor] = {}
+    for table in tables:
+        for row in () if table is None else table:
+            step = float(row[0])
+            totals[step] = totals[step] + row[1:] if step in totals else row[1:]
+    if not totals:
+        return None, None
+    means = [(totals[step][1:] / totals[step][0]).chunk(2) for step in sorted(totals)]
+    weights, losses = ([tuple(pair[i].tolist()) for pair in means] for i in range(2))
+    return tuple(weights), tuple(losses)
+
+
+@contextmanager
+def observed(attack: Any, watch: StepRecorder) -> Iterator[None]:
+    """StepRecorder an attack that can be watched; a user's own observer is told as well, and put back."""
+    if not hasattr(attack, "observer"):
+        yield
+        return
+    before = attack.observer
+
+    def both(record: StepRecord) -> None:
+        watch(record)
+        if before is not None:
+            before(record)
+
+    attack.observer = both
+    try:
+        yield
+    finally:
+        attack.observer = before
+
+
+@contextmanager
+def seeded(seed: int | None) -> Iterator[None]:
+    """Seed the global generators, and put their states back; None leaves them alone."""
+    if seed is None:
+        yield
+        return
+    # NumPy's global generator, because ART's attacks draw from it.
+    state = np.random.get_state()  # noqa: NPY002
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            np.random.seed(seed)  # noqa: NPY002
+            yield
+    finally:
+        np.random.set_state(state)  # noqa: NPY002

@@ -1,0 +1,187 @@
+"""Gradient aggregators: the loop's part without TorchJD, and TorchJD's methods against closed forms where it is
+there."""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+
+from art_mtl.core import attack, make_method
+from art_mtl.core.aggregators import TORCHJD, TorchJD, combine
+from art_mtl.core.loop import RunConfig
+from art_mtl.core.method import Method
+
+
+def run(case, method, norm=math.inf, eps=0.1, steps=4, **kwargs):
+    return attack(
+        case.forward, case.x, case.tasks, case.targets, method, case.threat(norm, eps), RunConfig(steps), **kwargs
+    )
+
+
+def ones(gram, known, step):
+    return known.to(gram.dtype)
+
+
+# --- without TorchJD ---
+
+
+@pytest.mark.parametrize("norm", [math.inf, 2.0])
+@pytest.mark.parametrize("weighting", ["uniform", "minmax"])
+def test_the_combiner_that_adds_up_is_no_combiner(dense_case, norm, weighting):
+    case = dense_case(batch=3)
+    case.targets[0].valid[1] = False
+    plain = make_method("equal", case.tasks, weighting=weighting)
+    seen, expected_seen = [], []
+    result = run(case, replace(plain, aggregator=ones), norm, observer=seen.append)
+    expected = run(case, plain, norm, observer=expected_seen.append)
+    torch.testing.assert_close(result, expected, rtol=0, atol=1e-9)
+    for one, other in zip(seen, expected_seen, strict=True):
+        torch.testing.assert_close(one.weights, other.weights, rtol=0, atol=1e-9)
+
+
+def test_it_sees_the_gram_matrix_of_each_sample(dense_case):
+    case, seen = dense_case(batch=3), []
+
+    def look(gram, known, step):
+        seen.append(gram)
+        return ones(gram, known, step)
+
+    run(case, Method("mine", aggregator=look), steps=1)
+    leaf = case.x.clone().requires_grad_(True)
+    triples = zip(case.tasks, case.forward(leaf), case.targets, strict=True)
+    values = [task.loss(output, target) for task, output, target in triples]
+    rows = [torch.autograd.grad(value.sum(), leaf, retain_graph=True)[0].flatten(1) for value in values]
+    for sample in range(3):
+        jacobian = torch.stack([row[sample] for row in rows])
+        torch.testing.assert_close(seen[0][sample], jacobian @ jacobian.T)
+
+
+def test_a_step_is_one_forward_and_a_backward_a_task(dense_case):
+    case, calls = dense_case(batch=2), {"forward": 0, "backward": 0}
+    inner = case.forward
+
+    def counting(x):
+        calls["forward"] += 1
+        x = x * 1.0
+        x.register_hook(lambda g: calls.__setitem__("backward", calls["backward"] + 1))
+        return inner(x)
+
+    run(replace(case, forward=counting), Method("mine", aggregator=ones), steps=5)
+    assert calls == {"forward": 5, "backward": 15}
+
+
+def test_tasks_that_do_not_depend_on_the_input_have_no_gradient():
+    leaf = torch.ones(2, 3, requires_grad=True)
+    values = [leaf.sum(1), torch.ones(2)]
+
+    def gradient_of(values, weights, again):
+        return torch.autograd.grad(values, leaf, weights, retain_graph=again)[0]
+
+    gradient, weights = combine(ones, values, leaf, torch.ones(2, 2), 0, gradient_of)
+    assert torch.equal(gradient, torch.ones(2, 3)) and torch.equal(weights, torch.ones(2, 2))
+
+
+def test_what_is_missing_is_named_before_any_work(dense_case, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchjd", None)
+    monkeypatch.setitem(sys.modules, "torchjd.aggregation", None)
+    with pytest.raises(ImportError, match=r"'jd:mgda' needs the package torchjd.*pip install 'art-mtl\[jd\]'"):
+        make_method("jd:mgda", dense_case().tasks)
+    with pytest.raises(ValueError, match="'jd:mgad' should be one of.*'jd:mgda'"):
+        make_method("jd:mgad", dense_case().tasks)
+
+
+# --- with it ---
+
+
+@pytest.fixture
+def torchjd():
+    return pytest.importorskip("torchjd")
+
+
+def available(name):
+    try:
+        TorchJD(name).make()
+    except ImportError:
+        pytest.skip(f"TorchJD or a solver of {name} is not installed")
+    return TorchJD(name)
+
+
+def gram_of(*rows):
+    jacobian = torch.tensor(rows, dtype=torch.float64)
+    return (jacobian @ jacobian.T)[None], jacobian
+
+
+@pytest.mark.parametrize("scale", [1e-7, 1.0, 1e5])
+def test_mgda_is_the_shortest_vector_of_the_hull(torchjd, scale):
+    """w₁ = g₂·(g₂ − g₁) / |g₁ − g₂|², at any scale of the gradients."""
+    gram, (a, b) = gram_of([3.0, 1.0, 0.0], [-1.0, 2.0, 0.5])
+    weights = TorchJD("mgda")(gram * scale**2, torch.ones(1, 2, dtype=torch.bool), 0)[0]
+    first = (b @ (b - a) / (a - b).square().sum()).item()
+    assert weights.tolist() == pytest.approx([first, 1 - first], abs=1e-9)
+
+
+def test_pcgrad_projects_what_conflicts(torchjd):
+    gram, (a, b) = gram_of([3.0, 1.0, 0.0], [-1.0, 2.0, 0.5])
+    weights = TorchJD("pcgrad")(gram, torch.ones(1, 2, dtype=torch.bool), 0)[0]
+    expected = (a - (a @ b) / (b @ b) * b) + (b - (a @ b) / (a @ a) * a)
+    torch.testing.assert_close(weights[0] * a + weights[1] * b, expected)
+
+
+@pytest.mark.parametrize("name", ["upgrad", "mgda", "dualproj", "cagrad", "imtl-g", "aligned-mtl", "pcgrad"])
+def test_methods_do_what_torchjd_does_with_a_jacobian(torchjd, name):
+    aggregator = available(name)
+    from torchjd import aggregation
+
+    kind, arguments = TORCHJD[name]
+    aggregate = getattr(aggregation, kind.removesuffix("Weighting"))(**arguments)
+    _, jacobian = gram_of([3.0, 1.0, 0.0], [-1.0, 2.0, 0.5], [0.2, -1.0, 2.0])
+    jacobian = jacobian / (jacobian @ jacobian.T).diagonal().mean().sqrt()
+    weights = aggregator((jacobian @ jacobian.T)[None], torch.ones(1, 3, dtype=torch.bool), 0)[0]
+    torch.manual_seed(0)
+    torch.testing.assert_close(weights @ jacobian, aggregate(jacobian), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["upgrad", "dualproj", "mgda"])
+def test_no_task_loses_to_first_order(torchjd, name):
+    aggregator = available(name)
+    generator = torch.Generator().manual_seed(0)
+    jacobian = torch.randn(20, 3, 5, generator=generator, dtype=torch.float64)
+    gram = jacobian @ jacobian.transpose(1, 2)
+    weights = aggregator(gram, torch.ones(20, 3, dtype=torch.bool), 0)
+    gains = (gram @ weights[:, :, None])[..., 0] / gram.diagonal(dim1=1, dim2=2).mean(1)[:, None]
+    assert (gains >= -2e-3).all()
+    assert (gram.sum(2) < 0).any()  # The plain sum does lose some.
+
+
+def test_a_task_out_of_play_and_a_zero_gradient_have_no_say(torchjd):
+    gram, _ = gram_of([3.0, 1.0], [-1.0, 2.0], [0.0, 5.0])
+    known = torch.tensor([[True, True, False]])
+    weights = TorchJD("mgda")(gram, known, 0)
+    pair, _ = gram_of([3.0, 1.0], [-1.0, 2.0])
+    torch.testing.assert_close(weights[:, :2], TorchJD("mgda")(pair, known[:, :2], 0))
+    assert weights[0, 2] == 0
+    assert (TorchJD("mgda")(torch.zeros(2, 3, 3), torch.ones(2, 3, dtype=torch.bool), 0) == 0).all()
+    assert (TorchJD("mgda")(gram, torch.zeros(1, 3, dtype=torch.bool), 0) == 0).all()
+
+
+@pytest.mark.parametrize("name", list(TORCHJD))
+def test_the_attack_is_of_each_sample_alone_and_draws_nothing(torchjd, dense_case, name):
+    available(name)
+    case = dense_case(batch=3)
+    method = make_method(f"jd:{name}", case.tasks)
+    state = torch.get_rng_state()
+    whole = run(case, method)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(run(case, method), whole)
+    part = case[[2, 0]]
+    torch.testing.assert_close(run(part, method), whole[[2, 0]], rtol=0, atol=1e-9)
+    assert (whole - case.x).abs().max() > 0.05
+
+
+def test_weights_are_not_shared_between_samples(torchjd, dense_case):
+    with pytest.raises(ValueError, match="'jd:mgda' combines the gradients of each sample.*Found 'batch'"):
+        make_method("jd:mgda", dense_case().tasks, weight_scope="batch")
