@@ -25,7 +25,8 @@ class Method:
         keep: Return the "last" iterate or the "best".
         projection: "exact", "box-then-ball" or "ball-then-box".
         selection: By what iterates and restarts are compared, per sample: "sum" of the objective over the tasks,
-            "least" degradation over the tasks, or "weighted" degradation at the weights on which the first restart ended.
+            "least" degradation over the tasks, or "weighted" degradation at the weights on which the first restart
+            ended.
         score_fn: The per-sample values that the selection looks at; None: the objective where they are summed and it
             has them, else the degradation.
         aggregator: Combines the tasks' gradients of each sample; None: they are weighted and added up, at the cost of

@@ -87,12 +87,12 @@ def test_bounds_may_be_arrays_in_arts_attacks(make, x, y):
 def test_square_attack_raises_the_loss(make, x, y, form_of, form):
     estimator = make()
 
-    def selection(predicted, y):
+    def criterion(predicted, y):
         return estimator.labels(y, len(predicted))["kind"] != predicted["kind"].argmax(1)
 
     attack = SquareAttack(
         estimator,
-        adv_criterion=selection,
+        adv_criterion=criterion,
         loss=lambda x, y: -estimator.compute_loss(x, y),
         eps=0.3,
         max_iter=20,
@@ -153,5 +153,5 @@ def test_attacks_on_classifiers_say_no(make):
         AutoProjectedGradientDescent(estimator)
     with pytest.raises(EstimatorError, match="ClassGradientsMixin"):
         DeepFool(estimator)
-    with pytest.raises(ValueError, match="adversarial selection"):
+    with pytest.raises(ValueError, match="adversarial criterion"):
         SquareAttack(estimator)

@@ -130,7 +130,7 @@ class QuerySearch:
             weighting=Fixed(tuple(float(task.name == self.task) for task in self.estimator.tasks)),
             schedule="square",
             keep="best",
-            evaluator=SOFT_FLIPS,
+            score_fn=SOFT_FLIPS,
         )
 
     def _plan(self) -> RunConfig:
