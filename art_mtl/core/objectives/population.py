@@ -6,7 +6,6 @@ error); the gradient is taken of smooth stand-ins that stop paying where the met
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from art_mtl import losses
 from art_mtl.core.context import BatchContext
-from art_mtl.core.objectives.loss_objectives import LOG, ObjectiveValues, Outputs, Run
+from art_mtl.core.objectives.loss_objectives import LOG, Objective, ObjectiveRun, ObjectiveValues, Outputs
 from art_mtl.metrics import sum_and_count
 from art_mtl.tasks import Target, Task
 
@@ -22,7 +21,7 @@ _SMALLEST_SOFTNESS = 1e-4
 
 
 @dataclass(frozen=True)
-class PopulationDegradation:
+class PopulationDegradation(Objective):
     """Population degradation D_i of each task, and the stand-in q_i that is ascended.
 
     ``D_i = 1 − m_i/b_i`` where more is better, ``1 − b_i/m_i`` where less is, with m_i the metric now and b_i on clean
@@ -39,27 +38,29 @@ class PopulationDegradation:
     """
 
     softness: float = 1.0
-    needs_clean: bool = True
-    saturates: bool = True
+    needs_clean = True
+    saturates = True
+    pools = True
+    needs_scope = "dataset"
 
-    def begin(self, problem: BatchContext, clean: Outputs | None) -> Run:
+    def begin(self, context: BatchContext, clean: Outputs | None) -> ObjectiveRun:
         if clean is None:
             raise ValueError("Population degradation needs the outputs on the clean inputs.")
         views = [
-            _TaskView(problem, index, task, target, output, self.softness)
-            for index, (task, target, output) in enumerate(zip(problem.tasks, problem.targets, clean, strict=True))
+            _TaskView(context, index, task, target, output, self.softness)
+            for index, (task, target, output) in enumerate(zip(context.tasks, context.targets, clean, strict=True))
         ]
 
         def run(outputs: Outputs, step: int) -> ObjectiveValues:
             shown = [(view, output, view.elements(output)) for view, output in zip(views, outputs, strict=True)]
             if step == 0:
-                ascend = LOG.values(problem, outputs, [None] * len(views))
+                objectives = LOG.values(context, outputs, [None] * len(views))
             else:
-                ascend = [view.stand_in(elements, step) for view, _, elements in shown]
+                objectives = [view.stand_in(elements, step) for view, _, elements in shown]
             degradations = [view.degradation(output, elements, step) for view, output, elements in shown]
-            weigh = torch.stack([degradation for degradation, _ in degradations])[None].to(ascend[0].dtype)
-            known = torch.stack([known for _, known in degradations])[None]
-            return ObjectiveValues(ascend, weigh, known)
+            weighting_inputs = torch.stack([degradation for degradation, _ in degradations])[None]
+            mask = torch.stack([known for _, known in degradations])[None]
+            return ObjectiveValues(objectives, weighting_inputs.to(objectives[0].dtype), mask)
 
         return run
 
@@ -68,11 +69,11 @@ class _TaskView:
     """One task over the population: this batch and the earlier ones of its chunk."""
 
     def __init__(
-        self, problem: BatchContext, index: int, task: Task, target: Target, clean: Tensor, softness: float
+        self, context: BatchContext, index: int, task: Task, target: Target, clean: Tensor, softness: float
     ) -> None:
-        self.problem, self.index, self.task, self.target = problem, index, task, target
+        self.context, self.index, self.task, self.target = context, index, task, target
         self.softness = softness
-        self.sign = -1.0 if problem.targeted else 1.0
+        self.sign = -1.0 if context.targeted else 1.0
         self.play = target.has_label
         self.takes_margins = task.margin_elements is not None
         self.clean_elements = self.elements(clean)
@@ -90,7 +91,7 @@ class _TaskView:
         """D_i now, and whether the task has been seen at all; scalars."""
         statistics = self._statistics(output.detach(), elements.detach())
         now = self.task.metric.value(self._add("statistics", step, statistics))
-        return relative_degradation(self.task, now, self.baseline, self.problem.targeted), self.known
+        return relative_degradation(self.task, now, self.baseline, self.context.targeted), self.known
 
     def stand_in(self, elements: Tensor, step: int) -> Tensor:
         """q_i, ``(B,)`` with its graph."""
@@ -104,8 +105,8 @@ class _TaskView:
             total = self._add("moved", None, torch.where(counted, moved, torch.zeros_like(moved)).double().sum())
             count = self._add("places", None, counted.sum())
             self.spread = (total / count.clamp(min=1)).sqrt().to(margin.dtype)
-        width = (self.softness * self.spread * (1 - step / self.problem.steps)).clamp(min=_SMALLEST_SOFTNESS)
-        reference = 1 - self.baseline if self.problem.targeted else self.baseline
+        width = (self.softness * self.spread * (1 - step / self.context.steps)).clamp(min=_SMALLEST_SOFTNESS)
+        reference = 1 - self.baseline if self.context.targeted else self.baseline
         scale = 2 / reference.clamp(min=self.task.quality_floor).to(margin.dtype)
         return self.sign * scale * losses.masked_mean(torch.sigmoid(-margin / width), self.target.valid)
 
@@ -127,7 +128,9 @@ class _TaskView:
         return torch.where(finite, statistics, torch.zeros_like(statistics)).sum(0)
 
     def _add(self, name: str, step: int | None, value: Tensor) -> Tensor:
-        return self.problem.carry.add((name, self.index, step), value)
+        statistics = self.context.statistics
+        statistics.declare(name)
+        return statistics.updated(name, value, self.index, step)
 
 
 def relative_degradation(task: Task, now: Tensor, before: Tensor, targeted: bool = False) -> Tensor:
@@ -150,10 +153,3 @@ def relative_degradation(task: Task, now: Tensor, before: Tensor, targeted: bool
         now, before = 1 - now, 1 - before
     # A score that was 0 on clean inputs has nothing left to lose.
     return torch.where(before > 0, 1 - now / before.clamp(min=floor), torch.ones_like(before))
-
-
-def least_degradation(values: Sequence[Tensor], has_label: Tensor) -> Tensor:
-    """min over the tasks in play of per-sample values; ``(B,)``. −∞ where no task is in play."""
-    stacked = torch.stack(list(values), 1).masked_fill(~has_label, float("inf"))
-    least = stacked.amin(1)
-    return torch.where(has_label.any(1), least, torch.full_like(least, float("-inf")))

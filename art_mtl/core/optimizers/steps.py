@@ -1,4 +1,4 @@
-"""Steps: from a gradient to a direction of unit length, how far to go at each step, momentum, random starts."""
+"""Steps: from a gradient to a direction of unit length, momentum, random starts."""
 
 from __future__ import annotations
 
@@ -9,36 +9,8 @@ from torch import Tensor
 
 from art_mtl.projections import sample_norm
 
-SCHEDULES = ("constant", "linear", "cosine", "auto")
-"""The first three fix the step sizes in advance; "auto" is Auto-PGD's rule, see :mod:`art_mtl.core.optimizers.apgd`."""
-L1_STEPS = ("adaptive", "one-pixel")
 FIRST_L1_SHARE = 0.2
 L1_SPARSER = 1.5
-
-
-def default_step_size(schedule: str, norm: float, eps: Tensor, steps: int, momentum: float = 0.0) -> Tensor:
-    """Step size at step 0 where the user gives none: 2.5 ε/T (L∞), 2 ε/T (L2), ε (L1) if constant; 2 ε if it decays,
-    3 ε with momentum, which takes longer to turn round.
-    """
-    if schedule != "constant":
-        return (3 if momentum else 2) * eps
-    if norm == 1:
-        return eps
-    return (2.5 if norm == math.inf else 2.0) / steps * eps
-
-
-def step_factor(schedule: str, step: int, steps: int) -> float:
-    """Share of the first step size that step t takes.
-
-    Examples:
-        >>> [step_factor("linear", t, 4) for t in range(4)]
-        [1.0, 0.75, 0.5, 0.25]
-    """
-    if schedule == "linear":
-        return 1 - step / steps
-    if schedule == "cosine":
-        return (1 + math.cos(math.pi * step / steps)) / 2
-    return 1.0
 
 
 def accumulate(momentum: Tensor | None, gradient: Tensor, decay: float) -> Tensor:
