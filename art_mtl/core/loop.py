@@ -139,7 +139,7 @@ class _Run:
         with torch.set_grad_enabled(rule.needs_gradient):
             outputs = self._checked((self.network.begin if rule.needs_gradient else self.network.look)(leaf))
             if step == 0:
-                self._begin([output.detach() for output in outputs] if clean is None else clean)
+                self._begin(self._detached(outputs) if clean is None else clean)
             found = self.objective(outputs, step)
             weights = self.weighting(found.weighting_inputs, found.mask, step)
             gradient, weights = self._gradient(leaf, found, weights, step)
@@ -178,6 +178,9 @@ class _Run:
     def _checked(self, outputs: Outputs) -> Outputs:
         triples = zip(self.context.tasks, outputs, self.context.targets, strict=True)
         return [task.check_output(output, target) for task, output, target in triples]
+
+    def _detached(self, outputs: Outputs) -> Outputs:
+        return [task.detach_output(output) for task, output in zip(self.context.tasks, outputs, strict=True)]
 
     def _gradient(self, leaf: Tensor, found: ObjectiveValues, weights: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """A vector-Jacobian product: no parameter gradients, nothing written to ``.grad``. 0 for rules without one.
@@ -237,7 +240,7 @@ class _Run:
     ) -> None:
         context = self.context
         weights = torch.where(context.has_label, weights[context.group_index], torch.zeros_like(weights[:1]))
-        detached = [output.detach() for output in outputs]
+        detached = self._detached(outputs)
 
         def losses() -> Tensor:
             triples = zip(context.tasks, detached, context.targets, strict=True)

@@ -158,7 +158,7 @@ class _Run:
         self.references.append(DEGRADATION.references(context, clean))
         for task, output in zip(context.tasks, clean, strict=True):
             if task.name in self.clean:
-                self.clean[task.name].append(output.to(self.setup.batch.inputs.device))
+                self.clean[task.name].append(task.detach_output(output).to(self.setup.batch.inputs.device))
 
     def _keep(self, x: Tensor) -> None:
         """Measure candidates by forward passes, and keep them."""
