@@ -63,7 +63,7 @@ class AttackBatch:
         """Some of the samples."""
 
         def part(tensor: Tensor) -> Tensor:
-            return tensor[index] if len(tensor) == len(self) and len(self) > 1 else tensor
+            return rows(tensor, index, len(self))
 
         return replace(
             self,
@@ -90,6 +90,11 @@ class AttackBatch:
     def threat(self, norm: float) -> ThreatModel:
         """What the attacker may do."""
         return ThreatModel(norm, self.eps, self.bounds, self.mask)
+
+
+def rows(tensor: Tensor, index: slice | Tensor, size: int) -> Tensor:
+    """The part of a tensor, broadcastable to ``size`` samples, that belongs to some of them."""
+    return tensor[index] if len(tensor) == size and size > 1 else tensor
 
 
 def radius(argument: str, value: Any, x: Tensor) -> Tensor:

@@ -116,8 +116,8 @@ class AttackConfig:
         largest = float(np.max(checks.host_array(self.eps)))
         if math.isfinite(width) and largest > width:
             warn(
-                f"Parameter `eps` is {largest:g}, more than the width {width:g} of the inputs' range: every input can be "
-                f"reached. Did you mean {largest:g}/255?",
+                f"Parameter `eps` is {largest:g}, more than the width {width:g} of the inputs' range: every input can "
+                f"be reached. Did you mean {largest:g}/255?",
                 UserWarning,
             )
 

@@ -101,6 +101,8 @@ class Configurable:
 
     def _differs(self, name: str) -> bool:
         value, default = getattr(self, name), self.options[name].default
+        if value is None and not default:
+            return False
         return value is not default and not (np.ndim(value) == 0 and np.ndim(default) == 0 and bool(value == default))
 
     @classmethod
@@ -108,7 +110,7 @@ class Configurable:
         """What to say of an option that the class does not take."""
         takers = [known.__name__ for known in cls._classes if name in known.options and _host(known) == _host(cls)]
         if takers:
-            return f"{cls.__name__} decides `{name}` itself; it is an option of {', '.join(takers)}."
+            return f"{cls.__name__} decides `{name}` or has no use for it. Those that take it: {', '.join(takers)}."
         close = difflib.get_close_matches(name, cls.options, n=1)
         meant = cls.other_names.get(name, close[0] if close else None)
         hint = "" if meant is None else f" Perhaps {meant}?"

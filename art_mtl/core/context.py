@@ -50,7 +50,8 @@ class RunningStatistics:
         """What this batch contributes to a statistic; ``key`` tells those of one name apart, such as task and step."""
         if name not in self._reductions:
             raise KeyError(f"The statistic {name!r} should be declared before it is updated.")
-        self._now[(*self._prefix, name, *key)] = value
+        full = (*self._prefix, name, *key)
+        self._now[full] = value
 
     def read(self, name: str, *key: object) -> Tensor:
         """The statistic over the batches before and this one."""

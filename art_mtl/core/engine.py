@@ -158,6 +158,7 @@ class Engine:
         mask: Any = None,
         names: Names = Names(),  # noqa: B008  (frozen)
         callbacks: Callbacks | None = None,
+        state: Any = None,
     ) -> Tensor:
         """One call.
 
@@ -171,6 +172,8 @@ class Engine:
             mask: 0 where nothing may change, broadcastable to the inputs.
             names: What the host calls its arguments.
             callbacks: What the host hears.
+            state: Everything else that decides a result: where it differs from that of the last call, running
+                statistics start anew.
 
         Returns:
             Adversarial inputs like ``inputs``.
@@ -182,6 +185,7 @@ class Engine:
         callbacks = Callbacks() if callbacks is None else callbacks
         batch = self._validate(config, model, inputs.detach(), labels, bounds, mask, names)
         setup = self._configure(config, model, batch, callbacks)
+        self.session.match((state, setup.method, batch.kept))
         self.calls += 1
         try:
             with frozen(model.module, evaluate=model.evaluate):

@@ -216,7 +216,7 @@ class _Run:
         return self.feasible.masked(choose(self.alive, gradient, 0.0))
 
     def _finite(self, outputs: Outputs, found: ObjectiveValues) -> Tensor:
-        """Which samples may go on, ``(B,)``. A saturating objective hides an infinite output, so outputs count there."""
+        """Which samples may go on, ``(B,)``. A saturating objective hides an infinite output: there outputs count."""
         finite = self.alive
         if len(found.objectives[0]) == len(self.x):
             finite = torch.isfinite(stack_columns(found.objectives)).all(1)

@@ -6,6 +6,7 @@ time the same entries are defaults, checks, the text of ``help`` and the referen
 host (``max_iter`` and ``steps``) stands in the host's own groups. Nothing of torch is imported here.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -208,8 +209,8 @@ class Selective(Preserved, total=False):
     ]
 
 
-class Running(TypedDict, total=False):
-    """How an attack runs."""
+class Seed(TypedDict, total=False):
+    """Randomness."""
 
     seed: Annotated[
         int | None,
@@ -219,6 +220,11 @@ class Running(TypedDict, total=False):
             "The seed of everything that the attack draws at random. None: torch's global generator.",
         ),
     ]
+
+
+class Prepared(TypedDict, total=False):
+    """What steps run on."""
+
     prepare: Annotated[
         Any,
         Option(
@@ -227,6 +233,103 @@ class Running(TypedDict, total=False):
             'What the gradient steps run on. None or "exact": the model itself. "fp32", "bf16" or "fp16", and behind '
             'it any of ",memory-efficient", ",compile" and ",graphs", or a :class:`~art_mtl.prepared.Preparation`: a '
             "private copy that computes the same at less cost. The copy is kept, and made anew when the model changes.",
+        ),
+    ]
+
+
+class Running(Seed, Prepared, total=False):
+    """How an attack runs."""
+
+
+class Variants(TypedDict, total=False):
+    """Which min-max."""
+
+    variant: Annotated[
+        str,
+        Option(
+            "paper",
+            checks.one_of("paper", "official"),
+            '"paper" is Algorithm 1: the raw losses of each sample, a row of weights for each sample, the weights '
+            'updated at the *new* perturbation. "official" is the loop that the authors published: relative losses of '
+            "batch "
+            "means, one row of weights for each 4 neighbours, both updates from the same forward pass, projection by "
+            "scaling to the ball, then clamping to the box.",
+        ),
+    ]
+
+
+class MethodName(TypedDict, total=False):
+    """Which method."""
+
+    method: Annotated[
+        str,
+        Option(
+            "equal",
+            checks.nothing,
+            '"equal" (Σ L_i: Mao et al. 2020), "normalize" (Σ L_i/L_i⁰), "dgba" (Σ log L_i: Zhang et al. 2023), '
+            '"alternate" (one task a step: Ghamizi et al. 2022), "single:<task>", "minmax", "minmax-official", '
+            '"worst-task", "stealthy" and "smta" (degrade the ``attacked`` tasks, preserve the others) or '
+            '"jd:<aggregator>" (TorchJD). "equal-official" and "normalize-official" are those of the paper\'s authors; '
+            '"worst-image" is "worst-task" with weights for each image.',
+        ),
+    ]
+
+
+class Ball(TypedDict, total=False):
+    """What the attacker may do."""
+
+    norm: Annotated[
+        float | str, Option(math.inf, checks.norm, 'The norm of the ball: infinity, 2 or 1; or "Linf", "L2", "L1".')
+    ]
+    eps: Annotated[
+        Any,
+        Option(
+            0.3,
+            checks.radius,
+            "Radius of the ball, > 0, in the unit of the inputs before any normalisation: a number, or an array that "
+            "is broadcastable to the inputs, of one value a sample, ``(N, 1, 1, 1)``, or for L∞ one a pixel.",
+        ),
+    ]
+
+
+class Place(TypedDict, total=False):
+    """Where a patch lies."""
+
+    size: Annotated[
+        tuple[int, int] | None,
+        Option(
+            None,
+            checks.optional(checks.pair_of_integers(1)),
+            "Height and width of the patch, in pixels; or give ``mask``.",
+        ),
+    ]
+    location: Annotated[
+        tuple[int, int] | None,
+        Option(
+            None,
+            checks.optional(checks.pair_of_integers(0)),
+            "Row and column of its upper left corner. None: the middle of the image.",
+        ),
+    ]
+    mask: Annotated[Any, Option(None, checks.nothing, "``(H, W)``, not 0 where the patch is; in place of a rectangle.")]
+    transforms: Annotated[
+        Sequence[Callable[..., Any]],
+        Option(
+            (),
+            checks.callables,
+            "Callables over whose random draws the degradation is averaged, such as "
+            ":class:`~art_mtl.core.searches.transforms.Translate`, :class:`~art_mtl.core.searches.transforms.Scale` "
+            "and :class:`~art_mtl.core.searches.transforms.Brightness`; see :mod:`art_mtl.core.searches.transforms`.",
+        ),
+    ]
+    shared: Annotated[bool, Option(True, checks.flag, "One patch for all samples; else each sample gets its own.")]
+    ignore_patch: Annotated[
+        bool,
+        Option(
+            True,
+            checks.flag,
+            "Labels under the patch (where it lies untransformed) do not count, so that what is degraded is the rest "
+            "of the image.",
         ),
     ]
 
@@ -251,8 +354,8 @@ class Ensembles(TypedDict, total=False):
             'What the worst case is. "population": the members are chosen so that the least degraded task of *all* '
             "samples is degraded most; this figure, Δ_Wor of the paper's tables, is never weaker than that of any "
             'member. "sample": for each sample the member with the greatest *least* degradation over its tasks, and '
-            "among equals the one with the greater degradation of smooth scores; no sample is less degraded than by any "
-            "member.",
+            "among equals the one with the greater degradation of smooth scores; no sample is less degraded than by "
+            "any member.",
         ),
     ]
 

@@ -36,8 +36,8 @@ class RunLog:
         """Warn of each once, of a call on so many samples."""
         if self.stopped:
             warn(
-                f"The model's output was not finite for sample(s) {shorten(sorted(self.stopped))}; their attack ended at "
-                "the last iterate with finite outputs."
+                f"The model's output was not finite for sample(s) {shorten(sorted(self.stopped))}; their attack ended "
+                f"at the last iterate with finite outputs."
             )
         if self.zeroed:
             warn(

@@ -33,6 +33,13 @@ class Session:
     statistics: dict[int, RunningStatistics] = field(default_factory=dict)
     samples: int = 0
     micro_batching: MicroBatching = field(default_factory=MicroBatching)
+    _state: object = None
+
+    def match(self, state: object) -> None:
+        """Begin a new chunk where the state is another one than that of the call before."""
+        if state != self._state:
+            self.reset()
+            self._state = state
 
     def reset(self) -> None:
         """Begin a new chunk."""

@@ -138,8 +138,10 @@ class _Run:
 
     def _repeat(self) -> None:
         """A member that nothing was left for leaves everything as it is."""
-        for kept in (self.candidates, self.statistics, self.smooth, self.least):
-            kept.append(kept[-1])  # type: ignore[attr-defined]
+        self.candidates.append(self.candidates[-1])
+        self.statistics.append(self.statistics[-1])
+        self.smooth.append(self.smooth[-1])
+        self.least.append(self.least[-1])
 
     def _forwards(self, x: Tensor) -> Iterator[tuple[BatchContext, list[Any]]]:
         """Batch by batch, the model's outputs."""

@@ -57,9 +57,10 @@ def choose_by_population(
 ) -> Tensor:
     """The candidate of each sample so that the least degraded task of the whole population is degraded most.
 
-    From the best of ``starts`` upwards. Task weights favour the less degraded tasks; by the slope of each task's degradation
-    in its summed statistics they tell which samples gain how much by another candidate. Of those the half, quarter, …
-    that gain most move, as long as the exact figure rises: the least degradation, or at equal least the mean.
+    From the best of ``starts`` upwards. Task weights favour the less degraded tasks; by the slope of each task's
+    degradation in its summed statistics they tell which samples gain how much by another candidate. Of those the half,
+    quarter, … that gain most move, as long as the exact figure rises: the least degradation, or at equal least the
+    mean.
 
     Args:
         tasks: K tasks.
