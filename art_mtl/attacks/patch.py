@@ -150,8 +150,8 @@ class MultiTaskPatch(MultiTaskAttack):
         return patch_mask(tuple(estimator.input_shape), self.size, self.location, mask, estimator.channels_first)
 
     def _config(self, **settled: Any) -> AttackConfig:
-        config = super()._config(first_step=PATCH_STEP, **settled)
-        return replace(config, parts={**config.parts, "weight_scope": "batch" if self.shared else "sample"})
+        scope = "batch" if self.shared else "sample"
+        return super()._config(first_step=PATCH_STEP, default_scope=scope, **settled)
 
     def _check_params(self) -> None:
         super()._check_params()

@@ -12,6 +12,7 @@ from art_mtl.attacks.base import Estimator, FloatArray, MultiTaskAttack, estimat
 from art_mtl.attacks.options import OPTIONS, UniversalOptions
 from art_mtl.core.batch import check_inputs
 from art_mtl.core.checks import fixed_batch_size, single_radius
+from art_mtl.core.config import AttackConfig
 from art_mtl.core.searches.universal import UniversalSearch, check_shared
 
 
@@ -75,7 +76,7 @@ class UniversalMultiTaskPGD(MultiTaskAttack):
         **options: Unpack[UniversalOptions],
     ) -> None:
         self.noise: FloatArray | None = None
-        settled = {"weight_scope": "batch", "keep": "last", **options}
+        settled = {"keep": "last", **options}
         super().__init__(
             estimator, method=method, norm=norm, eps=eps, eps_step=eps_step, decay=decay, max_iter=max_iter, **settled
         )
@@ -115,6 +116,9 @@ class UniversalMultiTaskPGD(MultiTaskAttack):
 
     def _search(self) -> UniversalSearch:
         return UniversalSearch()
+
+    def _config(self, **settled: Any) -> AttackConfig:
+        return super()._config(default_scope="batch", **settled)
 
     def _check_params(self) -> None:
         super()._check_params()

@@ -76,7 +76,14 @@ class Request:
     options: Mapping[str, Any]
 
 
-def make_method(name: str, tasks: Sequence[Task], *, momentum: float | None = None, **options: Any) -> Method:
+def make_method(
+    name: str,
+    tasks: Sequence[Task],
+    *,
+    momentum: float | None = None,
+    default_scope: str | None = None,
+    **options: Any,
+) -> Method:
     """A named method, with parts exchanged where asked.
 
     A method whose objective or weighting was exchanged says so in its name, and compares iterates as its new weighting
@@ -87,6 +94,7 @@ def make_method(name: str, tasks: Sequence[Task], *, momentum: float | None = No
             "stealthy" or "smta" with ``attacked``.
         tasks: The tasks that it is for.
         momentum: Decay of the gradient's momentum; None for the method's own.
+        default_scope: Takes the place of ``weight_scope`` where that is not given: what a search works with.
         **options: Those of :class:`~art_mtl.core.options.MethodOptions` that make a method, such as ``objective``,
             ``weighting`` or ``schedule``; None for the method's own.
 
@@ -111,7 +119,8 @@ def make_method(name: str, tasks: Sequence[Task], *, momentum: float | None = No
         METHOD_PARTS[option].check(option, value)
     _check_own_options(name, spec, given)
     module, _, function = spec.build.partition(":")
-    method = getattr(import_module(module), function)(Request(member, tuple(tasks), MappingProxyType(given)))
+    told = given if default_scope is None else {"weight_scope": default_scope, **given}
+    method = getattr(import_module(module), function)(Request(member, tuple(tasks), MappingProxyType(told)))
     return _settle(_exchange(method, tasks, given, momentum), given, momentum)
 
 

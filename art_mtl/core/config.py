@@ -44,6 +44,7 @@ class AttackConfig:
         prepare: What the gradient steps run on.
         parts: What else the method is told; see :data:`~art_mtl.core.options.METHOD_PARTS`.
         first_step: Share of ε of the first step, in place of the method's own.
+        default_scope: Which samples share weights, where the user does not say and it matters to the search.
     """
 
     method: str
@@ -61,6 +62,7 @@ class AttackConfig:
     prepare: Any = None
     parts: Mapping[str, Any] = field(default_factory=dict)
     first_step: float | None = None
+    default_scope: str | None = None
 
     @classmethod
     def of(cls, attack: object, names: Mapping[str, str], **settled: Any) -> AttackConfig:
@@ -82,7 +84,7 @@ class AttackConfig:
         Raises:
             ValueError: An unknown name, or an option that it has no use for.
         """
-        method = make_method(self.method, tasks, momentum=self.momentum, **self.parts)
+        method = make_method(self.method, tasks, momentum=self.momentum, default_scope=self.default_scope, **self.parts)
         return method if self.first_step is None else replace(method, first_step=self.first_step)
 
     def check(self, tasks: Sequence[Task], eps_name: str = "eps", step_name: str = "step_size") -> Method:

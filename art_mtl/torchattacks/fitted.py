@@ -117,7 +117,7 @@ class UniversalMultiTaskPGD(_FittedAttack):
         seed: int | None = None,
         **options: Unpack[UniversalOptions],
     ) -> None:
-        settled = {"weight_scope": "batch", "keep": "last", **options}
+        settled = {"keep": "last", **options}
         super().__init__(
             model, tasks, method=method, eps=eps, alpha=alpha, steps=steps, bounds=bounds, norm=norm,
             batch_size=batch_size, decay=decay, seed=seed, **settled,
@@ -125,6 +125,9 @@ class UniversalMultiTaskPGD(_FittedAttack):
 
     def _search(self) -> UniversalSearch:
         return UniversalSearch()
+
+    def _config(self, **settled: Any) -> AttackConfig:
+        return super()._config(default_scope="batch", **settled)
 
     def _put_on(self, images: Tensor, found: Tensor, bounds: tuple[Tensor, Tensor]) -> Tensor:
         return (images + found).clamp(*bounds)
@@ -203,5 +206,5 @@ class MultiTaskPatch(_FittedAttack):
 
     def _config(self, **settled: Any) -> AttackConfig:
         width = max(float((torch.as_tensor(self.bounds[1]) - torch.as_tensor(self.bounds[0])).max()), 0.0)
-        config = super()._config(eps=width, first_step=PATCH_STEP, **settled)
-        return replace(config, parts={**config.parts, "weight_scope": "batch" if self.shared else "sample"})
+        scope = "batch" if self.shared else "sample"
+        return super()._config(eps=width, first_step=PATCH_STEP, default_scope=scope, **settled)
