@@ -49,7 +49,7 @@ class LabelFormat:
         """Canonical labels; every error names the task, what was expected and what was found."""
         if y.ndim == 0:
             raise ValueError(f"The labels of task {name!r} should have one entry a sample. Found a single number.")
-        present = torch.ones(len(y), dtype=torch.bool) if present is None else present
+        present = torch.ones(len(y), dtype=torch.bool, device=y.device) if present is None else present
         if present.dtype != torch.bool or tuple(present.shape) != (len(y),):
             raise ValueError(
                 f"The mask of present labels of task {name!r} should be boolean of shape ({len(y)},). "

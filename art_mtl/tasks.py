@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from art_mtl import losses, metrics
+from art_mtl.columns import as_dense
 from art_mtl.formats import Binary, ClassIndex, ClassMap, Decoded, Dense, LabelFormat, Target, Vector
 from art_mtl.metrics import Metric
 
@@ -133,7 +134,9 @@ class Task:
             TypeError: Wrong dtype.
             ValueError: Wrong shape, class out of range, NaN or infinity.
         """
-        return self.format.encode(self.name, _as_tensor(y), None if present is None else torch.as_tensor(present))
+        y, present = as_dense(self.name, y, present)
+        known = None if present is None else torch.as_tensor(present, device="cpu")
+        return self.format.encode(self.name, _as_tensor(y), known)
 
     def check_output(self, output: Tensor, target: Target) -> Tensor:
         """The output, in the layout that the losses take.
