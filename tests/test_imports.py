@@ -17,8 +17,9 @@ ROOT = Path(art_mtl.__file__).parent
 # Each layer imports only from the layers above it in this list; siblings never from each other.
 LAYERS = [
     {"version"},
-    {"losses", "projections", "models", "prepared", "locking", "team", "import_art", "columns"},
-    {"metrics", "formats", "labels"},
+    {"structure", "columns"},
+    {"losses", "projections", "models", "prepared", "locking", "team", "import_art"},
+    {"metrics", "labels"},
     {"tasks"},
     {"core", "data"},
     {"estimators"},
@@ -71,7 +72,7 @@ FILES = [path for path in sorted(ROOT.rglob("*.py")) if path != ROOT / "__init__
 
 
 def test_there_are_files_of_every_basic_part():
-    assert {"losses", "projections", "metrics", "formats", "labels", "tasks", "core"} <= {_part(path) for path in FILES}
+    assert {"losses", "projections", "metrics", "structure", "labels", "tasks"} <= {_part(path) for path in FILES}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())

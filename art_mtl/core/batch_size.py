@@ -14,6 +14,7 @@ from torch import Tensor
 
 from art_mtl.core.forward import Forward, out_of_memory
 from art_mtl.prepared import saved_activations
+from art_mtl.structure import tensors_in
 
 _log = logging.getLogger(__name__)
 
@@ -109,7 +110,7 @@ def _doublings(most: int) -> Iterator[int]:
 def _pass(forward: Forward, x: Tensor) -> None:
     with torch.enable_grad():
         leaf = x.detach().clone().requires_grad_(True)
-        outputs = [output for output in forward(leaf) if output.requires_grad]
+        outputs = [output for output in tensors_in(list(forward(leaf))) if output.requires_grad]
         if outputs:
             torch.autograd.grad(outputs, leaf, [torch.ones_like(output) for output in outputs])
 

@@ -10,16 +10,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from art_mtl.structure import join_rows, map_tensors, tensors_in
+
 _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 
-Forward = Callable[[Tensor], Sequence[Tensor]]
-"""Inputs ``(B, ...)`` to one raw output a task, differentiable in the inputs."""
+Forward = Callable[[Tensor], Sequence[Any]]
+"""Inputs ``(B, ...)`` to one raw output a task, a tensor or nest of tensors, differentiable in the inputs."""
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -81,13 +83,13 @@ class ForwardBackward:
     def __init__(self, forward: Forward, pieces: MicroBatching) -> None:
         self._forward, self._pieces = forward, pieces
         self._inputs: Tensor | None = None
-        self._outputs: list[Tensor] = []
-        self._whole: Sequence[Tensor] | None = None
+        self._outputs: list[Any] = []
+        self._whole: Sequence[Any] | None = None
 
-    def look(self, x: Tensor) -> list[Tensor]:
+    def look(self, x: Tensor) -> list[Any]:
         """Outputs of a batch without a graph."""
 
-        def run(size: int) -> list[Tensor]:
+        def run(size: int) -> list[Any]:
             if size == len(x):
                 return list(self._forward(x))
             return _join([self._forward(part) for part in torch.split(x, size)])
@@ -95,20 +97,20 @@ class ForwardBackward:
         with torch.no_grad():
             return self._pieces.attempt(len(x), run)
 
-    def begin(self, x: Tensor) -> list[Tensor]:
+    def begin(self, x: Tensor) -> list[Any]:
         """Outputs of a batch, cut off from the network, to be differentiated by :meth:`gradient`.
 
         Args:
             x: Inputs that require gradients.
         """
 
-        def run(size: int) -> list[Tensor]:
+        def run(size: int) -> list[Any]:
             if size == len(x):
                 self._whole = self._forward(x)
-                return [output.detach().requires_grad_(output.requires_grad) for output in self._whole]
+                return [map_tensors(output, _cut) for output in self._whole]
             with torch.no_grad():
                 outputs = _join([self._forward(part) for part in torch.split(x, size)])
-            return [output.requires_grad_(output.is_floating_point()) for output in outputs]
+            return [map_tensors(output, lambda t: t.requires_grad_(t.is_floating_point())) for output in outputs]
 
         self._inputs, self._whole, self._outputs = x, None, []
         self._outputs = self._pieces.attempt(len(x), run)
@@ -128,9 +130,10 @@ class ForwardBackward:
         x = self._inputs
         if x is None:
             raise RuntimeError("There are no outputs to differentiate: `begin` comes first.")
-        leaves = [output for output in self._outputs if output.requires_grad]
+        outputs = tensors_in(self._outputs)
+        leaves = [output for output in outputs if output.requires_grad]
         found = iter(torch.autograd.grad(values, leaves, weights, retain_graph=again, allow_unused=True))
-        slopes = [next(found) if output.requires_grad else None for output in self._outputs]
+        slopes = [next(found) if output.requires_grad else None for output in outputs]
 
         def run(size: int) -> Tensor | None:
             if self._whole is not None and size == len(x):
@@ -149,8 +152,16 @@ class ForwardBackward:
         return _pull(self._forward(part), part, [None if slope is None else slope[rows] for slope in slopes], False)
 
 
-def _pull(outputs: Sequence[Tensor], x: Tensor, slopes: Sequence[Tensor | None], again: bool) -> Tensor | None:
-    used = [(o, slope) for o, slope in zip(outputs, slopes, strict=True) if slope is not None and o.requires_grad]
+def _cut(output: Tensor) -> Tensor:
+    return output.detach().requires_grad_(output.requires_grad)
+
+
+def _pull(outputs: Sequence[Any], x: Tensor, slopes: Sequence[Tensor | None], again: bool) -> Tensor | None:
+    used = [
+        (o, slope)
+        for o, slope in zip(tensors_in(list(outputs)), slopes, strict=True)
+        if slope is not None and o.requires_grad
+    ]
     if not used:
         return None
     (gradient,) = torch.autograd.grad(
@@ -159,5 +170,5 @@ def _pull(outputs: Sequence[Tensor], x: Tensor, slopes: Sequence[Tensor | None],
     return gradient
 
 
-def _join(parts: Sequence[Sequence[Tensor]]) -> list[Tensor]:
-    return [torch.cat(list(columns)) for columns in zip(*parts, strict=True)]
+def _join(parts: Sequence[Sequence[Any]]) -> list[Any]:
+    return [join_rows(columns) for columns in zip(*parts, strict=True)]

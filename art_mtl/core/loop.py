@@ -25,6 +25,7 @@ from art_mtl.core.selection import BestIterate, choose
 from art_mtl.core.threat import FeasibleSet, RunConfig, ThreatModel
 from art_mtl.core.weightings import Fixed
 from art_mtl.tasks import Target, Task
+from art_mtl.tasks.base import sample_sum
 
 __all__ = ["NUDGE", "Forward", "RunConfig", "ThreatModel", "attack"]
 
@@ -149,7 +150,7 @@ class _Run:
         with torch.set_grad_enabled(self.moves.needs_gradient):
             outputs = self._checked((self.passes.begin if self.moves.needs_gradient else self.passes.look)(leaf))
             if step == 0:
-                self._begin([output.detach() for output in outputs] if clean is None else clean)
+                self._begin(self._detached(outputs) if clean is None else clean)
             valuation = self.objective(outputs, step)
             weights = self.weighting(valuation.weigh, valuation.known, step)
             gradient, weights = self._gradient(leaf, valuation, weights, step)
@@ -187,6 +188,9 @@ class _Run:
         triples = zip(self.problem.tasks, outputs, self.problem.targets, strict=True)
         return [task.check_output(output, target) for task, output, target in triples]
 
+    def _detached(self, outputs: Outputs) -> Outputs:
+        return [task.detach_output(output) for task, output in zip(self.problem.tasks, outputs, strict=True)]
+
     def _gradient(self, leaf: Tensor, valuation: ObjectiveValues, weights: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """A vector-Jacobian product: no parameter gradients, nothing written to ``.grad``. 0 for moves without one.
 
@@ -210,14 +214,13 @@ class _Run:
         """Which samples may go on, ``(B,)``. A saturating objective hides an infinite output, so outputs count there
         too; a logit of -inf is a class ruled out.
         """
-        finite = torch.isfinite(_sample_sum(gradient))
+        finite = torch.isfinite(sample_sum(gradient))
         if len(valuation.ascend[0]) == len(self.x):
             finite = finite & torch.isfinite(stack_columns(valuation.ascend)).all(1)
             if not self.method.objective.saturates:
                 return finite
         for task, output in zip(self.problem.tasks, outputs, strict=True):
-            total = _sample_sum(output.detach())
-            finite = finite & (torch.isfinite(total) if task.margin_elements is None else total < float("inf"))
+            finite = finite & task.finite(output)
         return finite
 
     def _values(self, outputs: Outputs) -> Tensor:
@@ -240,17 +243,10 @@ class _Run:
         if self.observer is None:
             return
         weights = torch.where(self.problem.has_label, weights[self.problem.row], torch.zeros_like(weights[:1]))
-        detached = [output.detach() for output in outputs]
+        detached = self._detached(outputs)
 
         def losses() -> Tensor:
             triples = zip(self.problem.tasks, detached, self.problem.targets, strict=True)
             return stack_columns([task.loss(output, target) for task, output, target in triples])
 
         self.observer(StepRecord(step, self.restart, x_adv, gradient, weights, losses))
-
-
-def _sample_sum(output: Tensor) -> Tensor:
-    """Sum of each sample, ``(B,)``: finite only if its terms are, and one pass in any memory layout."""
-    wide = torch.float32 if output.dtype in (torch.float16, torch.bfloat16) else output.dtype
-    places = tuple(range(1, output.ndim))
-    return output.sum(places, dtype=wide) if places else output

@@ -137,7 +137,7 @@ def make_run_config(
     Where labels are the model's own outputs and some task is an error, the gradient is exactly 0 at the clean input;
     such an attack starts from a small noise of a fixed seed.
     """
-    nudge = own_labels and not random_start and any(task.margin_elements is None for task in tasks)
+    nudge = own_labels and not random_start and not all(task.decides for task in tasks)
     generator = None
     if seed is not None or nudge:
         generator = torch.Generator(device).manual_seed(0 if seed is None else int(seed))

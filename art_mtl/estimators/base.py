@@ -122,7 +122,7 @@ class MultiTaskBase(PyTorchEstimator):  # type: ignore[misc]
 
         def run(x: Tensor) -> list[Tensor]:
             outputs = model(self.model_inputs(x))
-            return [task.select(outputs, position) for position, task in enumerate(self._tasks)]
+            return [task.select(outputs, position, len(self._tasks)) for position, task in enumerate(self._tasks)]
 
         return run
 
@@ -213,7 +213,7 @@ class MultiTaskBase(PyTorchEstimator):  # type: ignore[misc]
 
     def _forward(self, x: Tensor, fit: bool) -> list[Tensor]:
         outputs = self._model(self.model_inputs(x, fit))
-        return [task.select(outputs, position) for position, task in enumerate(self._tasks)]
+        return [task.select(outputs, position, len(self._tasks)) for position, task in enumerate(self._tasks)]
 
     def _losses(self, x: Tensor, targets: Sequence[Target], fit: bool = False) -> list[Tensor]:
         return [

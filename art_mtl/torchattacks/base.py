@@ -72,7 +72,7 @@ class MultiTaskAttack(Attack):  # type: ignore[misc]
     def outputs(self, inputs: Tensor) -> list[Tensor]:
         """Raw output of each task, differentiable in ``inputs``; normalises them first where that is switched on."""
         raw = self.get_logits(inputs)
-        return [task.select(raw, position) for position, task in enumerate(self.tasks)]
+        return [task.select(raw, position, len(self.tasks)) for position, task in enumerate(self.tasks)]
 
     def outputs_prepared(self, how: Preparation | str | None, inputs: Tensor) -> Callable[[Tensor], list[Tensor]]:
         """:meth:`outputs` on a prepared copy of the model, which is kept; normalisation stays in full precision.
@@ -94,7 +94,7 @@ class MultiTaskAttack(Attack):  # type: ignore[misc]
 
         def run(x: Tensor) -> list[Tensor]:
             raw = copied(self._model_inputs(x))
-            return [task.select(raw, position) for position, task in enumerate(self.tasks)]
+            return [task.select(raw, position, len(self.tasks)) for position, task in enumerate(self.tasks)]
 
         return run
 
@@ -117,7 +117,7 @@ class MultiTaskAttack(Attack):  # type: ignore[misc]
         """The model's predictions in evaluation mode, decoded to labels."""
         outputs = self.get_output_with_eval_nograd(inputs.to(self.device))
         items = enumerate(self.tasks)
-        return MultiTaskLabels({t.name: t.decode(t.select(outputs, i)) for i, t in items})
+        return MultiTaskLabels({t.name: t.decode(t.select(outputs, i, len(self.tasks))) for i, t in items})
 
     # --- targets ---
 
@@ -146,7 +146,7 @@ class MultiTaskAttack(Attack):  # type: ignore[misc]
 
     def _check_decisions(self, mode: str) -> None:
         for task in self.tasks:
-            if task.kind not in ("classification", "segmentation"):
+            if not task.has_classes:
                 raise ValueError(
                     f"The mode 'targeted({mode})' needs classes to choose from; task {task.name!r} ({task.kind}) "
                     "has none. Use set_mode_targeted_by_label or set_mode_targeted_by_function."
@@ -173,11 +173,11 @@ class MultiTaskAttack(Attack):  # type: ignore[misc]
         true = self.canonical(self.labels(labels, len(inputs)))
         chosen, present = {}, {}
         for position, (task, target) in enumerate(zip(self.tasks, true, strict=True)):
-            scores = task.check_output(task.select(raw, position), target)
-            classes = choose(scores.scatter(1, target.value.unsqueeze(1), float("inf")))
-            ignored = getattr(task.format, "ignore_index", 0)
-            chosen[task.name] = torch.where(target.valid, classes, torch.full_like(classes, ignored))
-            present[task.name] = target.has_label.cpu().numpy()
+            scores = task.check_output(task.select(raw, position, len(self.tasks)), target)
+            found = task.wrong_targets(scores, target, choose)
+            if found is None:
+                raise ValueError(f"Task {task.name!r} ({task.kind}) should have classes to choose from. Found none.")
+            chosen[task.name], present[task.name] = found[0], found[1].cpu().numpy()
         return MultiTaskLabels(chosen, present)
 
     # --- saving and loading ---

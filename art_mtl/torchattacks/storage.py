@@ -79,7 +79,7 @@ def collect(attack: MultiTaskAttack, data_loader: Iterable[tuple[Tensor, Any]]) 
         decoded = {}
         statistics = []
         for position, (task, target) in enumerate(zip(attack.tasks, attack.canonical(batch), strict=True)):
-            output = task.check_output(task.select(raw, position), target)
+            output = task.check_output(task.select(raw, position, len(attack.tasks)), target)
             statistics.append(task.statistics(output, target).sum(0))
             decoded[task.name] = task.decode(output).cpu()
         sums = [total + new for total, new in zip(sums, statistics, strict=True)] if sums else statistics

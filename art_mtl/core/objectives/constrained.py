@@ -68,7 +68,7 @@ class ConstrainedObjective:
         preserved = [k for k, is_held in enumerate(self.roles.preserved) if is_held]
         aim = self._part(problem, clean, attacked, "attacked", problem.targeted)
         hold = self._part(problem, clean, preserved, "preserved", False)
-        errors = torch.tensor([problem.tasks[k].is_error for k in preserved], device=problem.row.device)
+        errors = torch.tensor([not problem.tasks[k].higher_is_better for k in preserved], device=problem.row.device)
 
         def run(outputs: Outputs, step: int) -> ObjectiveValues:
             found = aim(_pick(outputs, attacked), step)
@@ -165,7 +165,7 @@ def stealthy_merit(degradation: Tensor, problem: BatchContext, weighting: Multip
         weighting: Has the roles and the tolerance.
     """
     attacked, preserved = weighting.roles.columns(degradation)
-    errors = torch.tensor([task.is_error for task in problem.tasks], device=degradation.device)
+    errors = torch.tensor([not task.higher_is_better for task in problem.tasks], device=degradation.device)
     beyond = (relative_change(degradation, errors) - weighting.tolerance).clamp(min=0) / weighting.tolerance
     beyond = torch.where(preserved & problem.has_label, beyond, torch.zeros_like(beyond)).sum(1)
     share = (attacked & problem.has_label).to(degradation.dtype)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from torch import Tensor
 from art_mtl.core.context import BatchContext, stack_columns
 from art_mtl.tasks import Target, Task
 
-Outputs = Sequence[Tensor]
+Outputs = Sequence[Any]
 
 
 @dataclass(frozen=True)
@@ -150,12 +150,8 @@ class PooledLoss:
 
     @staticmethod
     def _pool(problem: BatchContext, task: Task, output: Tensor, target: Target) -> Tensor:
-        elements = task.loss_elements(output, target.value)
-        elements = torch.where(target.valid & torch.isfinite(elements), elements, torch.zeros_like(elements))
-        if elements.ndim > 1:
-            elements = elements.flatten(1).sum(1)
-        count = target.valid.flatten(1).sum(1) if target.valid.ndim > 1 else target.valid
-        total = problem.row_sum(elements[:, None])[:, 0]
+        pooled, count = task.pool(output, target)
+        total = problem.row_sum(pooled[:, None])[:, 0]
         return total / problem.row_sum(count[:, None].to(total.dtype))[:, 0].clamp(min=1)
 
 
@@ -196,19 +192,19 @@ def _clean_loss(task: Task, output: Tensor, target: Target) -> Tensor:
 
 def _degradation(task: Task, output: Tensor, target: Target, reference: Tensor | None, targeted: bool) -> Tensor:
     """1 − e⁰/e of an error, 1 − s/s⁰ of a score; towards a target the other way round. In (−∞, 1]."""
-    quality = task.quality(output, target)
-    before = torch.ones_like(quality) if reference is None else reference
-    if task.is_error != targeted:
+    score = task.score(output, target)
+    before = torch.ones_like(score) if reference is None else reference
+    if task.higher_is_better == targeted:
         # Below the floor, where the reference may lie too, the value is linear: a perfect output still has a slope.
-        grown = 2 - quality / task.quality_floor
+        grown = 2 - score / task.score_floor
         return 1 - before * torch.where(
-            quality > task.quality_floor, 1 / quality.clamp(min=task.quality_floor), grown / task.quality_floor
+            score > task.score_floor, 1 / score.clamp(min=task.score_floor), grown / task.score_floor
         )
-    return 1 - quality / before
+    return 1 - score / before
 
 
-def _clean_quality(task: Task, output: Tensor, target: Target) -> Tensor:
-    return task.quality(output, target).clamp(min=task.quality_floor)
+def _clean_score(task: Task, output: Tensor, target: Target) -> Tensor:
+    return task.score(output, target).clamp(min=task.score_floor)
 
 
 LOSS = PerSample(_loss)
@@ -219,5 +215,5 @@ NORMALIZED = PerSample(_normalized_loss, _clean_loss)
 """L_i / L_i⁰."""
 RELATIVE = PerSample(_relative_loss, _clean_loss)
 """(L_i − L_i⁰) / L_i⁰."""
-DEGRADATION = PerSample(_degradation, _clean_quality, saturates=True)
+DEGRADATION = PerSample(_degradation, _clean_score, saturates=True)
 """A differentiable, per-sample stand-in for the degradation Δ_i that is reported."""

@@ -15,8 +15,7 @@ from torch import Tensor
 from art_mtl import losses
 from art_mtl.core.context import BatchContext
 from art_mtl.core.objectives.loss_objectives import LOG, ObjectiveValues, Outputs, Run
-from art_mtl.metrics import sum_and_count
-from art_mtl.tasks import Target, Task
+from art_mtl.tasks import Measures, Target, Task
 
 _SMALLEST_SOFTNESS = 1e-4
 
@@ -51,12 +50,14 @@ class PopulationDegradation:
         ]
 
         def run(outputs: Outputs, step: int) -> ObjectiveValues:
-            shown = [(view, output, view.elements(output)) for view, output in zip(views, outputs, strict=True)]
+            shown = [
+                (view, view.measure(output, margins=step > 0)) for view, output in zip(views, outputs, strict=True)
+            ]
             if step == 0:
                 ascend = LOG.values(problem, outputs, [None] * len(views))
             else:
-                ascend = [view.stand_in(elements, step) for view, _, elements in shown]
-            degradations = [view.degradation(output, elements, step) for view, output, elements in shown]
+                ascend = [view.stand_in(measures, step) for view, measures in shown]
+            degradations = [view.degradation(measures, step) for view, measures in shown]
             weigh = torch.stack([degradation for degradation, _ in degradations])[None].to(ascend[0].dtype)
             known = torch.stack([known for _, known in degradations])[None]
             return ObjectiveValues(ascend, weigh, known)
@@ -74,55 +75,56 @@ class _TaskView:
         self.softness = softness
         self.sign = -1.0 if problem.targeted else 1.0
         self.play = target.has_label
-        self.takes_margins = task.margin_elements is not None
-        self.clean_elements = self.elements(clean)
-        statistics = self._add("clean", None, self._statistics(clean, self.clean_elements))
+        measures = self.measure(clean)
+        self.clean_margins = measures.margins
+        statistics = self._add("clean", None, self._finite(measures.statistics))
         self.known = self._add("present", None, self.play.sum()) > 0
         self.baseline = task.metric.value(statistics)
         self.spread: Tensor | None = None
 
-    def elements(self, output: Tensor) -> Tensor:
-        """Margins of a task that decides, errors or scores of any other; ``(B, *S)``."""
-        measure = self.task.margin_elements or self.task.quality_elements
-        return measure(output, self.target.value)
+    def measure(self, output: Tensor, margins: bool = True) -> Measures:
+        """What one pass over the output tells."""
+        return self.task.measure(output, self.target, margins)
 
-    def degradation(self, output: Tensor, elements: Tensor, step: int) -> tuple[Tensor, Tensor]:
+    def degradation(self, measures: Measures, step: int) -> tuple[Tensor, Tensor]:
         """D_i now, and whether the task has been seen at all; scalars."""
-        statistics = self._statistics(output.detach(), elements.detach())
-        now = self.task.metric.value(self._add("statistics", step, statistics))
+        now = self.task.metric.value(self._add("statistics", step, self._finite(measures.statistics)))
         return relative_degradation(self.task, now, self.baseline, self.problem.targeted), self.known
 
-    def stand_in(self, elements: Tensor, step: int) -> Tensor:
+    def stand_in(self, measures: Measures, step: int) -> Tensor:
         """q_i, ``(B,)`` with its graph."""
-        value = self._soft_flips(elements, step) if self.takes_margins else self._scaled_quality(elements, step)
+        if measures.margins is not None and measures.counted is not None:
+            value = self._soft_flips(measures.margins, measures.counted, step)
+        elif measures.score is not None:
+            value = self._scaled_score(measures.score, step)
+        else:
+            raise ValueError(f"Task {self.task.name!r} should measure margins or a score. Found neither.")
         return torch.where(self.play, value, torch.zeros_like(value))
 
-    def _soft_flips(self, margin: Tensor, step: int) -> Tensor:
+    def _soft_flips(self, margin: Tensor, valid: Tensor, step: int) -> Tensor:
         if self.spread is None:
-            moved = (margin.detach() - self.clean_elements).square()
-            counted = self.target.valid & torch.isfinite(moved)
+            before = margin.detach() if self.clean_margins is None else self.clean_margins
+            moved = (margin.detach() - before).square()
+            counted = valid & torch.isfinite(moved)
             total = self._add("moved", None, torch.where(counted, moved, torch.zeros_like(moved)).double().sum())
             count = self._add("places", None, counted.sum())
             self.spread = (total / count.clamp(min=1)).sqrt().to(margin.dtype)
         width = (self.softness * self.spread * (1 - step / self.problem.steps)).clamp(min=_SMALLEST_SOFTNESS)
         reference = 1 - self.baseline if self.problem.targeted else self.baseline
-        scale = 2 / reference.clamp(min=self.task.quality_floor).to(margin.dtype)
-        return self.sign * scale * losses.masked_mean(torch.sigmoid(-margin / width), self.target.valid)
+        scale = 2 / reference.clamp(min=self.task.score_floor).to(margin.dtype)
+        return self.sign * scale * losses.masked_mean(torch.sigmoid(-margin / width), valid)
 
-    def _scaled_quality(self, elements: Tensor, step: int) -> Tensor:
-        quality = losses.masked_mean(elements, self.target.valid)
-        seen = quality.detach().double()
+    def _scaled_score(self, score: Tensor, step: int) -> Tensor:
+        seen = score.detach().double()
         counted = self.play & torch.isfinite(seen)
         total = self._add("quality", step, torch.where(counted, seen, torch.zeros_like(seen)).sum())
         mean = total / self._add("qualities", step, counted.sum()).clamp(min=1)
-        scale = mean.clamp(min=self.task.quality_floor).to(quality.dtype)
-        return self.sign * (quality if self.task.is_error else -quality) / scale
+        scale = mean.clamp(min=self.task.score_floor).to(score.dtype)
+        return self.sign * (-score if self.task.higher_is_better else score) / scale
 
-    def _statistics(self, output: Tensor, elements: Tensor) -> Tensor:
-        if self.task.metric.element is self.task.quality_elements and not self.takes_margins:
-            statistics = sum_and_count(elements, self.target.valid)
-        else:
-            statistics = self.task.statistics(output, self.target)
+    @staticmethod
+    def _finite(statistics: Tensor) -> Tensor:
+        """Their sum over the samples for which all are finite."""
         finite = torch.isfinite(statistics).all(1, keepdim=True)
         return torch.where(finite, statistics, torch.zeros_like(statistics)).sum(0)
 
@@ -142,8 +144,8 @@ def relative_degradation(task: Task, now: Tensor, before: Tensor, targeted: bool
     Returns:
         Same shape, in (−∞, 1]; 1 for a score that is 0.
     """
-    floor = task.quality_floor
-    if task.is_error:
+    floor = task.score_floor
+    if not task.higher_is_better:
         now, before = now.clamp(min=floor), before.clamp(min=floor)
         return 1 - now / before if targeted else 1 - before / now
     if targeted:

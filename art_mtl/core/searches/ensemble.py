@@ -21,7 +21,6 @@ from art_mtl.core.searches.population_choice import (
     sample_degradation,
 )
 from art_mtl.core.session import Session, make_run_config, rows, warn_stopped
-from art_mtl.core.targeted_margin import is_classification, towards
 from art_mtl.core.threat import ThreatModel
 from art_mtl.tasks import Target, Task
 
@@ -179,7 +178,7 @@ class _Run:
         """What one batch of clean inputs is needed for later: references, and the classes to go for."""
         self.references.append(DEGRADATION.references(problem, clean))
         for task, output in zip(problem.tasks, clean, strict=True):
-            if is_classification(task):
+            if task.num_wrong_classes:
                 self.logits[task.name].append(output.to(self.x.device))
 
     def _keep(self, x: Tensor) -> None:
@@ -243,9 +242,12 @@ class _Run:
         """Tasks and labels of the chosen samples, as a member attacks them."""
         tasks, targets = list(self.ensemble.tasks), [target[index] for target in self.targets]
         for place, task in enumerate(tasks):
-            if member.rank is not None and is_classification(task):
+            if member.rank is not None and task.num_wrong_classes:
                 logits = torch.cat(self.logits[task.name])[index]
-                tasks[place], targets[place] = towards(task, targets[place], logits, member.rank)
+                tasks[place], targets[place] = task.towards(targets[place], logits, member.rank) or (
+                    task,
+                    targets[place],
+                )
         return tuple(tasks), targets
 
     def _observer(self, member: Member, size: int) -> Callable[[StepRecord], None] | None:

@@ -12,7 +12,6 @@ from art_mtl.core.method import Method
 from art_mtl.core.methods import choice, make_method
 from art_mtl.core.objectives.loss_objectives import DEGRADATION, PerSample
 from art_mtl.core.objectives.population import PopulationDegradation
-from art_mtl.core.targeted_margin import is_classification
 from art_mtl.core.weightings import LogDegradationControl
 from art_mtl.losses import masked_mean
 from art_mtl.tasks import Target, Task
@@ -88,7 +87,7 @@ def make_members(tasks: Sequence[Task], norm: float, version: str = "standard") 
     for task in tasks if len(tasks) > 1 else ():
         single = make_method(f"single:{task.name}", tasks, objective="population", schedule="auto")
         members.append(Member(f"auto:single:{task.name}", single, budget.steps))
-    wrong = max((task.format.num_classes - 1 for task in tasks if is_classification(task)), default=0)  # type: ignore[attr-defined]
+    wrong = max((task.num_wrong_classes for task in tasks), default=0)
     for rank in range(1, min(budget.ranks, wrong) + 1):
         members.append(Member(f"auto:towards-{rank}", auto, budget.steps, rank))
     if norm in (math.inf, 2):
@@ -112,18 +111,26 @@ def square_search() -> Method:
 
 
 def _margin_width(task: Task, clean: Tensor, target: Target) -> Tensor:
-    """Mean size of a sample's clean margins; where there is no decision, its clean quality."""
-    if task.margin_elements is None:
-        return task.quality(clean, target).clamp(min=task.quality_floor)
-    return masked_mean(task.margin_elements(clean, target.value).abs(), target.valid).clamp(min=1e-12)
+    """Mean size of a sample's clean margins; where there is no decision, its clean score."""
+    if not task.decides:
+        return task.score(clean, target).clamp(min=task.score_floor)
+    margins, counted = _margins(task, clean, target)
+    return masked_mean(margins.abs(), counted).clamp(min=1e-12)
+
+
+def _margins(task: Task, output: Tensor, target: Target) -> tuple[Tensor, Tensor]:
+    found = task.measure(output, target)
+    if found.margins is None or found.counted is None:
+        raise ValueError(f"Task {task.name!r} decides and should therefore measure margins. Found none.")
+    return found.margins, found.counted
 
 
 def _soft_flips(task: Task, output: Tensor, target: Target, reference: Tensor | None, targeted: bool) -> Tensor:
-    if task.margin_elements is None or reference is None:
+    if not task.decides or reference is None:
         return DEGRADATION.value(task, output, target, reference, targeted)
-    margin = task.margin_elements(output, target.value)
+    margin, counted = _margins(task, output, target)
     width = reference.view(-1, *[1] * (margin.ndim - 1))
-    flipped = masked_mean((-margin / width).sigmoid(), target.valid)
+    flipped = masked_mean((-margin / width).sigmoid(), counted)
     return -flipped if targeted else flipped
 
 

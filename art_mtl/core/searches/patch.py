@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from art_mtl.core.context import StepRecord
@@ -150,7 +149,7 @@ class PatchSearch:
 
     def _part(self, chosen: Tensor) -> tuple[Tensor, list[Target]]:
         clean, targets = self.samples.part(chosen)
-        return clean, outside(targets, self.mask) if self.ignore else targets
+        return clean, [target.hidden(self.mask) for target in targets] if self.ignore else targets
 
     def _view(self, images: Tensor, generator: torch.Generator) -> Forward:
         """The forward pass as the patch sees it: canvas ``(B, C, H, W)`` to outputs on patched images."""
@@ -189,17 +188,3 @@ def check_transforms(transforms: Sequence[Transform]) -> None:
     """Raise unless these are callables in a sequence."""
     if not isinstance(transforms, Sequence) or not all(callable(transform) for transform in transforms):
         raise TypeError(f"Parameter `transforms` should be a list of callables. Found {transforms!r}.")
-
-
-def outside(targets: Sequence[Target], mask: Tensor) -> list[Target]:
-    """Labels without those that lie under the patch: places of dense tasks at the mask's size or another."""
-    return [Target(target.value, target.valid & ~_covered(target.valid, mask)) for target in targets]
-
-
-def _covered(valid: Tensor, mask: Tensor) -> Tensor:
-    if valid.ndim != 3:
-        return torch.zeros_like(valid)
-    place = mask.to(valid.device)
-    if valid.shape[1:] != place.shape[2:]:
-        place = F.adaptive_max_pool2d(place, valid.shape[1:])
-    return place[:, 0] != 0

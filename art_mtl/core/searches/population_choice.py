@@ -37,7 +37,7 @@ def sample_degradation(
         degradation = relative_degradation(task, metric, reference)
         corrected = (reference <= 0) & (metric > 0)
         degradations.append(
-            degradation if task.is_error else torch.where(corrected, torch.zeros_like(degradation), degradation)
+            torch.where(corrected, torch.zeros_like(degradation), degradation) if task.higher_is_better else degradation
         )
     return least_degradation(degradations, has_label)
 

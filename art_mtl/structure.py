@@ -1,12 +1,13 @@
-"""Tensors inside whatever a model returns."""
+"""Nests of tensors: whatever a model returns."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -25,6 +26,8 @@ def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     """
     if isinstance(value, Tensor):
         return change(value)
+    if _is_dataclass_mapping(value):
+        return _with_items(value, change)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = [f.name for f in dataclasses.fields(value)]
         return _with_attributes(value, {name: map_tensors(getattr(value, name), change) for name in names})
@@ -51,6 +54,45 @@ def tensors_in(value: Any) -> list[Tensor]:
     return found
 
 
+def take_rows(value: Any, rows: slice | Tensor) -> Any:
+    """Some of the samples of a nest of batch-first tensors; numbers that belong to the whole batch stay.
+
+    Args:
+        value: See :func:`map_tensors`; tensors ``(B, ...)``.
+        rows: Which samples.
+
+    Examples:
+        >>> import torch
+        >>> take_rows({"a": torch.arange(3), "b": (torch.zeros(3, 2),)}, slice(1, None))["a"]
+        tensor([1, 2])
+    """
+    return map_tensors(value, lambda tensor: tensor[rows] if tensor.ndim else tensor)
+
+
+def join_rows(parts: Sequence[Any]) -> Any:
+    """One nest of batch-first tensors from those of parts of a batch: the inverse of :func:`take_rows`.
+
+    Args:
+        parts: At least one, all of the same structure.
+
+    Raises:
+        ValueError: The structures differ.
+
+    Examples:
+        >>> import torch
+        >>> join_rows([{"a": torch.zeros(1)}, {"a": torch.ones(2)}])
+        {'a': tensor([0., 1., 1.])}
+    """
+    leaves = [tensors_in(part) for part in parts]
+    if len({len(tensors) for tensors in leaves}) > 1:
+        raise ValueError(
+            "The parts of a batch should have outputs of the same structure. "
+            f"Found {[len(tensors) for tensors in leaves]} tensors."
+        )
+    joined = iter([torch.cat(column) if column[0].ndim else column[0] for column in zip(*leaves, strict=True)])
+    return map_tensors(parts[0], lambda tensor: next(joined))
+
+
 def arguments_in(value: Any) -> Iterator[Tensor]:
     """Tensors among the arguments of a torch function: itself, or in lists, tuples and dicts."""
     if isinstance(value, Tensor):
@@ -66,4 +108,18 @@ def _with_attributes(value: Any, attributes: Mapping[str, Any]) -> Any:
     changed = copy.copy(value)
     for name, part in attributes.items():
         object.__setattr__(changed, name, part)
+    return changed
+
+
+def _is_dataclass_mapping(value: Any) -> bool:
+    """Such as the outputs of Hugging Face's models: the same parts under keys and as attributes."""
+    return isinstance(value, Mapping) and dataclasses.is_dataclass(value) and hasattr(value, "__setitem__")
+
+
+def _with_items(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    changed = copy.copy(value)
+    for key in list(value):
+        part = map_tensors(value[key], change)
+        changed[key] = part
+        object.__setattr__(changed, key, part)
     return changed
