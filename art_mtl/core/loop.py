@@ -72,7 +72,7 @@ def attack(
         Adversarial inputs, ``(B, ...)``, feasible.
     """
     carry = {} if carry is None else carry
-    passes = ForwardBackward(forward, MicroBatching() if pieces is None else pieces)
+    passes = ForwardBackward(forward, MicroBatching() if pieces is None else pieces, tasks)
     best: Tensor | None = None
     best_score: Tensor | None = None
     task_weights: Tensor | None = None
@@ -139,7 +139,7 @@ class _Run:
         if not self.keep_best:
             best = BestIterate(self.good, self._merit)
         with torch.no_grad():
-            best.see(x_adv, self._values(self._checked(self.passes.look(x_adv))), self.task_weights)
+            best.see(x_adv, self._values(self._checked(self.passes.no_grad(x_adv))), self.task_weights)
             return best.x, best.score(self.task_weights)
 
     def _advance(self, step: int, x_adv: Tensor, clean: Outputs | None, best: BestIterate) -> tuple[Tensor, Tensor]:
@@ -148,7 +148,7 @@ class _Run:
         """
         leaf = x_adv.detach().requires_grad_(self.moves.needs_gradient)
         with torch.set_grad_enabled(self.moves.needs_gradient):
-            outputs = self._checked((self.passes.begin if self.moves.needs_gradient else self.passes.look)(leaf))
+            outputs = self._checked((self.passes.forward if self.moves.needs_gradient else self.passes.no_grad)(leaf))
             if step == 0:
                 self._begin(self._detached(outputs) if clean is None else clean)
             valuation = self.objective(outputs, step)
@@ -177,7 +177,7 @@ class _Run:
         needed = self.method.objective.needs_clean or (self.scores and self.scorer.needs_clean)
         if self.plan.start == 0 or not needed:
             return None
-        return self._checked(self.passes.look(self.x))
+        return self._checked(self.passes.no_grad(self.x))
 
     def _begin(self, clean: Outputs) -> None:
         self.objective = self.method.objective.begin(self.problem, clean)
