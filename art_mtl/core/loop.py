@@ -13,7 +13,7 @@ from torch import Tensor
 
 from art_mtl.core.aggregators import combine
 from art_mtl.core.context import BatchContext, RunningStatistics, StepRecord, stack_columns
-from art_mtl.core.forward import Forward, ForwardBackward, MicroBatching
+from art_mtl.core.forward import Forward, ForwardBackward, MicroBatching, zero_nonfinite
 from art_mtl.core.method import Method
 from art_mtl.core.objectives.loss_objectives import ObjectiveValues, Outputs
 from art_mtl.core.optimizers.steps import random_start
@@ -61,7 +61,7 @@ def attack(
         Adversarial inputs, ``(B, ...)``, feasible.
     """
     statistics = {} if statistics is None else statistics
-    network = ForwardBackward(forward, MicroBatching() if micro_batching is None else micro_batching)
+    network = ForwardBackward(forward, MicroBatching() if micro_batching is None else micro_batching, tasks)
 
     def restarts() -> Iterator[tuple[Tensor, Tensor]]:
         compared_at: Tensor | None = None
@@ -127,7 +127,7 @@ class _Run:
         if not self.method.keep_best:
             best = BestIterate(self.good, self._merit)
         with torch.no_grad():
-            best.see(x_adv, self._values(self._checked(self.network.look(x_adv))), compared_at)
+            best.see(x_adv, self._values(self._checked(self.network.no_grad(x_adv))), compared_at)
             return best.x, best.score(compared_at), weights
 
     def _advance(self, step: int, x_adv: Tensor, clean: Outputs | None, best: BestIterate) -> tuple[Tensor, Tensor]:
@@ -137,7 +137,7 @@ class _Run:
         rule = self.step_rule
         leaf = x_adv.detach().requires_grad_(rule.needs_gradient)
         with torch.set_grad_enabled(rule.needs_gradient):
-            outputs = self._checked((self.network.begin if rule.needs_gradient else self.network.look)(leaf))
+            outputs = self._checked((self.network.forward if rule.needs_gradient else self.network.no_grad)(leaf))
             if step == 0:
                 self._begin(self._detached(outputs) if clean is None else clean)
             found = self.objective(outputs, step)
@@ -168,7 +168,7 @@ class _Run:
         needed = self.method.objective.needs_clean or (self.scores and self.score_fn.needs_clean)
         if self.config.start == 0 or not needed:
             return None
-        return self._checked(self.network.look(self.x))
+        return self._checked(self.network.no_grad(self.x))
 
     def _begin(self, clean: Outputs) -> None:
         self.objective = self.method.objective.begin(self.context, clean)
@@ -206,13 +206,9 @@ class _Run:
 
     def _usable(self, gradient: Tensor) -> Tensor:
         """The gradient, 0 where it is not finite, where nothing may change and where an attack has ended."""
-        size = gradient.flatten(1).abs().sum(1)
-        finite = torch.isfinite(size)
-        self.moved = self.moved | (size != 0)
-        if gradient.device.type != "cpu" or not bool(finite.all()):
-            usable = torch.isfinite(gradient)
-            self.zeroed = self.zeroed | (self.alive & ~usable.flatten(1).all(1))
-            gradient = torch.where(usable, gradient, 0.0)
+        gradient, zeroed = zero_nonfinite(gradient)
+        self.zeroed = self.zeroed | (self.alive & zeroed)
+        self.moved = self.moved | (gradient != 0).flatten(1).any(1)
         return self.feasible.masked(choose(self.alive, gradient, 0.0))
 
     def _finite(self, outputs: Outputs, found: ObjectiveValues) -> Tensor:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from art_mtl.columns import as_dense
 from art_mtl.losses import masked_mean
 from art_mtl.metrics import sum_and_count
 from art_mtl.tasks.base import Measures, Task, widen
@@ -47,6 +48,7 @@ class ElementwiseTask(Task):
 
     def targets(self, y: Any, present: np.ndarray | Tensor | None = None) -> DenseTarget:
         """See :meth:`Task.targets`."""
+        y, present = as_dense(self.name, y, present)
         y = as_tensor(y)
         mask = check_present(self.name, y, present)
         y = torch.where(mask.view(-1, *[1] * (y.ndim - 1)), y, torch.zeros_like(y))

@@ -25,13 +25,14 @@ def check_present(name: str, y: Tensor, present: np.ndarray | Tensor | None) -> 
     """
     if y.ndim == 0:
         raise ValueError(f"The labels of task {name!r} should have one entry a sample. Found a single number.")
-    mask = torch.ones(len(y), dtype=torch.bool) if present is None else torch.as_tensor(present)
+    ones = torch.ones(len(y), dtype=torch.bool, device=y.device)
+    mask = ones if present is None else torch.as_tensor(present, device=y.device)
     if mask.dtype != torch.bool or tuple(mask.shape) != (len(y),):
         raise ValueError(
             f"The mask of present labels of task {name!r} should be boolean of shape ({len(y)},). "
             f"Found {mask.dtype} of shape {tuple(mask.shape)}."
         )
-    return mask.to(y.device)
+    return mask
 
 
 def check_finite(name: str, y: Tensor) -> None:
