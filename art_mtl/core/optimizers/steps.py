@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from art_mtl.projections import sample_norm
+from art_mtl.projections import near_one, sample_norm
 
 FIRST_L1_SHARE = 0.2
 L1_SPARSER = 1.5
@@ -100,13 +100,8 @@ def random_start(x: Tensor, eps: Tensor, norm: float, share: float, generator: t
 
 
 def _unit(v: Tensor, norm: float) -> Tensor:
-    """Each sample divided by its Lp norm; 0 stays 0. First by a power of 2 near its peak, which changes no digit: the
-    norm of a saturated net's gradient can underflow, or its inverse overflow.
-    """
-    exponent = torch.frexp(sample_norm(v, math.inf)).exponent
-    # The power has to be a normal number of the same type, and so has its inverse.
-    limit = math.frexp(torch.finfo(v.dtype).max)[1] - 2
-    v = v * torch.pow(2.0, -exponent.clamp(-limit, limit).to(v.dtype))
+    """Each sample divided by its Lp norm; 0 stays 0."""
+    v = near_one(v)  # Its norm can underflow, or its inverse overflow.
     length = sample_norm(v, norm)
     return v / torch.where(length == 0, torch.ones_like(length), length)
 
