@@ -16,7 +16,7 @@ ROOT = Path(art_mtl.__file__).parent
 
 # Each layer imports only from the layers above it in this list; siblings never from each other.
 LAYERS = [
-    {"version"},
+    {"version", "structure"},
     {"losses", "projections", "models", "prepared", "locking", "team", "import_art"},
     {"metrics", "formats", "labels"},
     {"tasks"},

@@ -13,7 +13,7 @@ from art_mtl.prepared.fold import batch_norms, find_pairs, fold_pairs
 from art_mtl.prepared.memory_efficient import make_memory_efficient
 from art_mtl.prepared.precision import Scaling, narrow
 from art_mtl.prepared.settings import PRECISIONS, Preparation
-from art_mtl.prepared.structure import map_tensors, tensors_in
+from art_mtl.structure import map_tensors, tensors_in
 
 _log = logging.getLogger(__name__)
 
