@@ -16,7 +16,7 @@ from art_mtl.structure import map_tensors, tensors_in
 
 
 class ModelOutput(OrderedDict):
-    """What the class of this name in `transformers` does: an ordered dict of a data class's fields that are not None."""
+    """As the class of this name in `transformers`: an ordered dict of those fields that are not None."""
 
     def __post_init__(self):
         for f in fields(self):
@@ -122,8 +122,6 @@ class Listed(list):
 class Loop:
     def __init__(self, a):
         self.a, self.me = a, self
-
-
 
 
 # Name to (how to make it of a tensor, how to find the tensors in it).
