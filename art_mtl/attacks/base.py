@@ -60,7 +60,8 @@ class MultiTaskAttack(Configurable, EvasionAttack):  # type: ignore[misc]
     def __init__(self, estimator: Estimator, **options: Any) -> None:
         self._engine = Engine()
         self.observer: Callable[[StepRecord], None] | None = None
-        super().__init__(estimator=as_estimator(estimator), summary_writer=options.get("summary_writer", False))
+        known = as_estimator(estimator, type(self))
+        super().__init__(estimator=known, summary_writer=options.get("summary_writer", False))
         self._configure(**options)
 
     @property
@@ -168,6 +169,11 @@ class MultiTaskAttack(Configurable, EvasionAttack):  # type: ignore[misc]
         config.check(self.estimator.tasks, "eps", "eps_step")
         config.warn_of_grey_levels(estimator_bounds(self.estimator))
 
+    def _store(self, name: str, value: Any) -> None:
+        if name in ("batch_size", "prepare"):
+            self._engine.measured = None
+        super()._store(name, value)
+
     def __getstate__(self) -> dict[str, Any]:
         # A copy has an engine of its own, and a writer of its own where ART made it.
         state = {**self.__dict__, "_engine": Engine()}
@@ -216,8 +222,8 @@ class _Reports(Callbacks):
             self.attack.summary_writer.reset()
 
 
-def as_estimator(estimator: Any) -> PyTorchMultiTaskEstimator:
-    """The estimator; a stock ART classifier is one of a single task.
+def as_estimator(estimator: Any, attack: type = EvasionAttack) -> PyTorchMultiTaskEstimator:
+    """The estimator, for a class of attacks; a stock ART classifier is one of a single task.
 
     Raises:
         EstimatorError: It is neither; a TypeError, as ART raises it.
@@ -225,7 +231,7 @@ def as_estimator(estimator: Any) -> PyTorchMultiTaskEstimator:
     if isinstance(estimator, PyTorchClassifier):
         return PyTorchMultiTaskEstimator.from_classifier(estimator)
     if not isinstance(estimator, PyTorchMultiTaskEstimator):
-        raise EstimatorError(EvasionAttack, [(PyTorchMultiTaskEstimator, PyTorchClassifier)], estimator)
+        raise EstimatorError(attack, [(PyTorchMultiTaskEstimator, PyTorchClassifier)], estimator)
     return estimator
 
 

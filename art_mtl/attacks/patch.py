@@ -81,7 +81,7 @@ class MultiTaskPatch(MultiTaskAttack):
         **options: Unpack[PatchOptions],
     ) -> None:
         self.patch: FloatArray | None = None
-        lower, upper = estimator_bounds(as_estimator(estimator))
+        lower, upper = estimator_bounds(as_estimator(estimator, type(self)))
         if not bool(torch.isfinite(upper - lower).all()):
             raise ValueError("A patch needs an estimator with finite `clip_values`, between which its content lies.")
         settled = {"decay": 0.9, "keep": "last", **options}

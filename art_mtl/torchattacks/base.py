@@ -79,10 +79,9 @@ class MultiTaskAttack(Configurable, ChoosesTargets, SavesExamples, Attack):  # t
             TypeError: Inputs or labels of a wrong type.
             ValueError: Shapes, values or labels do not fit; the message says which.
         """
-        if not isinstance(inputs, Tensor):
-            raise TypeError(f"Parameter `images` should be a torch.Tensor. Found {type(inputs).__name__}.")
+        images = self._here(inputs)
         with self._kept_as_it_was():
-            adversarial: Tensor = super().__call__(inputs.detach().to(self.device), labels, *args, **kwargs)
+            adversarial: Tensor = super().__call__(images, labels, *args, **kwargs)
         return adversarial
 
     def forward(self, images: Tensor, labels: Any = None) -> Tensor:
@@ -122,6 +121,12 @@ class MultiTaskAttack(Configurable, ChoosesTargets, SavesExamples, Attack):  # t
             copied = self._prepared(self.model, self._model_inputs(inputs[:2]), settings)
         return lambda x: self._select(copied(self._model_inputs(x)))
 
+    def _here(self, images: Tensor) -> Tensor:
+        """Images, detached, on the attack's device."""
+        if not isinstance(images, Tensor):
+            raise TypeError(f"Parameter `images` should be a torch.Tensor. Found {type(images).__name__}.")
+        return images.detach().to(self.device)
+
     def _model_inputs(self, inputs: Tensor) -> Tensor:
         """What the model gets to see."""
         normalized: Tensor = self.normalize(inputs) if self._normalization_applied is False else inputs
@@ -137,7 +142,7 @@ class MultiTaskAttack(Configurable, ChoosesTargets, SavesExamples, Attack):  # t
             search,
             self._config(),
             self._attacked_model(),
-            images.to(self.device),
+            self._here(images),
             self._targets(images, labels) if self.targeted else labels,
             self.bounds,
             names=_ARGUMENTS,
