@@ -241,6 +241,26 @@ class Running(Seed, Prepared, total=False):
     """How an attack runs."""
 
 
+class Momentum(TypedDict, total=False):
+    """The momentum."""
+
+    decay: Annotated[
+        float | None,
+        Option(
+            None,
+            checks.optional(checks.number(0)),
+            'Momentum of the gradient (Dong et al. 2018). None: the method\'s own, which is 0.5 for "worst-task" and '
+            '"worst-image", 0.9 for "stealthy" and none for the others.',
+        ),
+    ]
+
+
+class Verbosity(TypedDict, total=False):
+    """Progress."""
+
+    verbose: Annotated[bool, Option(False, checks.flag, "Show how far a call has come, or what came of it.")]
+
+
 class Variants(TypedDict, total=False):
     """Which min-max."""
 
@@ -362,6 +382,22 @@ class Ensembles(TypedDict, total=False):
 
 class MethodOptions(Objectives, Sharing, Schedule, Result, Projection, Selective, SparseStep, Running, total=False):
     """Everything that a method can be told, beside its radius and its steps."""
+
+
+class AllTasksParts(Momentum, Objectives, Sharing, Schedule, Result, Projection, SparseStep, Running, total=False):
+    """What an attack on all tasks takes whose method is settled."""
+
+
+class AutoParts(Objectives, Sharing, Projection, Selective, Running, total=False):
+    """What the rule of Auto-PGD leaves to choose."""
+
+
+class StealthyParts(Momentum, Sharing, Schedule, Result, Projection, Preserved, SparseStep, Running, total=False):
+    """What a task-selective attack leaves to choose."""
+
+
+class FittedParts(Objectives, Schedule, Prepared, total=False):
+    """What the search for one perturbation or patch leaves to choose."""
 
 
 METHOD_PARTS = table(Objectives, Sharing, Schedule, Result, Projection, Selective)
