@@ -127,13 +127,15 @@ class MultiTaskBase(PyTorchEstimator):  # type: ignore[misc]
         return run
 
     def model_inputs(self, x: Tensor, fit: bool = False) -> Tensor:
-        """What the model gets to see: inputs after every defence and preprocessing, in the precision of its weights.
+        """What the model gets to see: inputs after every defence and preprocessing, in the precision of its weights and
+        in memory that it may write into.
 
         Args:
             x: Inputs ``(B, *input_shape)`` on any device.
             fit: Whether for training.
         """
-        return apply_operations(self.preprocessing_operations, x.to(self._device), fit).to(dtype_of(self._model))
+        seen = apply_operations(self.preprocessing_operations, x.to(self._device), fit).to(dtype_of(self._model))
+        return seen.clone() if seen.data_ptr() == x.data_ptr() else seen
 
     def labels(self, y: Any, n: int) -> MultiTaskLabels:
         """Labels of all tasks, from any of the forms of :meth:`MultiTaskLabels.of`.
