@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from art_mtl.core import attack, make_method
-from art_mtl.core.aggregators import TORCHJD, TorchJD, combine
+from art_mtl.core.aggregators import TORCHJD, TorchJD, combine, gram_matrices
 from art_mtl.core.loop import RunConfig
 from art_mtl.core.method import Method
 
@@ -83,6 +83,61 @@ def test_tasks_that_do_not_depend_on_the_input_have_no_gradient():
 
     gradient, weights = combine(ones, values, leaf, torch.ones(2, 2), 0, gradient_of)
     assert torch.equal(gradient, torch.ones(2, 3)) and torch.equal(weights, torch.ones(2, 2))
+
+
+SIZES = [
+    (torch.float32, 1e-30),
+    (torch.float32, 1.0),
+    (torch.float32, 1e30),
+    (torch.float16, 2e-7),
+    (torch.bfloat16, 1e30),
+]
+
+
+def shortest(gram, known, step):
+    """The weights of MGDA for two tasks: w₁ = g₂·(g₂ − g₁) / |g₁ − g₂|²."""
+    first = (gram[:, 1, 1] - gram[:, 0, 1]) / (gram[:, 0, 0] + gram[:, 1, 1] - 2 * gram[:, 0, 1])
+    return torch.stack([first, 1 - first], 1)
+
+
+@pytest.mark.parametrize("dtype, size", SIZES)
+def test_gradients_of_any_size_are_combined_as_those_of_size_one(dtype, size):
+    """In the products of gradients of 1e-30 or 1e30 nothing is left of float32."""
+    rows = torch.tensor([[[3.0, 1.0, 0.0], [-1.0, 2.0, 0.5]], [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])
+    scale = torch.tensor([size, 1.0])  # Sample by sample.
+    jacobian = (rows * scale[:, None, None]).to(dtype)
+    given = iter([jacobian[:, 0], jacobian[:, 1]])
+    values = [torch.ones(2, dtype=dtype, requires_grad=True)] * 2
+    gradient, weights = combine(
+        shortest, values, jacobian[:, 0], torch.ones(2, 2), 0, lambda values, weights, again: next(given)
+    )
+    a, b = jacobian.double().unbind(1)
+    first = (b * (b - a)).sum(1) / (a - b).square().sum(1)
+    torch.testing.assert_close(weights, torch.stack([first, 1 - first], 1).float(), rtol=1e-5, atol=0)
+    close = {torch.float16: (1e-2, 1e-7), torch.bfloat16: (1e-2, 0)}.get(dtype, (1e-5, size * 1e-6))
+    expected = first[:, None] * a + (1 - first)[:, None] * b
+    assert gradient.dtype == dtype
+    torch.testing.assert_close(gradient.double(), expected, rtol=close[0], atol=close[1])
+
+
+def test_gram_matrices_are_those_of_the_gradients():
+    jacobian = torch.randn(3, 2, 50, dtype=torch.float64)
+    jacobian[1] = 0
+    torch.testing.assert_close(gram_matrices(jacobian), jacobian @ jacobian.transpose(1, 2), rtol=1e-12, atol=1e-12)
+    plain = jacobian.float()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = gram_matrices(plain)
+    assert torch.equal(found, (plain @ plain.transpose(1, 2)).double())
+    jacobian[2, 0, 0] = math.inf
+    assert torch.isfinite(gram_matrices(jacobian)).flatten(1).all(1).tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e30])
+def test_torchjd_sees_gradients_of_any_size(torchjd, size):
+    _, jacobian = gram_of([3.0, 1.0, 0.0], [-1.0, 2.0, 0.5])
+    small, plain = (gram_matrices((jacobian[None] * scale).float()) for scale in (size, 1.0))
+    known = torch.ones(1, 2, dtype=torch.bool)
+    torch.testing.assert_close(TorchJD("mgda")(small, known, 0), TorchJD("mgda")(plain, known, 0), rtol=1e-6, atol=0)
 
 
 def test_what_is_missing_is_named_before_any_work(dense_case, monkeypatch):

@@ -169,7 +169,7 @@ class _Run:
         for part in self._parts():
             targets = tuple(target[part].to(device) for target in self.targets)
             with torch.no_grad():
-                outputs = self.ensemble.forward(x[part].to(device))
+                outputs = self.ensemble.forward(x[part].to(device, copy=True))
                 triples = zip(tasks, outputs, targets, strict=True)
                 checked = [task.check_output(output, target) for task, output, target in triples]
                 yield BatchContext(tasks, targets, steps=1), checked

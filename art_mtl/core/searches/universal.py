@@ -242,7 +242,7 @@ def against_clean(
     objective = _per_sample(method.objective)
     problem = BatchContext(tuple(tasks), tuple(targets), 1, targeted)
     with torch.no_grad():
-        raw = forward(clean) if objective.needs_clean else None
+        raw = forward(clean.clone()) if objective.needs_clean else None
         outputs = raw and [task.check_output(o, y) for task, o, y in zip(tasks, raw, targets, strict=True)]
         return replace(method, objective=Against(objective, tuple(objective.references(problem, outputs))))
 
