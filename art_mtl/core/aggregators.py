@@ -66,11 +66,12 @@ class TorchJD:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             for sample, (matrix, here) in enumerate(zip(matrices, present, strict=True)):
                 tasks = here.nonzero()[:, 0]
-                scale = matrix.diagonal()[tasks].mean() if len(tasks) else torch.tensor(0.0)
-                if scale == 0 or not torch.isfinite(matrix).all():
+                own = matrix[tasks][:, tasks]
+                scale = own.diagonal().mean() if len(tasks) else torch.tensor(0.0)
+                if scale == 0 or not torch.isfinite(own).all():
                     continue  # No gradient to combine; the loop looks at non-finite ones itself.
                 torch.manual_seed(step)
-                weights[sample, tasks] = weighting(matrix[tasks][:, tasks] / scale)
+                weights[sample, tasks] = weighting(own / scale)
         return weights.to(gram)
 
     def make(self) -> Callable[[Tensor], Tensor]:

@@ -219,6 +219,9 @@ def test_a_task_out_of_play_and_a_zero_gradient_have_no_say(torchjd):
     pair, _ = gram_of([3.0, 1.0], [-1.0, 2.0])
     torch.testing.assert_close(weights[:, :2], TorchJD("mgda")(pair, known[:, :2], 0))
     assert weights[0, 2] == 0
+    broken = gram.clone()
+    broken[:, 2] = broken[:, :, 2] = math.nan
+    assert torch.equal(TorchJD("mgda")(broken, known, 0), weights)
     assert (TorchJD("mgda")(torch.zeros(2, 3, 3), torch.ones(2, 3, dtype=torch.bool), 0) == 0).all()
     assert (TorchJD("mgda")(gram, torch.zeros(1, 3, dtype=torch.bool), 0) == 0).all()
 
