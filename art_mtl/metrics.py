@@ -270,16 +270,31 @@ def _is_correct(output: Tensor, target: Tensor) -> Tensor:
 
 
 def _confusion_matrix(output: Tensor, target: Tensor, valid: Tensor, num_classes: int) -> Tensor:
-    batch = len(output)
-    cells = num_classes * num_classes
-    sample = torch.arange(batch, device=output.device).view(-1, *[1] * (target.ndim - 1))
-    index = (sample * num_classes + target) * num_classes + predicted_class(output)
-    spare = batch * cells
+    return confusion_matrix(predicted_class(output), target, valid, num_classes)
+
+
+def confusion_matrix(predicted: Tensor, target: Tensor, valid: Tensor, num_classes: int) -> Tensor:
+    """One matrix a sample, true by predicted class, flat: ``(B, C²)``, float64; nothing waits for the device.
+
+    Args:
+        predicted: ``(B, *S)``, integers.
+        target: ``(B, *S)``, integers.
+        valid: ``(B, *S)``, boolean: what is counted.
+        num_classes: C.
+
+    Examples:
+        >>> place = torch.tensor([[0, 1, 1]])
+        >>> confusion_matrix(place, torch.tensor([[0, 1, 0]]), torch.tensor([[True, True, False]]), num_classes=2)
+        tensor([[1., 0., 0., 1.]], dtype=torch.float64)
+    """
+    batch, cells = len(target), num_classes * num_classes
+    small = torch.int32 if batch * cells < 2**31 else torch.int64
+    sample = torch.arange(batch, dtype=small, device=target.device).view(-1, *[1] * (target.ndim - 1))
+    cell = torch.add(sample * cells + predicted.to(small), target.to(small), alpha=num_classes)
     # Not bincount, which on a GPU waits for the greatest index.
-    places = torch.where(valid, index, spare).flatten()
-    counts = torch.zeros(spare + 1, dtype=torch.float64, device=output.device)
-    counts.scatter_add_(0, places, torch.ones_like(counts[:1]).expand(len(places)))
-    return counts[:-1].view(batch, cells)
+    counts = torch.zeros(batch * cells, dtype=torch.int32, device=target.device)
+    counts.scatter_add_(0, cell.flatten().long(), valid.flatten().to(torch.int32))
+    return counts.view(batch, cells).to(torch.float64)
 
 
 def _iou_of_confusion(statistics: Tensor, num_classes: int) -> Tensor:

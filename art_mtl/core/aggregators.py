@@ -16,6 +16,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from art_mtl.projections import near_one
+
 TORCHJD: Mapping[str, tuple[str, Mapping[str, float]]] = MappingProxyType(
     {
         "aligned-mtl": ("AlignedMTLWeighting", {}),
@@ -34,7 +36,11 @@ class Aggregator(Protocol):
     """Weights of the gradients of each sample's tasks."""
 
     def __call__(self, gram: Tensor, known: Tensor, step: int) -> Tensor:
-        """``(gram (B, K, K) in float64, known (B, K), step) -> weights (B, K)``; 0 where not known."""
+        """``(gram (B, K, K), known (B, K), step) -> weights (B, K)``; 0 where not known.
+
+        The Gram matrix of each sample is in float32 at least, and times a power of 4 that brings its greatest gradient
+        entry near 1: weights should not depend on the scale of a matrix.
+        """
 
 
 @dataclass(frozen=True)
@@ -117,34 +123,13 @@ def combine(
     for k, value in enumerate(values):
         row = gradient([value], [weights[:, k].to(value.dtype)], k < last) if value.requires_grad else None
         rows.append(torch.zeros_like(like) if row is None else row)
-    flat = torch.stack(rows, 1).flatten(2)
-    found = aggregator(gram_matrices(flat), weights != 0, step)
+    jacobian = torch.stack(rows, 1)
+    flat = jacobian.flatten(2)
+    # In half precision a sum of squares has 3 digits, and squares of small gradients are 0 even in single.
     wide = flat.float() if flat.dtype in (torch.float16, torch.bfloat16) else flat
-    combined = (found[:, :, None].to(wide.dtype) * wide).sum(1).to(flat.dtype).view_as(like)
+    scaled = near_one(wide)
+    with torch.autocast(scaled.device.type, enabled=False):
+        gram = scaled @ scaled.transpose(1, 2)
+    found = aggregator(gram, weights != 0, step).to(wide.dtype)
+    combined = (found[:, :, None] * wide).sum(1).to(flat.dtype).view_as(like)
     return combined, found.to(weights.dtype) * weights
-
-
-def gram_matrices(jacobian: Tensor) -> Tensor:
-    """``J Jᵀ`` of each sample in float64, whatever the size of the gradients.
-
-    Each sample is scaled by a power of two first, so that no product over- or underflows; sums are of float32 at least.
-
-    Args:
-        jacobian: ``(B, K, D)``: K gradients of each sample.
-
-    Returns:
-        ``(B, K, K)``, float64.
-
-    Examples:
-        >>> gram_matrices(torch.tensor([[[3.0, 0.0], [4.0, 1.0]]]) * 2.0**-100) * 2.0**200
-        tensor([[[ 9., 12.],
-                 [12., 17.]]], dtype=torch.float64)
-    """
-    wide = jacobian.float() if jacobian.dtype in (torch.float16, torch.bfloat16) else jacobian
-    largest = wide.abs().amax((1, 2), keepdim=True)
-    # The power of two in the largest entry; that of 1 where there is none.
-    power = largest / (2 * torch.frexp(largest).mantissa)
-    power = torch.where((largest > 0) & torch.isfinite(largest), power, torch.ones_like(power))
-    with torch.autocast(wide.device.type, enabled=False):
-        scaled = wide / power
-        return (scaled @ scaled.transpose(1, 2)).double() * power.double().square()

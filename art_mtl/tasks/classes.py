@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from art_mtl import losses
+from art_mtl.tasks.base import Measures
 from art_mtl.tasks.elementwise import ElementwiseTask
 from art_mtl.tasks.label_checks import check_count
 from art_mtl.tasks.target import DenseTarget
@@ -61,6 +63,21 @@ class ClassTask(ElementwiseTask):
     def margin_elements(self, output: Tensor, value: Tensor) -> Tensor:
         """Logit of the true class less the greatest other one."""
         return losses.margin(output, value)
+
+    def measure(self, output: Any, target: Any, margins: bool = True) -> Measures:
+        """See :meth:`Task.measure`."""
+        if not margins:
+            return Measures(None, None, None, self.statistics(output, target))
+        found, predicted = losses.margin_and_class(output, target.value)
+        return Measures(found, target.valid, None, self.count_predictions(predicted, target))
+
+    def statistics(self, output: Any, target: Any) -> Tensor:
+        """See :meth:`Task.statistics`."""
+        return self.count_predictions(losses.predicted_class(output), target)
+
+    @abstractmethod
+    def count_predictions(self, predicted: Tensor, target: DenseTarget) -> Tensor:
+        """Statistics of the metric from predicted classes ``(B, *S)``."""
 
     def wrong_targets(
         self, output: Any, target: DenseTarget, choose: Callable[[Tensor], Tensor]

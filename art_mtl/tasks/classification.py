@@ -12,6 +12,7 @@ from torch import Tensor
 
 from art_mtl import losses, metrics
 from art_mtl.metrics import Metric
+from art_mtl.tasks.base import Measures
 from art_mtl.tasks.classes import ClassTask
 from art_mtl.tasks.label_checks import check_classes, check_shape, integers, shape_error
 from art_mtl.tasks.picking import OutputPicker
@@ -47,6 +48,10 @@ class Classification(ClassTask):
     def metric(self) -> Metric:
         """Accuracy."""
         return metrics.accuracy(self.num_classes)
+
+    def count_predictions(self, predicted: Tensor, target: DenseTarget) -> Tensor:
+        """Whether each image is right, and whether it counts."""
+        return metrics.sum_and_count(predicted == target.value, target.valid)
 
     def encode(self, y: Tensor, present: Tensor) -> DenseTarget:
         """``(N,)`` of classes, or ``(N, C)`` one-hot, probabilities or logits."""
@@ -110,9 +115,14 @@ class Towards(Classification):
         chosen = output.gather(1, value)
         return chosen[:, 0] - chosen[:, 1]
 
-    def statistics(self, output: Tensor, target: DenseTarget) -> Tensor:
-        """See :meth:`Task.statistics`."""
-        return super().statistics(output, DenseTarget(target.value[:, 0], target.valid))
+    def measure(self, output: Any, target: Any, margins: bool = True) -> Measures:
+        """See :meth:`Task.measure`."""
+        found = self.margin_elements(output, target.value) if margins else None
+        return Measures(found, target.valid if margins else None, None, self.statistics(output, target))
+
+    def count_predictions(self, predicted: Tensor, target: DenseTarget) -> Tensor:
+        """Whether each image is right, and whether it counts."""
+        return metrics.sum_and_count(predicted == target.value[:, 0], target.valid)
 
     @property
     def num_wrong_classes(self) -> int:

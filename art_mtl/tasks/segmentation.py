@@ -52,6 +52,10 @@ class Segmentation(ClassTask):
         """mIoU."""
         return metrics.mean_iou(self.num_classes)
 
+    def count_predictions(self, predicted: Tensor, target: DenseTarget) -> Tensor:
+        """The confusion matrix of each image."""
+        return metrics.confusion_matrix(predicted, target.value, target.valid, self.num_classes)
+
     def encode(self, y: Tensor, present: Tensor) -> DenseTarget:
         """``(N, H, W)`` of classes, or logits ``(N, C, H, W)``, which are decoded."""
         if y.ndim == 4 and y.shape[1] == self.num_classes:

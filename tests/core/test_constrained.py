@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from art_mtl.core.partial_targets import restrict
 
 from art_mtl.core import attack, make_method
 from art_mtl.core.context import BatchContext
@@ -13,7 +14,6 @@ from art_mtl.core.loop import RunConfig
 from art_mtl.core.objectives.constrained import Multipliers, Roles, relative_change, stealthy_merit
 from art_mtl.core.objectives.loss_objectives import DEGRADATION
 from art_mtl.core.objectives.population import PopulationDegradation
-from art_mtl.core.partial_targets import restrict
 
 SCOPES = ["dataset", "sample", "batch"]
 

@@ -6,7 +6,6 @@ error); the gradient is taken of smooth stand-ins that stop paying where the met
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,14 +13,14 @@ from torch import Tensor
 
 from art_mtl import losses
 from art_mtl.core.context import BatchContext
-from art_mtl.core.objectives.loss_objectives import LOG, ObjectiveValues, Outputs, Run
+from art_mtl.core.objectives.loss_objectives import LOG, Objective, ObjectiveRun, ObjectiveValues, Outputs
 from art_mtl.tasks import Measures, Target, Task
 
 _SMALLEST_SOFTNESS = 1e-4
 
 
 @dataclass(frozen=True)
-class PopulationDegradation:
+class PopulationDegradation(Objective):
     """Population degradation D_i of each task, and the stand-in q_i that is ascended.
 
     ``D_i = 1 − m_i/b_i`` where more is better, ``1 − b_i/m_i`` where less is, with m_i the metric now and b_i on clean
@@ -38,15 +37,17 @@ class PopulationDegradation:
     """
 
     softness: float = 1.0
-    needs_clean: bool = True
-    saturates: bool = True
+    needs_clean = True
+    saturates = True
+    pools = True
+    needs_scope = "dataset"
 
-    def begin(self, problem: BatchContext, clean: Outputs | None) -> Run:
+    def begin(self, context: BatchContext, clean: Outputs | None) -> ObjectiveRun:
         if clean is None:
             raise ValueError("Population degradation needs the outputs on the clean inputs.")
         views = [
-            _TaskView(problem, index, task, target, output, self.softness)
-            for index, (task, target, output) in enumerate(zip(problem.tasks, problem.targets, clean, strict=True))
+            _TaskView(context, index, task, target, output, self.softness)
+            for index, (task, target, output) in enumerate(zip(context.tasks, context.targets, clean, strict=True))
         ]
 
         def run(outputs: Outputs, step: int) -> ObjectiveValues:
@@ -54,13 +55,13 @@ class PopulationDegradation:
                 (view, view.measure(output, margins=step > 0)) for view, output in zip(views, outputs, strict=True)
             ]
             if step == 0:
-                ascend = LOG.values(problem, outputs, [None] * len(views))
+                objectives = LOG.values(context, outputs, [None] * len(views))
             else:
-                ascend = [view.stand_in(measures, step) for view, measures in shown]
+                objectives = [view.stand_in(measures, step) for view, measures in shown]
             degradations = [view.degradation(measures, step) for view, measures in shown]
-            weigh = torch.stack([degradation for degradation, _ in degradations])[None].to(ascend[0].dtype)
-            known = torch.stack([known for _, known in degradations])[None]
-            return ObjectiveValues(ascend, weigh, known)
+            weighting_inputs = torch.stack([degradation for degradation, _ in degradations])[None]
+            mask = torch.stack([known for _, known in degradations])[None]
+            return ObjectiveValues(objectives, weighting_inputs.to(objectives[0].dtype), mask)
 
         return run
 
@@ -69,11 +70,11 @@ class _TaskView:
     """One task over the population: this batch and the earlier ones of its chunk."""
 
     def __init__(
-        self, problem: BatchContext, index: int, task: Task, target: Target, clean: Tensor, softness: float
+        self, context: BatchContext, index: int, task: Task, target: Target, clean: Tensor, softness: float
     ) -> None:
-        self.problem, self.index, self.task, self.target = problem, index, task, target
+        self.context, self.index, self.task, self.target = context, index, task, target
         self.softness = softness
-        self.sign = -1.0 if problem.targeted else 1.0
+        self.sign = -1.0 if context.targeted else 1.0
         self.play = target.has_label
         measures = self.measure(clean)
         self.clean_margins = measures.margins
@@ -89,7 +90,7 @@ class _TaskView:
     def degradation(self, measures: Measures, step: int) -> tuple[Tensor, Tensor]:
         """D_i now, and whether the task has been seen at all; scalars."""
         now = self.task.metric.value(self._add("statistics", step, self._finite(measures.statistics)))
-        return relative_degradation(self.task, now, self.baseline, self.problem.targeted), self.known
+        return relative_degradation(self.task, now, self.baseline, self.context.targeted), self.known
 
     def stand_in(self, measures: Measures, step: int) -> Tensor:
         """q_i, ``(B,)`` with its graph."""
@@ -109,8 +110,8 @@ class _TaskView:
             total = self._add("moved", None, torch.where(counted, moved, torch.zeros_like(moved)).double().sum())
             count = self._add("places", None, counted.sum())
             self.spread = (total / count.clamp(min=1)).sqrt().to(margin.dtype)
-        width = (self.softness * self.spread * (1 - step / self.problem.steps)).clamp(min=_SMALLEST_SOFTNESS)
-        reference = 1 - self.baseline if self.problem.targeted else self.baseline
+        width = (self.softness * self.spread * (1 - step / self.context.steps)).clamp(min=_SMALLEST_SOFTNESS)
+        reference = 1 - self.baseline if self.context.targeted else self.baseline
         scale = 2 / reference.clamp(min=self.task.score_floor).to(margin.dtype)
         return self.sign * scale * losses.masked_mean(torch.sigmoid(-margin / width), valid)
 
@@ -129,7 +130,9 @@ class _TaskView:
         return torch.where(finite, statistics, torch.zeros_like(statistics)).sum(0)
 
     def _add(self, name: str, step: int | None, value: Tensor) -> Tensor:
-        return self.problem.carry.add((name, self.index, step), value)
+        statistics = self.context.statistics
+        statistics.declare(name)
+        return statistics.updated(name, value, self.index, step)
 
 
 def relative_degradation(task: Task, now: Tensor, before: Tensor, targeted: bool = False) -> Tensor:
@@ -152,10 +155,3 @@ def relative_degradation(task: Task, now: Tensor, before: Tensor, targeted: bool
         now, before = 1 - now, 1 - before
     # A score that was 0 on clean inputs has nothing left to lose.
     return torch.where(before > 0, 1 - now / before.clamp(min=floor), torch.ones_like(before))
-
-
-def least_degradation(values: Sequence[Tensor], has_label: Tensor) -> Tensor:
-    """min over the tasks in play of per-sample values; ``(B,)``. −∞ where no task is in play."""
-    stacked = torch.stack(list(values), 1).masked_fill(~has_label, float("inf"))
-    least = stacked.amin(1)
-    return torch.where(has_label.any(1), least, torch.full_like(least, float("-inf")))

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from art_mtl.core.assembly import make_method
+from art_mtl.core.checks import one_of
 from art_mtl.core.method import Method
-from art_mtl.core.methods import choice, make_method
 from art_mtl.core.objectives.loss_objectives import DEGRADATION, PerSample
 from art_mtl.core.objectives.population import PopulationDegradation
+from art_mtl.core.optimizers.schedules import SQUARE
 from art_mtl.core.weightings import LogDegradationControl
 from art_mtl.losses import masked_mean
 from art_mtl.tasks import Target, Task
@@ -74,7 +76,7 @@ def make_members(tasks: Sequence[Task], norm: float, version: str = "standard") 
         >>> [m.name for m in make_members([tasks.classification("kind", 3), tasks.depth("depth")], 2.0, "fast")]
         ['worst-task', 'auto:worst-task', 'auto:single:kind', 'auto:single:depth', 'square']
     """
-    choice("version", version, tuple(VERSIONS))
+    one_of(*VERSIONS)("version", version)
     budget = VERSIONS[version]
     auto = make_method("worst-task", tasks, schedule="auto")
     members = [
@@ -87,7 +89,7 @@ def make_members(tasks: Sequence[Task], norm: float, version: str = "standard") 
     for task in tasks if len(tasks) > 1 else ():
         single = make_method(f"single:{task.name}", tasks, objective="population", schedule="auto")
         members.append(Member(f"auto:single:{task.name}", single, budget.steps))
-    wrong = max((task.num_wrong_classes for task in tasks), default=0)
+    wrong = max((task.num_wrong_classes for task in tasks if task.num_wrong_classes > 1), default=0)
     for rank in range(1, min(budget.ranks, wrong) + 1):
         members.append(Member(f"auto:towards-{rank}", auto, budget.steps, rank))
     if norm in (math.inf, 2):
@@ -96,41 +98,35 @@ def make_members(tasks: Sequence[Task], norm: float, version: str = "standard") 
 
 
 def square_search() -> Method:
-    """Square search on the worst task: population prices, and a score that no saturated softmax flattens."""
+    """Square search on the worst task: population weights, and a score that no saturated softmax flattens."""
     return Method(
         "square",
         objective=PopulationDegradation(),
         weighting=LogDegradationControl(),
         scope="dataset",
         group=256,
-        schedule="square",
-        keep="best",
-        selection="weighted",
+        schedule=SQUARE,
+        keep_best=True,
         score_fn=SOFT_FLIPS,
     )
 
 
 def _margin_width(task: Task, clean: Tensor, target: Target) -> Tensor:
-    """Mean size of a sample's clean margins; where there is no decision, its clean score."""
-    if not task.decides:
+    """Mean size of a sample's clean margins; where there is no decision, its clean error or score."""
+    seen = task.measure(clean, target)
+    if seen.margins is None or seen.counted is None:
         return task.score(clean, target).clamp(min=task.score_floor)
-    margins, counted = _margins(task, clean, target)
-    return masked_mean(margins.abs(), counted).clamp(min=1e-12)
-
-
-def _margins(task: Task, output: Tensor, target: Target) -> tuple[Tensor, Tensor]:
-    found = task.measure(output, target)
-    if found.margins is None or found.counted is None:
-        raise ValueError(f"Task {task.name!r} decides and should therefore measure margins. Found none.")
-    return found.margins, found.counted
+    return masked_mean(seen.margins.abs(), seen.counted).clamp(min=1e-12)
 
 
 def _soft_flips(task: Task, output: Tensor, target: Target, reference: Tensor | None, targeted: bool) -> Tensor:
     if not task.decides or reference is None:
         return DEGRADATION.value(task, output, target, reference, targeted)
-    margin, counted = _margins(task, output, target)
-    width = reference.view(-1, *[1] * (margin.ndim - 1))
-    flipped = masked_mean((-margin / width).sigmoid(), counted)
+    seen = task.measure(output, target)
+    if seen.margins is None or seen.counted is None:
+        raise TypeError(f"Task {task.name!r} decides, so it should measure margins. Found none.")
+    width = reference.view(-1, *[1] * (seen.margins.ndim - 1))
+    flipped = masked_mean((-seen.margins / width).sigmoid(), seen.counted)
     return -flipped if targeted else flipped
 
 
