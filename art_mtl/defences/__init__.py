@@ -6,7 +6,7 @@ Examples:
 
 from __future__ import annotations
 
-import art_mtl.import_art  # noqa: F401
+import art_mtl.estimators.art_import  # noqa: F401
 from art_mtl.defences.trainer import MultiTaskAdversarialTrainer
 
 __all__ = ["MultiTaskAdversarialTrainer"]
