@@ -30,6 +30,20 @@ Value = Callable[[Tensor], Tensor]
 """``(..., S) -> (...)``"""
 
 
+class Bound(partial):  # type: ignore[type-arg]
+    """A function with some of its arguments, equal to any other of the same function and arguments."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Bound) and _parts(self) == _parts(other)
+
+    def __hash__(self) -> int:
+        return hash((self.func, self.args, *sorted(self.keywords)))
+
+
+def _parts(bound: Bound) -> tuple[Any, ...]:
+    return bound.func, bound.args, bound.keywords
+
+
 @dataclass(frozen=True)
 class Metric:
     """A data-set metric.
@@ -37,10 +51,11 @@ class Metric:
     Args:
         name: As tables print it, "mIoU" for instance.
         higher_is_better: Direction.
-        statistics: ``(output, target, valid) -> (B, S)``, float64, additive over samples.
         value: ``(..., S) -> (...)``: the metric of summed statistics; 0 where nothing was counted.
         torchmetric: Makes the torchmetrics class of the same metric.
-        arguments: ``(output, target, valid)`` to the arguments of that class's ``update``.
+        statistics: ``(output, target, valid) -> (B, S)``, float64, additive over samples; None for kinds of task that
+            find them themselves.
+        arguments: ``(output, target, valid)`` to the arguments of that class's ``update``; None in the same case.
         scale: Tables print the value times this.
         unit: Of the value, for captions; "" where it has none.
         element: ``(output, target) -> (B, *S)`` where the metric is the mean of that over all valid places; else None.
@@ -48,10 +63,10 @@ class Metric:
 
     name: str
     higher_is_better: bool
-    statistics: Statistics
     value: Value
     torchmetric: Callable[[], torchmetrics.Metric]
-    arguments: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, ...]]
+    statistics: Statistics | None = None
+    arguments: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, ...]] | None = None
     scale: float = 1.0
     unit: str = ""
     element: ElementWise | None = None
@@ -64,9 +79,9 @@ def mean_iou(num_classes: int) -> Metric:
     return Metric(
         name="mIoU",
         higher_is_better=True,
-        statistics=partial(_confusion_matrix, num_classes=num_classes),
-        value=partial(_iou_of_confusion, num_classes=num_classes),
-        torchmetric=partial(_torchmetric, "classification.MulticlassJaccardIndex", num_classes=num_classes),
+        statistics=Bound(_confusion_matrix, num_classes=num_classes),
+        value=Bound(_iou_of_confusion, num_classes=num_classes),
+        torchmetric=Bound(_torchmetric, "classification.MulticlassJaccardIndex", num_classes=num_classes),
         arguments=_valid_classes,
         scale=100.0,
     )
@@ -77,11 +92,9 @@ def accuracy(num_classes: int) -> Metric:
     return Metric(
         name="accuracy",
         higher_is_better=True,
-        statistics=partial(_mean_statistics, element=_is_correct),
+        statistics=Bound(_mean_statistics, element=_is_correct),
         value=_mean,
-        torchmetric=partial(
-            _torchmetric, "classification.MulticlassAccuracy", num_classes=num_classes, average="micro"
-        ),
+        torchmetric=Bound(_torchmetric, "classification.MulticlassAccuracy", num_classes=num_classes, average="micro"),
         arguments=_valid_classes,
         scale=100.0,
     )
@@ -94,7 +107,7 @@ def f1(num_labels: int) -> Metric:
         higher_is_better=True,
         statistics=_label_counts,
         value=_f1_of_counts,
-        torchmetric=partial(_torchmetric, "classification.MultilabelF1Score", num_labels=num_labels),
+        torchmetric=Bound(_torchmetric, "classification.MultilabelF1Score", num_labels=num_labels),
         arguments=_valid_labels,
         scale=100.0,
     )
@@ -105,9 +118,9 @@ def absolute_error(name: str = "aErr", scale: float = 100.0, unit: str = "") -> 
     return Metric(
         name=name,
         higher_is_better=False,
-        statistics=partial(_mean_statistics, element=losses.absolute_error),
+        statistics=Bound(_mean_statistics, element=losses.absolute_error),
         value=_mean,
-        torchmetric=partial(_torchmetric, "MeanAbsoluteError"),
+        torchmetric=Bound(_torchmetric, "MeanAbsoluteError"),
         arguments=_valid_values,
         scale=scale,
         unit=unit,
@@ -140,10 +153,10 @@ def mean_of(
     return Metric(
         name=name,
         higher_is_better=higher_is_better,
-        statistics=partial(_mean_statistics, element=element),
+        statistics=Bound(_mean_statistics, element=element),
         value=_mean,
-        torchmetric=partial(_torchmetric, "MeanMetric"),
-        arguments=partial(_valid_elements, element=element),
+        torchmetric=Bound(_torchmetric, "MeanMetric"),
+        arguments=Bound(_valid_elements, element=element),
         scale=scale,
         unit=unit,
         element=element,
@@ -158,9 +171,9 @@ def describe_metric(metric: Metric) -> dict[str, Any] | None:
         {'value': 'mean', 'sizes': {}, 'torchmetric': 'MeanMetric', 'with': {}}
     """
     value, made = metric.value, metric.torchmetric
-    bare, sizes = (value.func, dict(value.keywords)) if isinstance(value, partial) else (value, {})
+    bare, sizes = (value.func, dict(value.keywords)) if isinstance(value, Bound) else (value, {})
     name = next((name for name, known in _VALUES.items() if known is bare), None)
-    if name is None or not isinstance(made, partial) or made.func is not _torchmetric:
+    if name is None or not isinstance(made, Bound) or made.func is not _torchmetric:
         return None
     return {"value": name, "sizes": sizes, "torchmetric": made.args[0], "with": dict(made.keywords)}
 
@@ -175,9 +188,7 @@ def read_metric(document: dict[str, Any]) -> tuple[Value, Callable[[], torchmetr
     """
     value = _VALUES[document["value"]]
     sizes = document["sizes"]
-    return partial(value, **sizes) if sizes else value, partial(
-        _torchmetric, document["torchmetric"], **document["with"]
-    )
+    return Bound(value, **sizes) if sizes else value, Bound(_torchmetric, document["torchmetric"], **document["with"])
 
 
 def delta(attacked: Tensor, clean: Tensor, higher_is_better: bool) -> Tensor:
@@ -259,16 +270,31 @@ def _is_correct(output: Tensor, target: Tensor) -> Tensor:
 
 
 def _confusion_matrix(output: Tensor, target: Tensor, valid: Tensor, num_classes: int) -> Tensor:
-    batch = len(output)
-    cells = num_classes * num_classes
-    sample = torch.arange(batch, device=output.device).view(-1, *[1] * (target.ndim - 1))
-    index = (sample * num_classes + target) * num_classes + predicted_class(output)
-    spare = batch * cells
+    return confusion_matrix(predicted_class(output), target, valid, num_classes)
+
+
+def confusion_matrix(predicted: Tensor, target: Tensor, valid: Tensor, num_classes: int) -> Tensor:
+    """One matrix a sample, true by predicted class, flat: ``(B, C²)``, float64; nothing waits for the device.
+
+    Args:
+        predicted: ``(B, *S)``, integers.
+        target: ``(B, *S)``, integers.
+        valid: ``(B, *S)``, boolean: what is counted.
+        num_classes: C.
+
+    Examples:
+        >>> place = torch.tensor([[0, 1, 1]])
+        >>> confusion_matrix(place, torch.tensor([[0, 1, 0]]), torch.tensor([[True, True, False]]), num_classes=2)
+        tensor([[1., 0., 0., 1.]], dtype=torch.float64)
+    """
+    batch, cells = len(target), num_classes * num_classes
+    small = torch.int32 if batch * cells < 2**31 else torch.int64
+    sample = torch.arange(batch, dtype=small, device=target.device).view(-1, *[1] * (target.ndim - 1))
+    cell = torch.add(sample * cells + predicted.to(small), target.to(small), alpha=num_classes)
     # Not bincount, which on a GPU waits for the greatest index.
-    places = torch.where(valid, index, spare).flatten()
-    counts = torch.zeros(spare + 1, dtype=torch.float64, device=output.device)
-    counts.scatter_add_(0, places, torch.ones_like(counts[:1]).expand(len(places)))
-    return counts[:-1].view(batch, cells)
+    counts = torch.zeros(batch * cells, dtype=torch.int32, device=target.device)
+    counts.scatter_add_(0, cell.flatten().long(), valid.flatten().to(torch.int32))
+    return counts.view(batch, cells).to(torch.float64)
 
 
 def _iou_of_confusion(statistics: Tensor, num_classes: int) -> Tensor:

@@ -7,9 +7,10 @@ import copyreg
 import dataclasses
 import types
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -45,6 +46,45 @@ def tensors_in(value: Any) -> list[Tensor]:
 
     map_tensors(value, keep)
     return found
+
+
+def take_rows(value: Any, rows: slice | Tensor) -> Any:
+    """Some of the samples of a nest of batch-first tensors; numbers that belong to the whole batch stay.
+
+    Args:
+        value: See :func:`map_tensors`; tensors ``(B, ...)``.
+        rows: Which samples.
+
+    Examples:
+        >>> import torch
+        >>> take_rows({"a": torch.arange(3), "b": (torch.zeros(3, 2),)}, slice(1, None))["a"]
+        tensor([1, 2])
+    """
+    return map_tensors(value, lambda tensor: tensor[rows] if tensor.ndim else tensor)
+
+
+def join_rows(parts: Sequence[Any]) -> Any:
+    """One nest of batch-first tensors from those of parts of a batch: the inverse of :func:`take_rows`.
+
+    Args:
+        parts: At least one, all of the same structure.
+
+    Raises:
+        ValueError: The structures differ.
+
+    Examples:
+        >>> import torch
+        >>> join_rows([{"a": torch.zeros(1)}, {"a": torch.ones(2)}])
+        {'a': tensor([0., 1., 1.])}
+    """
+    leaves = [tensors_in(part) for part in parts]
+    if len({len(tensors) for tensors in leaves}) > 1:
+        raise ValueError(
+            "The parts of a batch should have outputs of the same structure. "
+            f"Found {[len(tensors) for tensors in leaves]} tensors."
+        )
+    joined = iter([torch.cat(column) if column[0].ndim else column[0] for column in zip(*leaves, strict=True)])
+    return map_tensors(parts[0], lambda tensor: next(joined))
 
 
 def arguments_in(value: Any) -> Iterator[Tensor]:

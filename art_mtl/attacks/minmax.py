@@ -1,18 +1,15 @@
 """The paper's attack, with ART's names."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
-from art.estimators.classification import PyTorchClassifier
+from typing_extensions import Unpack
 
-from art_mtl.attacks.multi_task_pgd import MultiTaskPGD, Radius
-from art_mtl.core.methods import choice
-from art_mtl.estimators import PyTorchMultiTaskEstimator
+from art_mtl.attacks.base import Estimator, MultiTaskAttack
+from art_mtl.attacks.options import PresetOptions
 
 
-class MinMaxMultiTaskPGD(MultiTaskPGD):
+class MinMaxMultiTaskPGD(MultiTaskAttack):
     """The attack of Guo et al., "Robust Multi-task Adversarial Attacks Using Min-max Optimization", ICASSP 2025.
 
     Task weights on the simplex descend while the perturbation ascends, so that the task that is hardest to degrade gets
@@ -20,15 +17,14 @@ class MinMaxMultiTaskPGD(MultiTaskPGD):
 
     Args:
         estimator: As for :class:`MultiTaskPGD`.
-        variant: "paper" is Algorithm 1: the raw per-sample losses, a row of weights for each sample, the weights
-            updated at the *new* perturbation. "official" is the loop that the authors published: relative losses of
-            batch means, one row of weights for each 4 neighbours, both updates from the same forward pass, projection
-            by scaling, then clamping.
-        norm: As for :class:`MultiTaskPGD`, like everything that follows.
-        **kwargs: Everything else that :class:`MultiTaskPGD` knows, but ``method``.
+        {options}
+
+    Raises:
+        ValueError: An option out of its range, or options that do not go together; the message names them.
+        TypeError: An option of the wrong type, or an unknown one.
 
     Examples:
-        >>> import torch
+        >>> import numpy as np, torch
         >>> from art_mtl import PyTorchMultiTaskEstimator, tasks
         >>> class Net(torch.nn.Module):
         ...     def forward(self, x):
@@ -40,20 +36,16 @@ class MinMaxMultiTaskPGD(MultiTaskPGD):
         'minmax'
     """
 
-    attack_params = ["variant", *(name for name in MultiTaskPGD.attack_params if name != "method")]
-
     def __init__(
         self,
-        estimator: PyTorchMultiTaskEstimator | PyTorchClassifier,
+        estimator: Estimator,
         variant: str = "paper",
         norm: float | str = np.inf,
-        eps: Radius = 0.3,
-        eps_step: Radius | None = None,
-        **kwargs: Any,
+        eps: Any = 0.3,
+        eps_step: Any = None,
+        **options: Unpack[PresetOptions],
     ) -> None:
-        self.variant = variant
-        super().__init__(estimator, "minmax", norm, eps, eps_step, **kwargs)
+        super().__init__(estimator, variant=variant, norm=norm, eps=eps, eps_step=eps_step, **options)
 
     def _method_name(self) -> str:
-        choice("variant", self.variant, ("paper", "official"))
         return "minmax" if self.variant == "paper" else "minmax-official"

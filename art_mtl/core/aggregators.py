@@ -16,6 +16,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from art_mtl.projections import near_one
+
 TORCHJD: Mapping[str, tuple[str, Mapping[str, float]]] = MappingProxyType(
     {
         "aligned-mtl": ("AlignedMTLWeighting", {}),
@@ -34,7 +36,11 @@ class Aggregator(Protocol):
     """Weights of the gradients of each sample's tasks."""
 
     def __call__(self, gram: Tensor, known: Tensor, step: int) -> Tensor:
-        """``(gram (B, K, K), known (B, K), step) -> weights (B, K)``; 0 where not known."""
+        """``(gram (B, K, K), known (B, K), step) -> weights (B, K)``; 0 where not known.
+
+        The Gram matrix of each sample is in float32 at least, and times a power of 4 that brings its greatest gradient
+        entry near 1: weights should not depend on the scale of a matrix.
+        """
 
 
 @dataclass(frozen=True)
@@ -118,6 +124,8 @@ def combine(
         rows.append(torch.zeros_like(like) if row is None else row)
     jacobian = torch.stack(rows, 1)
     flat = jacobian.flatten(2)
-    found = aggregator(flat @ flat.transpose(1, 2), weights != 0, step)
+    # In half precision a sum of squares has 3 digits, and squares of small gradients are 0 even in single.
+    scaled = near_one(flat.float() if flat.dtype in (torch.float16, torch.bfloat16) else flat)
+    found = aggregator(scaled @ scaled.transpose(1, 2), weights != 0, step).to(flat.dtype)
     combined = (found[:, :, None] * flat).sum(1).view_as(like)
     return combined, found.to(weights.dtype) * weights

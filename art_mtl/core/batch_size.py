@@ -14,11 +14,10 @@ from torch import Tensor
 
 from art_mtl.core.forward import Forward, out_of_memory
 from art_mtl.prepared import saved_activations
+from art_mtl.structure import tensors_in
 
 _log = logging.getLogger(__name__)
 
-AUTO = "auto"
-"""Takes the place of a batch size that is to be measured."""
 LEAST_GAIN = 0.05
 """Doubling a batch goes on as long as it raises the samples a second by this share."""
 _REPEATS = 2
@@ -39,19 +38,6 @@ class BatchSize:
     size: int
     reason: str
     rates: dict[int, float] = field(compare=False)
-
-
-def check_batch_size(value: object, measured: bool = True) -> None:
-    """Raise ValueError unless ``value`` is an integer of at least 1 or, where it can be ``measured``, "auto"."""
-    if measured and isinstance(value, str) and value == AUTO:
-        return
-    try:
-        whole = not isinstance(value, (bool, str)) and int(value) == value and int(value) >= 1  # type: ignore[call-overload]
-    except (TypeError, ValueError):
-        whole = False
-    if not whole:
-        other = ", or 'auto'" if measured else ""
-        raise ValueError(f"Parameter `batch_size` should be an integer of at least 1{other}. Found {value!r}.")
 
 
 def measure_batch_size(forward: Forward, x: Tensor, device: torch.device) -> BatchSize:
@@ -109,7 +95,7 @@ def _doublings(most: int) -> Iterator[int]:
 def _pass(forward: Forward, x: Tensor) -> None:
     with torch.enable_grad():
         leaf = x.detach().clone().requires_grad_(True)
-        outputs = [output for output in forward(leaf) if output.requires_grad]
+        outputs = [output for output in tensors_in(list(forward(leaf))) if output.requires_grad]
         if outputs:
             torch.autograd.grad(outputs, leaf, [torch.ones_like(output) for output in outputs])
 

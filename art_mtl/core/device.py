@@ -22,7 +22,7 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
 
 def send_target(target: Target, device: torch.device) -> Target:
     """Labels on a device; see :func:`send`."""
-    return Target(send(target.value, device), send(target.valid, device))
+    return target.map(lambda tensor: send(tensor, device))
 
 
 def row_like(values: tuple[float, ...], like: Tensor) -> Tensor:

@@ -28,27 +28,6 @@ class ThreatModel:
     mask: Tensor | None = None
 
 
-@dataclass(eq=False)
-class Perturbation:
-    """One perturbation for all samples, and how far the search for it has come.
-
-    Attributes:
-        delta: ``(1, ...)``, inside the ball; the box is each sample's own.
-        total: Steps in all, over which the step size decays.
-        taken: Steps so far.
-        momentum: Of its gradient.
-    """
-
-    delta: Tensor
-    total: int
-    taken: int = 0
-    momentum: Tensor | None = None
-
-    def applied(self, x: Tensor, bounds: tuple[Tensor, Tensor]) -> Tensor:
-        """The samples ``(B, ...)``, perturbed, inside the box."""
-        return (x + self.delta).clamp(*bounds)
-
-
 @dataclass(frozen=True)
 class RunConfig:
     """How long and from where.
@@ -61,7 +40,7 @@ class RunConfig:
         targeted: Labels are what the outputs should become.
         l1_step: See :func:`art_mtl.core.optimizers.steps.direction`.
         generator: Source of randomness; None for torch's global one.
-        shared: The perturbation that all samples share; None: each has its own.
+        channels_first: Where the channels of images stand, for searches that look at height and width.
     """
 
     steps: int
@@ -71,7 +50,7 @@ class RunConfig:
     targeted: bool = False
     l1_step: str = "adaptive"
     generator: torch.Generator | None = None
-    shared: Perturbation | None = None
+    channels_first: bool = True
 
 
 @dataclass(frozen=True)

@@ -135,7 +135,7 @@ class MultiTaskBase(MultiTaskParameters):
         return self._selected(self._model(self.model_inputs(x, fit)))
 
     def _selected(self, outputs: Any) -> list[Tensor]:
-        return [task.select(outputs, position) for position, task in enumerate(self._tasks)]
+        return [task.select(outputs, position, len(self._tasks)) for position, task in enumerate(self._tasks)]
 
     def _losses(self, x: Tensor, targets: Sequence[Target], fit: bool = False) -> list[Tensor]:
         return [

@@ -153,11 +153,11 @@ class PyTorchMultiTaskEstimator(MultiTaskTraining):
         x = checks.check_inputs(x, self._input_shape)
         parts = []
         # In training mode a sample's output depends on its batch, which no piece may take apart.
-        passes = None if training_mode else ForwardBackward(self.forward_tasks, MicroBatching())
+        passes = None if training_mode else ForwardBackward(self.forward_tasks, MicroBatching(), self._tasks)
         with self._lent(training_mode), torch.no_grad():
             for batch in torch.split(x, checks.check_count("batch_size", batch_size)):
                 inputs = self._place(batch)
-                outputs = self.forward_tasks(inputs) if passes is None else passes.look(inputs)
+                outputs = self.forward_tasks(inputs) if passes is None else passes.no_grad(inputs)
                 self._check_sizes(outputs, len(batch))
                 parts.append([_to_numpy(output) for output in outputs])
         return MultiTaskLabels(

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from art_mtl.core import ON_REQUEST, family_names, method_names
-from art_mtl.core.session import DEFAULT_CHUNK
+from art_mtl.core import METHODS, family_names, method_names
+from art_mtl.core.chunks import DEFAULT_CHUNK
 from art_mtl.evaluation.attack import Attack
 from art_mtl.evaluation.batch_size import settle_batch_size
 from art_mtl.evaluation.checks import NORMS
@@ -101,7 +101,7 @@ def benchmark(
     Args:
         victim: See :func:`art_mtl.evaluation.victims.load_victim`.
         methods: Names of :func:`art_mtl.core.method_names` or :func:`art_mtl.core.family_names`; "all" is every one of
-            the former, with a ``single:<task>`` for each task, but for :data:`art_mtl.core.methods.ON_REQUEST`. Also
+            the former, with a ``single:<task>`` for each task, but for those that are on request only. Also
             "auto-pgd", which is ``worst-task`` under Auto-PGD's rule, and those of :data:`ENSEMBLES`.
         norms: Of "linf", "l2", "l1"; None for those of ``eps`` or, without, of the victim's defaults.
         eps: By norm, or for every one of ``norms`` (left out: "linf"), radii in the scale of the model's input; None
@@ -231,7 +231,7 @@ def plan_grid(
         >>> [cell.name for cell in cells]
         ['equal', 'equal + linear step', 'worst-task']
     """
-    everything = [name for name in method_names(tasks) if name not in ON_REQUEST]
+    everything = [name for name in method_names(tasks) if not (name in METHODS and METHODS[name].on_request)]
     known = [*method_names(tasks), *family_names(tasks), "auto-pgd", *ENSEMBLES]
     names = list(dict.fromkeys(name for method in methods for name in (everything if method == "all" else [method])))
     for name in names:

@@ -93,7 +93,7 @@ class MetricSpec:
     def of(cls, task: Task, protocol: str) -> MetricSpec:
         """Of a task by a protocol."""
         m = task.metric
-        averages = protocol == "auto-lambda" and m.element is not None and task.is_error
+        averages = protocol == "auto-lambda" and m.element is not None and not task.higher_is_better
         return cls(
             task.name, task.kind, m.name, m.higher_is_better, m.scale, m.unit, averages, m.value, m.torchmetric,
             describe_metric(m),
@@ -314,8 +314,8 @@ class Evaluator:
             for k, (task, target) in enumerate(zip(self.tasks, targets, strict=True)):
                 output = task.check_output(torch.as_tensor(raw[task.name]), target)
                 statistics[k].append(task.statistics(output, target))
-                if not self.scales[k].averages_batches and bool(target.valid.any()):
-                    metrics[k].update(*task.metric.arguments(output, target.value, target.valid))
+                if not self.scales[k].averages_batches and bool(target.has_label.any()):
+                    metrics[k].update(*task.metric_arguments(output, target))
             has_label.append(torch.stack([target.has_label for target in targets], 1))
         used = zip(metrics, self.scales, strict=True)
         states = tuple({} if scale.averages_batches else dict(metric.metric_state) for metric, scale in used)

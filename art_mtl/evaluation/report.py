@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -256,14 +256,14 @@ def _median_sample(attack: AttackResult, count: int) -> int:
 
 def _truth(task: Task, labels: MultiTaskLabels) -> np.ndarray:
     """Labels as pictures and words show them: −1 for a class or disparity, NaN for a value that is missing."""
-    target = task.targets(labels[task.name], labels.present(task.name))
+    target: Any = task.targets(labels[task.name], labels.present(task.name))
     if task.kind in ("segmentation", "classification"):
         return torch.where(target.valid, target.value, torch.full_like(target.value, -1)).numpy()
     if task.kind == "regression":
         return torch.where(target.valid[:, None], target.value, torch.full_like(target.value, np.nan)).numpy()
     if task.kind == "disparity":
         return torch.where(target.valid[:, None], target.value, torch.full_like(target.value, -1)).numpy()
-    return target.value.numpy()
+    return np.asarray(target.value)
 
 
 def _slug(block: Block) -> str:

@@ -50,8 +50,8 @@ def evaluate(
         attacks: Name to attack, or attacks in a sequence. An attack is any object with ``generate(x, y)``; one with an
             attribute ``observer`` (this package's own) also tells its task weights and losses at every step.
         dataset: ``(x, y)`` with inputs ``(N, *input_shape)`` and labels in any form of
-            :meth:`art_mtl.MultiTaskLabels.of`; or a map-style data set whose ``[i]`` is ``(input, dict of labels)``,
-            whose samples are asked for when they are needed.
+            :meth:`art_mtl.MultiTaskLabels.of`; or a map-style data set whose ``[i]`` is ``(input, labels)``, with
+            labels in a dict or in the order of the tasks, whose samples are asked for when they are needed.
         batch_size: Samples at a time in measuring; attacks have their own.
         names: Names of the attacks in a sequence; by default each attack's ``name`` or its class's.
         seed: Set anew before each attack on each chunk, so that an outcome does not depend on those before it; the

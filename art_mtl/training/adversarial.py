@@ -61,7 +61,7 @@ class TrainingAttack:
 
         def forward(inputs: Tensor) -> list[Tensor]:
             outputs = model(inputs)
-            return [task.select(outputs, place) for place, task in enumerate(tasks)]
+            return [task.select(outputs, place, len(tasks)) for place, task in enumerate(tasks)]
 
         def constant(value: float) -> Tensor:
             return torch.full((1,) * x.ndim, value, dtype=x.dtype, device=x.device)

@@ -240,7 +240,7 @@ def _fit(
                 images = recipe.attack(model, images, tasks, targets, noise)
             outputs = model(images)
             losses = torch.stack(
-                [task.loss(task.select(outputs, k), targets[k]).mean() for k, task in enumerate(tasks)]
+                [task.loss(task.select(outputs, k, len(tasks)), targets[k]).mean() for k, task in enumerate(tasks)]
             )
             optimiser.zero_grad(set_to_none=True)
             torch.autograd.backward(losses.sum())

@@ -57,7 +57,27 @@ def test_it_sees_the_gram_matrix_of_each_sample(dense_case):
     rows = [torch.autograd.grad(value.sum(), leaf, retain_graph=True)[0].flatten(1) for value in values]
     for sample in range(3):
         jacobian = torch.stack([row[sample] for row in rows])
-        torch.testing.assert_close(seen[0][sample], jacobian @ jacobian.T)
+        scaled = jacobian / 2 ** torch.floor(torch.log2(jacobian.abs().max()) + 1)
+        torch.testing.assert_close(seen[0][sample], scaled @ scaled.T)
+
+
+@pytest.mark.parametrize(("size", "dtype"), [(1e-25, torch.float32), (1e25, torch.float32), (1e-4, torch.float16)])
+def test_gram_matrices_neither_underflow_nor_overflow(size, dtype):
+    """Two gradients of a sample at an angle of 60 degrees, as long as each other: (1, 0) and (1/2, √3/2)."""
+    slopes = torch.tensor([[1.0, 0.0], [0.5, 0.75**0.5]])
+    seen = []
+
+    def gradient(values, weights, again):
+        return (size * slopes[[int(values[0])]]).to(dtype)
+
+    def look(gram, known, step):
+        seen.append(gram / gram[:, :1, :1])
+        return ones(gram, known, step)
+
+    values = [torch.tensor([float(k)], requires_grad=True) for k in range(2)]
+    found, _ = combine(look, values, torch.zeros(1, 2, dtype=dtype), torch.ones(1, 2), 0, gradient)
+    torch.testing.assert_close(seen[0], torch.tensor([[[1.0, 0.5], [0.5, 1.0]]]), rtol=2e-2, atol=0)
+    torch.testing.assert_close(found.float(), size * slopes.sum(0, keepdim=True), rtol=2e-2, atol=0)
 
 
 def test_a_step_is_one_forward_and_a_backward_a_task(dense_case):

@@ -246,8 +246,8 @@ def test_worst_task_compares_at_common_prices(dense_case):
         d = []
         pairs = zip(case.tasks, case.forward(x), case.forward(case.x), case.targets, strict=True)
         for task, now, clean, target in pairs:
-            q, q0 = task.quality(now, target), task.quality(clean, target).clamp(min=task.quality_floor)
-            d.append(1 - q0 / q.clamp(min=task.quality_floor) if task.is_error else 1 - q / q0)
+            q, q0 = task.score(now, target), task.score(clean, target).clamp(min=task.score_floor)
+            d.append(1 - q0 / q.clamp(min=task.score_floor) if not task.higher_is_better else 1 - q / q0)
         return (torch.stack(d, 1) * weights).sum(1)
 
     assert (worth(result) > worth(case.x)).all()

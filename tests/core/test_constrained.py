@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from art_mtl.core.partial_targets import restrict
 
 from art_mtl.core import attack, make_method
 from art_mtl.core.context import BatchContext
@@ -13,7 +14,6 @@ from art_mtl.core.loop import RunConfig
 from art_mtl.core.objectives.constrained import Multipliers, Roles, relative_change, stealthy_merit
 from art_mtl.core.objectives.loss_objectives import DEGRADATION
 from art_mtl.core.objectives.population import PopulationDegradation
-from art_mtl.core.partial_targets import restrict
 
 SCOPES = ["dataset", "sample", "batch"]
 
@@ -77,11 +77,11 @@ def test_by_sample_what_is_returned_is_within_the_tolerance(dense_case, name):
     qualities = []
     for x in (case.x, result):
         triples = zip(case.tasks, case.forward(x), case.targets, strict=True)
-        qualities.append(torch.stack([task.quality(output, target) for task, output, target in triples], 1))
+        qualities.append(torch.stack([task.score(output, target) for task, output, target in triples], 1))
     change = qualities[1] / qualities[0] - 1
     preserved = [k for k in range(3) if k != attacked]
     assert (change[:, preserved].abs() <= tolerance * (1 + 1e-6)).all()
-    better = 1 if case.tasks[attacked].is_error else -1
+    better = -1 if case.tasks[attacked].higher_is_better else 1
     assert (better * change[:, attacked] > 2 * tolerance).all()
 
 
@@ -174,10 +174,10 @@ def test_towards_targets_the_held_are_still_held_to_their_labels(dense_case):
     case.targets = [truth[0], other.targets[1], truth[2]]
     method = make_method("stealthy:depth", case.tasks, weight_scope="sample", tolerance=0.05)
     result = run(case, method, eps=0.05, steps=40, targeted=True)
-    depth = [case.tasks[1].quality(case.forward(x)[1], case.targets[1]) for x in (case.x, result)]
+    depth = [case.tasks[1].score(case.forward(x)[1], case.targets[1]) for x in (case.x, result)]
     assert (depth[1] < 0.97 * depth[0]).all()
     for k in (0, 2):
-        before, after = (case.tasks[k].quality(case.forward(x)[k], truth[k]) for x in (case.x, result))
+        before, after = (case.tasks[k].score(case.forward(x)[k], truth[k]) for x in (case.x, result))
         assert ((after / before - 1).abs() <= 0.05 + 1e-6).all()
 
 

@@ -15,7 +15,6 @@ from art_mtl.core.loop import RunConfig
 from art_mtl.core.searches.ensemble import Ensemble
 from art_mtl.core.searches.ensemble_members import VERSIONS, Member, make_members
 from art_mtl.core.searches.population_choice import population_degradation, sample_degradation
-from art_mtl.core.targeted_margin import towards
 
 CPU = torch.device("cpu")
 
@@ -47,7 +46,7 @@ def alone(case, member, threat):
     jobs, targets = list(case.tasks), list(case.targets)
     for place, (task, output) in enumerate(zip(case.tasks, case.forward(case.x), strict=True)):
         if member.rank is not None and task.kind == "classification":
-            jobs[place], targets[place] = towards(task, targets[place], output, member.rank)
+            jobs[place], targets[place] = task.towards(targets[place], output, member.rank)
     plan = RunConfig(member.steps, generator=torch.Generator().manual_seed(0))
     return attack(case.forward, case.x, jobs, targets, member.method, threat, plan)
 
@@ -177,14 +176,14 @@ def test_towards_is_the_margin_to_the_ranked_class():
     clean = torch.tensor([[3.0, 1.0, 2.0, 0.0], [0.0, 1.0, 2.0, 3.0]])
     target = job.targets(np.array([0, 2]))
     for rank, others in [(1, [2, 3]), (2, [1, 1]), (3, [3, 0]), (9, [3, 0])]:
-        changed, labels = towards(job, target, clean, rank)
+        changed, labels = job.towards(target, clean, rank)
         assert labels.value.tolist() == [[0, others[0]], [2, others[1]]]
         margin = torch.tensor([clean[0, 0] - clean[0, others[0]], clean[1, 2] - clean[1, others[1]]])
-        assert torch.equal(changed.margin_elements(clean, labels.value), margin)
+        assert torch.equal(changed.measure(clean, labels).margins, margin)
         pair = torch.stack([clean[[0, 1], [0, 2]], clean[[0, 1], others]], 1)
         torch.testing.assert_close(changed.loss(clean, labels), losses.cross_entropy(pair, torch.tensor([0, 0])))
         assert torch.equal(changed.statistics(clean, labels), job.statistics(clean, target))
-        assert torch.equal(changed.quality(clean, labels), job.quality(clean, target))
+        assert torch.equal(changed.score(clean, labels), job.score(clean, target))
 
 
 def test_versions():

@@ -139,7 +139,7 @@ def test_memory_is_let_go_before_the_next_try():
             raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
         return [kept]
 
-    (output,) = ForwardBackward(forward, MicroBatching()).look(torch.ones(4, 1))
+    (output,) = ForwardBackward(forward, MicroBatching()).no_grad(torch.ones(4, 1))
     assert torch.equal(output, torch.full((4, 1), 2.0)) and len(held) == 2
 
 
@@ -159,5 +159,5 @@ def test_two_tasks_on_one_output_count_twice(dense_case):
 
 
 def test_outputs_come_before_gradients():
-    with pytest.raises(RuntimeError, match="`begin` comes first"):
+    with pytest.raises(RuntimeError, match="`forward` comes first"):
         ForwardBackward(lambda x: [x], MicroBatching()).gradient([torch.ones(1, requires_grad=True)], [torch.ones(1)])

@@ -443,7 +443,7 @@ def test_perfect_normals_alone_leave_the_clean_point(dense_case, scope):
     plan = RunConfig(8, start=0.01, generator=torch.Generator().manual_seed(0))
     method = make_method("worst-task", case.tasks, weight_scope=scope)
     result = run(case, method, case.threat(math.inf, 0.1), plan, observer=seen.append)
-    after = case.tasks[0].quality(case.forward(result)[0], case.targets[0])
+    after = case.tasks[0].score(case.forward(result)[0], case.targets[0])
     assert (after > 5).all()
 
 

@@ -10,10 +10,10 @@ import torch
 
 from art_mtl.core import ThreatModel, attack, make_method
 from art_mtl.core.loop import RunConfig
-from art_mtl.core.searches.patch import PatchSearch, apply_transform, check_transforms, outside, patch_mask
+from art_mtl.core.searches.patch import PatchSearch, apply_transform, check_transforms, patch_mask
 from art_mtl.core.searches.transforms import Brightness, Scale, Translate
 from art_mtl.core.searches.universal import Samples
-from art_mtl.tasks import Target
+from art_mtl.tasks import DenseTarget
 
 
 def make_search(case, mask, passes=6, shared=True, transforms=(), ignore=True, batch_size=2, seed=0, **knobs):
@@ -74,11 +74,11 @@ def test_bad_places_are_named(arguments, message):
 
 def test_labels_under_the_patch_do_not_count():
     mask = patch_mask((3, 4, 4), (2, 2), (0, 0), None)
-    dense = Target(torch.zeros(2, 4, 4), torch.ones(2, 4, 4, dtype=torch.bool))
-    coarse = Target(torch.zeros(2, 2, 2), torch.ones(2, 2, 2, dtype=torch.bool))
-    single = Target(torch.zeros(2), torch.ones(2, dtype=torch.bool))
-    several = Target(torch.zeros(2, 5), torch.ones(2, 5, dtype=torch.bool))
-    found = outside([dense, coarse, single, several], mask)
+    dense = DenseTarget(torch.zeros(2, 4, 4), torch.ones(2, 4, 4, dtype=torch.bool))
+    coarse = DenseTarget(torch.zeros(2, 2, 2), torch.ones(2, 2, 2, dtype=torch.bool))
+    single = DenseTarget(torch.zeros(2), torch.ones(2, dtype=torch.bool))
+    several = DenseTarget(torch.zeros(2, 5), torch.ones(2, 5, dtype=torch.bool))
+    found = [target.hidden(mask) for target in (dense, coarse, single, several)]
     assert torch.equal(found[0].valid, (mask[0] == 0).expand(2, -1, -1))
     assert found[1].valid.tolist() == [[[False, True], [True, True]]] * 2
     assert found[2].valid.all() and found[3].valid.all() and dense.valid.all()
@@ -94,7 +94,7 @@ def test_a_patch_each_is_the_attack_that_may_change_only_its_place(dense_case, m
     search = make_search(case, mask, method=method, shared=False, batch_size=3)
     result = search.own(lambda batch: None)
     threat = ThreatModel(math.inf, torch.ones(1, 1, 1, 1).double(), search.bounds, search.mask)
-    targets = outside(case.targets, mask)
+    targets = [target.hidden(mask) for target in case.targets]
     expected = attack(case.forward, case.x, case.tasks, targets, search.method, threat, search.plan)
     torch.testing.assert_close(result, expected, rtol=0, atol=1e-12)
     assert torch.equal(result[:, :, mask[0, 0] == 0], case.x[:, :, mask[0, 0] == 0])
@@ -121,7 +121,7 @@ def test_one_patch_harms_what_is_around_it(dense_case, transforms):
     search = make_search(case, mask, passes=10, transforms=transforms)
     canvas = search.one()
     assert torch.equal(search.one(), canvas)
-    targets = outside(case.targets, mask)
+    targets = [target.hidden(mask) for target in case.targets]
 
     def total(patch):
         x = torch.where(mask != 0, patch, case.x)

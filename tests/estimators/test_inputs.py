@@ -219,7 +219,9 @@ class OnlyBuffers(nn.Module):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_a_model_without_parameters_computes_in_the_dtype_of_its_buffers(dtype):
-    estimator = PyTorchMultiTaskEstimator(OnlyBuffers(dtype), tasks.classification("k", 3), (3, 2, 2), device_type="cpu")
+    estimator = PyTorchMultiTaskEstimator(
+        OnlyBuffers(dtype), tasks.classification("k", 3), (3, 2, 2), device_type="cpu"
+    )
     assert estimator.loss_gradient(np.ones((2, 3, 2, 2), np.float32), np.array([0, 1])).shape == (2, 3, 2, 2)
 
 

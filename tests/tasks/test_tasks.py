@@ -33,12 +33,12 @@ by_kind = pytest.mark.parametrize("task", ALL, ids=lambda task: task.kind)
 
 
 @by_kind
-def test_losses_and_qualities_are_one_number_a_sample(task):
+def test_losses_and_scores_are_one_number_a_sample(task):
     output = torch.randn(OUTPUTS[task.name], requires_grad=True)
     target = task.targets(task.decode(torch.randn(OUTPUTS[task.name])))
     assert len(target) == 2 and target.has_label.all()
     task.check_output(output, target)
-    for value in (task.loss(output, target), task.quality(output, target)):
+    for value in (task.loss(output, target), task.score(output, target)):
         assert value.shape == (2,)
         (gradient,) = torch.autograd.grad(value[0], output, retain_graph=True)
         assert gradient[0].any() and not gradient[1].any()
@@ -52,7 +52,7 @@ def test_a_task_without_labels_on_a_sample_is_out_of_play(task):
     target = task.targets(y, np.array([False, True]))
     output = torch.randn(OUTPUTS[task.name], requires_grad=True)
     assert target.has_label.tolist() == [False, True]
-    value = task.loss(output, target) + task.quality(output, target)
+    value = task.loss(output, target) + task.score(output, target)
     value.sum().backward()
     assert value[0] == 0 and not output.grad[0].any() and output.grad[1].any()
     assert not task.statistics(output, target)[0].any() and task.statistics(output, target)[1].any()
@@ -66,19 +66,19 @@ def test_raw_outputs_given_as_labels_are_decoded(task):
 
 
 @by_kind
-def test_quality_follows_the_metric(task):
-    """Outputs nearer to the labels have a better loss, quality and metric."""
+def test_score_follows_the_metric(task):
+    """Outputs nearer to the labels have a better loss, score and metric."""
     raw = torch.randn(OUTPUTS[task.name]) * 3
     target = task.targets(raw)
     near, far = raw + 0.01 * torch.randn_like(raw), raw + 8 * torch.randn_like(raw)
     assert (task.loss(near, target) < task.loss(far, target)).all()
     sign = 1 if task.metric.higher_is_better else -1
-    assert task.is_error == (sign < 0)
-    assert (sign * task.quality(near, target) > sign * task.quality(far, target)).all()
+    assert task.higher_is_better == (sign > 0)
+    assert (sign * task.score(near, target) > sign * task.score(far, target)).all()
     value_near, value_far = (task.metric.value(task.statistics(o, target).sum(0)) for o in (near, far))
     assert sign * value_near > sign * value_far
-    if task.margin_elements is not None:
-        assert (task.margin_elements(near, target.value) > 0).float().mean() > 0.9
+    if task.decides:
+        assert (task.measure(near, target).margins > 0).float().mean() > 0.9
 
 
 @by_kind
@@ -307,17 +307,17 @@ def test_custom_task_of_a_loss_alone():
     task = tasks.custom("point", loss=_distance)
     target = task.targets(np.array([[0.0, 0.0], [1.0, 0.0]]), np.array([True, False]))
     output = torch.tensor([[3.0, 4.0], [5.0, 5.0]])
-    assert task.loss(output, target).tolist() == task.quality(output, target).tolist() == [25.0, 0.0]
-    assert task.is_error and task.metric.value(task.statistics(output, target).sum(0)) == 25
+    assert task.loss(output, target).tolist() == task.score(output, target).tolist() == [25.0, 0.0]
+    assert not task.higher_is_better and task.metric.value(task.statistics(output, target).sum(0)) == 25
     metric = task.metric.torchmetric()
-    metric.update(*task.metric.arguments(output, target.value, target.valid))
+    metric.update(*task.metric_arguments(output, target))
     assert metric.compute() == 25
 
 
 def test_custom_task_with_a_score_metric_and_decoder():
     metric = metrics.mean_of("closeness", _closeness, higher_is_better=True)
     task = tasks.custom("point", _distance, score=_closeness, metric=metric, decode=torch.round, output="p")
-    assert not task.is_error and task.metric is metric
+    assert task.higher_is_better and task.metric is metric
     assert task.decode(torch.tensor([[0.7, 1.2]])).tolist() == [[1.0, 1.0]]
     assert task.select({"p": T}, 0) is T
     other = pickle.loads(pickle.dumps(task))

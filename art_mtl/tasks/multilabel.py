@@ -1,0 +1,106 @@
+"""Several yes-or-no labels an image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+from torch import Tensor
+
+from art_mtl import losses, metrics
+from art_mtl.metrics import Metric
+from art_mtl.tasks.elementwise import ElementwiseTask
+from art_mtl.tasks.label_checks import check_count, check_shape, shape_error
+from art_mtl.tasks.picking import OutputPicker
+from art_mtl.tasks.target import DenseTarget
+
+
+def multilabel(name: str, num_labels: int, output: OutputPicker = None) -> Multilabel:
+    """Several yes-or-no labels an image: logits ``(B, num_labels)``, labels ``(N, num_labels)`` in {0, 1}.
+
+    Loss: binary cross-entropy. Score: probability of each label's true state. Metric: macro F1.
+
+    Args:
+        name: Name of the task.
+        num_labels: At least 1.
+        output: See :class:`art_mtl.tasks.Task`.
+    """
+    return Multilabel(name=name, num_labels=num_labels, output=output)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Multilabel(ElementwiseTask):
+    """See :func:`multilabel`."""
+
+    kind: ClassVar[str] = "multilabel"
+
+    num_labels: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "num_labels", check_count("num_labels", self.num_labels, least=1))
+
+    @cached_property
+    def metric(self) -> Metric:
+        """Macro F1."""
+        return metrics.f1(self.num_labels)
+
+    @property
+    def score_floor(self) -> float:
+        """A probability."""
+        return 0.01
+
+    @property
+    def loss_floor(self) -> float:
+        """In nats."""
+        return 0.01
+
+    @property
+    def decides(self) -> bool:
+        """True."""
+        return True
+
+    def decode(self, output: Tensor) -> Tensor:
+        """1 where the logit is positive."""
+        return (output > 0).to(output.dtype)
+
+    def encode(self, y: Tensor, present: Tensor) -> DenseTarget:
+        """``(N, L)`` in {0, 1}; logits are decoded."""
+        if y.ndim == 1 and self.num_labels == 1:
+            y = y[:, None]
+        if y.ndim != 2 or y.shape[1] != self.num_labels:
+            raise shape_error(self.name, f"(N, {self.num_labels})", y)
+        if not ((y == 0) | (y == 1)).all():
+            self._check_logits(y)
+            y = self.decode(y)
+        return DenseTarget(y.float(), present[:, None].expand_as(y))
+
+    def _check_logits(self, y: Tensor) -> None:
+        if not y.is_floating_point():
+            raise ValueError(
+                f"The labels of task {self.name!r} should be 0 or 1, or raw outputs. Found values in "
+                f"[{y.min().item()}, {y.max().item()}]."
+            )
+        if y.min() >= 0 and y.max() <= 1:
+            raise ValueError(
+                f"The labels of task {self.name!r} should be 0 or 1, or raw outputs (logits). "
+                "Found fractions in [0, 1]; threshold probabilities first."
+            )
+
+    def lay_out(self, output: Tensor, target: DenseTarget) -> Tensor:
+        """``(B, L)``."""
+        check_shape(self.name, output, (len(target), self.num_labels))
+        return output
+
+    def loss_elements(self, output: Tensor, value: Tensor) -> Tensor:
+        """Binary cross-entropy, in nats."""
+        return losses.binary_cross_entropy(output, value)
+
+    def score_elements(self, output: Tensor, value: Tensor) -> Tensor:
+        """Probability of each label's true state."""
+        return losses.true_label_probability(output, value)
+
+    def margin_elements(self, output: Tensor, value: Tensor) -> Tensor:
+        """Logit towards each label's true state."""
+        return losses.binary_margin(output, value)
