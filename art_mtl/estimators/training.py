@@ -123,7 +123,8 @@ def check_batches(
             f"smaller batches. Found {batch_size}."
         )
     alone = batch_size == 1 or (size % batch_size == 1 and not drop_last)
-    names = _norms_of_single_values(model, run) if training_mode and alone else []
+    trained = trained_modules(model) if alone and training_mode else lambda module: False
+    names = _norms_of_single_values(model, run, trained) if alone else []
     if names:
         remedy = "`drop_last` should be True"
         if batch_size == 1 or size == 1:
@@ -179,9 +180,11 @@ def copy_for_refitting(
     return model, optimizer
 
 
-def _norms_of_single_values(model: torch.nn.Module, run: Callable[[], object]) -> list[str]:
-    """Batch norms in training mode that get one value for each channel as ``run`` runs."""
-    trained, found = trained_modules(model), []
+def _norms_of_single_values(
+    model: torch.nn.Module, run: Callable[[], object], trained: Callable[[torch.nn.Module], bool]
+) -> list[str]:
+    """Batch norms that normalise by the batch, and get one value for each channel as ``run`` runs."""
+    found: list[str] = []
 
     def look(name: str, module: torch.nn.Module, inputs: tuple[Tensor, ...]) -> None:
         if inputs[0].numel() == inputs[0].shape[1]:
@@ -197,6 +200,9 @@ def _norms_of_single_values(model: torch.nn.Module, run: Callable[[], object]) -
     try:
         if norms:
             run()
+    except ValueError:  # Of a norm without statistics, which works by the batch in evaluation mode too.
+        if not found:
+            raise
     finally:
         for handle in handles:
             handle.remove()
