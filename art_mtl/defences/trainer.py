@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from typing import Any
 
 import numpy as np
@@ -130,6 +129,6 @@ class MultiTaskAdversarialTrainer(Trainer):  # type: ignore[misc]
 
 
 def _check_ratio(ratio: Any) -> float:
-    if isinstance(ratio, bool) or not isinstance(ratio, numbers.Real) or not 0 < ratio <= 1:
+    if isinstance(ratio, bool) or not isinstance(ratio, (int, float, np.integer, np.floating)) or not 0 < ratio <= 1:
         raise ValueError(f"Parameter `ratio` should be in (0, 1]. Found {ratio!r}.")
     return float(ratio)
