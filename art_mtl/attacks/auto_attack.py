@@ -37,10 +37,6 @@ class MultiTaskAutoAttack(MultiTaskAttack):
         report: :class:`~art_mtl.core.searches.ensemble_report.EnsembleReport` of the last call: which member won where;
             None before.
 
-    Raises:
-        ValueError: An option out of its range, or options that do not go together; the message names them.
-        TypeError: An option of the wrong type, or an unknown one.
-
     Examples:
         >>> import numpy as np, torch
         >>> from art_mtl import PyTorchMultiTaskEstimator, tasks
@@ -79,8 +75,8 @@ class MultiTaskAutoAttack(MultiTaskAttack):
     ) -> None:
         self.report: EnsembleReport | None = None
         super().__init__(
-            estimator, norm=norm, eps=eps, version=version, selection=selection, batch_size=batch_size, seed=seed,
-            verbose=verbose, prepare=prepare,
+            estimator, method="worst-task", norm=norm, eps=eps, version=version, selection=selection,
+            batch_size=batch_size, seed=seed, verbose=verbose, prepare=prepare,
         )  # fmt: skip
 
     @property
@@ -95,9 +91,6 @@ class MultiTaskAutoAttack(MultiTaskAttack):
 
     def _search(self) -> EnsembleSearch:
         return EnsembleSearch(make_members(self.estimator.tasks, parse_norm(self.norm), self.version), self.selection)
-
-    def _method_name(self) -> str:
-        return "worst-task"
 
     def _config(self, **settled: Any) -> AttackConfig:
         return super()._config(steps=1, **settled)

@@ -29,22 +29,14 @@ class MultiTaskAutoPGD(MultiTaskAttack):
         estimator: As for :class:`MultiTaskPGD`.
         {options}
 
-    Raises:
-        ValueError: An option out of its range, or options that do not go together; the message names them.
-        TypeError: An option of the wrong type, or an unknown one.
-
     Examples:
         >>> import numpy as np, torch
         >>> from art_mtl import PyTorchMultiTaskEstimator, tasks
-        >>> class Net(torch.nn.Module):
-        ...     def forward(self, x):
-        ...         return {"digit": x.flatten(1)[:, :10], "ink": x.mean((1, 2, 3))}
-        >>> estimator = PyTorchMultiTaskEstimator(
-        ...     Net(), tasks=[tasks.classification("digit", 10), tasks.regression("ink")],
-        ...     input_shape=(1, 8, 8), clip_values=(0, 1))
+        >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+        >>> estimator = PyTorchMultiTaskEstimator(net, [tasks.classification("digit", 10)], (1, 8, 8), (0, 1))
         >>> x = np.full((2, 1, 8, 8), 0.5, dtype=np.float32)
         >>> attack = MultiTaskAutoPGD(estimator, eps=0.1, max_iter=10, verbose=False)
-        >>> x_adv = attack.generate(x, {"digit": [3, 7], "ink": [0.5, 0.4]})
+        >>> x_adv = attack.generate(x, {"digit": [3, 7]})
         >>> round(float(abs(x_adv - x).max()), 4)
         0.1
     """

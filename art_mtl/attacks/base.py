@@ -19,22 +19,22 @@ from tqdm.auto import tqdm
 
 from art_mtl.attacks.options import OPTIONS
 from art_mtl.attacks.summary import write_summary
+from art_mtl.core.batch import check_inputs
 from art_mtl.core.batch_size import BatchSize
 from art_mtl.core.checks import same_kind
 from art_mtl.core.config import AttackConfig
-from art_mtl.core.configurable import Configurable
 from art_mtl.core.context import StepRecord
 from art_mtl.core.engine import AttackedModel, Callbacks, Engine, Search
-from art_mtl.core.searches.per_sample import PerSampleSearch
+from art_mtl.core.front import Front
+from art_mtl.core.searches.universal import check_shared
 from art_mtl.estimators import PyTorchMultiTaskEstimator
+from art_mtl.tasks import Task
 
 FloatArray = npt.NDArray[np.float32]
 Estimator: TypeAlias = PyTorchMultiTaskEstimator | PyTorchClassifier
-_NAMES = {"step_size": "eps_step", "steps": "max_iter", "restarts": "num_random_init", "momentum": "decay"}
-"""The core's names of options to ART's."""
 
 
-class MultiTaskAttack(Configurable, EvasionAttack):  # type: ignore[misc]
+class MultiTaskAttack(Front, EvasionAttack):  # type: ignore[misc]
     """Base of the attacks for ART.
 
     Attributes:
@@ -44,6 +44,7 @@ class MultiTaskAttack(Configurable, EvasionAttack):  # type: ignore[misc]
 
     attack_params = EvasionAttack.attack_params
     option_table = OPTIONS
+    core_names = {"step_size": "eps_step", "steps": "max_iter", "restarts": "num_random_init", "momentum": "decay"}
     other_names = {
         "model": "`estimator`", "alpha": "`eps_step`", "steps": "`max_iter`", "epsilon": "`eps`",
         "random_start": "`num_random_init`", "restarts": "`num_random_init`", "momentum": "`decay`",
@@ -59,14 +60,10 @@ class MultiTaskAttack(Configurable, EvasionAttack):  # type: ignore[misc]
 
     def __init__(self, estimator: Estimator, **options: Any) -> None:
         self._engine = Engine()
-        self.observer: Callable[[StepRecord], None] | None = None
-        super().__init__(estimator=as_estimator(estimator), summary_writer=options.get("summary_writer", False))
+        self.observer = None
+        known = as_estimator(estimator, type(self))
+        super().__init__(estimator=known, summary_writer=options.get("summary_writer", False))
         self._configure(**options)
-
-    @property
-    def name(self) -> str:
-        """The method's name, as tables print it."""
-        return self._config().assemble(self.estimator.tasks).name
 
     @property
     def measured(self) -> BatchSize | None:
@@ -111,15 +108,8 @@ class MultiTaskAttack(Configurable, EvasionAttack):  # type: ignore[misc]
             raise TypeError(f"generate() knows `x`, `y` and `mask`. Found {sorted(kwargs)}.")
         return self._attack(self._search(), x, y, mask)
 
-    def reset(self) -> None:
-        """Count calls anew, from which ``random_eps`` draws."""
-        self._engine.reset()
-
-    def _search(self) -> Search:
-        """What is done with a call."""
-        return PerSampleSearch()
-
     def _attack(self, search: Search, x: npt.NDArray[Any], y: Any, mask: Any = None) -> FloatArray:
+        self._check_params()
         estimator: PyTorchMultiTaskEstimator = self.estimator
         found = self._engine.run(
             search,
@@ -134,14 +124,12 @@ class MultiTaskAttack(Configurable, EvasionAttack):  # type: ignore[misc]
         result: FloatArray = found.numpy()
         return result
 
-    def _config(self, **settled: Any) -> AttackConfig:
-        """The options, with the core's names."""
-        starts = {"random_start": getattr(self, "num_random_init", 0) > 0}
-        return AttackConfig.of(self, _NAMES, method=self._method_name(), **starts, **settled)
+    def _attacked_tasks(self) -> tuple[Task, ...]:
+        tasks: tuple[Task, ...] = self.estimator.tasks
+        return tasks
 
-    def _method_name(self) -> str:
-        name: str = self.method
-        return name
+    def _config(self, **settled: Any) -> AttackConfig:
+        return super()._config(random_start=getattr(self, "num_random_init", 0) > 0, **settled)
 
     def _radii(self) -> dict[str, Any]:
         """ε and the step size of the next call, where they are drawn at random: both scaled alike."""
@@ -164,20 +152,43 @@ class MultiTaskAttack(Configurable, EvasionAttack):  # type: ignore[misc]
             return  # ART checks its own part before there is anything else.
         if getattr(self, "eps_step", None) is not None:
             same_kind("eps_step", self.eps_step, "eps", self.eps)
-        config = self._config()
-        config.check(self.estimator.tasks, "eps", "eps_step")
-        config.warn_of_grey_levels(estimator_bounds(self.estimator))
+        self._check_config(estimator_bounds(self.estimator))
+
+    def _store(self, name: str, value: Any) -> None:
+        if name in ("batch_size", "prepare"):
+            self._engine.measured = None
+        super()._store(name, value)
 
     def __getstate__(self) -> dict[str, Any]:
-        # A copy has an engine of its own, and a writer of its own where ART made it.
-        state = {**self.__dict__, "_engine": Engine()}
-        if not isinstance(self._summary_writer_arg, SummaryWriter):
-            state["_summary_writer"] = None
-        return state
+        # A copy has a writer of its own where ART made it.
+        own = {} if isinstance(self._summary_writer_arg, SummaryWriter) else {"_summary_writer": None}
+        return {**super().__getstate__(), **own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        super().__setstate__(state)
         self.summary_writer = self._summary_writer_arg
+
+
+class FittedAttack(MultiTaskAttack):
+    """Base of the attacks that find something once and put it on any inputs."""
+
+    def apply(self, x: npt.NDArray[Any]) -> FloatArray:
+        """Inputs ``(N, *input_shape)``, seen before or not, with what was found, inside the clip values.
+
+        Raises:
+            ValueError: Nothing was found yet, or the inputs do not fit.
+        """
+        bounds = estimator_bounds(self.estimator)
+        applied: FloatArray = self._put_on(check_inputs("x", host_inputs(self.estimator, x), bounds, "clip_values"))
+        return applied
+
+    def _put_on(self, inputs: Tensor) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} should say how it is put on inputs.")
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        if "eps" in self.__dict__:
+            check_shared(self._config().assemble(self.estimator.tasks))
 
 
 class _Reports(Callbacks):
@@ -216,8 +227,8 @@ class _Reports(Callbacks):
             self.attack.summary_writer.reset()
 
 
-def as_estimator(estimator: Any) -> PyTorchMultiTaskEstimator:
-    """The estimator; a stock ART classifier is one of a single task.
+def as_estimator(estimator: Any, attack: type[MultiTaskAttack]) -> PyTorchMultiTaskEstimator:
+    """The estimator, for a class of attacks; a stock ART classifier is one of a single task.
 
     Raises:
         EstimatorError: It is neither; a TypeError, as ART raises it.
@@ -225,7 +236,8 @@ def as_estimator(estimator: Any) -> PyTorchMultiTaskEstimator:
     if isinstance(estimator, PyTorchClassifier):
         return PyTorchMultiTaskEstimator.from_classifier(estimator)
     if not isinstance(estimator, PyTorchMultiTaskEstimator):
-        raise EstimatorError(EvasionAttack, [(PyTorchMultiTaskEstimator, PyTorchClassifier)], estimator)
+        wanted = [*attack._estimator_requirements, (PyTorchMultiTaskEstimator, PyTorchClassifier)]
+        raise EstimatorError(attack, wanted, estimator)
     return estimator
 
 

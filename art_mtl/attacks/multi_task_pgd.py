@@ -25,10 +25,6 @@ class MultiTaskPGD(MultiTaskAttack):
         observer: None, or a function that is given a :class:`~art_mtl.core.StepRecord` at every step.
         measured: :class:`~art_mtl.core.batch_size.BatchSize` that ``batch_size="auto"`` has found; None before.
 
-    Raises:
-        ValueError: An option out of its range, or options that do not go together; the message names them.
-        TypeError: An option of the wrong type, or an unknown one.
-
     Examples:
         >>> import numpy as np, torch
         >>> from art_mtl import PyTorchMultiTaskEstimator, tasks

@@ -6,23 +6,21 @@ from typing_extensions import TypedDict
 
 from art_mtl.core import checks
 from art_mtl.core.options import (
+    AllTasksParts,
+    AutoParts,
     Ball,
     Ensembles,
+    FittedParts,
     MethodName,
     MethodOptions,
-    Objectives,
+    Momentum,
     Option,
     Place,
-    Prepared,
-    Preserved,
-    Projection,
-    Result,
-    Running,
-    Schedule,
-    Selective,
-    Sharing,
+    Seed,
     SparseStep,
+    StealthyParts,
     Variants,
+    Verbosity,
     table,
 )
 
@@ -37,20 +35,6 @@ class FirstStep(TypedDict, total=False):
             checks.optional(checks.radius),
             "Step size, of the same kind as ``eps``; the size of the *first* step where ``schedule`` falls. None: 2.5 "
             "ε/T (L∞), 2 ε/T (L2), ε (L1) if constant; 2 ε if it falls, 3 ε with momentum.",
-        ),
-    ]
-
-
-class Momentum(TypedDict, total=False):
-    """The momentum."""
-
-    decay: Annotated[
-        float | None,
-        Option(
-            None,
-            checks.optional(checks.number(0)),
-            'Momentum of the gradient (Dong et al. 2018). None: the method\'s own, which is 0.5 for "worst-task" and '
-            '"worst-image", 0.9 for "stealthy" and none for the others.',
         ),
     ]
 
@@ -116,12 +100,6 @@ class RandomRadius(TypedDict, total=False):
     ]
 
 
-class Verbosity(TypedDict, total=False):
-    """Progress."""
-
-    verbose: Annotated[bool, Option(True, checks.flag, "Show a progress bar.")]
-
-
 class Reporting(Verbosity, total=False):
     """What is logged."""
 
@@ -144,27 +122,23 @@ class PGDOptions(Momentum, Steps, _Unchosen, MethodOptions, total=False):
     """Everything that :class:`~art_mtl.attacks.MultiTaskPGD` takes, but its method and its radius."""
 
 
-class PresetOptions(
-    Momentum, Steps, _Unchosen, Objectives, Sharing, Schedule, Result, Projection, SparseStep, Running, total=False
-):
+class AllTasksOptions(Steps, _Unchosen, AllTasksParts, total=False):
     """What an attack on all tasks takes whose method is settled."""
 
 
-class AutoPGDOptions(_Unchosen, Objectives, Sharing, Projection, Selective, Running, total=False):
+class AutoPGDOptions(_Unchosen, AutoParts, total=False):
     """What Auto-PGD leaves to choose."""
 
 
-class StealthyOptions(
-    Momentum, Steps, _Unchosen, Sharing, Schedule, Result, Projection, Preserved, SparseStep, Running, total=False
-):
+class StealthyOptions(Steps, _Unchosen, StealthyParts, total=False):
     """What a task-selective attack leaves to choose."""
 
 
-class UniversalOptions(Aim, Batches, Reporting, Objectives, Schedule, SparseStep, Running, total=False):
+class UniversalOptions(Aim, Batches, Reporting, SparseStep, Seed, FittedParts, total=False):
     """What the search for one perturbation leaves to choose."""
 
 
-class PatchOptions(Momentum, Aim, Batches, Reporting, Objectives, Schedule, Prepared, total=False):
+class PatchOptions(Momentum, Aim, Batches, Reporting, FittedParts, total=False):
     """What the search for a patch leaves to choose."""
 
 

@@ -10,16 +10,14 @@ import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
-from art_mtl.attacks.base import Estimator, FloatArray, MultiTaskAttack, as_estimator, estimator_bounds, host_inputs
+from art_mtl.attacks.base import Estimator, FittedAttack, FloatArray, as_estimator, estimator_bounds
 from art_mtl.attacks.options import OPTIONS, PatchOptions
-from art_mtl.core.batch import check_inputs
 from art_mtl.core.checks import fixed_batch_size
 from art_mtl.core.config import AttackConfig
 from art_mtl.core.searches.patch import PATCH_STEP, PatchPlace, PatchSearch, apply_patch, patch_mask
-from art_mtl.core.searches.universal import check_shared
 
 
-class MultiTaskPatch(MultiTaskAttack):
+class MultiTaskPatch(FittedAttack):
     """A patch that degrades every task of the image around it: min-max over the tasks, unbounded inside the patch.
 
     The content of the patch is free inside the box. With ``shared`` one patch is found for all samples, by a step for
@@ -39,22 +37,14 @@ class MultiTaskPatch(MultiTaskAttack):
             to the box; None before.
         place: ``(H, W)``, boolean: where it is.
 
-    Raises:
-        ValueError: An option out of its range, or a patch that leaves the image; the message names them.
-        TypeError: An option of the wrong type, or an unknown one.
-
     Examples:
         >>> import numpy as np, torch
         >>> from art_mtl import PyTorchMultiTaskEstimator, tasks
-        >>> class Net(torch.nn.Module):
-        ...     def forward(self, x):
-        ...         return {"digit": x.flatten(1)[:, :10], "ink": x.mean((1, 2, 3))}
-        >>> estimator = PyTorchMultiTaskEstimator(
-        ...     Net(), tasks=[tasks.classification("digit", 10), tasks.regression("ink")],
-        ...     input_shape=(1, 8, 8), clip_values=(0, 1))
+        >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+        >>> estimator = PyTorchMultiTaskEstimator(net, [tasks.classification("digit", 10)], (1, 8, 8), (0, 1))
         >>> x = np.random.default_rng(0).uniform(size=(6, 1, 8, 8)).astype(np.float32)
         >>> attack = MultiTaskPatch(estimator, size=(3, 3), max_iter=5, batch_size=2, verbose=False)
-        >>> x_adv = attack.generate(x, {"digit": [0, 1, 2, 3, 4, 5], "ink": x.mean((1, 2, 3))})
+        >>> x_adv = attack.generate(x, {"digit": [0, 1, 2, 3, 4, 5]})
         >>> int((x_adv[0] != x[0]).sum()), bool((x_adv[0] == x[0])[:, ~attack.place].all())
         (9, True)
     """
@@ -81,7 +71,7 @@ class MultiTaskPatch(MultiTaskAttack):
         **options: Unpack[PatchOptions],
     ) -> None:
         self.patch: FloatArray | None = None
-        lower, upper = estimator_bounds(as_estimator(estimator))
+        lower, upper = estimator_bounds(as_estimator(estimator, type(self)))
         if not bool(torch.isfinite(upper - lower).all()):
             raise ValueError("A patch needs an estimator with finite `clip_values`, between which its content lies.")
         settled = {"decay": 0.9, "keep": "last", **options}
@@ -120,18 +110,10 @@ class MultiTaskPatch(MultiTaskAttack):
             self.patch = search.found[0].cpu().numpy()
         return result
 
-    def apply(self, x: npt.NDArray[Any]) -> FloatArray:
-        """Images ``(N, *input_shape)``, seen before or not, with the shared patch on them.
-
-        Raises:
-            ValueError: There is no patch yet, or the inputs do not fit.
-        """
+    def _put_on(self, inputs: Tensor) -> Any:
         if self.patch is None:
             raise ValueError("There should be a shared patch before it is applied; call `generate` first. Found none.")
-        bounds = estimator_bounds(self.estimator)
-        inputs = check_inputs("x", host_inputs(self.estimator, x), bounds, "clip_values")
-        applied: FloatArray = apply_patch(inputs, torch.from_numpy(self.patch), self._mask()).numpy()
-        return applied
+        return apply_patch(inputs, torch.from_numpy(self.patch), self._mask()).numpy()
 
     def _search(self) -> PatchSearch:
         return PatchSearch(
@@ -157,4 +139,3 @@ class MultiTaskPatch(MultiTaskAttack):
         super()._check_params()
         if "eps" in self.__dict__:
             self._mask()
-            check_shared(self._config().assemble(self.estimator.tasks))

@@ -32,19 +32,11 @@ class StealthyMultiTaskPGD(MultiTaskAttack):
         attacked: Name of the task to degrade, or a list of several.
         {options}
 
-    Raises:
-        ValueError: An option out of its range, or options that do not go together; the message names them.
-        TypeError: An option of the wrong type, or an unknown one.
-
     Examples:
         >>> import numpy as np, torch
         >>> from art_mtl import PyTorchMultiTaskEstimator, tasks
-        >>> class Net(torch.nn.Module):
-        ...     def forward(self, x):
-        ...         return {"digit": x.flatten(1)[:, :10], "ink": x.mean((1, 2, 3))}
-        >>> estimator = PyTorchMultiTaskEstimator(
-        ...     Net(), tasks=[tasks.classification("digit", 10), tasks.regression("ink")],
-        ...     input_shape=(1, 8, 8), clip_values=(0, 1))
+        >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+        >>> estimator = PyTorchMultiTaskEstimator(net, [tasks.classification("digit", 10)], (1, 8, 8), (0, 1))
         >>> StealthyMultiTaskPGD(estimator, "digit", tolerance=0.02, eps=8 / 255).name
         'stealthy:digit'
     """

@@ -6,17 +6,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 from typing_extensions import Unpack
 
-from art_mtl.attacks.base import Estimator, FloatArray, MultiTaskAttack, estimator_bounds, host_inputs
+from art_mtl.attacks.base import Estimator, FittedAttack, FloatArray, estimator_bounds
 from art_mtl.attacks.options import OPTIONS, UniversalOptions
-from art_mtl.core.batch import check_inputs
 from art_mtl.core.checks import fixed_batch_size, single_radius
 from art_mtl.core.config import AttackConfig
-from art_mtl.core.searches.universal import UniversalSearch, check_shared
+from art_mtl.core.searches.universal import UniversalSearch
 
 
-class UniversalMultiTaskPGD(MultiTaskAttack):
+class UniversalMultiTaskPGD(FittedAttack):
     """One perturbation that degrades every task on all samples: min-max over the tasks of the data set.
 
     There is a step for each batch, along the sum of the gradients of its samples. The weights look at the degradation
@@ -35,22 +35,14 @@ class UniversalMultiTaskPGD(MultiTaskAttack):
     Attributes:
         noise: The perturbation of the last call, float32 of shape ``input_shape``; None before.
 
-    Raises:
-        ValueError: An option out of its range, or options that do not go together; the message names them.
-        TypeError: An option of the wrong type, or an unknown one.
-
     Examples:
         >>> import numpy as np, torch
         >>> from art_mtl import PyTorchMultiTaskEstimator, tasks
-        >>> class Net(torch.nn.Module):
-        ...     def forward(self, x):
-        ...         return {"digit": x.flatten(1)[:, :10], "ink": x.mean((1, 2, 3))}
-        >>> estimator = PyTorchMultiTaskEstimator(
-        ...     Net(), tasks=[tasks.classification("digit", 10), tasks.regression("ink")],
-        ...     input_shape=(1, 8, 8), clip_values=(0, 1))
+        >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+        >>> estimator = PyTorchMultiTaskEstimator(net, [tasks.classification("digit", 10)], (1, 8, 8), (0, 1))
         >>> x = np.random.default_rng(0).uniform(size=(6, 1, 8, 8)).astype(np.float32)
         >>> attack = UniversalMultiTaskPGD(estimator, eps=0.1, max_iter=5, batch_size=2, verbose=False)
-        >>> noise = attack.fit(x, {"digit": [0, 1, 2, 3, 4, 5], "ink": x.mean((1, 2, 3))})
+        >>> noise = attack.fit(x, {"digit": [0, 1, 2, 3, 4, 5]})
         >>> noise.shape, bool(abs(noise).max() <= 0.1)
         ((1, 8, 8), True)
         >>> unseen = np.zeros((3, 1, 8, 8), dtype=np.float32)
@@ -93,21 +85,8 @@ class UniversalMultiTaskPGD(MultiTaskAttack):
             The perturbation, float32 of shape ``input_shape``, inside the ball.
         """
         self.generate(x, y, mask)
-        assert self.noise is not None
-        return self.noise
-
-    def apply(self, x: npt.NDArray[Any]) -> FloatArray:
-        """Inputs ``(N, *input_shape)``, seen before or not, with the perturbation, inside the clip values.
-
-        Raises:
-            ValueError: There is no perturbation yet, or the inputs do not fit.
-        """
-        if self.noise is None:
-            raise ValueError("There should be a perturbation before it is applied; call `fit` first. Found none.")
-        bounds = estimator_bounds(self.estimator)
-        inputs = check_inputs("x", host_inputs(self.estimator, x), bounds, "clip_values")
-        applied: FloatArray = (inputs + torch.from_numpy(self.noise)).clamp(*bounds).numpy()
-        return applied
+        noise: FloatArray = self.noise  # type: ignore[assignment]
+        return noise
 
     def _attack(self, search: Any, x: npt.NDArray[Any], y: Any, mask: Any = None) -> FloatArray:
         found = super()._attack(search, x, y, mask)
@@ -120,7 +99,7 @@ class UniversalMultiTaskPGD(MultiTaskAttack):
     def _config(self, **settled: Any) -> AttackConfig:
         return super()._config(default_scope="batch", **settled)
 
-    def _check_params(self) -> None:
-        super()._check_params()
-        if "eps" in self.__dict__:
-            check_shared(self._config().assemble(self.estimator.tasks))
+    def _put_on(self, inputs: Tensor) -> Any:
+        if self.noise is None:
+            raise ValueError("There should be a perturbation before it is applied; call `fit` first. Found none.")
+        return (inputs + torch.from_numpy(self.noise)).clamp(*estimator_bounds(self.estimator)).numpy()

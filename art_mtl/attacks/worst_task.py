@@ -6,7 +6,7 @@ import numpy as np
 from typing_extensions import Unpack
 
 from art_mtl.attacks.base import Estimator, MultiTaskAttack
-from art_mtl.attacks.options import PresetOptions
+from art_mtl.attacks.options import AllTasksOptions
 
 
 class WorstTaskPGD(MultiTaskAttack):
@@ -26,19 +26,11 @@ class WorstTaskPGD(MultiTaskAttack):
         estimator: As for :class:`MultiTaskPGD`.
         {options}
 
-    Raises:
-        ValueError: An option out of its range, or options that do not go together; the message names them.
-        TypeError: An option of the wrong type, or an unknown one.
-
     Examples:
         >>> import numpy as np, torch
         >>> from art_mtl import PyTorchMultiTaskEstimator, tasks
-        >>> class Net(torch.nn.Module):
-        ...     def forward(self, x):
-        ...         return {"digit": x.flatten(1)[:, :10], "ink": x.mean((1, 2, 3))}
-        >>> estimator = PyTorchMultiTaskEstimator(
-        ...     Net(), tasks=[tasks.classification("digit", 10), tasks.regression("ink")],
-        ...     input_shape=(1, 8, 8), clip_values=(0, 1))
+        >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+        >>> estimator = PyTorchMultiTaskEstimator(net, [tasks.classification("digit", 10)], (1, 8, 8), (0, 1))
         >>> WorstTaskPGD(estimator, eps=8 / 255, max_iter=10).name
         'worst-task'
     """
@@ -49,6 +41,6 @@ class WorstTaskPGD(MultiTaskAttack):
         norm: float | str = np.inf,
         eps: Any = 0.3,
         eps_step: Any = None,
-        **options: Unpack[PresetOptions],
+        **options: Unpack[AllTasksOptions],
     ) -> None:
         super().__init__(estimator, method="worst-task", norm=norm, eps=eps, eps_step=eps_step, **options)

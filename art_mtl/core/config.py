@@ -119,8 +119,7 @@ class AttackConfig:
         if math.isfinite(width) and largest > width:
             warn(
                 f"Parameter `eps` is {largest:g}, more than the width {width:g} of the inputs' range: every input can "
-                f"be reached. Did you mean {largest:g}/255?",
-                UserWarning,
+                f"be reached. Did you mean {largest:g}/255?"
             )
 
     def run_config(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, get_args
 
 import numpy as np
@@ -12,7 +13,14 @@ import numpy as np
 from art_mtl.core.options import Option, describe, table
 
 PLACEHOLDER = "{options}"
-"""Stands in the docstring of a class where the documentation of its options belongs."""
+"""Stands at the end of the arguments in the docstring of a class: there the options and what is raised belong."""
+
+
+_RAISES = """
+
+    Raises:
+        TypeError: An option of a wrong type, or an unknown one.
+        ValueError: An option out of its range, or options that do not go together; the message names them."""
 
 
 class Configurable:
@@ -44,7 +52,7 @@ class Configurable:
         cls.__signature__ = signature  # type: ignore[attr-defined]
         if cls.__doc__ and PLACEHOLDER in cls.__doc__:
             told = {name: o for name, o in cls.options.items() if f"\n        {name}:" not in cls.__doc__}
-            cls.__doc__ = cls.__doc__.replace("        " + PLACEHOLDER, describe(told))
+            cls.__doc__ = cls.__doc__.replace("        " + PLACEHOLDER, describe(told) + _RAISES)
         if not cls.__name__.startswith("_"):
             cls._classes.append(cls)
 
@@ -140,7 +148,7 @@ def _with_default(cls: type[Configurable], signature: inspect.Signature, name: s
     option, default = cls.option_table[name], signature.parameters[name].default
     if default is inspect.Parameter.empty or default is option.default:
         return option
-    return Option(default, option.check, option.doc)
+    return replace(option, default=default)
 
 
 def _short(value: Any) -> str:

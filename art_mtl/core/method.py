@@ -88,5 +88,5 @@ class Method:
                 f"Method {self.name!r} should have targets of the tasks that it attacks. Found none of {names}."
             )
         if lost:
-            warn(f"No targets of the task(s) {names} were given; the attack leaves them alone.", UserWarning)
+            warn(f"No targets of the task(s) {names} were given; the attack leaves them alone.")
         return replace(self, weighting=self.weighting.restrict(kept), objective=self.objective.restrict(kept))

@@ -9,7 +9,11 @@ _PACKAGE = __name__.partition(".")[0]
 _HOSTS = (_PACKAGE, "torchattacks", "art", "secmlt", "torch", "contextlib")
 
 
-def warn(message: str, category: type[Warning] = RuntimeWarning) -> None:
+class AttackWarning(RuntimeWarning):
+    """Something that makes the result of an attack another one than it looks."""
+
+
+def warn(message: str, category: type[Warning] = AttackWarning) -> None:
     """Warn, with the first line outside this package and its hosts as the place."""
     level = 2
     frame = sys._getframe(1)

@@ -12,9 +12,9 @@ from torchattacks.attack import Attack
 
 from art_mtl.core.batch import Names
 from art_mtl.core.config import AttackConfig
-from art_mtl.core.configurable import Configurable
 from art_mtl.core.context import StepRecord
 from art_mtl.core.engine import AttackedModel, Callbacks, Engine, Search
+from art_mtl.core.front import Front
 from art_mtl.core.lending import frozen
 from art_mtl.core.searches.per_sample import PerSampleSearch
 from art_mtl.labels import MultiTaskLabels
@@ -24,12 +24,10 @@ from art_mtl.torchattacks.options import OPTIONS
 from art_mtl.torchattacks.saving import SavesExamples
 from art_mtl.torchattacks.target_modes import ChoosesTargets
 
-_NAMES = {"step_size": "alpha", "momentum": "decay"}
-"""The core's names of options to torchattacks'."""
 _ARGUMENTS = Names(inputs="images", labels="labels", eps="eps", step_size="alpha", bounds="bounds")
 
 
-class MultiTaskAttack(Configurable, ChoosesTargets, SavesExamples, Attack):  # type: ignore[misc]
+class MultiTaskAttack(Front, ChoosesTargets, SavesExamples, Attack):  # type: ignore[misc]
     """Base of the attacks for torchattacks.
 
     It differs from its parent in what goes wrong there: the mode of *every* module, buffers and the state of
@@ -40,6 +38,7 @@ class MultiTaskAttack(Configurable, ChoosesTargets, SavesExamples, Attack):  # t
     """
 
     option_table = OPTIONS
+    core_names = {"step_size": "alpha", "momentum": "decay"}
     other_names = {
         "eps_step": "`alpha`", "max_iter": "`steps`", "num_random_init": "`random_start` and `restarts`",
         "momentum": "`decay`", "epsilon": "`eps`", "clip_values": "`bounds`", "loss": "`objective`",
@@ -55,14 +54,9 @@ class MultiTaskAttack(Configurable, ChoosesTargets, SavesExamples, Attack):  # t
         self.device: torch.device = getattr(self, "device", None) or torch.device("cpu")
         self.tasks = check_tasks(tasks)
         self.supported_mode = ["default", "targeted"]
-        self.observer: Callable[[StepRecord], None] | None = None
+        self.observer = None
         self._engine, self._prepared = Engine(), PreparedCache()
         self._configure(**options)
-
-    @property
-    def name(self) -> str:
-        """The method's name, as tables print it."""
-        return self._config().assemble(self.tasks).name
 
     def __call__(self, inputs: Tensor, labels: Any = None, *args: Any, **kwargs: Any) -> Tensor:
         """Attack a batch.
@@ -79,19 +73,14 @@ class MultiTaskAttack(Configurable, ChoosesTargets, SavesExamples, Attack):  # t
             TypeError: Inputs or labels of a wrong type.
             ValueError: Shapes, values or labels do not fit; the message says which.
         """
-        if not isinstance(inputs, Tensor):
-            raise TypeError(f"Parameter `images` should be a torch.Tensor. Found {type(inputs).__name__}.")
+        images = self._here(inputs)
         with self._kept_as_it_was():
-            adversarial: Tensor = super().__call__(inputs.detach().to(self.device), labels, *args, **kwargs)
+            adversarial: Tensor = super().__call__(images, labels, *args, **kwargs)
         return adversarial
 
     def forward(self, images: Tensor, labels: Any = None) -> Tensor:
         """Attack images without normalisation, in the mode that the model is in; use :meth:`__call__`."""
         return self._attack(self._search(), images, labels)
-
-    def reset(self) -> None:
-        """Forget the batches seen so far (they matter with ``weight_scope="dataset"`` only)."""
-        self._engine.reset()
 
     def outputs(self, inputs: Tensor) -> list[Any]:
         """Raw output of each task, differentiable in ``inputs``; normalises them first where that is switched on."""
@@ -122,6 +111,12 @@ class MultiTaskAttack(Configurable, ChoosesTargets, SavesExamples, Attack):  # t
             copied = self._prepared(self.model, self._model_inputs(inputs[:2]), settings)
         return lambda x: self._select(copied(self._model_inputs(x)))
 
+    def _here(self, images: Tensor) -> Tensor:
+        """Images, detached, on the attack's device."""
+        if not isinstance(images, Tensor):
+            raise TypeError(f"Parameter `images` should be a torch.Tensor. Found {type(images).__name__}.")
+        return images.detach().to(self.device)
+
     def _model_inputs(self, inputs: Tensor) -> Tensor:
         """What the model gets to see."""
         normalized: Tensor = self.normalize(inputs) if self._normalization_applied is False else inputs
@@ -137,7 +132,7 @@ class MultiTaskAttack(Configurable, ChoosesTargets, SavesExamples, Attack):  # t
             search,
             self._config(),
             self._attacked_model(),
-            images.to(self.device),
+            self._here(images),
             self._targets(images, labels) if self.targeted else labels,
             self.bounds,
             names=_ARGUMENTS,
@@ -164,13 +159,11 @@ class MultiTaskAttack(Configurable, ChoosesTargets, SavesExamples, Attack):  # t
             )
         return self.get_target_label(images, self.predictions(images) if labels is None else labels)
 
-    def _config(self, **settled: Any) -> AttackConfig:
-        """The options, with the core's names."""
-        return AttackConfig.of(self, _NAMES, method=self._method_name(), batch_size=self._batch_size(), **settled)
+    def _attacked_tasks(self) -> tuple[Task, ...]:
+        return self.tasks
 
-    def _method_name(self) -> str:
-        name: str = self.method
-        return name
+    def _config(self, **settled: Any) -> AttackConfig:
+        return super()._config(batch_size=self._batch_size(), **settled)
 
     def _batch_size(self) -> int | None:
         """Samples at once; None: a call is one batch."""
@@ -191,9 +184,7 @@ class MultiTaskAttack(Configurable, ChoosesTargets, SavesExamples, Attack):  # t
     def _check_params(self) -> None:
         if getattr(self, "restarts", 1) > 1 and not self.random_start:
             raise ValueError("Parameter `restarts` above 1 needs `random_start=True`: all runs would be the same.")
-        config = self._config()
-        config.check(self.tasks, "eps", "alpha")
-        config.warn_of_grey_levels(self.bounds)
+        self._check_config(self.bounds)
 
     def _store(self, name: str, value: Any) -> None:
         # The parent looks for attacks inside every value by comparing its parts, which fails on tensors and arrays.
@@ -218,13 +209,6 @@ class MultiTaskAttack(Configurable, ChoosesTargets, SavesExamples, Attack):  # t
             with torch.no_grad():
                 for buffer, before in buffers:
                     buffer.copy_(before)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A copy begins with statistics of its own.
-        return {**self.__dict__, "_engine": Engine()}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
 
 
 class _Observer(Callbacks):

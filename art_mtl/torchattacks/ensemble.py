@@ -30,10 +30,6 @@ class MultiTaskAutoAttack(MultiTaskAttack):
     Attributes:
         report: :class:`~art_mtl.core.searches.ensemble_report.EnsembleReport` of the last batch; None before.
 
-    Raises:
-        ValueError: An option out of its range, or options that do not go together; the message names them.
-        TypeError: An option of the wrong type, or an unknown one.
-
     Examples:
         >>> import torch
         >>> from art_mtl import tasks
@@ -63,8 +59,8 @@ class MultiTaskAutoAttack(MultiTaskAttack):
     ) -> None:
         self.report: EnsembleReport | None = None
         super().__init__(
-            model, tasks, norm=norm, eps=eps, version=version, selection=selection, bounds=bounds, seed=seed,
-            verbose=verbose, prepare=prepare,
+            model, tasks, method="worst-task", norm=norm, eps=eps, version=version, selection=selection,
+            bounds=bounds, seed=seed, verbose=verbose, prepare=prepare,
         )  # fmt: skip
         self.supported_mode = ["default"]
 
@@ -77,9 +73,6 @@ class MultiTaskAutoAttack(MultiTaskAttack):
 
     def _search(self) -> EnsembleSearch:
         return EnsembleSearch(make_members(self.tasks, parse_norm(self.norm), self.version), self.selection)
-
-    def _method_name(self) -> str:
-        return "worst-task"
 
     def _config(self, **settled: Any) -> AttackConfig:
         return super()._config(steps=1, **settled)

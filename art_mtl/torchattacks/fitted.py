@@ -11,11 +11,12 @@ from typing_extensions import Unpack
 from art_mtl.core.batch import check_inputs, radius
 from art_mtl.core.checks import finite_bounds, single_radius
 from art_mtl.core.config import AttackConfig
+from art_mtl.core.options import FittedParts
 from art_mtl.core.searches.patch import PATCH_STEP, PatchPlace, PatchSearch, apply_patch, patch_mask
 from art_mtl.core.searches.universal import UniversalSearch, check_shared
 from art_mtl.tasks import Task
 from art_mtl.torchattacks.base import MultiTaskAttack
-from art_mtl.torchattacks.options import OPTIONS, PatchOptions, UniversalOptions
+from art_mtl.torchattacks.options import OPTIONS, UniversalOptions
 
 
 class _FittedAttack(MultiTaskAttack):
@@ -184,7 +185,7 @@ class MultiTaskPatch(_FittedAttack):
         batch_size: int = 32,
         decay: float | None = 0.9,
         seed: int | None = None,
-        **options: Unpack[PatchOptions],
+        **options: Unpack[FittedParts],
     ) -> None:
         settled = {"keep": "last", "norm": "Linf", **options}
         super().__init__(

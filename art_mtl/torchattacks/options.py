@@ -6,23 +6,20 @@ from typing_extensions import TypedDict
 
 from art_mtl.core import checks
 from art_mtl.core.options import (
+    AllTasksParts,
+    AutoParts,
     Ball,
     Ensembles,
+    FittedParts,
     MethodName,
     MethodOptions,
-    Objectives,
+    Momentum,
     Option,
     Place,
-    Prepared,
-    Preserved,
-    Projection,
-    Result,
-    Running,
-    Schedule,
-    Selective,
-    Sharing,
     SparseStep,
+    StealthyParts,
     Variants,
+    Verbosity,
     table,
 )
 
@@ -79,58 +76,30 @@ class Bounds(TypedDict, total=False):
     ]
 
 
-class Momentum(TypedDict, total=False):
-    """The momentum."""
-
-    decay: Annotated[
-        float | None,
-        Option(
-            None,
-            checks.optional(checks.number(0)),
-            'Momentum of the gradient (Dong et al. 2018). None: the method\'s own, which is 0.5 for "worst-task" and '
-            '"worst-image", 0.9 for "stealthy" and none for the others.',
-        ),
-    ]
-
-
 class Batches(TypedDict, total=False):
     """How much at once."""
 
     batch_size: Annotated[int, Option(32, checks.fixed_batch_size, "Images a step.")]
 
 
-class Verbosity(TypedDict, total=False):
-    """What is printed."""
-
-    verbose: Annotated[bool, Option(False, checks.flag, "Print a report of each call.")]
-
-
 class PGDOptions(Restarts, Momentum, MethodOptions, total=False):
     """What :class:`~art_mtl.torchattacks.MultiTaskPGD` takes beside its positional arguments."""
 
 
-class PresetOptions(
-    Restarts, Momentum, Objectives, Sharing, Schedule, Result, Projection, SparseStep, Running, total=False
-):
+class AllTasksOptions(Restarts, AllTasksParts, total=False):
     """What an attack on all tasks takes whose method is settled."""
 
 
-class AutoPGDOptions(Restarts, Objectives, Sharing, Projection, Selective, Running, total=False):
+class AutoPGDOptions(Restarts, AutoParts, total=False):
     """What Auto-PGD leaves to choose."""
 
 
-class StealthyOptions(
-    Restarts, Momentum, Sharing, Schedule, Result, Projection, Preserved, SparseStep, Running, total=False
-):
+class StealthyOptions(Restarts, StealthyParts, total=False):
     """What a task-selective attack leaves to choose."""
 
 
-class UniversalOptions(Objectives, Schedule, SparseStep, Prepared, total=False):
+class UniversalOptions(SparseStep, FittedParts, total=False):
     """What the search for one perturbation leaves to choose."""
-
-
-class PatchOptions(Objectives, Schedule, Prepared, total=False):
-    """What the search for a patch leaves to choose."""
 
 
 OPTIONS = table(

@@ -9,7 +9,7 @@ from typing_extensions import Unpack
 from art_mtl.core.methods import TOLERANCE
 from art_mtl.tasks import Task
 from art_mtl.torchattacks.base import MultiTaskAttack
-from art_mtl.torchattacks.options import AutoPGDOptions, PGDOptions, PresetOptions, StealthyOptions
+from art_mtl.torchattacks.options import AllTasksOptions, AutoPGDOptions, PGDOptions, StealthyOptions
 
 
 class MultiTaskPGD(MultiTaskAttack):
@@ -25,10 +25,6 @@ class MultiTaskPGD(MultiTaskAttack):
 
     Attributes:
         observer: None, or a function that is given a :class:`~art_mtl.core.StepRecord` at every step.
-
-    Raises:
-        ValueError: An option out of its range, or options that do not go together; the message names them.
-        TypeError: An option of the wrong type, or an unknown one.
 
     Examples:
         >>> import torch
@@ -73,10 +69,6 @@ class MinMaxMultiTaskPGD(MultiTaskAttack):
         tasks: K tasks.
         {options}
 
-    Raises:
-        ValueError: An option out of its range, or options that do not go together; the message names them.
-        TypeError: An option of the wrong type, or an unknown one.
-
     Examples:
         >>> import torch
         >>> from art_mtl import tasks
@@ -99,15 +91,12 @@ class MinMaxMultiTaskPGD(MultiTaskAttack):
         random_start: bool = False,
         bounds: tuple[Any, Any] = (0, 1),
         norm: str | float = "Linf",
-        **options: Unpack[PresetOptions],
+        **options: Unpack[AllTasksOptions],
     ) -> None:
         super().__init__(
             model, tasks, variant=variant, eps=eps, alpha=alpha, steps=steps, random_start=random_start, bounds=bounds,
             norm=norm, **options,
         )  # fmt: skip
-
-    def _method_name(self) -> str:
-        return "minmax" if self.variant == "paper" else "minmax-official"
 
 
 class WorstTaskPGD(MultiTaskAttack):
@@ -121,10 +110,6 @@ class WorstTaskPGD(MultiTaskAttack):
         model: Returns the outputs of all tasks.
         tasks: K tasks.
         {options}
-
-    Raises:
-        ValueError: An option out of its range, or options that do not go together; the message names them.
-        TypeError: An option of the wrong type, or an unknown one.
 
     Examples:
         >>> import torch
@@ -147,7 +132,7 @@ class WorstTaskPGD(MultiTaskAttack):
         random_start: bool = False,
         bounds: tuple[Any, Any] = (0, 1),
         norm: str | float = "Linf",
-        **options: Unpack[PresetOptions],
+        **options: Unpack[AllTasksOptions],
     ) -> None:
         super().__init__(
             model, tasks, method="worst-task", eps=eps, alpha=alpha, steps=steps, random_start=random_start,
@@ -168,10 +153,6 @@ class MultiTaskAutoPGD(MultiTaskAttack):
         model: Returns the outputs of all tasks.
         tasks: K tasks.
         {options}
-
-    Raises:
-        ValueError: An option out of its range, or options that do not go together; the message names them.
-        TypeError: An option of the wrong type, or an unknown one.
 
     Examples:
         >>> import torch
@@ -215,10 +196,6 @@ class StealthyMultiTaskPGD(MultiTaskAttack):
         tasks: K tasks.
         attacked: Name of the task to degrade, or a list of several.
         {options}
-
-    Raises:
-        ValueError: An option out of its range, or options that do not go together; the message names them.
-        TypeError: An option of the wrong type, or an unknown one.
 
     Examples:
         >>> import torch

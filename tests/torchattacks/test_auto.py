@@ -157,7 +157,7 @@ def test_bad_arguments(arguments, message, net):
 
 @pytest.mark.parametrize("argument", ["alpha", "decay", "schedule", "keep", "l1_step"])
 def test_auto_pgd_leaves_no_step_to_choose(argument, net):
-    with pytest.raises(TypeError, match=f"chooses its steps itself; leave out `{argument}`"):
+    with pytest.raises(TypeError, match=f"MultiTaskAutoPGD decides `{argument}`.*Those that take it: .*WorstTaskPGD"):
         make(MultiTaskAutoPGD, net, **{argument: 0.1})
 
 

@@ -23,7 +23,7 @@ PICTURED = 8
 _FAST = 1
 """Level of compression: NumPy's own, 6, takes several times as long."""
 
-__all__ = ["CLEAN", "PICTURED", "UnitResult", "Unit", "chunks_of"]
+__all__ = ["CLEAN", "PICTURED", "UnitResult", "Unit"]
 
 
 class Unit(NamedTuple):
@@ -100,13 +100,3 @@ class UnitResult:
 
 def _state(arrays: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
-
-
-def chunks_of(samples: int, chunk: int) -> list[slice]:
-    """The data set cut into chunks of neighbours.
-
-    Examples:
-        >>> chunks_of(5, 2)
-        [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
-    """
-    return [slice(first, min(first + chunk, samples)) for first in range(0, samples, chunk)]
