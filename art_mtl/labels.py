@@ -40,12 +40,13 @@ class MultiTaskLabels(Mapping[str, Array]):
     def __init__(self, data: Mapping[str, Array], present: Mapping[str, npt.NDArray[np.bool_]] | None = None) -> None:
         if not data:
             raise ValueError("Parameter `data` should hold the labels of at least one task. Found an empty mapping.")
+        masked = {name: _masked_samples(name, values) for name, values in data.items()}
         self._data = {name: _as_array(name, values) for name, values in data.items()}
         sizes = {name: len(values) for name, values in self._data.items()}
         if len(set(sizes.values())) > 1:
             raise ValueError(f"The labels of all tasks should have the same number of samples. Found {sizes}.")
         self._size = next(iter(sizes.values()))
-        self._present = {}
+        self._present = {name: ~mask for name, mask in masked.items() if mask is not None}
         for name, mask in (present or {}).items():
             if name not in self._data:
                 raise ValueError(f"Parameter `present` names {name!r}, but the labels are of {list(self._data)}.")
@@ -53,9 +54,10 @@ class MultiTaskLabels(Mapping[str, Array]):
             if mask.dtype != np.bool_ or mask.shape != (self._size,):
                 raise ValueError(
                     f"The mask of present labels of task {name!r} should be boolean of shape ({self._size},). "
-                    f"Found {mask.dtype} of shape {mask.shape}."
+                    f"Found {mask.dtype} of shape {mask.shape}; what is not known of a sample that has a label is "
+                    "marked in the label itself."
                 )
-            self._present[name] = mask
+            self._present[name] = mask & self._present.get(name, True)
 
     # Mapping's own __contains__, keys, items, values and get follow from these. Its __len__ would count tasks, ours
     # counts samples.
@@ -182,6 +184,23 @@ def _as_array(name: str, values: Any) -> Array:
     return array
 
 
+def _masked_samples(name: str, values: Any) -> npt.NDArray[np.bool_] | None:
+    """Which samples a NumPy masked array masks, ``(N,)``; None for anything else."""
+    if not isinstance(values, np.ma.MaskedArray):
+        return None
+    rows = np.ma.getmaskarray(values).reshape(len(values), -1)
+    _check_unmasked(name, rows.any(1) & ~rows.all(1))
+    return np.asarray(rows.any(1))
+
+
+def _check_unmasked(name: str, partly: npt.NDArray[np.bool_]) -> None:
+    if partly.any():
+        raise ValueError(
+            f"The labels of task {name!r} should not be masked in part of a sample. Found {int(partly.sum())} such "
+            "sample(s); fill them with the value that the task does not count, `y.filled(-1)` for instance."
+        )
+
+
 def _as_index(key: Any, size: int) -> npt.NDArray[np.int64]:
     if isinstance(key, slice):
         return np.array(range(size)[key], dtype=np.int64)
@@ -243,6 +262,7 @@ def _stack(name: str, values: Sequence[Any]) -> tuple[npt.NDArray[Any], npt.NDAr
     mask = np.array([value is not None for value in values])
     if not mask.any():
         raise ValueError(f"Task {name!r} should have a label for at least one sample. Found none.")
+    _check_unmasked(name, np.array([np.ma.is_masked(value) for value in values]))
     arrays = [None if v is None else np.asarray(v.detach().cpu() if isinstance(v, Tensor) else v) for v in values]
     first = next(a for a in arrays if a is not None)
     shapes = {a.shape for a in arrays if a is not None}

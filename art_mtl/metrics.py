@@ -72,16 +72,23 @@ class Metric:
     element: ElementWise | None = None
 
 
-def mean_iou(num_classes: int) -> Metric:
+def mean_iou(num_classes: int, ignored_class: int | None = None) -> Metric:
     """mIoU: one confusion matrix over the data set, mean over the classes that occur in labels or predictions, in [0,
     1].
+
+    Args:
+        num_classes: C.
+        ignored_class: One of the classes, which takes no part in the mean, as in torchmetrics. A place that is
+            predicted so is still lost for its true class.
     """
+    kept = {} if ignored_class is None else {"ignored_class": ignored_class}
+    shown = {} if ignored_class is None else {"ignore_index": ignored_class}
     return Metric(
         name="mIoU",
         higher_is_better=True,
         statistics=Bound(_confusion_matrix, num_classes=num_classes),
-        value=Bound(_iou_of_confusion, num_classes=num_classes),
-        torchmetric=Bound(_torchmetric, "classification.MulticlassJaccardIndex", num_classes=num_classes),
+        value=Bound(_iou_of_confusion, num_classes=num_classes, **kept),
+        torchmetric=Bound(_torchmetric, "classification.MulticlassJaccardIndex", num_classes=num_classes, **shown),
         arguments=_valid_classes,
         scale=100.0,
     )
@@ -101,13 +108,21 @@ def accuracy(num_classes: int) -> Metric:
 
 
 def f1(num_labels: int) -> Metric:
-    """Macro F1 over the labels, in [0, 1]; a label that never occurs and is never predicted counts as 0."""
+    """Macro F1 over the labels, in [0, 1]; a label that never occurs and is never predicted counts as 0.
+
+    Labels that are not known do not count.
+    """
+    made = (
+        Bound(_torchmetric, "classification.BinaryF1Score", ignore_index=-1)  # torchmetrics asks for 2 labels
+        if num_labels == 1
+        else Bound(_torchmetric, "classification.MultilabelF1Score", num_labels=num_labels, ignore_index=-1)
+    )
     return Metric(
         name="F1",
         higher_is_better=True,
         statistics=_label_counts,
         value=_f1_of_counts,
-        torchmetric=Bound(_torchmetric, "classification.MultilabelF1Score", num_labels=num_labels),
+        torchmetric=made,
         arguments=_valid_labels,
         scale=100.0,
     )
@@ -153,10 +168,10 @@ def mean_of(
     return Metric(
         name=name,
         higher_is_better=higher_is_better,
-        statistics=Bound(_mean_statistics, element=element),
+        statistics=Bound(_mean_statistics, element=element, name=name),
         value=_mean,
         torchmetric=Bound(_torchmetric, "MeanMetric"),
-        arguments=Bound(_valid_elements, element=element),
+        arguments=Bound(_valid_elements, element=element, name=name),
         scale=scale,
         unit=unit,
         element=element,
@@ -251,14 +266,25 @@ def _torchmetric(path: str, **kwargs: Any) -> torchmetrics.Metric:
 
 def sum_and_count(values: Tensor, valid: Tensor) -> Tensor:
     """Additive statistics of a mean: ``(B, *S)`` twice to ``(B, 2)``, float64."""
-    values = torch.where(valid, values.to(torch.float64), 0.0)
     if values.ndim == 1:
-        return torch.stack([values, valid.to(torch.float64)], 1)
-    return torch.stack([values.flatten(1).sum(1), valid.flatten(1).sum(1).to(torch.float64)], 1)
+        return torch.stack([torch.where(valid, values.to(torch.float64), 0.0), valid.to(torch.float64)], 1)
+    values = torch.where(valid, values, torch.zeros_like(values)).flatten(1)
+    return torch.stack([values.sum(1, dtype=torch.float64), valid.flatten(1).sum(1).to(torch.float64)], 1)
 
 
-def _mean_statistics(output: Tensor, target: Tensor, valid: Tensor, element: ElementWise) -> Tensor:
-    return sum_and_count(element(output, target), valid)
+def _mean_statistics(output: Tensor, target: Tensor, valid: Tensor, element: ElementWise, name: str = "") -> Tensor:
+    return sum_and_count(_elements(output, target, valid, element, name), valid)
+
+
+def _elements(output: Tensor, target: Tensor, valid: Tensor, element: ElementWise, name: str) -> Tensor:
+    values: Any = element(output, target)
+    if isinstance(values, Tensor) and values.shape == valid.shape:
+        return values
+    found = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+    raise ValueError(
+        f"The element of metric {name!r} should have shape {tuple(valid.shape)}, one value a sample or place with a "
+        f"label. Found {found}."
+    )
 
 
 def _mean(statistics: Tensor) -> Tensor:
@@ -297,11 +323,14 @@ def confusion_matrix(predicted: Tensor, target: Tensor, valid: Tensor, num_class
     return counts.view(batch, cells).to(torch.float64)
 
 
-def _iou_of_confusion(statistics: Tensor, num_classes: int) -> Tensor:
+def _iou_of_confusion(statistics: Tensor, num_classes: int, ignored_class: int | None = None) -> Tensor:
     confusion = statistics.view(*statistics.shape[:-1], num_classes, num_classes)
     intersection = confusion.diagonal(dim1=-2, dim2=-1)
     union = confusion.sum(-1) + confusion.sum(-2) - intersection
     occurs = union > 0
+    if ignored_class is not None:
+        occurs = occurs & (torch.arange(num_classes, device=union.device) != ignored_class)
+        intersection = torch.where(occurs, intersection, 0.0)
     return (intersection / union.clamp(min=1)).sum(-1) / occurs.sum(-1).clamp(min=1)
 
 
@@ -321,16 +350,17 @@ def _valid_classes(output: Tensor, target: Tensor, valid: Tensor) -> tuple[Tenso
 
 
 def _valid_labels(output: Tensor, target: Tensor, valid: Tensor) -> tuple[Tensor, ...]:
-    present = valid.all(1)
-    return (output > 0)[present].long(), target[present].long()
+    return (output > 0).long(), torch.where(valid, target, -1).long()
 
 
 def _valid_values(output: Tensor, target: Tensor, valid: Tensor) -> tuple[Tensor, ...]:
     return output.movedim(1, -1)[valid], target.movedim(1, -1)[valid]
 
 
-def _valid_elements(output: Tensor, target: Tensor, valid: Tensor, element: ElementWise) -> tuple[Tensor, ...]:
-    return (element(output, target)[valid],)
+def _valid_elements(
+    output: Tensor, target: Tensor, valid: Tensor, element: ElementWise, name: str
+) -> tuple[Tensor, ...]:
+    return (_elements(output, target, valid, element, name)[valid],)
 
 
 _VALUES: dict[str, Callable[..., Tensor]] = {"mean": _mean, "iou": _iou_of_confusion, "f1": _f1_of_counts}

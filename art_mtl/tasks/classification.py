@@ -14,7 +14,7 @@ from art_mtl import losses, metrics
 from art_mtl.metrics import Metric
 from art_mtl.tasks.base import Measures
 from art_mtl.tasks.classes import ClassTask
-from art_mtl.tasks.label_checks import check_classes, check_shape, integers, shape_error
+from art_mtl.tasks.label_checks import check_classes, check_shape, integers, one_hot_classes, shape_error
 from art_mtl.tasks.picking import OutputPicker
 from art_mtl.tasks.target import DenseTarget
 
@@ -22,7 +22,8 @@ from art_mtl.tasks.target import DenseTarget
 def classification(name: str, num_classes: int, output: OutputPicker = None) -> Classification:
     """One class an image: logits ``(B, num_classes)``, labels ``(N,)`` of integers or one-hot ``(N, num_classes)``.
 
-    Loss: cross-entropy. Score: probability of the true class. Metric: accuracy.
+    One-hot rows without a 1 are samples without a label. Loss: cross-entropy. Score: probability of the true class.
+    Metric: accuracy.
 
     Args:
         name: Name of the task.
@@ -56,7 +57,8 @@ class Classification(ClassTask):
     def encode(self, y: Tensor, present: Tensor) -> DenseTarget:
         """``(N,)`` of classes, or ``(N, C)`` one-hot, probabilities or logits."""
         if y.ndim == 2 and y.shape[1] == self.num_classes:
-            y = self.decode(y)
+            y, named = one_hot_classes(self.name, y)
+            present = present & named
         elif y.ndim == 2 and y.shape[1] == 1:
             y = y[:, 0]
         if y.ndim != 1:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+import numbers
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar
 
@@ -11,10 +13,17 @@ from torch import Tensor
 
 from art_mtl import losses, metrics
 from art_mtl.metrics import Metric
+from art_mtl.tasks.base import widen
 from art_mtl.tasks.elementwise import ElementwiseTask
-from art_mtl.tasks.label_checks import check_shape, shape_error
+from art_mtl.tasks.label_checks import check_finite, check_shape, shape_error
 from art_mtl.tasks.picking import OutputPicker
 from art_mtl.tasks.target import DenseTarget
+
+CODINGS = ("unit", "directions", "image", "as is")
+LENGTH_SLACK = 0.05
+"""By how much the length of a normal may differ from 1: labels are stored in 8 or 16 bits."""
+IMAGE_SLACK = 0.25
+"""The same for colours: black and white have length √3, grey 0."""
 
 
 def depth(name: str, invalid: float = 0.0, output: OutputPicker = None) -> Depth:
@@ -24,8 +33,11 @@ def depth(name: str, invalid: float = 0.0, output: OutputPicker = None) -> Depth
 
     Args:
         name: Name of the task.
-        invalid: Label of pixels that do not count.
+        invalid: Label of pixels that do not count, a number, NaN or infinity.
         output: See :class:`art_mtl.tasks.Task`.
+
+    Raises:
+        TypeError: ``invalid`` is no number.
     """
     return Depth(name=name, invalid=invalid, output=output)
 
@@ -37,23 +49,39 @@ def disparity(name: str, invalid: float = -1.0, output: OutputPicker = None) -> 
 
     Args:
         name: Name of the task.
-        invalid: Label of pixels that do not count.
+        invalid: Label of pixels that do not count, a number, NaN or infinity.
         output: See :class:`art_mtl.tasks.Task`.
+
+    Raises:
+        TypeError: ``invalid`` is no number.
     """
     return Disparity(name=name, invalid=invalid, output=output)
 
 
-def surface_normals(name: str, output: OutputPicker = None) -> SurfaceNormals:
+def surface_normals(name: str, output: OutputPicker = None, *, coding: str = "unit") -> SurfaceNormals:
     """Surface normals: output ``(B, 3, H, W)``, labels ``(N, 3, H, W)``, all-zero where not measured.
 
     Loss: absolute error summed over the channels, as in the paper's protocol (not the cosine). Error and metric
-    (mDist): angle in degrees.
+    (mDist): angle in degrees. An output of another length becomes a label by :meth:`SurfaceNormals.decode`.
 
     Args:
         name: Name of the task.
         output: See :class:`art_mtl.tasks.Task`.
+        coding: What labels are. "unit": vectors of length 1 (to 0.05), all-zero where not measured; anything else is an
+            error. "directions": vectors of any length, which are scaled to 1. "image": colours in [0, 255], 127.5 (1 +
+            n); black, white and grey, which are no directions, are not measured. "as is": vectors of any length, taken
+            as they are.
+
+    Raises:
+        ValueError: An unknown coding.
+
+    Examples:
+        >>> colours = torch.tensor([[[[255, 0]], [[128, 0]], [[128, 0]]]])  # to the right, and a hole
+        >>> target = surface_normals("normals", coding="image").targets(colours)
+        >>> target.value[0].round(decimals=2).tolist(), target.valid[0].tolist()
+        ([[[1.0, 0.0]], [[0.0, 0.0]], [[0.0, 0.0]]], [[True, False]])
     """
-    return SurfaceNormals(name=name, output=output)
+    return SurfaceNormals(name=name, output=output, coding=coding)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,13 +89,24 @@ class ValueMap(ElementwiseTask):
     """Base of depth and disparity: one value a pixel.
 
     Attributes:
-        invalid: Label of pixels that do not count.
+        invalid: Label of pixels that do not count, a number, NaN or infinity.
     """
 
     unit: ClassVar[str]
     floor: ClassVar[float]
 
-    invalid: float
+    invalid: float = field(compare=False)
+    _invalid: str = field(init=False, repr=False)  # NaN does not equal itself, but tasks of one call do.
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.invalid, bool) or not isinstance(self.invalid, numbers.Real):
+            raise TypeError(
+                f"Parameter `invalid` of task {self.name!r} should be a number, NaN or infinity. "
+                f"Found {self.invalid!r}."
+            )
+        object.__setattr__(self, "invalid", float(self.invalid))
+        object.__setattr__(self, "_invalid", repr(float(self.invalid)))
 
     @cached_property
     def metric(self) -> Metric:
@@ -95,7 +134,21 @@ class ValueMap(ElementwiseTask):
             y = y[:, None]
         if y.ndim != 4 or y.shape[1] != 1:
             raise shape_error(self.name, "(N, 1, H, W) or (N, H, W)", y)
-        return _encode(y, self.invalid, present)
+        y = y.float()
+        valid = ~self._unmeasured(y)[:, 0] & present.view(-1, 1, 1)
+        return DenseTarget(torch.where(valid[:, None], y, torch.zeros_like(y)), valid)
+
+    @property
+    def missing_mark(self) -> float:
+        """``invalid``."""
+        return self.invalid
+
+    def check_labels(self, y: Tensor) -> None:
+        """Raise unless all labels are finite, but for those that are ``invalid``."""
+        check_finite(self.name, torch.where(self._unmeasured(y), torch.zeros_like(y), y))
+
+    def _unmeasured(self, y: Tensor) -> Tensor:
+        return y.isnan() if math.isnan(self.invalid) else y == self.invalid
 
     def lay_out(self, output: Tensor, target: DenseTarget) -> Tensor:
         """``(B, 1, H, W)`` of that or ``(B, H, W)``."""
@@ -137,6 +190,15 @@ class SurfaceNormals(ElementwiseTask):
 
     kind: ClassVar[str] = "surface_normals"
 
+    coding: str = "unit"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.coding not in CODINGS:
+            raise ValueError(
+                f"Parameter `coding` of task {self.name!r} should be one of {list(CODINGS)}. Found {self.coding!r}."
+            )
+
     @cached_property
     def metric(self) -> Metric:
         """Mean angle."""
@@ -161,7 +223,42 @@ class SurfaceNormals(ElementwiseTask):
         """``(N, 3, H, W)``."""
         if y.ndim != 4 or y.shape[1] != 3:
             raise shape_error(self.name, "(N, 3, H, W)", y)
-        return _encode(y, 0.0, present)
+        y = y.float() / 127.5 - 1 if self.coding == "image" else y.float()
+        length, holes = _lengths(y), (y == 0).all(1)
+        if self.coding == "image":
+            holes = (length - 1).abs() > IMAGE_SLACK
+        if self.coding == "unit":
+            self._check_unit(torch.where(holes, 1.0, length))
+        if self.coding in ("image", "directions"):
+            y = y / length.clamp(min=torch.finfo(y.dtype).tiny)[:, None]
+        valid = ~holes & present.view(-1, 1, 1)
+        return DenseTarget(torch.where(valid[:, None], y, torch.zeros_like(y)), valid)
+
+    def _check_unit(self, length: Tensor) -> None:
+        off = (length - 1).abs() > LENGTH_SLACK
+        if bool(off.any()):
+            raise ValueError(
+                f"The labels of task {self.name!r} should be unit vectors, or all-zero where there is none. Found "
+                f"lengths in [{length.min():.3g}, {length.max():.3g}], {off.float().mean():.1%} of them not 1. Say how "
+                "they are coded: coding='directions' scales them, coding='image' reads colours in [0, 255]; an output "
+                "of a model is first decoded."
+            )
+
+    def hide_masked(self, y: Tensor, masked: Tensor) -> Tensor:
+        """A normal any component of which is masked is missing."""
+        return torch.where(masked.any(1, keepdim=True), 0, y)
+
+    @property
+    def missing_mark(self) -> float:
+        """All components of a normal that is missing."""
+        return 0.0
+
+    def decode(self, output: Tensor) -> Tensor:
+        """The outputs; where their length is not 1, scaled to it."""
+        output = widen(output)
+        length = _lengths(output)[:, None]
+        off = ((length - 1).abs() > LENGTH_SLACK) & (length > 0)
+        return torch.where(off, output / length.clamp(min=torch.finfo(output.dtype).tiny), output)
 
     def lay_out(self, output: Tensor, target: DenseTarget) -> Tensor:
         """``(B, 3, H, W)``."""
@@ -177,7 +274,6 @@ class SurfaceNormals(ElementwiseTask):
         return losses.angle(output, value)
 
 
-def _encode(y: Tensor, invalid: float, present: Tensor) -> DenseTarget:
-    y = y.float()
-    valid = (y != invalid).any(1) & present.view(-1, 1, 1)
-    return DenseTarget(torch.where(valid[:, None], y, torch.zeros_like(y)), valid)
+def _lengths(vectors: Tensor) -> Tensor:
+    """``(N, 3, H, W)`` to ``(N, H, W)``."""
+    return vectors.square().sum(1).sqrt()
