@@ -189,7 +189,7 @@ def _masked_samples(name: str, values: Any) -> npt.NDArray[np.bool_] | None:
     if not isinstance(values, np.ma.MaskedArray):
         return None
     rows = np.ma.getmaskarray(values).reshape(len(values), -1)
-    _check_unmasked(name, rows.any(1) & ~rows.all(1))
+    _check_unmasked(name, np.asarray(rows.any(1) & ~rows.all(1)))
     return np.asarray(rows.any(1))
 
 
@@ -262,7 +262,7 @@ def _stack(name: str, values: Sequence[Any]) -> tuple[npt.NDArray[Any], npt.NDAr
     mask = np.array([value is not None for value in values])
     if not mask.any():
         raise ValueError(f"Task {name!r} should have a label for at least one sample. Found none.")
-    _check_unmasked(name, np.array([np.ma.is_masked(value) for value in values]))
+    _check_unmasked(name, np.array([bool(np.ma.is_masked(value)) for value in values]))
     arrays = [None if v is None else np.asarray(v.detach().cpu() if isinstance(v, Tensor) else v) for v in values]
     first = next(a for a in arrays if a is not None)
     shapes = {a.shape for a in arrays if a is not None}

@@ -59,6 +59,7 @@ class Metric:
         scale: Tables print the value times this.
         unit: Of the value, for captions; "" where it has none.
         element: ``(output, target) -> (B, *S)`` where the metric is the mean of that over all valid places; else None.
+        entry: Which entry is the metric, where the torchmetrics class computes a dict; "" elsewhere.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Metric:
     scale: float = 1.0
     unit: str = ""
     element: ElementWise | None = None
+    entry: str = ""
 
 
 def mean_iou(num_classes: int, ignored_class: int | None = None) -> Metric:
@@ -190,7 +192,8 @@ def describe_metric(metric: Metric) -> dict[str, Any] | None:
     name = next((name for name, known in _VALUES.items() if known is bare), None)
     if name is None or not isinstance(made, Bound) or made.func is not _torchmetric:
         return None
-    return {"value": name, "sizes": sizes, "torchmetric": made.args[0], "with": dict(made.keywords)}
+    entry = {"entry": metric.entry} if metric.entry else {}
+    return {"value": name, "sizes": sizes, "torchmetric": made.args[0], "with": dict(made.keywords), **entry}
 
 
 def read_metric(document: dict[str, Any]) -> tuple[Value, Callable[[], torchmetrics.Metric]]:

@@ -329,8 +329,11 @@ def test_a_run_is_read_while_it_goes_on(estimator, tmp_path, monkeypatch) -> Non
 def test_a_metric_of_the_user_s_can_be_stored_but_not_read_back(tmp_path) -> None:
     from dataclasses import replace
 
-    task = tasks.regression("value")
-    own = replace(task, metric=replace(task.metric, value=lambda sums: sums[..., 0]))
+    from art_mtl import losses
+    from art_mtl.metrics import absolute_error
+
+    metric = replace(absolute_error("MAE"), value=lambda sums: sums[..., 0])
+    own = tasks.custom("value", losses.absolute_error, metric=metric)
     estimator = PyTorchMultiTaskEstimator(
         torch.nn.Flatten(), tasks=[own], input_shape=(2,), clip_values=(0, 1), device_type="cpu"
     )
