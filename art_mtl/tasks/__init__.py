@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from art_mtl.tasks.base import Measures, Task
 from art_mtl.tasks.classification import classification
 from art_mtl.tasks.custom import custom
-from art_mtl.tasks.dense import depth, disparity, surface_normals
+from art_mtl.tasks.dense import depth, disparity
 from art_mtl.tasks.elementwise import ElementwiseTask
 from art_mtl.tasks.multilabel import multilabel
+from art_mtl.tasks.normals import surface_normals
 from art_mtl.tasks.picking import OutputPicker
 from art_mtl.tasks.regression import regression
 from art_mtl.tasks.segmentation import segmentation

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from art_mtl import losses, metrics
 from art_mtl.metrics import Metric
+from art_mtl.tasks.colours import Array
 from art_mtl.tasks.elementwise import ElementwiseTask
 from art_mtl.tasks.label_checks import check_count, check_shape, shape_error
 from art_mtl.tasks.picking import OutputPicker
@@ -74,6 +77,28 @@ class Multilabel(ElementwiseTask):
     def decode(self, output: Tensor) -> Tensor:
         """1 where the logit is positive."""
         return (output > 0).to(output.dtype)
+
+    def shown(self, target: DenseTarget) -> Array:
+        """``(N, L)`` of 1, 0 and NaN."""
+        return torch.where(target.valid, target.value, float("nan")).cpu().numpy()
+
+    def answer(self, label: Any, class_names: Sequence[str] = ()) -> str:
+        """The labels that are set.
+
+        Examples:
+            >>> multilabel("tags", 3).answer(np.array([1, 0, 1])), multilabel("tags", 2).answer(np.full(2, np.nan))
+            ('{0, 2}', '?')
+        """
+        values = np.atleast_1d(label).astype(float)
+        if np.isnan(values).all():
+            return "?"
+        names = [class_names[i] if i < len(class_names) else str(i) for i in np.flatnonzero(values > 0.5).tolist()]
+        return "{" + ", ".join(names) + "}"
+
+    def agrees(self, label: Any, truth: Any) -> bool:
+        """Whether all labels that are known are the same."""
+        values, true = (np.atleast_1d(v).astype(float) for v in (label, truth))
+        return bool(np.array_equal(values[~np.isnan(true)], true[~np.isnan(true)]))
 
     def encode(self, y: Tensor, present: Tensor) -> DenseTarget:
         """``(N, L)`` of 1, 0 and −1 for not known; logits are decoded."""

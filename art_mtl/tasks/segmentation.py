@@ -13,6 +13,8 @@ from torch import Tensor
 from art_mtl import metrics
 from art_mtl.metrics import Metric
 from art_mtl.tasks.classes import ClassTask
+from art_mtl.tasks.colours import Array, class_picture
+from art_mtl.tasks.drawing import missing_share
 from art_mtl.tasks.label_checks import check_classes, check_shape, integers, one_hot_classes, shape_error
 from art_mtl.tasks.picking import OutputPicker
 from art_mtl.tasks.target import DenseTarget
@@ -65,6 +67,7 @@ class Segmentation(ClassTask):
     """See :func:`segmentation`."""
 
     kind: ClassVar[str] = "segmentation"
+    is_map: ClassVar[bool] = True
 
     ignore_index: int = -1
     average_ignored: bool = False
@@ -91,6 +94,18 @@ class Segmentation(ClassTask):
     def count_predictions(self, predicted: Tensor, target: DenseTarget) -> Tensor:
         """The confusion matrix of each image."""
         return metrics.confusion_matrix(predicted, target.value, target.valid, self.num_classes)
+
+    def shown(self, target: DenseTarget) -> Array:
+        """Classes ``(N, H, W)``, −1 where none counts."""
+        return torch.where(target.valid, target.value, -1).cpu().numpy()
+
+    def picture(self, label: Array, limits: tuple[float, float] | None = None) -> Array:
+        """A colour for each class."""
+        return class_picture(label)
+
+    def caption(self, label: Array, unit: str = "") -> str:
+        """How many classes there are, and how much is not labelled."""
+        return f"{len(np.unique(label[label >= 0]))} classes{missing_share((label < 0).mean(), 'unlabelled')}"
 
     def encode(self, y: Tensor, present: Tensor) -> DenseTarget:
         """``(N, H, W)`` of classes, or logits ``(N, C, H, W)``, which are decoded."""
