@@ -279,12 +279,10 @@ def protocol_labels(tasks: Sequence[Task], y: MultiTaskLabels, protocol: str) ->
         return y
     changed = {}
     for task in tasks:
-        if task.kind != "surface_normals":
-            continue
-        vectors = np.asarray(y[task.name])
-        lost = (vectors.sum(1, keepdims=True) == 0) & vectors.any(1, keepdims=True)
-        if lost.any():
-            changed[task.name] = np.where(lost, 0, vectors)
+        before = np.asarray(y[task.name])
+        after = task.auto_lambda_labels(before)
+        if after is not before:
+            changed[task.name] = after
     if not changed:
         return y
     names = y.names

@@ -23,6 +23,7 @@ def sum_and_count(values: Tensor, valid: Tensor) -> Tensor:
 
 
 def mean_statistics(output: Tensor, target: Tensor, valid: Tensor, element: ElementWise, name: str = "") -> Tensor:
+    """Sums and counts of an element-wise figure; ``name`` is that of the metric, for messages."""
     return sum_and_count(_elements(output, target, valid, element, name), valid)
 
 
@@ -38,14 +39,17 @@ def _elements(output: Tensor, target: Tensor, valid: Tensor, element: ElementWis
 
 
 def mean(statistics: Tensor) -> Tensor:
+    """The mean of summed sums and counts."""
     return statistics[..., 0] / statistics[..., 1].clamp(min=1)
 
 
 def is_correct(output: Tensor, target: Tensor) -> Tensor:
+    """Whether the greatest logit is that of the label."""
     return predicted_class(output) == target
 
 
 def confusion_statistics(output: Tensor, target: Tensor, valid: Tensor, num_classes: int) -> Tensor:
+    """The confusion matrix of each sample from its logits."""
     return confusion_matrix(predicted_class(output), target, valid, num_classes)
 
 
@@ -74,6 +78,7 @@ def confusion_matrix(predicted: Tensor, target: Tensor, valid: Tensor, num_class
 
 
 def iou_of_confusion(statistics: Tensor, num_classes: int, ignored_class: int | None = None) -> Tensor:
+    """mIoU of summed confusion matrices ``(..., C²)``; see :func:`art_mtl.metrics.mean_iou`."""
     confusion = statistics.view(*statistics.shape[:-1], num_classes, num_classes)
     intersection = confusion.diagonal(dim1=-2, dim2=-1)
     union = confusion.sum(-1) + confusion.sum(-2) - intersection
@@ -85,29 +90,35 @@ def iou_of_confusion(statistics: Tensor, num_classes: int, ignored_class: int | 
 
 
 def label_counts(output: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """True positives, false positives and false negatives of each label, ``(B, 3 L)``."""
     predicted, true = (output > 0) & valid, (target > 0.5) & valid
     counts = torch.stack([predicted & true, predicted & ~true, ~predicted & true], 1)
     return counts.flatten(1).to(torch.float64)
 
 
 def f1_of_counts(statistics: Tensor) -> Tensor:
+    """Macro F1 of summed counts ``(..., 3 L)``."""
     true_positive, false_positive, false_negative = statistics.view(*statistics.shape[:-1], 3, -1).unbind(-2)
     return (2 * true_positive / (2 * true_positive + false_positive + false_negative).clamp(min=1)).mean(-1)
 
 
 def valid_classes(output: Tensor, target: Tensor, valid: Tensor) -> tuple[Tensor, ...]:
+    """Predicted and true classes of the valid places."""
     return predicted_class(output)[valid], target[valid]
 
 
 def valid_labels(output: Tensor, target: Tensor, valid: Tensor) -> tuple[Tensor, ...]:
+    """Predicted and true labels, the latter −1 where they are not known."""
     return (output > 0).long(), torch.where(valid, target, -1).long()
 
 
 def valid_values(output: Tensor, target: Tensor, valid: Tensor) -> tuple[Tensor, ...]:
+    """Outputs and labels of the valid places."""
     return output.movedim(1, -1)[valid], target.movedim(1, -1)[valid]
 
 
 def valid_elements(
     output: Tensor, target: Tensor, valid: Tensor, element: ElementWise, name: str
 ) -> tuple[Tensor, ...]:
+    """An element-wise figure at the valid places."""
     return (_elements(output, target, valid, element, name)[valid],)

@@ -158,6 +158,17 @@ class Task(Drawn, ABC):
         """Labels that the raw output stands for: the arg-max of logits for instance; by default the output itself."""
         return output
 
+    def auto_lambda_labels(self, y: np.ndarray) -> np.ndarray:
+        """Labels in which every place that the protocol of Auto-Lambda takes for invalid is marked so.
+
+        Args:
+            y: Labels in the layout of the task.
+
+        Returns:
+            The same array, or a changed copy.
+        """
+        return y
+
     # --- what is attacked and reported ---
 
     @property

@@ -137,6 +137,11 @@ class SurfaceNormals(ElementwiseTask):
         """All components of a normal that is missing."""
         return 0.0
 
+    def auto_lambda_labels(self, y: np.ndarray) -> np.ndarray:
+        """Without normals whose components sum to 0: such as (1, −1, 0)/√2 are lost with the unmeasured ones."""
+        lost = (y.sum(1, keepdims=True) == 0) & y.any(1, keepdims=True)
+        return np.where(lost, 0, y) if lost.any() else y
+
     def decode(self, output: Tensor) -> Tensor:
         """The outputs; where their length is not 1, scaled to it."""
         output = widen(output)
