@@ -261,5 +261,6 @@ class _Run:
         log.stopped |= indices(~self.alive)
         log.zeroed |= indices(self.zeroed)
         log.flat |= self.flat
-        if self.step_rule.needs_gradient:
-            log.still |= indices(self.alive & ~self.moved)
+        moved = self.moved | (not self.step_rule.needs_gradient)
+        log.still |= indices(self.alive & ~moved)
+        log.moved |= indices(moved)

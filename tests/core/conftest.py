@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 import pytest
-import torch
 from torch import Tensor
 
 from art_mtl.core import Method

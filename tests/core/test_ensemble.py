@@ -16,7 +16,6 @@ from art_mtl.core.searches.ensemble_members import VERSIONS, Member, make_member
 from art_mtl.core.searches.population_choice import population_degradation, sample_degradation
 
 
-
 @pytest.fixture
 def ensemble(make_setup):
     """``(case, members, norm, eps) -> (inputs, report)``; warnings come as at the end of a call."""

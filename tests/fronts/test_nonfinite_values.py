@@ -185,6 +185,28 @@ def test_a_gradient_that_is_0_everywhere_is_told(front, data):
     assert len(caught) == 1
 
 
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("UniversalMultiTaskPGD", {"eps": 0.1}),
+        ("MultiTaskPatch", {"size": (2, 2)}),
+        ("MultiTaskPatch", {"size": (2, 2), "shared": False}),
+    ],
+)
+def test_so_it_is_of_one_perturbation_for_all(front, data, kind, options):
+    rounded = [tasks.regression("v")]
+    with pytest.warns(RuntimeWarning, match="The gradient was 0 at every step for all samples") as caught:
+        front.attack(kind, Cut("round"), rounded, data[0], {"v": data[1]["v"]}, steps=3, **options)
+    assert len(caught) == 1
+
+
+def test_an_ensemble_that_queries_is_not_said_to_have_done_nothing(front, data):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rounded = [tasks.regression("v")]
+        front.attack("MultiTaskAutoAttack", Cut("round"), rounded, data[0], {"v": data[1]["v"]}, eps=0.3, version="fast")
+
+
 def test_a_model_without_any_gradient_is_refused(front, data):
     with pytest.raises(ValueError, match="outputs do not depend on its inputs by anything differentiable"):
         front.attack("MultiTaskPGD", Cut("no_grad"), BOTH, *data, eps=0.1, steps=3)
