@@ -116,7 +116,8 @@ def both_masks(name: str, mask: Any, other: Present | None, size: int) -> Presen
     if mask.dtype != np.bool_ or mask.shape != (size,):
         raise ValueError(
             f"The mask of present labels of task {name!r} should be boolean of shape ({size},). "
-            f"Found {mask.dtype} of shape {mask.shape}."
+            f"Found {mask.dtype} of shape {mask.shape}; what is not known of a sample that has a label is marked in "
+            "the label itself."
         )
     both: Present = mask if other is None else mask & other
     return both

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from art_mtl.core.forward import zero_nonfinite
 from art_mtl.projections import near_one
 
 TORCHJD: Mapping[str, tuple[str, Mapping[str, float]]] = MappingProxyType(
@@ -89,7 +90,7 @@ class TorchJD:
         except ImportError as error:
             raise ImportError(
                 f"Method 'jd:{self.name}' needs the package torchjd, with the solvers of its extras. Install them "
-                f"with: pip install 'art-mtl[jd]'. Found: {error}"
+                f"with: pip install '.[jd]'. Found: {error}"
             ) from error
         return made
 
@@ -110,7 +111,7 @@ def combine(
         aggregator: Finds the weights.
         values: For each task ``(B,)`` with its graph.
         like: The inputs, ``(B, ...)``.
-        weights: ``(B, K)``: the aggregator sees gradients times these; 0 is a task out of play.
+        weights: ``(B, K)``: the aggregator sees gradients times these; 0 is a task without a label.
         step: t.
         gradient: ``(values, weights, again)`` to the gradient in the inputs, or None; see
             :meth:`art_mtl.core.forward.ForwardBackward.gradient`.
@@ -122,7 +123,7 @@ def combine(
     last = max((k for k, value in enumerate(values) if value.requires_grad), default=-1)
     for k, value in enumerate(values):
         row = gradient([value], [weights[:, k].to(value.dtype)], k < last) if value.requires_grad else None
-        rows.append(torch.zeros_like(like) if row is None else row)
+        rows.append(torch.zeros_like(like) if row is None else zero_nonfinite(row)[0])
     jacobian = torch.stack(rows, 1)
     flat = jacobian.flatten(2)
     # In half precision a sum of squares has 3 digits, and squares of small gradients are 0 even in single.

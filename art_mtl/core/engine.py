@@ -14,6 +14,7 @@ from art_mtl.core.batch_size import BatchSize, measure_batch_size
 from art_mtl.core.checks import AUTO
 from art_mtl.core.config import AttackConfig
 from art_mtl.core.forward import Forward
+from art_mtl.core.inference import normal_tensors, outside_inference_mode
 from art_mtl.core.lending import frozen
 from art_mtl.core.loop import Observer
 from art_mtl.core.method import Method
@@ -183,8 +184,26 @@ class Engine:
             TypeError: Inputs or labels of a wrong type.
             ValueError: Shapes, values or labels do not fit; the message says which.
         """
-        callbacks = Callbacks() if callbacks is None else callbacks
-        batch = self._validate(config, model, inputs.detach(), labels, bounds, mask, names)
+        with outside_inference_mode():
+            return self._run(
+                search, config, model, normal_tensors(inputs.detach()), normal_tensors(labels), bounds, mask, names,
+                Callbacks() if callbacks is None else callbacks, state,
+            )  # fmt: skip
+
+    def _run(
+        self,
+        search: Search,
+        config: AttackConfig,
+        model: AttackedModel,
+        inputs: Tensor,
+        labels: Any,
+        bounds: tuple[Any, Any],
+        mask: Any,
+        names: Names,
+        callbacks: Callbacks,
+        state: Any,
+    ) -> Tensor:
+        batch = self._validate(config, model, inputs, labels, bounds, mask, names)
         setup = self._configure(config, model, batch, callbacks)
         self.session.match((state, setup.method, batch.kept))
         self.calls += 1

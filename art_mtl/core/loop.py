@@ -128,7 +128,7 @@ class _Run:
             best = BestIterate(self.good, self._merit)
         with torch.no_grad():
             outputs = self._checked(self.network.no_grad(x_adv))
-            best.see(x_adv, self._values(outputs, self._finite_outputs(outputs)), compared_at)
+            best.see(x_adv, self._values(outputs, self.context.finite(outputs)), compared_at)
             return best.x, best.score(compared_at), weights
 
     def _advance(self, step: int, x_adv: Tensor, clean: Outputs | None, best: BestIterate) -> tuple[Tensor, Tensor]:
@@ -220,12 +220,7 @@ class _Run:
             finite = torch.isfinite(stack_columns(found.objectives)).all(1)
             if not self.method.objective.saturates:
                 return finite
-        return finite & self._finite_outputs(outputs)
-
-    def _finite_outputs(self, outputs: Outputs) -> Tensor:
-        """Which samples have finite outputs of all tasks, ``(B,)``."""
-        pairs = zip(self.context.tasks, outputs, strict=True)
-        return torch.stack([task.finite(output) for task, output in pairs]).all(0)
+        return finite & self.context.finite(outputs)
 
     def _values(self, outputs: Outputs, finite: Tensor) -> Tensor:
         """By what iterates and restarts are compared, task by task, ``(B, K)``; NaN where outputs are not finite, which

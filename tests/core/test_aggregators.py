@@ -10,9 +10,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from art_mtl.core import attack, make_method
+from art_mtl.core import RunConfig, attack, make_method
 from art_mtl.core.aggregators import TORCHJD, TorchJD, combine
-from art_mtl.core.loop import RunConfig
 from art_mtl.core.method import Method
 
 

@@ -8,9 +8,8 @@ import math
 import pytest
 import torch
 
-from art_mtl.core import attack, make_method
+from art_mtl.core import RunConfig, attack, make_method
 from art_mtl.core.inference import check_weights, normal_tensors, outside_inference_mode
-from art_mtl.core.loop import RunConfig
 
 
 def run(case, x, targets):

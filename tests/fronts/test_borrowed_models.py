@@ -246,7 +246,9 @@ def test_a_model_made_inside_inference_mode_is_refused_and_left_as_it_was(front,
     ],
 )
 @pytest.mark.parametrize("labelled", [False, True])
-def test_a_model_that_is_attacked_in_training_mode_keeps_its_buffers(for_torchattacks, net, jobs, data, modes, labelled):
+def test_a_model_that_is_attacked_in_training_mode_keeps_its_buffers(
+    for_torchattacks, net, jobs, data, modes, labelled
+):
     net.train()
     net.drop.eval()
     before = state_of(net)
