@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from art_mtl.core import attack, make_method
-from art_mtl.core.loop import RunConfig
-from art_mtl.core.methods import METHODS, ON_REQUEST, method_names
+from art_mtl.core import RunConfig, attack, make_method
+from art_mtl.core.methods import METHODS, method_names
 
 
 def task_losses(case, x):
@@ -141,10 +140,14 @@ def test_own_weights_and_parts(dense_case):
 @pytest.mark.parametrize("objective", ["loss", "log", "normalized", "relative", "degradation"])
 @pytest.mark.parametrize("weighting", ["uniform", "minmax", "inner-minimiser", "alternating"])
 def test_every_objective_and_weighting_goes_together(dense_case, objective, weighting):
-    case = dense_case(batch=2)
-    before = task_losses(case, case.x)
+    case, parts = dense_case(batch=2), {"objective": objective, "weighting": weighting}
+    before, shares = task_losses(case, case.x), weighting in ("minmax", "inner-minimiser")
     for scope in ("sample", "batch", "dataset"):
-        method = make_method("equal", case.tasks, objective=objective, weighting=weighting, weight_scope=scope)
+        if scope != "sample" and not shares:
+            with pytest.raises(ValueError, match=f"do not depend on the samples; leave `weight_scope`.*'{scope}'"):
+                make_method("equal", case.tasks, weight_scope=scope, **parts)
+            continue
+        method = make_method("equal", case.tasks, weight_scope=scope, **parts)
         result = attack(
             case.forward, case.x, case.tasks, case.targets, method, case.threat(math.inf, 0.05), RunConfig(3)
         )
@@ -158,8 +161,8 @@ def test_every_objective_and_weighting_goes_together(dense_case, objective, weig
 def test_method_names(dense_case):
     tasks = dense_case().tasks
     expected = {"equal", "normalize", "dgba", "alternate", "minmax", "minmax-official", "worst-task"}
-    assert set(METHODS) - set(ON_REQUEST) == expected
-    assert set(ON_REQUEST) == {"equal-official", "normalize-official", "worst-image"}
+    assert {name for name, spec in METHODS.items() if not spec.on_request} == expected
+    assert set(METHODS) - expected == {"equal-official", "normalize-official", "worst-image"}
     image = make_method("worst-image", tasks)
     assert replace(image, name="worst-task") == make_method("worst-task", tasks, weight_scope="sample")
     assert method_names(tasks)[:3] == ["single:seg", "single:depth", "single:normal"]

@@ -6,12 +6,10 @@ import math
 
 import pytest
 import torch
-from art_mtl.core.partial_targets import restrict
 
-from art_mtl.core import attack, make_method
+from art_mtl.core import RunConfig, attack, make_method
 from art_mtl.core.context import BatchContext
-from art_mtl.core.loop import RunConfig
-from art_mtl.core.objectives.constrained import Multipliers, Roles, relative_change, stealthy_merit
+from art_mtl.core.objectives.constrained import Multipliers, Roles, relative_change
 from art_mtl.core.objectives.loss_objectives import DEGRADATION
 from art_mtl.core.objectives.population import PopulationDegradation
 
@@ -51,14 +49,14 @@ def test_the_tolerance_is_what_decides(linear_case, tolerance):
     assert gain == pytest.approx(0.1 + move, abs=2e-3)
 
 
-def test_a_task_that_is_neither_chosen_nor_held_is_left_alone(linear_case):
+def test_a_task_that_is_neither_attacked_nor_preserved_is_left_alone(linear_case):
     slopes = torch.tensor([[1.0, 1.0], [1.0, 0.0]], dtype=torch.float64)
     case = linear_case(slopes, torch.ones(2, dtype=torch.float64))
     method = make_method("stealthy:t0", case.tasks, preserved=[])
     torch.testing.assert_close(run(case, method), case.x + 0.1, rtol=0, atol=1e-12)
 
 
-def test_several_may_be_chosen(linear_case):
+def test_several_may_be_attacked(linear_case):
     slopes = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
     case = linear_case(slopes, torch.ones(3, dtype=torch.float64))
     method = make_method("stealthy", case.tasks, attacked=["t0", "t2"])
@@ -85,14 +83,17 @@ def test_by_sample_what_is_returned_is_within_the_tolerance(dense_case, name):
     assert (better * change[:, attacked] > 2 * tolerance).all()
 
 
-def test_in_a_population_the_hard_metrics_are_held(mixed_case):
+def test_in_a_population_the_hard_metrics_are_preserved(mixed_case):
     """Two batches of one chunk: mean error and accuracy over both."""
     case = mixed_case(batch=12)
     method = make_method("stealthy:seg", case.tasks, tolerance=0.1)
-    carry, parts = {}, []
+    statistics, parts = {}, []
     for part in (case[range(6)], case[range(6, 12)]):
         threat = case.threat(math.inf, 0.05)
-        parts.append(attack(part.forward, part.x, part.tasks, part.targets, method, threat, RunConfig(60), carry=carry))
+        found = attack(
+            part.forward, part.x, part.tasks, part.targets, method, threat, RunConfig(60), statistics=statistics
+        )
+        parts.append(found)
 
     def metrics(x):
         triples = zip(case.tasks, case.forward(x), case.targets, strict=True)
@@ -138,10 +139,10 @@ def test_relative_change_is_that_of_the_metric():
 
 def test_what_is_within_the_tolerance_beats_what_is_not(linear_case):
     case = linear_case(torch.eye(2, dtype=torch.float64), batch=4)
-    problem = BatchContext(tuple(case.tasks), tuple(case.targets), 1)
+    context = BatchContext(tuple(case.tasks), tuple(case.targets), 1)
     weighting = Multipliers(Roles((True, False), (False, True)), tolerance=0.05)
     degradation = torch.tensor([[0.2, 0.0], [-50.0, 0.0], [1.0, 0.2], [1.0, 0.5]], dtype=torch.float64)
-    merit = stealthy_merit(degradation, problem, weighting)
+    merit = weighting.merit(degradation, torch.ones(4, 2), context)
     assert merit.tolist() == sorted(merit.tolist(), reverse=True) and len(set(merit.tolist())) == 4
     assert merit[0] == pytest.approx(0.2)
 
@@ -168,7 +169,7 @@ def test_smta_is_its_formula(dense_case):
 # --- targets ---
 
 
-def test_towards_targets_the_held_are_still_held_to_their_labels(dense_case):
+def test_towards_targets_the_preserved_keep_their_labels(dense_case):
     case, other = dense_case(batch=4), dense_case(batch=4, seed=5)
     truth = case.targets
     case.targets = [truth[0], other.targets[1], truth[2]]

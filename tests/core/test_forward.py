@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from art_mtl.core import attack, make_method
+from art_mtl.core import RunConfig, attack, make_method
 from art_mtl.core.accumulation import accumulated_gradient
+from art_mtl.core.batch import AttackBatch
 from art_mtl.core.forward import ForwardBackward, MicroBatching, zero_nonfinite
-from art_mtl.core.loop import RunConfig
 from art_mtl.core.method import Method
 from art_mtl.core.session import Session
 
@@ -104,7 +104,7 @@ def test_passes_are_counted(dense_case, caplog):
     case, sizes = dense_case(batch=5), []
     method = make_method("worst-task", case.tasks)
     with caplog.at_level(logging.WARNING):
-        run(case, method, limited(case.forward, 2, sizes=sizes), pieces=MicroBatching())
+        run(case, method, limited(case.forward, 2, sizes=sizes), micro_batching=MicroBatching())
     assert sizes[:2] == [(5, True), (3, False)]
     assert sizes[2:8] == [(2, False), (2, False), (1, False), (2, True), (2, True), (1, True)]
     assert sizes[2:] == sizes[2:8] * 4
@@ -114,10 +114,11 @@ def test_passes_are_counted(dense_case, caplog):
 def test_later_batches_go_on_with_the_size_found(dense_case):
     case, sizes = dense_case(batch=4), []
     method = make_method("equal", case.tasks)
-    session = Session(limited(case.forward, 1, sizes=sizes), tuple(case.tasks), method, RunConfig(1))
+    forward, session, threat = limited(case.forward, 1, sizes=sizes), Session(), case.threat(math.inf, 0.1)
+    batch = AttackBatch(case.x, tuple(case.targets), threat.eps, threat.bounds)
     for _ in range(2):
-        session.attack(case.x, case.targets, case.threat(math.inf, 0.1))
-    assert session.pieces.size == 1
+        session.attack(forward, tuple(case.tasks), method, RunConfig(1), batch, math.inf)
+    assert session.micro_batching.size == 1
     assert sizes[-8:] == [(1, False)] * 4 + [(1, True)] * 4
 
 
