@@ -33,7 +33,7 @@ def read_column(name: str, values: Any) -> tuple[Array, Present | None]:
 
     Raises:
         TypeError: They are no numbers.
-        ValueError: They are not one a sample, or an integer array is masked within a sample.
+        ValueError: They are not one for each sample, or an integer array is masked within a sample.
 
     Examples:
         >>> read_column("kind", [3, None])
@@ -70,7 +70,7 @@ def as_dense(name: str, values: Any, present: Any = None) -> tuple[Array, Any]:
 
     Raises:
         TypeError: They are no numbers.
-        ValueError: They are not one a sample, their shapes differ, or they are no plain arrays.
+        ValueError: They are not one for each sample, their shapes differ, or they are no plain arrays.
 
     Examples:
         >>> as_dense("depth", [np.ones(2), None])

@@ -127,7 +127,7 @@ def single_radius(name: str, found: Any) -> None:
 
 
 def radius_of_norm(name: str, found: Any, p: float) -> None:
-    """Raise where a radius has one value a pixel and the norm needs one a sample."""
+    """Raise where a radius has a value for each pixel and the norm needs one for each sample."""
     array = host_array(found)
     if p != math.inf and array.size > 1 and (array.ndim < 2 or array[0].size > 1):
         raise ValueError(

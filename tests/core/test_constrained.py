@@ -201,7 +201,9 @@ def test_a_method_is_restricted_to_the_tasks_that_have_targets(dense_case):
         assert ignored.restrict([0, 2], jobs).weighting.weights == (1.0, 3.0)
         assert make_method("single:seg", jobs).restrict([0], jobs).weighting.weights == (1.0,)
     for method in (preserved, smta):
-        with pytest.raises(ValueError, match=r"should have a target of each task that it attacks.*Found none of \['seg"):
+        with pytest.raises(
+            ValueError, match=r"should have a target of each task that it attacks.*Found none of \['seg"
+        ):
             method.restrict([1, 2], jobs)
         with pytest.raises(ValueError, match=r"Found none of \['normal'\]"):
             method.restrict([0, 1], jobs)
@@ -213,7 +215,9 @@ def test_a_method_is_restricted_to_the_tasks_that_have_targets(dense_case):
 )
 def test_where_no_attacked_task_has_targets_nothing_is_left(dense_case, name, knobs, kept, lost):
     jobs = dense_case().tasks
-    with pytest.raises(ValueError, match=rf"should have targets of the tasks that it attacks. Found none of \['{lost}'"):
+    with pytest.raises(
+        ValueError, match=rf"should have targets of the tasks that it attacks. Found none of \['{lost}'"
+    ):
         make_method(name, jobs, **knobs).restrict(kept, jobs)
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from art_mtl import tasks
 
 pytest.importorskip("torchattacks")
-from art_mtl.torchattacks import MultiTaskPGD, StealthyMultiTaskPGD, WorstTaskPGD  # noqa: E402
+from art_mtl.torchattacks import MultiTaskPGD, StealthyMultiTaskPGD, WorstTaskPGD
 
 JOBS = [tasks.classification("k", 4), tasks.regression("v")]
 

@@ -8,7 +8,7 @@ import torch
 from art_mtl import tasks
 
 pytest.importorskip("torchattacks")
-from art_mtl.torchattacks import MultiTaskPGD  # noqa: E402
+from art_mtl.torchattacks import MultiTaskPGD
 
 JOBS = [tasks.classification("k", 4)]
 BOUNDS = {

@@ -96,7 +96,7 @@ class PerSample(Objective):
         return self
 
     def values(self, context: BatchContext, outputs: Outputs, references: Sequence[Tensor | None]) -> list[Tensor]:
-        """One ``(B,)`` a task, 0 where the task is out of play."""
+        """One ``(B,)`` a task, 0 where the task has no label."""
         values = [
             self.value(task, output, target, reference, context.targeted)
             for task, output, target, reference in zip(context.tasks, outputs, context.targets, references, strict=True)
