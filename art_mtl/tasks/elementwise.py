@@ -47,7 +47,7 @@ class ElementwiseTask(Task):
 
     def targets(self, y: Any, present: np.ndarray | Tensor | None = None) -> DenseTarget:
         """See :meth:`Task.targets`. What a NumPy masked array masks does not count."""
-        masked, y = masked_places(y), as_tensor(y)
+        masked, y = masked_places(y), as_tensor(self.name, y)
         mask = check_present(self.name, y, present)
         if masked is not None and self.missing_mark is None:
             mask = mask & ~masked_samples(self.name, masked)
