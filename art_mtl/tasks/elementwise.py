@@ -51,7 +51,7 @@ class ElementwiseTask(Task):
         masked = masked_places(y)
         if masked is None:
             y, present = as_dense(self.name, y, present)
-        y = as_tensor(y)
+        y = as_tensor(self.name, y)
         mask = check_present(self.name, y, present)
         if masked is not None and self.missing_mark is None:
             mask = mask & ~masked_samples(self.name, masked)

@@ -9,11 +9,23 @@ import torch
 from torch import Tensor
 
 
-def as_tensor(y: Any) -> Tensor:
-    """A tensor of its own memory: flipped, read-only and byte-swapped arrays are fine as labels."""
+def as_tensor(name: str, y: Any) -> Tensor:
+    """A tensor without a graph; arrays are copied, as flipped, read-only and byte-swapped ones are fine as labels.
+
+    Raises:
+        TypeError: The labels are no numbers.
+        ValueError: They have no one shape.
+    """
     if isinstance(y, Tensor):
-        return y
-    array = np.asarray(y)
+        return y.detach()
+    try:
+        array = np.asarray(y)
+    except ValueError as error:
+        raise ValueError(
+            f"The labels of task {name!r} should have one shape for all samples. Found {type(y).__name__}: {error}"
+        ) from error
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"The labels of task {name!r} should be numbers. Found {array.dtype}.")
     return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
 
 
