@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -180,7 +181,9 @@ class StepRecord:
     Attributes:
         step: t, from 0.
         restart: Number of the restart, from 0.
+        clean: Clean inputs, ``(B, ...)``.
         inputs: The iterate of this step, ``(B, ...)``.
+        outputs: Raw outputs of the K tasks at the iterate.
         gradient: Ascent direction before momentum and normalisation, ``(B, ...)``.
         weights: ``(B, K)``; 0 where a task has no label. They sum to 1 for weightings on the simplex, to K for equal
             ones.
@@ -189,7 +192,9 @@ class StepRecord:
 
     step: int
     restart: int
+    clean: Tensor
     inputs: Tensor
+    outputs: Sequence[Any] = field(repr=False)
     gradient: Tensor
     weights: Tensor
     compute_losses: Callable[[], Tensor] = field(repr=False)
