@@ -109,6 +109,7 @@ class MultiTaskAttack(Front, EvasionAttack):  # type: ignore[misc]
         return self._attack(self._search(), x, y, mask)
 
     def _attack(self, search: Search, x: npt.NDArray[Any], y: Any, mask: Any = None) -> FloatArray:
+        self._check_params()
         estimator: PyTorchMultiTaskEstimator = self.estimator
         found = self._engine.run(
             search,
@@ -226,7 +227,7 @@ class _Reports(Callbacks):
             self.attack.summary_writer.reset()
 
 
-def as_estimator(estimator: Any, attack: type = EvasionAttack) -> PyTorchMultiTaskEstimator:
+def as_estimator(estimator: Any, attack: type[MultiTaskAttack]) -> PyTorchMultiTaskEstimator:
     """The estimator, for a class of attacks; a stock ART classifier is one of a single task.
 
     Raises:
@@ -235,7 +236,8 @@ def as_estimator(estimator: Any, attack: type = EvasionAttack) -> PyTorchMultiTa
     if isinstance(estimator, PyTorchClassifier):
         return PyTorchMultiTaskEstimator.from_classifier(estimator)
     if not isinstance(estimator, PyTorchMultiTaskEstimator):
-        raise EstimatorError(attack, [(PyTorchMultiTaskEstimator, PyTorchClassifier)], estimator)
+        wanted = [*attack._estimator_requirements, (PyTorchMultiTaskEstimator, PyTorchClassifier)]
+        raise EstimatorError(attack, wanted, estimator)
     return estimator
 
 

@@ -72,11 +72,12 @@ class TorchJD:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             for sample, (matrix, here) in enumerate(zip(matrices, present, strict=True)):
                 tasks = here.nonzero()[:, 0]
-                scale = matrix.diagonal()[tasks].mean() if len(tasks) else torch.tensor(0.0)
-                if scale == 0 or not torch.isfinite(matrix).all():
+                own = matrix[tasks][:, tasks]
+                scale = own.diagonal().mean() if len(tasks) else torch.tensor(0.0)
+                if scale == 0 or not torch.isfinite(own).all():
                     continue  # No gradient to combine; the loop looks at non-finite ones itself.
                 torch.manual_seed(step)
-                weights[sample, tasks] = weighting(matrix[tasks][:, tasks] / scale)
+                weights[sample, tasks] = weighting(own / scale)
         return weights.to(gram)
 
     def make(self) -> Callable[[Tensor], Tensor]:
@@ -125,7 +126,10 @@ def combine(
     jacobian = torch.stack(rows, 1)
     flat = jacobian.flatten(2)
     # In half precision a sum of squares has 3 digits, and squares of small gradients are 0 even in single.
-    scaled = near_one(flat.float() if flat.dtype in (torch.float16, torch.bfloat16) else flat)
-    found = aggregator(scaled @ scaled.transpose(1, 2), weights != 0, step).to(flat.dtype)
-    combined = (found[:, :, None] * flat).sum(1).view_as(like)
+    wide = flat.float() if flat.dtype in (torch.float16, torch.bfloat16) else flat
+    scaled = near_one(wide)
+    with torch.autocast(scaled.device.type, enabled=False):
+        gram = scaled @ scaled.transpose(1, 2)
+    found = aggregator(gram, weights != 0, step).to(wide.dtype)
+    combined = (found[:, :, None] * wide).sum(1).to(flat.dtype).view_as(like)
     return combined, found.to(weights.dtype) * weights

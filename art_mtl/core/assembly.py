@@ -138,41 +138,47 @@ def _check_own_options(name: str, spec: MethodSpec, given: Mapping[str, Any]) ->
 
 
 def _exchange(method: Method, tasks: Sequence[Task], given: Mapping[str, Any], momentum: float | None) -> Method:
-    """The method with the parts that were given."""
-    changes: dict[str, Any] = {}
-    if "objective" in given:
-        changes["objective"] = OBJECTIVES[given["objective"]]
-        changes["scope"] = changes["objective"].needs_scope or method.scope
-    if "weighting" in given:
-        changes |= {"weighting": _weighting(given["weighting"], tasks), "merit": None}
-    words = {"weight_scope": "scope", "weight_group": "group", "projection": "projection"}
-    changes |= {field: given[word] for word, field in words.items() if word in given}
-    if "schedule" in given:
-        changes["schedule"] = SCHEDULES[given["schedule"]]
-    if "keep" in given:
-        changes["keep_best"] = given["keep"] == "best"
-    if momentum is not None:
-        changes["momentum"] = momentum
+    """The method with the parts that were given, each in the place that its option names."""
+    made: Mapping[str, Callable[[Any], Any]] = {
+        "objective": OBJECTIVES.__getitem__,
+        "weighting": lambda value: _weighting(value, tasks),
+        "schedule": SCHEDULES.__getitem__,
+        "keep": lambda value: value == "best",
+    }
+    changes: dict[str, Any] = {} if momentum is None else {"momentum": momentum}
+    numbers = {}
+    for option, value in given.items():
+        part, _, field = (METHOD_PARTS[option].sets or "").partition(".")
+        if field:
+            numbers[option] = field
+        elif part:
+            changes[part] = made[option](value) if option in made else value
+    if "objective" in changes:
+        changes.setdefault("scope", changes["objective"].needs_scope or method.scope)
+    if "weighting" in changes:
+        changes["merit"] = None
     parts = [f"{part}={_shown(given[part])}" for part in ("objective", "weighting") if part in given]
     name = f"{method.name}({', '.join(parts)})" if parts else method.name
-    return _tuned(replace(method, name=name, **changes), given)
+    method = replace(method, name=name, **changes)
+    return replace(method, weighting=_tuned(method, {numbers[option]: given[option] for option in numbers}))
 
 
 def _shown(part: Any) -> str:
     return part if isinstance(part, str) else "[" + ",".join(f"{float(value):g}" for value in part) + "]"
 
 
-def _tuned(method: Method, given: Mapping[str, Any]) -> Method:
-    """The method with the numbers of its weighting that were given."""
-    numbers = {option: given[option] for option in ("gamma", "weight_step") if option in given}
-    known = {field.name for field in fields(method.weighting)}  # type: ignore[arg-type]
-    for option in numbers:
-        if option not in known:
+def _tuned(method: Method, numbers: Mapping[str, Any]) -> Weighting:
+    """The weighting with the numbers that were given."""
+    weighting: Any = method.weighting
+    known = {field.name for field in fields(weighting)}
+    for number_of in numbers:
+        if number_of not in known:
             raise ValueError(
-                f"Parameter `{option}` belongs to the min-max weightings. Method {method.name!r} weights its tasks by "
-                f"{type(method.weighting).__name__}."
+                f"Parameter `{number_of}` belongs to the min-max weightings. Method {method.name!r} weights its tasks "
+                f"by {type(weighting).__name__}."
             )
-    return replace(method, weighting=replace(method.weighting, **numbers)) if numbers else method  # type: ignore[type-var]
+    tuned: Weighting = replace(weighting, **numbers)
+    return tuned
 
 
 def _settle(method: Method, given: Mapping[str, Any], momentum: float | None) -> Method:

@@ -98,6 +98,11 @@ def rows(tensor: Tensor, index: slice | Tensor, size: int) -> Tensor:
     return tensor[index] if len(tensor) == size and size > 1 else tensor
 
 
+def differentiable(tensor: Tensor) -> Tensor:
+    """The tensor, or a copy that autograd takes where it was made inside :func:`torch.inference_mode`."""
+    return tensor.clone() if tensor.is_inference() else tensor
+
+
 def radius(argument: str, value: Any, x: Tensor) -> Tensor:
     """``value`` as a tensor with as many dimensions as ``x``, broadcastable to it, on its device.
 
@@ -105,7 +110,7 @@ def radius(argument: str, value: Any, x: Tensor) -> Tensor:
         ValueError: It cannot be broadcast.
     """
     tensor = value if isinstance(value, Tensor) else torch.from_numpy(host_array(value))
-    tensor = tensor.to(device=x.device, dtype=x.dtype)
+    tensor = differentiable(tensor.to(device=x.device, dtype=x.dtype))
     try:
         torch.broadcast_to(tensor, x.shape)
     except RuntimeError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, get_args
 
 import numpy as np
@@ -161,7 +162,7 @@ def _with_default(cls: type[Configurable], signature: inspect.Signature, name: s
     option, default = cls.option_table[name], signature.parameters[name].default
     if default is inspect.Parameter.empty or default is option.default:
         return option
-    return Option(default, option.check, option.doc)
+    return replace(option, default=default)
 
 
 def _short(value: Any) -> str:

@@ -8,7 +8,7 @@ host (``max_iter`` and ``steps``) stands in the host's own groups. Nothing of to
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from typing_extensions import TypedDict
@@ -36,11 +36,16 @@ class Option:
         default: Its value where the user gives none.
         check: Raises where a value will not do; see :mod:`art_mtl.core.checks`.
         doc: What it does, for ``help`` and the reference pages.
+        sets: The field of a :class:`~art_mtl.core.method.Method` that it sets, or "weighting.<field>" for a number of
+            the weighting; None where the option is no part of a method, or makes one.
+        kind: Its type, in words; filled in from the annotation.
     """
 
     default: Any
     check: Callable[[str, Any], None]
     doc: str
+    sets: str | None = None
+    kind: str = ""
 
 
 def table(*groups: Any) -> dict[str, Option]:
@@ -53,8 +58,20 @@ def table(*groups: Any) -> dict[str, Option]:
     found: dict[str, Option] = {}
     for group in groups:
         for name, hint in group.__annotations__.items():
-            found[name] = hint.__metadata__[0]
+            option: Option = hint.__metadata__[0]
+            found[name] = replace(option, kind=_words(hint.__origin__))
     return found
+
+
+def _words(kind: Any) -> str:
+    """A type as documentation shows it.
+
+    Examples:
+        >>> _words(Sequence[str] | None)
+        'Sequence[str] | None'
+    """
+    words = kind.__name__ if isinstance(kind, type) and not hasattr(kind, "__args__") else str(kind)
+    return words.replace("typing.", "").replace("collections.abc.", "")
 
 
 class Objectives(TypedDict, total=False):
@@ -68,6 +85,7 @@ class Objectives(TypedDict, total=False):
             'What is ascended: "loss", "log", "normalized", "relative", "degradation", "population" (that of '
             '"worst-task"), or with means over a batch "pooled-loss", "pooled-normalized", "pooled-relative". None: '
             "the method's own.",
+            sets="objective",
         ),
     ]
     weighting: Annotated[
@@ -77,6 +95,7 @@ class Objectives(TypedDict, total=False):
             checks.optional(checks.weighting(*WEIGHTINGS)),
             '"uniform", "alternating", "minmax", "inner-minimiser", or a list of one fixed weight for each task. None: '
             "the method's own.",
+            sets="weighting",
         ),
     ]
     gamma: Annotated[
@@ -86,11 +105,17 @@ class Objectives(TypedDict, total=False):
             checks.optional(checks.number(0)),
             'γ, the pull towards equal weights, of the min-max weightings (≥ 0) and of "worst-task": in [0, 1], 0.3; '
             'above 0 with ``weight_scope`` "sample" (0.3) and "batch" (0.1).',
+            sets="weighting.gamma",
         ),
     ]
     weight_step: Annotated[
         float | None,
-        Option(None, checks.optional(checks.number(0, above=True)), "α₂, the step size of the weights."),
+        Option(
+            None,
+            checks.optional(checks.number(0, above=True)),
+            "α₂, the step size of the weights.",
+            sets="weighting.weight_step",
+        ),
     ]
 
 
@@ -103,6 +128,7 @@ class Sharing(TypedDict, total=False):
             None,
             checks.optional(checks.one_of(*SCOPES)),
             'Which samples share weights: "sample", "batch" or "dataset". None: the method\'s own.',
+            sets="scope",
         ),
     ]
     weight_group: Annotated[
@@ -112,6 +138,7 @@ class Sharing(TypedDict, total=False):
             checks.optional(checks.fixed_batch_size),
             'With ``weight_scope`` "batch": how many neighbours share weights. With "dataset": the samples of a chunk, '
             "the part of a data set over which weights are shared (256).",
+            sets="group",
         ),
     ]
 
@@ -126,6 +153,7 @@ class Schedule(TypedDict, total=False):
             checks.optional(checks.one_of(*SCHEDULES)),
             'Step size: "constant", "linear" (to 0), "cosine", or "auto": the rule of Auto-PGD, which has its own step '
             "size and momentum and returns the best iterate. None: the method's own.",
+            sets="schedule",
         ),
     ]
 
@@ -153,6 +181,7 @@ class Result(TypedDict, total=False):
             checks.optional(checks.one_of(*KEEPS)),
             'Return the "last" iterate or the "best" one of each sample, which costs one more forward pass. None: the '
             "method's own.",
+            sets="keep_best",
         ),
     ]
 
@@ -167,6 +196,7 @@ class Projection(TypedDict, total=False):
             checks.optional(checks.one_of(*PROJECTIONS)),
             '"exact" (the Euclidean projection onto ball ∩ box), "box-then-ball" (the order of ART) or "ball-then-box" '
             "(that of torchattacks). For L∞ all three agree. None: the method's own.",
+            sets="projection",
         ),
     ]
 
@@ -409,7 +439,9 @@ def describe(options: Mapping[str, Option], indent: str = "        ") -> str:
     import textwrap
 
     entries = [
-        textwrap.fill(f"{name}: {option.doc}", 120, initial_indent=indent, subsequent_indent=indent + "    ")
+        textwrap.fill(
+            f"{name} ({option.kind}): {option.doc}", 120, initial_indent=indent, subsequent_indent=indent + "    "
+        )
         for name, option in options.items()
     ]
     return "\n".join(entries)

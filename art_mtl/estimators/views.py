@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from art.estimators.classification import PyTorchClassifier
@@ -10,11 +10,9 @@ from art.estimators.regression.pytorch import PyTorchRegressor
 from torch import Tensor
 
 from art_mtl import tasks
+from art_mtl.estimators.base import MultiTaskBase
 from art_mtl.estimators.preprocessing import dtype_of
 from art_mtl.tasks import Task
-
-if TYPE_CHECKING:
-    from art_mtl.estimators.pytorch import PyTorchMultiTaskEstimator
 
 
 class TaskHead(torch.nn.Module):
@@ -64,8 +62,16 @@ class ScalarHead(TaskHead):
         return output.reshape(-1, 1)
 
 
-def view_task(estimator: PyTorchMultiTaskEstimator, name: str) -> Any:
-    """See :meth:`PyTorchMultiTaskEstimator.task_view`."""
+def view_task(estimator: MultiTaskBase, name: str) -> Any:
+    """One head of an estimator as a stock ART estimator, see :meth:`PyTorchMultiTaskEstimator.task_view`.
+
+    Args:
+        estimator: The estimator; the view shares its model, optimizer, bounds and defences.
+        name: The task.
+
+    Raises:
+        ValueError: There is no such task, or ART has no estimator for it.
+    """
     names = [task.name for task in estimator.tasks]
     if name not in names:
         raise ValueError(f"Parameter `name` should be one of the tasks {names}. Found {name!r}.")

@@ -25,7 +25,8 @@ def evaluate(model: nn.Module) -> nn.Module:
         model: A private copy.
     """
     for module in model.eval().modules():
-        if is_recurrent(module):
-            module.training = True
-            module.dropout = 0.0  # type: ignore[assignment]
+        if isinstance(module, nn.RNNBase):
+            module.training, module.dropout = True, 0.0
+            # Copied weights lie apart, which cuDNN warns of at every pass.
+            module.flatten_parameters()
     return model

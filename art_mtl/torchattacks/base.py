@@ -84,7 +84,8 @@ class MultiTaskAttack(Front, ChoosesTargets, SavesExamples, Attack):  # type: ig
 
     def outputs(self, inputs: Tensor) -> list[Any]:
         """Raw output of each task, differentiable in ``inputs``; normalises them first where that is switched on."""
-        return self._select(self.get_logits(inputs))
+        # A copy, as the model may write into it.
+        return self._select(self.get_logits(inputs.clone()))
 
     @torch.no_grad()
     def eval_outputs(self, inputs: Tensor) -> list[Any]:
@@ -118,8 +119,8 @@ class MultiTaskAttack(Front, ChoosesTargets, SavesExamples, Attack):  # type: ig
         return images.detach().to(self.device)
 
     def _model_inputs(self, inputs: Tensor) -> Tensor:
-        """What the model gets to see."""
-        normalized: Tensor = self.normalize(inputs) if self._normalization_applied is False else inputs
+        """What the model gets to see, in memory that it may write into."""
+        normalized: Tensor = self.normalize(inputs) if self._normalization_applied is False else inputs.clone()
         return normalized
 
     def _search(self) -> Search:
@@ -194,18 +195,26 @@ class MultiTaskAttack(Front, ChoosesTargets, SavesExamples, Attack):  # type: ig
     @contextmanager
     def _kept_as_it_was(self) -> Iterator[None]:
         """Modes, buffers and the state of normalisation are restored, also after an exception."""
-        modes = [(module, module.training) for module in self.model.modules()]
-        buffers = [(buffer, buffer.clone()) for buffer in self.model.buffers()] if self._model_training else []
         applied = self._normalization_applied
+        still = self._in_evaluation_mode()
         try:
-            yield
+            with frozen(self.model, training=lambda module: id(module) not in still):
+                yield
         finally:
             self._set_normalization_applied(applied)
-            for module, training in modes:
-                module.training = training
-            with torch.no_grad():
-                for buffer, before in buffers:
-                    buffer.copy_(before)
+
+    def _in_evaluation_mode(self) -> set[int]:
+        """The modules, by id, that :meth:`set_model_training_mode` leaves in evaluation mode."""
+        kinds = {"BatchNorm": self._batchnorm_training, "Dropout": self._dropout_training}
+        still = [word for word, training in kinds.items() if not training] if self._model_training else [""]
+        found = [module for module in self.model.modules() if any(word in type(module).__name__ for word in still)]
+        return {id(part) for module in found for part in module.modules()}
+
+    def _change_model_mode(self, given_training: bool) -> None:
+        """Nothing: the model is lent with the modes set, as several threads may have it at once."""
+
+    def _recover_model_mode(self, given_training: bool) -> None:
+        """Nothing; see above."""
 
 
 def _plain(value: Any) -> Any:

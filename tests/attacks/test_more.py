@@ -231,14 +231,14 @@ def test_tasks_without_targets_are_left_alone():
     x, y = make_data(estimator)
     wanted = {"seg": (y["seg"] + 1) % 3, "kind": (y["kind"] + 1) % 5}
     for name in ("equal", "minmax", "worst-task"):
-        with pytest.warns(UserWarning, match=LEFT_ALONE.format("'depth'")):
+        with pytest.warns(RuntimeWarning, match=LEFT_ALONE.format("'depth'")):
             found = MultiTaskPGD(estimator, name, eps=EPS, targeted=True, **SETTINGS).generate(x, wanted)
         expected = MultiTaskPGD(part, name, eps=EPS, targeted=True, **SETTINGS).generate(x, wanted)
         assert np.array_equal(found, expected)
     labels = MultiTaskLabels(wanted)
     rows = [{"seg": s, "kind": k} for s, k in zip(wanted["seg"], wanted["kind"], strict=True)]
     for form in (labels, rows):
-        with pytest.warns(UserWarning, match=LEFT_ALONE.format("'depth'")):
+        with pytest.warns(RuntimeWarning, match=LEFT_ALONE.format("'depth'")):
             found = MultiTaskPGD(estimator, "worst-task", eps=EPS, targeted=True, **SETTINGS).generate(x, form)
         assert np.array_equal(found, expected)
 
@@ -248,7 +248,7 @@ def test_shared_perturbations_take_targets_of_some_tasks_too(name):
     estimator = make_estimator()
     x, y = make_data(estimator)
     wanted = {"depth": y["depth"] + 1}
-    with pytest.warns(UserWarning, match=LEFT_ALONE.format("'seg', 'kind'")):
+    with pytest.warns(RuntimeWarning, match=LEFT_ALONE.format("'seg', 'kind'")):
         x_adv = make_attack(name, estimator, targeted=True).generate(x, wanted)
     distance = [np.abs(estimator.predict(inputs)["depth"] - wanted["depth"]).mean() for inputs in (x, x_adv)]
     assert distance[1] < 0.99 * distance[0]

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from art_mtl import tasks
-from art_mtl.core import METHODS, ThreatModel, attack, make_method
-from art_mtl.core.loop import RunConfig
+from art_mtl.core import METHODS, RunConfig, ThreatModel, attack, make_method
+from art_mtl.core.objectives.loss_objectives import DEGRADATION
 from art_mtl.core.optimizers.apgd import checkpoints
 from art_mtl.core.selection import BestIterate
 from art_mtl.projections import sample_norm
@@ -234,11 +234,12 @@ def test_the_best_iterate_is_judged_at_the_weights_of_now():
     assert best.better.item() and best.rose.item(), "at the old weights it would be neither"
 
 
-def test_worst_task_compares_at_common_prices(dense_case):
+def test_worst_task_compares_at_common_weights(dense_case):
     """What is returned is worth at least as much as the clean input at the weights of the end."""
     case, seen = dense_case(batch=6), []
     method = auto(case, "worst-task")
-    assert (method.selection, method.keep, method.momentum) == ("weighted", "best", 0.0)
+    assert (method.merit, method.keep_best, method.momentum) == (None, True, 0.0)
+    assert method.scored_by() is DEGRADATION
     result = run(case, method, case.threat(math.inf, 0.1), RunConfig(12), observer=seen.append)
     weights = seen[-1].weights
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -230,8 +232,6 @@ def test_an_option_of_other_attacks_names_them(front, net, jobs, kind, name, tak
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_signatures_show_every_option(front, kind):
-    import inspect
-
     known = getattr(front.module, kind)
     shown = inspect.signature(known).parameters
     assert set(known.options) < set(shown) and all(f"\n        {name}:" in known.__doc__ for name in known.options)
@@ -244,7 +244,7 @@ def test_signatures_show_every_option(front, kind):
 def test_a_radius_in_grey_levels_is_asked_about(front, net, jobs, kind):
     with pytest.warns(RuntimeWarning, match="`eps` is 8, more than the width 1 .* Did you mean 8/255?") as caught:
         attack = front.make(kind, net, jobs, eps=8)
-    assert len(caught) == 1 and caught[0].filename == __file__
+    assert len(caught) == 1 and Path(caught[0].filename).parent == Path(__file__).parent
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         front.make(kind, net, jobs, eps=8 / 255)

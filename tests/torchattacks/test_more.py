@@ -121,7 +121,7 @@ def test_targets_of_some_tasks(net, data):
     wanted = {"depth": y["depth"] + 1}
     attack = with_torchattacks.MultiTaskPGD(net, JOBS, eps=0.1, steps=8)
     attack.set_mode_targeted_by_label(quiet=True)
-    with pytest.warns(UserWarning, match=r"No targets of the task\(s\) \['seg', 'kind'\] were given"):
+    with pytest.warns(RuntimeWarning, match=r"No targets of the task\(s\) \['seg', 'kind'\] were given"):
         adversarial = attack(x, wanted)
 
     class Depth(torch.nn.Module):

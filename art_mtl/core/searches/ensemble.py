@@ -150,7 +150,7 @@ class _Run:
             rows = slice(start, start + at_once)
             targets = tuple(target[rows].to(setup.device) for target in setup.batch.targets)
             with torch.no_grad():
-                outputs = setup.exact(x[rows].to(setup.device))
+                outputs = setup.exact(x[rows].to(setup.device, copy=True))
                 triples = zip(setup.tasks, outputs, targets, strict=True)
                 checked = [task.check_output(output, target) for task, output, target in triples]
                 yield BatchContext(setup.tasks, targets, steps=1), checked

@@ -1,4 +1,4 @@
-"""Attacks inside training: the network learns from the images that hurt it most."""
+"""The attack inside a training loop of one's own, on tensors; without ART."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ class TrainingAttack:
     """PGD in the L∞ ball on the sum of all losses, from a random start (Madry et al., ICLR 2018; multi-task: Mao et al.
     2020, Ghamizi et al. 2022).
 
-    The network is attacked in evaluation mode and comes back in the mode it was in.
+    The model is attacked in evaluation mode and left as it was. :class:`MultiTaskAdversarialTrainer` is the whole loop,
+    for ART's estimators.
 
     Attributes:
-        eps: radius, in the unit of the images.
-        step_size: of each step.
-        steps: T.
-        bounds: least and greatest value of an image.
-        method: name of the attack's method.
+        eps: Radius, in the unit of the images.
+        step_size: Size of each step, in the same unit.
+        steps: T, the number of steps.
+        bounds: Least and greatest value of an image.
+        method: Name of the attack's method, see :func:`art_mtl.core.method_names`.
 
     Examples:
         >>> from art_mtl import tasks
@@ -49,14 +50,14 @@ class TrainingAttack:
     def __call__(
         self, model: nn.Module, x: Tensor, tasks: Sequence[Task], targets: Sequence[Target], generator: torch.Generator
     ) -> Tensor:
-        """Adversarial images ``(B, ...)``.
+        """Adversarial images ``(B, ...)``, within ``eps`` of the clean ones and inside the bounds.
 
         Args:
-            model: returns the outputs of all tasks.
-            x: clean images, ``(B, ...)``.
+            model: Returns the outputs of all tasks.
+            x: Clean images, ``(B, ...)``.
             tasks: K tasks.
-            targets: labels of each.
-            generator: source of the random start, on the device of ``x``.
+            targets: Canonical labels of each task, see :meth:`art_mtl.Task.targets`, on the device of ``x``.
+            generator: Source of the random start, on the device of ``x``.
         """
 
         def forward(inputs: Tensor) -> list[Tensor]:
