@@ -188,7 +188,9 @@ class StepRecord:
     Attributes:
         step: t, from 0.
         restart: Number of the restart, from 0.
+        clean: Clean inputs, ``(B, ...)``.
         inputs: The iterate of this step, ``(B, ...)``.
+        outputs: Raw outputs of the K tasks at the iterate.
         gradient: Ascent direction before momentum and normalisation, ``(B, ...)``.
         weights: ``(B, K)``; 0 where a task has no label. They sum to 1 for weightings on the simplex, to K for equal
             ones.
@@ -197,7 +199,9 @@ class StepRecord:
 
     step: int
     restart: int
+    clean: Tensor
     inputs: Tensor
+    outputs: Sequence[Any] = field(repr=False)
     gradient: Tensor
     weights: Tensor
     compute_losses: Callable[[], Tensor] = field(repr=False)

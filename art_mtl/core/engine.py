@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -22,6 +23,7 @@ from art_mtl.core.run_log import RunLog
 from art_mtl.core.session import Session
 from art_mtl.core.threat import RunConfig
 from art_mtl.labels import MultiTaskLabels
+from art_mtl.prepared import Preparation, PreparedCache
 from art_mtl.tasks import Task
 
 OWN_LABELS_BATCH = 32
@@ -52,6 +54,48 @@ class AttackedModel:
     evaluate: bool = True
     channels_first: bool = True
 
+    @classmethod
+    def of(
+        cls,
+        module: torch.nn.Module,
+        tasks: tuple[Task, ...],
+        cache: PreparedCache,
+        before: Callable[[Tensor], Tensor],
+        after: Callable[[Any], Any],
+        **settings: Any,
+    ) -> AttackedModel:
+        """A module as a host calls it.
+
+        Args:
+            module: The user's.
+            tasks: K tasks.
+            cache: Keeps its prepared copies.
+            before: What becomes of inputs before they enter the module.
+            after: What becomes of its raw outputs.
+            **settings: Attributes of the object.
+        """
+
+        def outputs(network: Callable[[Tensor], Any], x: Tensor) -> list[Any]:
+            raw = after(network(before(x)))
+            return [task.select(raw, k, len(tasks)) for k, task in enumerate(tasks)]
+
+        def prepared(how: Any, inputs: Tensor) -> Forward:
+            settings = Preparation.parse(how)
+            if settings is None:
+                return partial(outputs, module)
+            with torch.no_grad():
+                copied = cache(module, before(inputs[:2].to(device)), settings)
+            return partial(outputs, copied)
+
+        def own_labels(inputs: Tensor, size: int) -> MultiTaskLabels:
+            with torch.no_grad(), frozen(module):
+                parts = [outputs(module, part.to(device)) for part in torch.split(inputs, size)]
+            labels = [{t.name: t.decode(o) for t, o in zip(tasks, part, strict=True)} for part in parts]
+            return MultiTaskLabels.concatenate([MultiTaskLabels(part) for part in labels])
+
+        device = next(module.parameters(), torch.empty(0)).device
+        return cls(module, tasks, device, partial(outputs, module), prepared, own_labels, **settings)
+
 
 class Callbacks:
     """What a host hears of a run. This base hears nothing."""
@@ -71,6 +115,16 @@ class Callbacks:
 
     def end(self) -> None:
         """The run has ended, also by an exception."""
+
+
+class Observing(Callbacks):
+    """Hands every step to a function; None for nobody."""
+
+    def __init__(self, observer: Observer | None) -> None:
+        self._observer = observer
+
+    def observer(self, batch: int) -> Observer | None:
+        return self._observer
 
 
 @dataclass

@@ -245,7 +245,7 @@ class _Run:
             triples = zip(context.tasks, detached, context.targets, strict=True)
             return stack_columns([task.loss(output, target) for task, output, target in triples])
 
-        observer(StepRecord(step, self.restart, x_adv, gradient, weights, losses))
+        observer(StepRecord(step, self.restart, self.x, x_adv, detached, gradient, weights, losses))
 
     def report(self, log: RunLog, first_index: int) -> None:
         """Tell the log what went wrong; on a GPU this waits for the device."""

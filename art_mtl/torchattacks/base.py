@@ -12,11 +12,11 @@ from torchattacks.attack import Attack
 
 from art_mtl.core.batch import Names
 from art_mtl.core.config import AttackConfig
-from art_mtl.core.context import StepRecord
-from art_mtl.core.engine import AttackedModel, Callbacks, Engine, Search
+from art_mtl.core.engine import AttackedModel, Engine, Observing, Search
 from art_mtl.core.front import Front
 from art_mtl.core.lending import frozen
 from art_mtl.core.searches.per_sample import PerSampleSearch
+from art_mtl.core.session import versions
 from art_mtl.labels import MultiTaskLabels
 from art_mtl.prepared import Preparation, PreparedCache
 from art_mtl.tasks import Task, check_tasks
@@ -137,7 +137,7 @@ class MultiTaskAttack(Front, ChoosesTargets, SavesExamples, Attack):  # type: ig
             self._targets(images, labels) if self.targeted else labels,
             self.bounds,
             names=_ARGUMENTS,
-            callbacks=_Observer(self.observer),
+            callbacks=Observing(self.observer),
             state=self._state(),
         )
 
@@ -160,9 +160,6 @@ class MultiTaskAttack(Front, ChoosesTargets, SavesExamples, Attack):  # type: ig
             )
         return self.get_target_label(images, self.predictions(images) if labels is None else labels)
 
-    def _attacked_tasks(self) -> tuple[Task, ...]:
-        return self.tasks
-
     def _config(self, **settled: Any) -> AttackConfig:
         return super()._config(batch_size=self._batch_size(), **settled)
 
@@ -178,7 +175,7 @@ class MultiTaskAttack(Front, ChoosesTargets, SavesExamples, Attack):  # type: ig
         return (
             tuple((name, _plain(getattr(self, name))) for name in self.options),
             id(self.model),
-            tuple((tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors),
+            versions(tensors),
             (scale, self._normalization_applied, self.targeted, self._model_training),
         )
 
@@ -218,16 +215,6 @@ class MultiTaskAttack(Front, ChoosesTargets, SavesExamples, Attack):  # type: ig
 
     def _recover_model_mode(self, given_training: bool) -> None:
         """Nothing; see above."""
-
-
-class _Observer(Callbacks):
-    """Hands every step to a function."""
-
-    def __init__(self, observer: Callable[[StepRecord], None] | None) -> None:
-        self._observer = observer
-
-    def observer(self, batch: int) -> Callable[[StepRecord], None] | None:
-        return self._observer
 
 
 def _plain(value: Any) -> Any:

@@ -63,6 +63,10 @@ class Objective:
         """Whether it cannot do without the labels of the task at a place."""
         return False
 
+    def preserves(self, task: int) -> bool:
+        """Whether the task at a place is not to change: its labels are true in the targeted mode too."""
+        return False
+
     def restrict(self, kept: Sequence[int]) -> Objective:
         """The objective of some of the tasks, by their places in order."""
         return self
