@@ -53,10 +53,10 @@ def batches(size: int, batch_size: int, scope: str, group: int | None) -> Iterat
         scope: Which samples share weights.
         group: Samples of a chunk ("dataset") or of a group ("batch"); None for the default and for all.
     """
-    if scope == "batch" and (group is None or batch_size < group):
-        yield from even_parts(size, batch_size)
-        return
-    if scope == "batch" and group is not None:
+    if scope == "batch":
+        if group is None or batch_size < group:
+            yield from even_parts(size, batch_size)
+            return
         batch_size -= batch_size % group
     for chunk in chunks(size, group or DEFAULT_CHUNK) if scope == "dataset" else [slice(0, size)]:
         for start in range(chunk.start, chunk.stop, batch_size):
