@@ -166,7 +166,7 @@ class MultiTaskAttack(Front, EvasionAttack):  # type: ignore[misc]
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self.summary_writer = self._summary_writer_arg
+        self._store("summary_writer", self._summary_writer_arg)
 
 
 class FittedAttack(MultiTaskAttack):

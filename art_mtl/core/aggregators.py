@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from art_mtl.core.device import full_precision
 from art_mtl.core.forward import zero_nonfinite
 from art_mtl.projections import near_one
 
@@ -69,12 +70,12 @@ class TorchJD:
     def __call__(self, gram: Tensor, known: Tensor, step: int) -> Tensor:
         weighting = self.make()
         matrices, present = gram.detach().double().cpu(), known.cpu()
-        weights = torch.zeros(present.shape, dtype=torch.float64)
+        weights = torch.zeros(present.shape, dtype=torch.float64, device=present.device)
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             for sample, (matrix, here) in enumerate(zip(matrices, present, strict=True)):
                 tasks = here.nonzero()[:, 0]
                 own = matrix[tasks][:, tasks]
-                scale = own.diagonal().mean() if len(tasks) else torch.tensor(0.0)
+                scale = own.diagonal().mean() if len(tasks) else own.new_zeros(())
                 if scale == 0 or not torch.isfinite(own).all():
                     continue  # No gradient to combine; the loop looks at non-finite ones itself.
                 torch.manual_seed(step)
@@ -129,7 +130,7 @@ def combine(
     # In half precision a sum of squares has 3 digits, and squares of small gradients are 0 even in single.
     wide = flat.float() if flat.dtype in (torch.float16, torch.bfloat16) else flat
     scaled = near_one(wide)
-    with torch.autocast(scaled.device.type, enabled=False):
+    with full_precision(scaled.device):
         gram = scaled @ scaled.transpose(1, 2)
     found = aggregator(gram, weights != 0, step).to(wide.dtype)
     combined = (found[:, :, None] * wide).sum(1).to(flat.dtype).view_as(like)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from art_mtl.core.checks import host_array, shorten
 from art_mtl.core.device import send, send_target
+from art_mtl.core.inference import normal_tensors
 from art_mtl.core.threat import ThreatModel
 from art_mtl.core.warn import warn
 from art_mtl.labels import MultiTaskLabels
@@ -98,19 +99,14 @@ def rows(tensor: Tensor, index: slice | Tensor, size: int) -> Tensor:
     return tensor[index] if len(tensor) == size and size > 1 else tensor
 
 
-def differentiable(tensor: Tensor) -> Tensor:
-    """The tensor, or a copy that autograd takes where it was made inside :func:`torch.inference_mode`."""
-    return tensor.clone() if tensor.is_inference() else tensor
-
-
 def radius(argument: str, value: Any, x: Tensor) -> Tensor:
     """``value`` as a tensor with as many dimensions as ``x``, broadcastable to it, on its device.
 
     Raises:
         ValueError: It cannot be broadcast.
     """
-    tensor = value if isinstance(value, Tensor) else torch.from_numpy(host_array(value))
-    tensor = differentiable(tensor.to(device=x.device, dtype=x.dtype))
+    given = value if isinstance(value, Tensor) else torch.from_numpy(host_array(value))
+    tensor: Tensor = normal_tensors(given.to(device=x.device, dtype=x.dtype))
     try:
         torch.broadcast_to(tensor, x.shape)
     except RuntimeError:

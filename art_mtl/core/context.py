@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from art_mtl.core.device import full_precision
 from art_mtl.tasks import Target, Task
 
 Key = tuple[object, ...]
@@ -153,8 +154,7 @@ class BatchContext:
         """Sum over the samples of each group, ``(B, ...)`` to ``(R, ...)``."""
         if self.scope == "sample":
             return values
-        # The user may have switched autocast on around the call.
-        with torch.autocast(values.device.type, enabled=False):
+        with full_precision(values.device):
             sums = self._membership.to(values.dtype) @ values.flatten(1)
         return sums.view(-1, *values.shape[1:])
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from art_mtl.core.batch import AttackBatch, Names, check_inputs, check_mask, check_targets, differentiable, radius
+from art_mtl.core.batch import AttackBatch, Names, check_inputs, check_mask, check_targets, radius
 from art_mtl.core.batch_size import BatchSize, measure_batch_size
 from art_mtl.core.checks import AUTO
 from art_mtl.core.config import AttackConfig
@@ -93,7 +93,7 @@ class AttackedModel:
             labels = [{t.name: t.decode(o) for t, o in zip(tasks, part, strict=True)} for part in parts]
             return MultiTaskLabels.concatenate([MultiTaskLabels(part) for part in labels])
 
-        device = next(module.parameters(), torch.empty(0)).device
+        device = next(module.parameters(), torch.empty(0, device="cpu")).device
         return cls(module, tasks, device, partial(outputs, module), prepared, own_labels, **settings)
 
 
@@ -201,7 +201,6 @@ class Engine:
         self.session.reset()
         self.calls = 0
 
-    @torch.inference_mode(False)
     def run(
         self,
         search: Search,
@@ -279,7 +278,6 @@ class Engine:
         mask: Any,
         names: Names,
     ) -> AttackBatch:
-        inputs = differentiable(inputs)
         lower, upper = (radius(names.bounds, bound, inputs) for bound in bounds)
         inputs = check_inputs(names.inputs, inputs, (lower, upper), names.bounds)
         allowed = check_mask(mask, inputs)
@@ -294,7 +292,7 @@ class Engine:
         kept, targets = check_targets(model.tasks, labels, len(inputs), some=config.targeted, own=own)
         return AttackBatch(
             inputs=inputs,
-            targets=tuple(target.to(inputs.device).map(differentiable) for target in targets),
+            targets=tuple(target.to(inputs.device) for target in targets),
             eps=radius(names.eps, config.eps, inputs),
             bounds=(lower, upper),
             step_size=None if config.step_size is None else radius(names.step_size, config.step_size, inputs),

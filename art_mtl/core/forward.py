@@ -314,7 +314,7 @@ def zero_nonfinite(gradient: Tensor) -> tuple[Tensor, Tensor]:
     wide = torch.float32 if gradient.dtype in (torch.float16, torch.bfloat16) else gradient.dtype
     # A sum is finite only if its terms are; it may overflow where they are.
     if gradient.device.type == "cpu" and bool(torch.isfinite(gradient.sum(dtype=wide))):
-        return gradient, torch.zeros(len(gradient), dtype=torch.bool)
+        return gradient, torch.zeros(len(gradient), dtype=torch.bool, device=gradient.device)
     places = tuple(range(1, gradient.ndim))
     largest = torch.linalg.vector_norm(gradient, float("inf"), places) if places else gradient
     return torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0), ~torch.isfinite(largest)

@@ -114,7 +114,7 @@ class BestIterate:
     def score(self, weights: Tensor) -> Tensor:
         """What the best iterates are worth at these weights, ``(B,)``; −∞ where there is none."""
         if self._values is None:
-            return torch.full((len(self.x),), float("-inf"), device=self.x.device)
+            return torch.full((len(self.x),), float("-inf"), dtype=self.x.dtype, device=self.x.device)
         worth = self._merit(self._values, weights)
         return torch.where(self._found, worth, torch.full_like(worth, float("-inf")))
 

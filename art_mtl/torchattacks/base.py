@@ -174,7 +174,7 @@ class MultiTaskAttack(Front, ChoosesTargets, SavesExamples, Attack):  # type: ig
         scale = None if self.normalization_used is None else _plain(list(self.normalization_used.values()))
         return (
             tuple((name, _plain(getattr(self, name))) for name in self.options),
-            id(self.model),
+            tuple((id(module), type(module)) for module in self.model.modules()),
             versions(tensors),
             (scale, self._normalization_applied, self.targeted, self._model_training),
         )

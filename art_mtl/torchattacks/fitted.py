@@ -9,7 +9,7 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from art_mtl.core.batch import check_inputs, radius
-from art_mtl.core.checks import finite_bounds, single_radius
+from art_mtl.core.checks import finite_bounds, host_array, single_radius
 from art_mtl.core.config import AttackConfig
 from art_mtl.core.options import FittedParts
 from art_mtl.core.searches.patch import PATCH_STEP, PatchPlace, PatchSearch, apply_patch, patch_mask
@@ -198,7 +198,7 @@ class MultiTaskPatch(_FittedAttack):
         return self._attack(PatchSearch(self._place(images)), images, labels)
 
     def _place(self, images: Tensor) -> PatchPlace:
-        mask = None if self.mask is None else torch.as_tensor(self.mask).cpu()
+        mask = None if self.mask is None else torch.as_tensor(self.mask, device="cpu")
         place = patch_mask(tuple(images.shape[1:]), self.size, self.location, mask)
         return PatchPlace(place, tuple(self.transforms), bool(self.ignore_patch), bool(self.shared))
 
@@ -206,6 +206,6 @@ class MultiTaskPatch(_FittedAttack):
         return apply_patch(images, found, self._place(images).mask)
 
     def _config(self, **settled: Any) -> AttackConfig:
-        width = max(float((torch.as_tensor(self.bounds[1]) - torch.as_tensor(self.bounds[0])).max()), 0.0)
+        width = max(float((host_array(self.bounds[1]) - host_array(self.bounds[0])).max()), 0.0)
         scope = "batch" if self.shared else "sample"
         return super()._config(eps=width, first_step=PATCH_STEP, default_scope=scope, **settled)

@@ -168,7 +168,8 @@ def load(
             lower, upper = stored["bounds"]
             inputs = lower + inputs.float() / 255 * (upper - lower)
         if normalize is not None:
-            mean, std = (torch.tensor(normalize[k]).view(1, -1, 1, 1) for k in ("mean", "std"))
+            pair = [torch.tensor(normalize[key], dtype=torch.float32, device="cpu") for key in ("mean", "std")]
+            mean, std = (part.view(1, -1, 1, 1) for part in pair)
             inputs = (inputs - mean) / std
         return inputs
 
@@ -186,6 +187,6 @@ def _plain(attack: Attacking, inputs: Tensor) -> Tensor:
 
 def _pack(labels: MultiTaskLabels) -> dict[str, dict[str, Tensor]]:
     return {
-        "data": {name: torch.as_tensor(labels[name]) for name in labels.names},
-        "present": {name: torch.as_tensor(labels.present(name)) for name in labels.names},
+        "data": {name: torch.as_tensor(labels[name], device="cpu") for name in labels.names},
+        "present": {name: torch.as_tensor(labels.present(name), device="cpu") for name in labels.names},
     }

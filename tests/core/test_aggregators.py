@@ -157,7 +157,7 @@ def test_autocast_around_an_attack_leaves_gram_matrices_in_full_precision(dense_
 def test_what_is_missing_is_named_before_any_work(dense_case, monkeypatch):
     monkeypatch.setitem(sys.modules, "torchjd", None)
     monkeypatch.setitem(sys.modules, "torchjd.aggregation", None)
-    with pytest.raises(ImportError, match=r"'jd:mgda' needs the package torchjd.*pip install 'art-mtl\[jd\]'"):
+    with pytest.raises(ImportError, match=r"'jd:mgda' needs the package torchjd.*pip install '\.\[jd\]'"):
         make_method("jd:mgda", dense_case().tasks)
     with pytest.raises(ValueError, match="'jd:mgad' should be one of.*'jd:mgda'"):
         make_method("jd:mgad", dense_case().tasks)

@@ -1,4 +1,4 @@
-"""How a data set is cut: laws of the parts, and that cutting decides no result where groups have weights of their own."""
+"""How a data set is cut: laws of the parts; where groups have weights of their own, cutting decides no result."""
 
 from __future__ import annotations
 

@@ -238,7 +238,7 @@ def test_an_option_of_other_attacks_names_them(front, net, jobs, kind, name, tak
 def test_signatures_show_every_option(front, kind):
     known = getattr(front.module, kind)
     shown = inspect.signature(known).parameters
-    assert set(known.options) < set(shown) and all(f"\n        {name}:" in known.__doc__ for name in known.options)
+    assert set(known.options) < set(shown) and all(f"\n        {name}" in known.__doc__ for name in known.options)
 
 
 # --- grey levels ---

@@ -190,7 +190,7 @@ def smooth_log(value: Tensor, floor: float) -> Tensor:
         >>> smooth_log(torch.tensor([1.0, 0.0]), floor=0.5)
         tensor([ 0.0000, -1.6931])
     """
-    floor_log = torch.log(torch.tensor(floor)).item()
+    floor_log = torch.log(torch.tensor(floor, dtype=torch.float32, device="cpu")).item()
     return torch.where(value > floor, value.clamp(min=floor).log(), floor_log + value / floor - 1)
 
 

@@ -67,7 +67,7 @@ class AutoSteps(StepRule):
         self.since = dict(zip(places, (b - a for a, b in zip([0, *places], places, strict=False)), strict=True))
         size = len(feasible.x)
         self.share = torch.ones(size, dtype=feasible.x.dtype, device=feasible.x.device)
-        self.rises = torch.zeros(size, device=feasible.x.device)
+        self.rises = torch.zeros(size, dtype=torch.float32, device=feasible.x.device)
         self.changed = torch.zeros(size, dtype=torch.bool, device=feasible.x.device)
         self.previous: Tensor | None = None
 
@@ -114,7 +114,7 @@ class SparseAutoSteps(StepRule):
         self.feasible, self.every = feasible, max(1, 4 * steps // 100)
         size, places = len(feasible.x), feasible.x[0].numel()
         self.share = torch.ones(size, dtype=feasible.x.dtype, device=feasible.x.device)
-        self.support = torch.full((size,), float(places), device=feasible.x.device)
+        self.support = torch.full((size,), float(places), dtype=torch.float32, device=feasible.x.device)
         self.count = (FIRST_L1_SHARE * self.support).clamp(min=1)
 
     def __call__(self, step: int, x_adv: Tensor, gradient: Tensor, best: BestIterate) -> Tensor:

@@ -94,7 +94,7 @@ def random_start(x: Tensor, eps: Tensor, norm: float, share: float, generator: t
     if norm == 2:
         draw = torch.randn(x.shape, dtype=x.dtype, device=x.device, generator=generator)
     else:
-        draw = -torch.log1p(-uniform(*x.shape)) * torch.where(uniform(*x.shape) < 0.5, -1.0, 1.0)
+        draw = -torch.log1p(-uniform(*x.shape)) * torch.where(uniform(*x.shape) < 0.5, -1.0, 1.0).to(x.dtype)
     radius = uniform(len(x), *[1] * (x.ndim - 1)).pow(1 / x[0].numel())
     return _unit(draw, norm) * radius * eps * share
 

@@ -113,7 +113,7 @@ class _Run:
         broken = least >= 1
         # A broken sample has left: what later members hold is the work of the one that broke it.
         chosen = torch.where(broken.any(0), torch.minimum(chosen, broken.long().argmax(0)), chosen)
-        sample = torch.arange(len(chosen))
+        sample = torch.arange(len(chosen), device=chosen.device)
         before = [part[0].sum(0) for part in statistics]
         sums = [[part[number].sum(0) for part in statistics] for number in range(1, len(self.candidates))]
         sums.append([part[chosen, sample].sum(0) for part in statistics])

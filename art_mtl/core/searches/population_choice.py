@@ -72,7 +72,7 @@ def choose_by_population(
         ``(N,)``, numbers of candidates.
     """
     before = [part[0].sum(0) for part in statistics]
-    sample = torch.arange(statistics[0].shape[1])
+    sample = torch.arange(statistics[0].shape[1], device=statistics[0].device)
 
     def totals(chosen: Tensor) -> list[Tensor]:
         return [part[chosen, sample].sum(0) for part in statistics]

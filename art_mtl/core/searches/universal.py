@@ -160,7 +160,7 @@ def fit(setup: RunSetup, batch: Callable[[Tensor], SearchBatch], start: Tensor, 
     setup.begin(shared.total)
     observer = setup.callbacks.observer(0)
     for _ in range(steps):
-        for chosen in torch.split(torch.randperm(size, generator=shuffle), at_once):
+        for chosen in torch.split(torch.randperm(size, generator=shuffle, device="cpu"), at_once):
             part = batch(chosen)
             references = tuple(None if r is None else r[chosen].to(part.base.device) for r in known)
             step = replace(
@@ -219,7 +219,7 @@ def _references(
 ) -> list[Tensor | None]:
     """What the objective measures against, for each task ``(N,)`` on the host."""
     columns: list[list[Tensor]] = [[] for _ in setup.tasks]
-    for chosen in torch.split(torch.arange(size), at_once) if objective.needs_clean else ():
+    for chosen in torch.split(torch.arange(size, device="cpu"), at_once) if objective.needs_clean else ():
         clean = batch(chosen).clean
         bound = against_clean(
             objective, setup.forward, clean.inputs, setup.tasks, clean.targets, setup.run_config.targeted
