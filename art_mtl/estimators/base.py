@@ -145,8 +145,9 @@ class MultiTaskBase(MultiTaskParameters):
 
     @contextmanager
     def _lent(self, training_mode: bool = False, differentiable: bool = False) -> Iterator[None]:
-        """The model, borrowed, see :func:`art_mtl.core.frozen`. Inside there is no inference mode; whether a graph is made
-        is for the caller to say.
+        """The model, borrowed, see :func:`art_mtl.core.frozen`, and outside inference mode.
+
+        Callers say whether a graph is made.
         """
         training = trained_modules(self._model) if training_mode else None
         with torch.inference_mode(False), frozen(self._model, training=training, differentiable=differentiable):
