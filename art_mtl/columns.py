@@ -33,7 +33,7 @@ def read_column(name: str, values: Any) -> tuple[Array, Present | None]:
 
     Raises:
         TypeError: They are no numbers.
-        ValueError: They are not one a sample, or an integer array is masked within a sample.
+        ValueError: They are not one for each sample, or an integer array is masked within a sample.
 
     Examples:
         >>> read_column("kind", [3, None])
@@ -70,7 +70,7 @@ def as_dense(name: str, values: Any, present: Any = None) -> tuple[Array, Any]:
 
     Raises:
         TypeError: They are no numbers.
-        ValueError: They are not one a sample, their shapes differ, or they are no plain arrays.
+        ValueError: They are not one for each sample, their shapes differ, or they are no plain arrays.
 
     Examples:
         >>> as_dense("depth", [np.ones(2), None])
@@ -116,7 +116,8 @@ def both_masks(name: str, mask: Any, other: Present | None, size: int) -> Presen
     if mask.dtype != np.bool_ or mask.shape != (size,):
         raise ValueError(
             f"The mask of present labels of task {name!r} should be boolean of shape ({size},). "
-            f"Found {mask.dtype} of shape {mask.shape}."
+            f"Found {mask.dtype} of shape {mask.shape}; what is not known of a sample that has a label is marked in "
+            "the label itself."
         )
     both: Present = mask if other is None else mask & other
     return both

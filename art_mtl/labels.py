@@ -274,7 +274,7 @@ def _in_task_order(y: Sequence[Any], names: Sequence[str]) -> MultiTaskLabels:
     if len(lists) == len(y) > 1:
         raise ValueError(
             f"Labels of the tasks {list(names)} in a {kind} should be one array or tensor a task. Found {len(y)} lists "
-            f"of {len(y)}, which could be one a task or one a sample; give a dict of arrays or a list of dicts."
+            f"of {len(y)}, which could be for each task or for each sample; give a dict of arrays or a list of dicts."
         )
     return _from_mapping({name: part for name, part in zip(names, y, strict=True) if part is not None})
 

@@ -56,7 +56,7 @@ def project(
     Args:
         delta: Perturbation before projection, ``(B, ...)``.
         x: Clean inputs, same shape, inside the box.
-        eps: Radius; broadcastable to ``x`` (one a sample or one for all; for L∞ one a pixel too).
+        eps: Radius; broadcastable to ``x`` (one for each sample or one for all; for L∞ one for each pixel too).
         norm: ``math.inf``, 2 or 1.
         bounds: Lower and upper bound, broadcastable to ``x``.
         order: "exact" is the Euclidean projection onto the intersection. "box-then-ball" (the order of ART's PGD) and

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import art_mtl.estimators.art_import  # noqa: F401
 from art_mtl import tasks
-from art_mtl.core.loop import ThreatModel
+from art_mtl.core import ThreatModel
 from art_mtl.tasks import Target, Task
 
 

@@ -106,6 +106,7 @@ def test_mean_angle_is_that_of_numpy_and_torchmetrics():
     task = tasks.surface_normals("n")
     outputs, labels = [torch.randn(3, 3, 4, 5), torch.randn(2, 3, 4, 5)], [torch.randn(3, 3, 4, 5)] * 1
     labels.append(torch.randn(2, 3, 4, 5))
+    labels = [torch.nn.functional.normalize(y, dim=1) for y in labels]
     for y in labels:
         y[(torch.rand(len(y), 4, 5) < 0.4)[:, None].expand_as(y)] = 0
     targets = [task.targets(y) for y in labels]

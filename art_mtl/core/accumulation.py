@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from art_mtl.structure import arguments_in
@@ -61,14 +61,14 @@ def accumulated_gradient(
         kept.restore()
 
 
-class _KeptGradients(TorchFunctionMode):
+class _KeptGradients(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes and empties ``.grad`` of leaves; those of an inner graph when an inner forward pass meets them.
 
     Leaves are held weakly: many are made by checkpoints themselves, and their memory is what checkpoints save.
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._kept: Any = WeakTensorKeyDictionary()
 
     def keep(self, tensor: Tensor) -> None:
@@ -80,12 +80,12 @@ class _KeptGradients(TorchFunctionMode):
         for tensor, gradient in self._kept.items():
             tensor.grad = gradient
 
-    def __torch_function__(
-        self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    def __torch_dispatch__(
+        self, operation: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         for tensor in arguments_in([args, kwargs]):
             self.keep(tensor)
-        return function(*args, **(kwargs or {}))
+        return operation(*args, **(kwargs or {}))
 
 
 def _leaves(outputs: Sequence[Tensor]) -> Iterator[Tensor]:

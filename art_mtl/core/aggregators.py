@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from art_mtl.core.forward import zero_nonfinite
 from art_mtl.projections import near_one
 
 TORCHJD: Mapping[str, tuple[str, Mapping[str, float]]] = MappingProxyType(
@@ -72,11 +73,12 @@ class TorchJD:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             for sample, (matrix, here) in enumerate(zip(matrices, present, strict=True)):
                 tasks = here.nonzero()[:, 0]
-                scale = matrix.diagonal()[tasks].mean() if len(tasks) else torch.tensor(0.0)
-                if scale == 0 or not torch.isfinite(matrix).all():
+                own = matrix[tasks][:, tasks]
+                scale = own.diagonal().mean() if len(tasks) else torch.tensor(0.0)
+                if scale == 0 or not torch.isfinite(own).all():
                     continue  # No gradient to combine; the loop looks at non-finite ones itself.
                 torch.manual_seed(step)
-                weights[sample, tasks] = weighting(matrix[tasks][:, tasks] / scale)
+                weights[sample, tasks] = weighting(own / scale)
         return weights.to(gram)
 
     def make(self) -> Callable[[Tensor], Tensor]:
@@ -88,7 +90,7 @@ class TorchJD:
         except ImportError as error:
             raise ImportError(
                 f"Method 'jd:{self.name}' needs the package torchjd, with the solvers of its extras. Install them "
-                f"with: pip install 'art-mtl[jd]'. Found: {error}"
+                f"with: pip install '.[jd]'. Found: {error}"
             ) from error
         return made
 
@@ -109,7 +111,7 @@ def combine(
         aggregator: Finds the weights.
         values: For each task ``(B,)`` with its graph.
         like: The inputs, ``(B, ...)``.
-        weights: ``(B, K)``: the aggregator sees gradients times these; 0 is a task out of play.
+        weights: ``(B, K)``: the aggregator sees gradients times these; 0 is a task without a label.
         step: t.
         gradient: ``(values, weights, again)`` to the gradient in the inputs, or None; see
             :meth:`art_mtl.core.forward.ForwardBackward.gradient`.
@@ -121,11 +123,14 @@ def combine(
     last = max((k for k, value in enumerate(values) if value.requires_grad), default=-1)
     for k, value in enumerate(values):
         row = gradient([value], [weights[:, k].to(value.dtype)], k < last) if value.requires_grad else None
-        rows.append(torch.zeros_like(like) if row is None else row)
+        rows.append(torch.zeros_like(like) if row is None else zero_nonfinite(row)[0])
     jacobian = torch.stack(rows, 1)
     flat = jacobian.flatten(2)
     # In half precision a sum of squares has 3 digits, and squares of small gradients are 0 even in single.
-    scaled = near_one(flat.float() if flat.dtype in (torch.float16, torch.bfloat16) else flat)
-    found = aggregator(scaled @ scaled.transpose(1, 2), weights != 0, step).to(flat.dtype)
-    combined = (found[:, :, None] * flat).sum(1).view_as(like)
+    wide = flat.float() if flat.dtype in (torch.float16, torch.bfloat16) else flat
+    scaled = near_one(wide)
+    with torch.autocast(scaled.device.type, enabled=False):
+        gram = scaled @ scaled.transpose(1, 2)
+    found = aggregator(gram, weights != 0, step).to(wide.dtype)
+    combined = (found[:, :, None] * wide).sum(1).to(flat.dtype).view_as(like)
     return combined, found.to(weights.dtype) * weights

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -97,6 +98,11 @@ def rows(tensor: Tensor, index: slice | Tensor, size: int) -> Tensor:
     return tensor[index] if len(tensor) == size and size > 1 else tensor
 
 
+def differentiable(tensor: Tensor) -> Tensor:
+    """The tensor, or a copy that autograd takes where it was made inside :func:`torch.inference_mode`."""
+    return tensor.clone() if tensor.is_inference() else tensor
+
+
 def radius(argument: str, value: Any, x: Tensor) -> Tensor:
     """``value`` as a tensor with as many dimensions as ``x``, broadcastable to it, on its device.
 
@@ -104,7 +110,7 @@ def radius(argument: str, value: Any, x: Tensor) -> Tensor:
         ValueError: It cannot be broadcast.
     """
     tensor = value if isinstance(value, Tensor) else torch.from_numpy(host_array(value))
-    tensor = tensor.to(device=x.device, dtype=x.dtype)
+    tensor = differentiable(tensor.to(device=x.device, dtype=x.dtype))
     try:
         torch.broadcast_to(tensor, x.shape)
     except RuntimeError:
@@ -184,6 +190,51 @@ def check_targets(
     for task, target in zip(named, targets, strict=True):
         _check_some_labels(task, target, partial)
     return kept, targets
+
+
+def named_targets(argument: str, target: Any, tasks: Sequence[Task]) -> Mapping[str, Any]:
+    """One target for all samples, by task; empty for None.
+
+    Args:
+        argument: Name of the target in messages.
+        target: Task name to a number, or to an array of the shape of one label; of one task it will do without a name.
+        tasks: K tasks.
+
+    Raises:
+        ValueError: It is of no task, or of an unknown one, or has no name.
+    """
+    names = [task.name for task in tasks]
+    if target is None:
+        return {}
+    found = {names[0]: target} if len(names) == 1 and not isinstance(target, Mapping) else target
+    if not isinstance(found, Mapping) or not found or not set(found) <= set(names):
+        raise ValueError(
+            f"Parameter `{argument}` should be None or a dict of one target for each of some of the tasks {names}. "
+            f"Found {target!r}."
+        )
+    return found
+
+
+def constant_targets(
+    tasks: Sequence[Task], labels: Any, size: int, aims: Mapping[str, Any], preserves: Callable[[int], bool]
+) -> MultiTaskLabels:
+    """The same targets for all samples, beside the true labels of the other tasks that are preserved.
+
+    Args:
+        tasks: K tasks.
+        labels: The true ones, in any form of :meth:`art_mtl.MultiTaskLabels.of`; targets have their shape and type.
+        size: N.
+        aims: As of :func:`named_targets`.
+        preserves: Whether the task at a place is to be preserved.
+
+    Raises:
+        TypeError: Labels of a wrong type.
+        ValueError: Labels or targets do not fit.
+    """
+    known = MultiTaskLabels.of(labels, [task.name for task in tasks], size).numpy()
+    targets = {name: np.full_like(known.dense(name), host_array(aim)) for name, aim in aims.items()}
+    kept = {task.name: known[task.name] for k, task in enumerate(tasks) if preserves(k) and task.name not in aims}
+    return MultiTaskLabels({**targets, **kept}, {name: known.present(name) for name in kept})
 
 
 def _check_some_labels(task: Task, target: Target, partial: bool) -> None:

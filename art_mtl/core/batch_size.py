@@ -8,15 +8,17 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from art_mtl.core.forward import Forward, out_of_memory
+from art_mtl.core.forward import Forward, ForwardBackward, MicroBatching, out_of_memory
 from art_mtl.prepared import saved_activations
 from art_mtl.structure import tensors_in
 
 _log = logging.getLogger(__name__)
+_Result = TypeVar("_Result")
 
 LEAST_GAIN = 0.05
 """Doubling a batch goes on as long as it raises the samples a second by this share."""
@@ -92,12 +94,18 @@ def _doublings(most: int) -> Iterator[int]:
     yield most
 
 
+class _Whole(MicroBatching):
+    """Batches as they are: what does not fit is what is measured."""
+
+    def attempt(self, samples: int, run: Callable[[int], _Result]) -> _Result:
+        return run(samples)
+
+
 def _pass(forward: Forward, x: Tensor) -> None:
-    with torch.enable_grad():
-        leaf = x.detach().clone().requires_grad_(True)
-        outputs = [output for output in tensors_in(list(forward(leaf))) if output.requires_grad]
-        if outputs:
-            torch.autograd.grad(outputs, leaf, [torch.ones_like(output) for output in outputs])
+    network = ForwardBackward(forward, _Whole())
+    outputs = [output for output in tensors_in(network.forward(x)) if output.requires_grad]
+    if outputs:
+        network.gradient(outputs, [torch.ones_like(output) for output in outputs])
 
 
 def _seconds(forward: Forward, x: Tensor) -> float:
@@ -127,7 +135,7 @@ def _room(forward: Forward, x: Tensor) -> float:
         return float("inf")
     with torch.enable_grad():
         leaf = x.detach().clone().requires_grad_(True)
-        own = saved_activations(lambda: forward(leaf), [leaf])
+        own = saved_activations(lambda: forward(leaf.clone()), [leaf])
     return max(1.0, _USABLE * free / max(own, 1))
 
 

@@ -44,9 +44,9 @@ def number(least: float, above: bool = False, below: float = math.inf) -> Check:
     """Checks for a finite number of at least ``least`` (``above`` it), and below ``below``."""
 
     def check(name: str, found: Any) -> None:
-        how = f"above {least}" if above else f"of at least {least}"
+        how = f" above {least}" if above else f" of at least {least}" if least > -math.inf else ""
         how += f" and below {below}" if below < math.inf else ""
-        expected = f"Parameter `{name}` should be a finite number {how}. Found {found!r}."
+        expected = f"Parameter `{name}` should be a finite number{how}. Found {found!r}."
         if isinstance(found, bool) or not isinstance(found, numbers.Real):
             raise TypeError(expected)
         value = float(found)
@@ -127,7 +127,7 @@ def single_radius(name: str, found: Any) -> None:
 
 
 def radius_of_norm(name: str, found: Any, p: float) -> None:
-    """Raise where a radius has one value a pixel and the norm needs one a sample."""
+    """Raise where a radius has a value for each pixel and the norm needs one for each sample."""
     array = host_array(found)
     if p != math.inf and array.size > 1 and (array.ndim < 2 or array[0].size > 1):
         raise ValueError(
@@ -229,6 +229,16 @@ def callables(name: str, found: Any) -> None:
     """Raise unless ``found`` is a sequence of callables."""
     if not isinstance(found, Sequence) or not all(callable(part) for part in found):
         raise TypeError(f"Parameter `{name}` should be a list of callables. Found {found!r}.")
+
+
+def objects(kind: type) -> Check:
+    """Checks for an object of a class, or a list of some."""
+
+    def check(name: str, found: Any) -> None:
+        if not all(isinstance(one, kind) for one in (found if isinstance(found, (list, tuple)) else [found])):
+            raise TypeError(f"Parameter `{name}` should be a {kind.__name__}, or a list of some. Found {found!r}.")
+
+    return check
 
 
 def pair_of_integers(least: int) -> Check:

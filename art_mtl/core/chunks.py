@@ -26,14 +26,12 @@ def even_parts(size: int, largest: int, multiple: int = 1) -> list[slice]:
     """
     if size == 0:
         return []
-    count = -(-size // largest)
-    length = -(-size // count)
-    rounded = -(-length // multiple) * multiple
-    last = size - (count - 1) * rounded
-    if rounded <= largest and 2 * last >= rounded:
-        return [slice(start, min(start + rounded, size)) for start in range(0, size, rounded)]
-    longer = size - count * (size // count)
-    stops = [k * (size // count) + min(k, longer) for k in range(count + 1)]
+    count, units, missing = -(-size // largest), -(-size // multiple), -size % multiple
+    each, longer = divmod(units, count)
+    most, last = multiple * (each + (longer > 0)), multiple * each - missing
+    if most > largest or 2 * last < most:
+        return even_parts(size, largest)
+    stops = [min(multiple * (k * each + min(k, longer)), size) for k in range(count + 1)]
     return [slice(start, stop) for start, stop in zip(stops, stops[1:], strict=False)]
 
 
@@ -46,7 +44,8 @@ def batches(size: int, batch_size: int, scope: str, group: int | None) -> Iterat
     """Cut ``size`` samples into batches.
 
     With scope "dataset" no batch straddles two chunks. With scope "batch" batches hold whole groups, if they are large
-    enough for one, and are of about equal length, since each has weights of its own.
+    enough for one, so that their size decides no result; where a batch has weights of its own, all are of about equal
+    length.
 
     Args:
         size: N.
@@ -55,10 +54,10 @@ def batches(size: int, batch_size: int, scope: str, group: int | None) -> Iterat
         group: Samples of a chunk ("dataset") or of a group ("batch"); None for the default and for all.
     """
     if scope == "batch":
-        whole = group or 1
-        largest = batch_size - batch_size % whole if batch_size >= whole else batch_size
-        yield from even_parts(size, largest, whole)
-        return
+        if group is None or batch_size < group:
+            yield from even_parts(size, batch_size)
+            return
+        batch_size -= batch_size % group
     for chunk in chunks(size, group or DEFAULT_CHUNK) if scope == "dataset" else [slice(0, size)]:
         for start in range(chunk.start, chunk.stop, batch_size):
             yield slice(start, min(start + batch_size, chunk.stop))

@@ -110,7 +110,7 @@ class AttackConfig:
             )
         return method
 
-    def warn_of_grey_levels(self, bounds: tuple[Any, Any]) -> None:
+    def warn_of_grey_levels(self, bounds: tuple[Any, Any], eps_name: str = "eps") -> None:
         """Warn of a radius that is meant in grey levels, where the box has another scale."""
         if self.norm != math.inf:
             return
@@ -118,8 +118,8 @@ class AttackConfig:
         largest = float(np.max(checks.host_array(self.eps)))
         if math.isfinite(width) and largest > width:
             warn(
-                f"Parameter `eps` is {largest:g}, more than the width {width:g} of the inputs' range: every input can "
-                f"be reached. Did you mean {largest:g}/255?"
+                f"Parameter `{eps_name}` is {largest:g}, more than the width {width:g} of the inputs' range: every "
+                f"input can be reached. Did you mean {largest:g}/255?"
             )
 
     def run_config(

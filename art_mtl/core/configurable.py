@@ -30,6 +30,9 @@ class Configurable:
     later is the same as to have given it: it is checked, takes effect at the next call and is shown by ``repr``. What a
     class decides itself is refused in words that say who takes it.
 
+    A preset may be data alone: ``class Preset(Attack, method="minmax")`` decides the option ``method``, ``defaults``
+    says which others begin with another value, and its docstring gets the arguments of that of its base.
+
     Attributes:
         options: Name to option, of the options that the class takes, in the order of its signature.
         option_table: Every option of the host.
@@ -37,19 +40,29 @@ class Configurable:
 
     options: ClassVar[Mapping[str, Option]] = {}
     option_table: ClassVar[Mapping[str, Option]] = {}
+    decided: ClassVar[Mapping[str, Any]] = {}
+    """Options that the class decides by a keyword, with their values."""
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    """Values that options of the class begin with, where they are not the host's."""
     other_names: ClassVar[Mapping[str, str]] = {}
     """What other libraries call an option, to its name here; for messages."""
     _always_shown: ClassVar[tuple[str, ...]] = ()
     _own_arguments: ClassVar[tuple[str, ...]] = ()
+    _documented: ClassVar[str] = ""
     _classes: ClassVar[list[type[Configurable]]] = []
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
+    def __init_subclass__(cls, **decided: Any) -> None:
+        super().__init_subclass__()
+        cls.decided = decided
         signature = _full_signature(cls)
         names = list(signature.parameters)
         cls.options = {name: _with_default(cls, signature, name) for name in names if name in cls.option_table}
         cls._own_arguments = tuple(name for name in names if name not in cls.option_table)
         cls.__signature__ = signature  # type: ignore[attr-defined]
+        if cls.__doc__ and PLACEHOLDER in cls.__doc__:
+            cls._documented = cls.__doc__[cls.__doc__.index("\n\n    Args:") :]
+        elif cls.__doc__ and "    Args:" not in cls.__doc__:
+            cls.__doc__ += cls._documented
         if cls.__doc__ and PLACEHOLDER in cls.__doc__:
             told = {name: o for name, o in cls.options.items() if f"\n        {name}:" not in cls.__doc__}
             cls.__doc__ = cls.__doc__.replace("        " + PLACEHOLDER, describe(told) + _RAISES)
@@ -96,8 +109,9 @@ class Configurable:
     def _configure(self, **given: Any) -> None:
         """Take every option of the host, each checked by itself, then all together."""
         for name, option in self.option_table.items():
-            value = given.get(name, option.default)
-            self.options.get(name, option).check(name, value)
+            option = self.options.get(name, option)
+            value = self.decided.get(name, given.get(name, option.default))
+            option.check(name, value)
             self._store(name, value)
         self._check_params()
 
@@ -129,18 +143,18 @@ def _host(cls: type) -> list[str]:
     return cls.__module__.split(".")[:2]
 
 
-def _full_signature(cls: type) -> inspect.Signature:
-    """The signature of a class with the options that it unpacks as keywords of their own."""
+def _full_signature(cls: type[Configurable]) -> inspect.Signature:
+    """The signature of a class with the options that it unpacks as keywords of their own, without what it decides."""
     parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]  # type: ignore[misc]
     found = [parameter for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD]
     for parameter in parameters:
         if parameter.kind is parameter.VAR_KEYWORD:
             groups = [group for group in get_args(parameter.annotation) if hasattr(group, "__annotations__")]
             found += [
-                inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=option.default)
+                inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=cls.defaults.get(name, option.default))
                 for name, option in table(*groups).items()
             ]
-    return inspect.Signature(found)
+    return inspect.Signature([parameter for parameter in found if parameter.name not in cls.decided])
 
 
 def _with_default(cls: type[Configurable], signature: inspect.Signature, name: str) -> Option:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -120,6 +121,11 @@ class BatchContext:
         """``(B, K)``, boolean: which tasks have a valid label on which samples."""
         return torch.stack([target.has_label for target in self.targets], 1)
 
+    def finite(self, outputs: Sequence[Any]) -> Tensor:
+        """Which samples have finite outputs of all tasks, ``(B,)``, boolean."""
+        pairs = zip(self.tasks, outputs, strict=True)
+        return torch.stack([task.finite(output) for task, output in pairs]).all(0)
+
     @cached_property
     def group_index(self) -> Tensor:
         """``(B,)``: the row of weights of each sample."""
@@ -147,7 +153,9 @@ class BatchContext:
         """Sum over the samples of each group, ``(B, ...)`` to ``(R, ...)``."""
         if self.scope == "sample":
             return values
-        sums = self._membership.to(values.dtype) @ values.flatten(1)
+        # The user may have switched autocast on around the call.
+        with torch.autocast(values.device.type, enabled=False):
+            sums = self._membership.to(values.dtype) @ values.flatten(1)
         return sums.view(-1, *values.shape[1:])
 
     def group_mean(self, values: Tensor, counted: Tensor, step: int) -> tuple[Tensor, Tensor]:
@@ -180,7 +188,9 @@ class StepRecord:
     Attributes:
         step: t, from 0.
         restart: Number of the restart, from 0.
+        clean: Clean inputs, ``(B, ...)``.
         inputs: The iterate of this step, ``(B, ...)``.
+        outputs: Raw outputs of the K tasks at the iterate.
         gradient: Ascent direction before momentum and normalisation, ``(B, ...)``.
         weights: ``(B, K)``; 0 where a task has no label. They sum to 1 for weightings on the simplex, to K for equal
             ones.
@@ -189,7 +199,9 @@ class StepRecord:
 
     step: int
     restart: int
+    clean: Tensor
     inputs: Tensor
+    outputs: Sequence[Any] = field(repr=False)
     gradient: Tensor
     weights: Tensor
     compute_losses: Callable[[], Tensor] = field(repr=False)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from art_mtl.core.batch import AttackBatch, Names, check_inputs, check_mask, check_targets, radius
+from art_mtl.core.batch import AttackBatch, Names, check_inputs, check_mask, check_targets, differentiable, radius
 from art_mtl.core.batch_size import BatchSize, measure_batch_size
 from art_mtl.core.checks import AUTO
 from art_mtl.core.config import AttackConfig
 from art_mtl.core.forward import Forward
+from art_mtl.core.inference import normal_tensors, outside_inference_mode
 from art_mtl.core.lending import frozen
 from art_mtl.core.loop import Observer
 from art_mtl.core.method import Method
@@ -21,6 +23,7 @@ from art_mtl.core.run_log import RunLog
 from art_mtl.core.session import Session
 from art_mtl.core.threat import RunConfig
 from art_mtl.labels import MultiTaskLabels
+from art_mtl.prepared import Preparation, PreparedCache
 from art_mtl.tasks import Task
 
 OWN_LABELS_BATCH = 32
@@ -51,6 +54,48 @@ class AttackedModel:
     evaluate: bool = True
     channels_first: bool = True
 
+    @classmethod
+    def of(
+        cls,
+        module: torch.nn.Module,
+        tasks: tuple[Task, ...],
+        cache: PreparedCache,
+        before: Callable[[Tensor], Tensor],
+        after: Callable[[Any], Any],
+        **settings: Any,
+    ) -> AttackedModel:
+        """A module as a host calls it.
+
+        Args:
+            module: The user's.
+            tasks: K tasks.
+            cache: Keeps its prepared copies.
+            before: What becomes of inputs before they enter the module.
+            after: What becomes of its raw outputs.
+            **settings: Attributes of the object.
+        """
+
+        def outputs(network: Callable[[Tensor], Any], x: Tensor) -> list[Any]:
+            raw = after(network(before(x)))
+            return [task.select(raw, k, len(tasks)) for k, task in enumerate(tasks)]
+
+        def prepared(how: Any, inputs: Tensor) -> Forward:
+            settings = Preparation.parse(how)
+            if settings is None:
+                return partial(outputs, module)
+            with torch.no_grad():
+                copied = cache(module, before(inputs[:2].to(device)), settings)
+            return partial(outputs, copied)
+
+        def own_labels(inputs: Tensor, size: int) -> MultiTaskLabels:
+            with torch.no_grad(), frozen(module):
+                parts = [outputs(module, part.to(device)) for part in torch.split(inputs, size)]
+            labels = [{t.name: t.decode(o) for t, o in zip(tasks, part, strict=True)} for part in parts]
+            return MultiTaskLabels.concatenate([MultiTaskLabels(part) for part in labels])
+
+        device = next(module.parameters(), torch.empty(0)).device
+        return cls(module, tasks, device, partial(outputs, module), prepared, own_labels, **settings)
+
 
 class Callbacks:
     """What a host hears of a run. This base hears nothing."""
@@ -70,6 +115,16 @@ class Callbacks:
 
     def end(self) -> None:
         """The run has ended, also by an exception."""
+
+
+class Observing(Callbacks):
+    """Hands every step to a function; None for nobody."""
+
+    def __init__(self, observer: Observer | None) -> None:
+        self._observer = observer
+
+    def observer(self, batch: int) -> Observer | None:
+        return self._observer
 
 
 @dataclass
@@ -146,6 +201,7 @@ class Engine:
         self.session.reset()
         self.calls = 0
 
+    @torch.inference_mode(False)
     def run(
         self,
         search: Search,
@@ -182,8 +238,26 @@ class Engine:
             TypeError: Inputs or labels of a wrong type.
             ValueError: Shapes, values or labels do not fit; the message says which.
         """
-        callbacks = Callbacks() if callbacks is None else callbacks
-        batch = self._validate(config, model, inputs.detach(), labels, bounds, mask, names)
+        with outside_inference_mode():
+            return self._run(
+                search, config, model, normal_tensors(inputs.detach()), normal_tensors(labels), bounds, mask, names,
+                Callbacks() if callbacks is None else callbacks, state,
+            )  # fmt: skip
+
+    def _run(
+        self,
+        search: Search,
+        config: AttackConfig,
+        model: AttackedModel,
+        inputs: Tensor,
+        labels: Any,
+        bounds: tuple[Any, Any],
+        mask: Any,
+        names: Names,
+        callbacks: Callbacks,
+        state: Any,
+    ) -> Tensor:
+        batch = self._validate(config, model, inputs, labels, bounds, mask, names)
         setup = self._configure(config, model, batch, callbacks)
         self.session.match((state, setup.method, batch.kept))
         self.calls += 1
@@ -205,6 +279,7 @@ class Engine:
         mask: Any,
         names: Names,
     ) -> AttackBatch:
+        inputs = differentiable(inputs)
         lower, upper = (radius(names.bounds, bound, inputs) for bound in bounds)
         inputs = check_inputs(names.inputs, inputs, (lower, upper), names.bounds)
         allowed = check_mask(mask, inputs)
@@ -219,7 +294,7 @@ class Engine:
         kept, targets = check_targets(model.tasks, labels, len(inputs), some=config.targeted, own=own)
         return AttackBatch(
             inputs=inputs,
-            targets=tuple(target.to(inputs.device) for target in targets),
+            targets=tuple(target.to(inputs.device).map(differentiable) for target in targets),
             eps=radius(names.eps, config.eps, inputs),
             bounds=(lower, upper),
             step_size=None if config.step_size is None else radius(names.step_size, config.step_size, inputs),

@@ -25,6 +25,7 @@ class Front(Configurable):
     core_names: ClassVar[Mapping[str, str]] = {}
     """The core's names of options to the host's, where they differ."""
     observer: Callable[[StepRecord], None] | None
+    tasks: tuple[Task, ...]
     method: str
     variant: str
     _engine: Engine
@@ -40,7 +41,7 @@ class Front(Configurable):
 
     def _attacked_tasks(self) -> tuple[Task, ...]:
         """K tasks."""
-        raise NotImplementedError(f"{type(self).__name__} should say what its tasks are.")
+        return self.tasks
 
     def _search(self) -> Search:
         """What is done with a call."""
@@ -60,9 +61,9 @@ class Front(Configurable):
         Args:
             bounds: Lower and upper bound of the inputs.
         """
-        config = self._config()
-        config.check(self._attacked_tasks(), "eps", self.core_names.get("step_size", "step_size"))
-        config.warn_of_grey_levels(bounds)
+        config, eps = self._config(), self.core_names.get("eps", "eps")
+        config.check(self._attacked_tasks(), eps, self.core_names.get("step_size", "step_size"))
+        config.warn_of_grey_levels(bounds, eps)
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy begins with statistics of its own.

@@ -127,7 +127,8 @@ class _Run:
         if not self.method.keep_best:
             best = BestIterate(self.good, self._merit)
         with torch.no_grad():
-            best.see(x_adv, self._values(self._checked(self.network.no_grad(x_adv))), compared_at)
+            outputs = self._checked(self.network.no_grad(x_adv))
+            best.see(x_adv, self._values(outputs, self.context.finite(outputs)), compared_at)
             return best.x, best.score(compared_at), weights
 
     def _advance(self, step: int, x_adv: Tensor, clean: Outputs | None, best: BestIterate) -> tuple[Tensor, Tensor]:
@@ -148,7 +149,8 @@ class _Run:
             self.good = choose(self.alive, x_adv, self.good)
             gradient = self._usable(gradient)
             if self.method.keep_best:
-                best.see(x_adv, self._values(outputs), weights, gradient if rule.needs_best_gradient else None)
+                values = self._values(outputs, self.alive)
+                best.see(x_adv, values, weights, gradient if rule.needs_best_gradient else None)
             if self.observer is not None:
                 self._observe(self.observer, step, x_adv, gradient, outputs, weights)
             return choose(self.alive, rule(step, x_adv, gradient, best), self.good), weights
@@ -218,13 +220,14 @@ class _Run:
             finite = torch.isfinite(stack_columns(found.objectives)).all(1)
             if not self.method.objective.saturates:
                 return finite
-        for task, output in zip(self.context.tasks, outputs, strict=True):
-            finite = finite & task.finite(output)
-        return finite
+        return finite & self.context.finite(outputs)
 
-    def _values(self, outputs: Outputs) -> Tensor:
-        """By what iterates and restarts are compared, task by task, ``(B, K)``."""
-        return torch.stack(self.score_fn.values(self.context, outputs, self.references), 1)
+    def _values(self, outputs: Outputs, finite: Tensor) -> Tensor:
+        """By what iterates and restarts are compared, task by task, ``(B, K)``; NaN where outputs are not finite, which
+        a saturating value would hide.
+        """
+        values = torch.stack(self.score_fn.values(self.context, outputs, self.references), 1)
+        return torch.where(finite[:, None], values, float("nan"))
 
     def _merit(self, values: Tensor, weights: Tensor) -> Tensor:
         """What such values are worth at these weights, ``(B,)``."""
@@ -242,7 +245,7 @@ class _Run:
             triples = zip(context.tasks, detached, context.targets, strict=True)
             return stack_columns([task.loss(output, target) for task, output, target in triples])
 
-        observer(StepRecord(step, self.restart, x_adv, gradient, weights, losses))
+        observer(StepRecord(step, self.restart, self.x, x_adv, detached, gradient, weights, losses))
 
     def report(self, log: RunLog, first_index: int) -> None:
         """Tell the log what went wrong; on a GPU this waits for the device."""
@@ -253,5 +256,6 @@ class _Run:
         log.stopped |= indices(~self.alive)
         log.zeroed |= indices(self.zeroed)
         log.flat |= self.flat
-        if self.step_rule.needs_gradient:
-            log.still |= indices(self.alive & ~self.moved)
+        moved = self.moved | (not self.step_rule.needs_gradient)
+        log.still |= indices(self.alive & ~moved)
+        log.moved |= indices(moved)

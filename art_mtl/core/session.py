@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from torch import Tensor
@@ -18,6 +19,11 @@ from art_mtl.tasks import Task
 
 _ROOM = 1.25
 """How much longer than asked for a chunk may grow, so that a few samples need not begin one of their own."""
+
+
+def versions(tensors: Iterable[Tensor]) -> tuple[tuple[int, int], ...]:
+    """What is another one where a tensor was replaced or written to."""
+    return tuple((tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors)
 
 
 @dataclass

@@ -17,7 +17,8 @@ class ThreatModel:
 
     Attributes:
         norm: ``math.inf``, 2 or 1.
-        eps: Radius, in the unit of the inputs; a tensor broadcastable to them (one a sample or, for L∞, a pixel).
+        eps: Radius, in the unit of the inputs; a tensor broadcastable to them, of one value for each sample or, for L∞,
+            for each pixel.
         bounds: Lower and upper bound of the inputs, tensors broadcastable to them.
         mask: 0 where nothing may change, broadcastable to the inputs; None: everywhere.
     """

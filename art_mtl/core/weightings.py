@@ -112,7 +112,7 @@ class Fixed(Weighting):
 
 @dataclass(frozen=True)
 class Alternating(Uniform):
-    """One task a step, in turn, over the tasks in play (Ghamizi et al. 2022)."""
+    """One task a step, in turn, over the tasks that have a label (Ghamizi et al. 2022)."""
 
     def begin(self, steps: int) -> WeightingRun:
         def run(values: Tensor, mask: Tensor, step: int) -> Tensor:

@@ -72,7 +72,8 @@ class MultiTaskBase(MultiTaskParameters):
         return lambda x: self._selected(model(self.model_inputs(x)))
 
     def model_inputs(self, x: Tensor, fit: bool = False) -> Tensor:
-        """What the model gets to see: inputs after every defence and preprocessing, in the precision of its weights.
+        """What the model gets to see: inputs after every defence and preprocessing, in the precision of its weights and
+        in memory that it may write into.
 
         Args:
             x: Inputs ``(B, *input_shape)`` on any device.

@@ -66,7 +66,7 @@ def evaluate(
             with it the paper's tables; see :data:`art_mtl.evaluation.measure.PROTOCOLS`.
         chunk: Samples that an attack is given in one call; parts of the data set know nothing of each other, and no
             more than one is in memory. None: all, which attacks that look at the whole data set need (universal ones,
-            ε one a sample).
+            ε for each sample).
         store: Folder in which every finished part is kept, so that the same call goes on where a killed one stopped;
             see :mod:`art_mtl.evaluation.runs`. None keeps nothing.
         restart: Throw away the run that ``store`` holds.
@@ -126,7 +126,7 @@ def _check_whole(attacks: Sequence[tuple[str, Attack]], axes: int) -> None:
         eps = getattr(attack, "eps", None)
         if isinstance(eps, np.ndarray) and eps.ndim > axes and len(eps) > 1:
             raise ValueError(
-                f"Parameter `chunk` should be left out where ε is one a sample, as that of attack {name!r} is. "
+                f"Parameter `chunk` should be left out where ε differs between samples, as that of attack {name!r} is. "
                 f"Found an ε of shape {eps.shape}."
             )
 

@@ -2,8 +2,8 @@
 
 A :class:`Task` binds one output of a model to a loss, to a differentiable stand-in for its metric and to the metric
 itself. The ready-made ones are :func:`segmentation`, :func:`classification`, :func:`multilabel`, :func:`depth`,
-:func:`disparity`, :func:`surface_normals` and :func:`regression`; :func:`custom` makes one from callables. Each kind is
-one file, which holds everything that is particular to it.
+:func:`disparity`, :func:`surface_normals` and :func:`regression`; :func:`custom` makes one from callables, and
+:func:`installed` lists those of other packages. Each kind is one file, which holds everything that is particular to it.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from collections.abc import Sequence
 from art_mtl.tasks.base import Measures, Task
 from art_mtl.tasks.classification import classification
 from art_mtl.tasks.custom import custom
-from art_mtl.tasks.dense import depth, disparity, surface_normals
+from art_mtl.tasks.dense import depth, disparity
 from art_mtl.tasks.elementwise import ElementwiseTask
+from art_mtl.tasks.installed import installed
 from art_mtl.tasks.multilabel import multilabel
+from art_mtl.tasks.normals import surface_normals
 from art_mtl.tasks.picking import OutputPicker
 from art_mtl.tasks.regression import regression
 from art_mtl.tasks.segmentation import segmentation
@@ -34,6 +36,7 @@ __all__ = [
     "custom",
     "depth",
     "disparity",
+    "installed",
     "multilabel",
     "regression",
     "segmentation",

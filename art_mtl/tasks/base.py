@@ -13,6 +13,7 @@ from torch import Tensor
 
 from art_mtl.metrics import Metric
 from art_mtl.structure import join_rows, map_tensors, take_rows, tensors_in
+from art_mtl.tasks.drawing import Drawn
 from art_mtl.tasks.picking import OutputPicker, check_picker, describe, pick
 from art_mtl.tasks.target import Target
 
@@ -36,7 +37,7 @@ class Measures:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task(ABC):
+class Task(Drawn, ABC):
     """One job of a multi-task model.
 
     Make one with a function of :mod:`art_mtl.tasks`. Tasks hold plain values only: two that were made by the same call,
@@ -156,6 +157,17 @@ class Task(ABC):
     def decode(self, output: Any) -> Any:
         """Labels that the raw output stands for: the arg-max of logits for instance; by default the output itself."""
         return output
+
+    def auto_lambda_labels(self, y: np.ndarray) -> np.ndarray:
+        """Labels in which every place that the protocol of Auto-Lambda takes for invalid is marked so.
+
+        Args:
+            y: Labels in the layout of the task.
+
+        Returns:
+            The same array, or a changed copy.
+        """
+        return y
 
     # --- what is attacked and reported ---
 

@@ -83,10 +83,16 @@ class ClassTask(ElementwiseTask):
         self, output: Any, target: DenseTarget, choose: Callable[[Tensor], Tensor]
     ) -> tuple[Tensor, Tensor]:
         """See :meth:`Task.wrong_targets`."""
-        classes = choose(output.scatter(1, target.value.unsqueeze(1), float("inf")))
-        return torch.where(target.valid, classes, torch.full_like(classes, self._unlabelled)), target.has_label
+        scores = output.scatter(1, target.value.unsqueeze(1), float("inf"))
+        if self.ignored_class is None:
+            classes = choose(scores)
+        else:
+            others = torch.tensor([c for c in range(self.num_classes) if c != self.ignored_class], device=output.device)
+            classes = others[choose(scores.index_select(1, others))]
+        mark = 0 if self.missing_mark is None else int(self.missing_mark)
+        return torch.where(target.valid, classes, mark), target.has_label
 
     @property
-    def _unlabelled(self) -> int:
-        """What stands in labels where there is none."""
-        return 0
+    def ignored_class(self) -> int | None:
+        """The class that does not count; None where all do."""
+        return None

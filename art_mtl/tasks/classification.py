@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,7 +16,8 @@ from art_mtl import losses, metrics
 from art_mtl.metrics import Metric
 from art_mtl.tasks.base import Measures
 from art_mtl.tasks.classes import ClassTask
-from art_mtl.tasks.label_checks import check_classes, check_shape, integers, shape_error
+from art_mtl.tasks.colours import Array
+from art_mtl.tasks.label_checks import check_classes, check_shape, integers, one_hot_classes, shape_error
 from art_mtl.tasks.picking import OutputPicker
 from art_mtl.tasks.target import DenseTarget
 
@@ -22,7 +25,8 @@ from art_mtl.tasks.target import DenseTarget
 def classification(name: str, num_classes: int, output: OutputPicker = None) -> Classification:
     """One class an image: logits ``(B, num_classes)``, labels ``(N,)`` of integers or one-hot ``(N, num_classes)``.
 
-    Loss: cross-entropy. Score: probability of the true class. Metric: accuracy.
+    One-hot rows without a 1 are samples without a label. Loss: cross-entropy. Score: probability of the true class.
+    Metric: accuracy.
 
     Args:
         name: Name of the task.
@@ -53,10 +57,31 @@ class Classification(ClassTask):
         """Whether each image is right, and whether it counts."""
         return metrics.sum_and_count(predicted == target.value, target.valid)
 
+    def shown(self, target: DenseTarget) -> Array:
+        """Classes ``(N,)``, −1 where there is none."""
+        return torch.where(target.valid, target.value, -1).cpu().numpy()
+
+    def answer(self, label: Any, class_names: Sequence[str] = ()) -> str:
+        """The class by name or number.
+
+        Examples:
+            >>> classification("digit", 10).answer(3), classification("pet", 2).answer(1, ["cat", "dog"])
+            ('3', 'dog')
+        """
+        number = int(np.atleast_1d(label)[0])
+        if number < 0:
+            return "?"
+        return class_names[number] if number < len(class_names) else str(number)
+
+    def agrees(self, label: Any, truth: Any) -> bool:
+        """Whether the class is the same."""
+        return bool(np.array_equal(np.atleast_1d(label), np.atleast_1d(truth)))
+
     def encode(self, y: Tensor, present: Tensor) -> DenseTarget:
         """``(N,)`` of classes, or ``(N, C)`` one-hot, probabilities or logits."""
         if y.ndim == 2 and y.shape[1] == self.num_classes:
-            y = self.decode(y)
+            y, named = one_hot_classes(self.name, y)
+            present = present & named
         elif y.ndim == 2 and y.shape[1] == 1:
             y = y[:, 0]
         if y.ndim != 1:

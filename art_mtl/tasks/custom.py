@@ -13,6 +13,7 @@ from art_mtl import metrics
 from art_mtl.metrics import Metric
 from art_mtl.structure import map_tensors
 from art_mtl.tasks.base import Task, widen
+from art_mtl.tasks.colours import Array
 from art_mtl.tasks.elementwise import ElementwiseTask
 from art_mtl.tasks.label_checks import output_error
 from art_mtl.tasks.picking import OutputPicker
@@ -132,6 +133,10 @@ class Custom(ElementwiseTask):
     def decode(self, output: Any) -> Any:
         """What the user's function makes of it."""
         return output if self.decoder is None else self.decoder(output)
+
+    def shown(self, target: DenseTarget) -> Array:
+        """Labels as they are."""
+        return target.value.cpu().numpy()
 
     def encode(self, y: Tensor, present: Tensor) -> DenseTarget:
         """As it is; floats in float32."""

@@ -14,7 +14,7 @@ from art_mtl.columns import as_dense
 from art_mtl.losses import masked_mean
 from art_mtl.metrics import sum_and_count
 from art_mtl.tasks.base import Measures, Task, widen
-from art_mtl.tasks.label_checks import as_tensor, check_finite, check_present
+from art_mtl.tasks.label_checks import as_tensor, check_finite, check_present, masked_places, masked_samples
 from art_mtl.tasks.picking import describe
 from art_mtl.tasks.target import DenseTarget
 
@@ -47,13 +47,29 @@ class ElementwiseTask(Task):
     # --- labels and outputs ---
 
     def targets(self, y: Any, present: np.ndarray | Tensor | None = None) -> DenseTarget:
-        """See :meth:`Task.targets`."""
-        y, present = as_dense(self.name, y, present)
-        y = as_tensor(y)
+        """See :meth:`Task.targets`. What a NumPy masked array masks does not count."""
+        masked = masked_places(y)
+        if masked is None:
+            y, present = as_dense(self.name, y, present)
+        y = as_tensor(self.name, y)
         mask = check_present(self.name, y, present)
+        if masked is not None and self.missing_mark is None:
+            mask = mask & ~masked_samples(self.name, masked)
+        elif masked is not None and self.missing_mark is not None:
+            y = self.hide_masked(y if y.is_floating_point() else y.long(), masked)
         y = torch.where(mask.view(-1, *[1] * (y.ndim - 1)), y, torch.zeros_like(y))
         self.check_labels(y)
         return self.encode(y, mask)
+
+    @property
+    def missing_mark(self) -> float | None:
+        """The number that stands for one missing place in labels; None where the layout has none."""
+        return None
+
+    def hide_masked(self, y: Tensor, masked: Tensor) -> Tensor:
+        """Labels in which the masked places are marked as missing."""
+        mark = self.missing_mark
+        return y if mark is None else torch.where(masked, mark, y)
 
     def check_labels(self, y: Tensor) -> None:
         """Raise unless all labels are finite; those of absent samples are 0 here."""

@@ -9,12 +9,44 @@ import torch
 from torch import Tensor
 
 
-def as_tensor(y: Any) -> Tensor:
-    """A tensor of its own memory: flipped, read-only and byte-swapped arrays are fine as labels."""
+def as_tensor(name: str, y: Any) -> Tensor:
+    """A tensor without a graph; arrays are copied, as flipped, read-only and byte-swapped ones are fine as labels.
+
+    Raises:
+        TypeError: The labels are no numbers.
+        ValueError: They have no one shape.
+    """
     if isinstance(y, Tensor):
-        return y
-    array = np.asarray(y)
+        return y.detach()
+    try:
+        array = np.asarray(y)
+    except ValueError as error:
+        raise ValueError(
+            f"The labels of task {name!r} should have one shape for all samples. Found {type(y).__name__}: {error}"
+        ) from error
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"The labels of task {name!r} should be numbers. Found {array.dtype}.")
     return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
+
+
+def masked_places(y: Any) -> Tensor | None:
+    """Where a NumPy masked array is masked, boolean, of its shape; None for anything else."""
+    return torch.from_numpy(np.ma.getmaskarray(y).copy()) if isinstance(y, np.ma.MaskedArray) else None
+
+
+def masked_samples(name: str, masked: Tensor) -> Tensor:
+    """Which samples are masked, ``(N,)``, for kinds in whose layout nothing stands for one missing number.
+
+    Raises:
+        ValueError: A sample is masked in part.
+    """
+    rows = masked.flatten(1) if masked.ndim > 1 else masked[:, None]
+    if not torch.equal(rows.any(1), rows.all(1)):
+        raise ValueError(
+            f"The labels of task {name!r} should be masked for whole samples. Found a masked array in which "
+            f"{int((rows.any(1) & ~rows.all(1)).sum())} sample(s) are masked in part."
+        )
+    return rows.any(1)
 
 
 def check_present(name: str, y: Tensor, present: np.ndarray | Tensor | None) -> Tensor:
@@ -30,7 +62,8 @@ def check_present(name: str, y: Tensor, present: np.ndarray | Tensor | None) -> 
     if mask.dtype != torch.bool or tuple(mask.shape) != (len(y),):
         raise ValueError(
             f"The mask of present labels of task {name!r} should be boolean of shape ({len(y)},). "
-            f"Found {mask.dtype} of shape {tuple(mask.shape)}."
+            f"Found {mask.dtype} of shape {tuple(mask.shape)}; what is not known of a sample that has a label is "
+            "marked in the label itself."
         )
     return mask
 
@@ -42,9 +75,31 @@ def check_finite(name: str, y: Tensor) -> None:
         first = bad.nonzero()[0].item()
         raise ValueError(
             f"The labels of task {name!r} should be finite. Found NaN or infinity in {int(bad.sum())} sample(s), "
-            f"first at index {first}; mark missing labels with None, a mask of present samples or the task's ignored "
-            "value."
+            f"first at index {first}; mark missing labels with None, a mask of present samples or the value that the "
+            "task does not count."
         )
+
+
+def one_hot_classes(name: str, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Classes of one-hot rows, probabilities or logits ``(N, C, *S)``, and which rows name one, both ``(N, *S)``.
+
+    Where all numbers are 0 or 1, rows without a 1 name no class, rather than class 0.
+
+    Raises:
+        ValueError: All numbers are 0 or 1, and a row has several 1s.
+    """
+    numbers = y.byte() if y.dtype == torch.bool else y
+    classes = numbers.argmax(1)
+    named = torch.ones_like(classes, dtype=torch.bool)
+    if ((numbers == 0) | (numbers == 1)).all():
+        ones = numbers.sum(1)
+        if (ones > 1).any():
+            raise ValueError(
+                f"The labels of task {name!r} should have one 1 in each row, if they are one-hot. Found rows with "
+                f"{int(ones.max())}."
+            )
+        named = ones == 1
+    return classes, named
 
 
 def integers(name: str, y: Tensor) -> Tensor:

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from art_mtl import losses, metrics
 from art_mtl.metrics import Metric
+from art_mtl.tasks.colours import Array
 from art_mtl.tasks.elementwise import ElementwiseTask
 from art_mtl.tasks.label_checks import check_shape, shape_error
 from art_mtl.tasks.picking import OutputPicker
@@ -54,6 +56,10 @@ class Regression(ElementwiseTask):
     def metric_is_mean_score(self) -> bool:
         """True."""
         return True
+
+    def shown(self, target: DenseTarget) -> Array:
+        """``(N, D)``, NaN where there is none."""
+        return torch.where(target.valid[:, None], target.value, float("nan")).cpu().numpy()
 
     def encode(self, y: Tensor, present: Tensor) -> DenseTarget:
         """``(N, D)`` or ``(N,)``."""

@@ -12,11 +12,11 @@ from torchattacks.attack import Attack
 
 from art_mtl.core.batch import Names
 from art_mtl.core.config import AttackConfig
-from art_mtl.core.context import StepRecord
-from art_mtl.core.engine import AttackedModel, Callbacks, Engine, Search
+from art_mtl.core.engine import AttackedModel, Engine, Observing, Search
 from art_mtl.core.front import Front
 from art_mtl.core.lending import frozen
 from art_mtl.core.searches.per_sample import PerSampleSearch
+from art_mtl.core.session import versions
 from art_mtl.labels import MultiTaskLabels
 from art_mtl.prepared import Preparation, PreparedCache
 from art_mtl.tasks import Task, check_tasks
@@ -84,7 +84,8 @@ class MultiTaskAttack(Front, ChoosesTargets, SavesExamples, Attack):  # type: ig
 
     def outputs(self, inputs: Tensor) -> list[Any]:
         """Raw output of each task, differentiable in ``inputs``; normalises them first where that is switched on."""
-        return self._select(self.get_logits(inputs))
+        # A copy, as the model may write into it.
+        return self._select(self.get_logits(inputs.clone()))
 
     @torch.no_grad()
     def eval_outputs(self, inputs: Tensor) -> list[Any]:
@@ -118,8 +119,8 @@ class MultiTaskAttack(Front, ChoosesTargets, SavesExamples, Attack):  # type: ig
         return images.detach().to(self.device)
 
     def _model_inputs(self, inputs: Tensor) -> Tensor:
-        """What the model gets to see."""
-        normalized: Tensor = self.normalize(inputs) if self._normalization_applied is False else inputs
+        """What the model gets to see, in memory that it may write into."""
+        normalized: Tensor = self.normalize(inputs) if self._normalization_applied is False else inputs.clone()
         return normalized
 
     def _search(self) -> Search:
@@ -136,7 +137,7 @@ class MultiTaskAttack(Front, ChoosesTargets, SavesExamples, Attack):  # type: ig
             self._targets(images, labels) if self.targeted else labels,
             self.bounds,
             names=_ARGUMENTS,
-            callbacks=_Observer(self.observer),
+            callbacks=Observing(self.observer),
             state=self._state(),
         )
 
@@ -159,9 +160,6 @@ class MultiTaskAttack(Front, ChoosesTargets, SavesExamples, Attack):  # type: ig
             )
         return self.get_target_label(images, self.predictions(images) if labels is None else labels)
 
-    def _attacked_tasks(self) -> tuple[Task, ...]:
-        return self.tasks
-
     def _config(self, **settled: Any) -> AttackConfig:
         return super()._config(batch_size=self._batch_size(), **settled)
 
@@ -177,7 +175,7 @@ class MultiTaskAttack(Front, ChoosesTargets, SavesExamples, Attack):  # type: ig
         return (
             tuple((name, _plain(getattr(self, name))) for name in self.options),
             id(self.model),
-            tuple((tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors),
+            versions(tensors),
             (scale, self._normalization_applied, self.targeted, self._model_training),
         )
 
@@ -197,28 +195,26 @@ class MultiTaskAttack(Front, ChoosesTargets, SavesExamples, Attack):  # type: ig
     @contextmanager
     def _kept_as_it_was(self) -> Iterator[None]:
         """Modes, buffers and the state of normalisation are restored, also after an exception."""
-        modes = [(module, module.training) for module in self.model.modules()]
-        buffers = [(buffer, buffer.clone()) for buffer in self.model.buffers()] if self._model_training else []
         applied = self._normalization_applied
+        still = self._in_evaluation_mode()
         try:
-            yield
+            with frozen(self.model, training=lambda module: id(module) not in still):
+                yield
         finally:
             self._set_normalization_applied(applied)
-            for module, training in modes:
-                module.training = training
-            with torch.no_grad():
-                for buffer, before in buffers:
-                    buffer.copy_(before)
 
+    def _in_evaluation_mode(self) -> set[int]:
+        """The modules, by id, that :meth:`set_model_training_mode` leaves in evaluation mode."""
+        kinds = {"BatchNorm": self._batchnorm_training, "Dropout": self._dropout_training}
+        still = [word for word, training in kinds.items() if not training] if self._model_training else [""]
+        found = [module for module in self.model.modules() if any(word in type(module).__name__ for word in still)]
+        return {id(part) for module in found for part in module.modules()}
 
-class _Observer(Callbacks):
-    """Hands every step to a function."""
+    def _change_model_mode(self, given_training: bool) -> None:
+        """Nothing: the model is lent with the modes set, as several threads may have it at once."""
 
-    def __init__(self, observer: Callable[[StepRecord], None] | None) -> None:
-        self._observer = observer
-
-    def observer(self, batch: int) -> Callable[[StepRecord], None] | None:
-        return self._observer
+    def _recover_model_mode(self, given_training: bool) -> None:
+        """Nothing; see above."""
 
 
 def _plain(value: Any) -> Any:

@@ -78,7 +78,8 @@ class MultiAttack(MultiTaskAttack):
                 candidate[todo] = self._run(attack, images[todo], None if labels is None else given[todo])
                 outputs = self._checked_outputs(candidate, targets)
                 values = torch.stack(DEGRADATION.values(context, outputs, references), 1)
-                yield candidate, torch.where(todo, least_degradation(values, context.has_label), none)
+                counts = todo & context.finite(outputs)
+                yield candidate, torch.where(counts, least_degradation(values, context.has_label), none)
                 if self.success is not None:
                     todo = todo & ~self.success(outputs, given)
 

@@ -10,9 +10,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from art_mtl.core import attack, make_method
+from art_mtl.core import RunConfig, attack, make_method
 from art_mtl.core.aggregators import TORCHJD, TorchJD, combine
-from art_mtl.core.loop import RunConfig
 from art_mtl.core.method import Method
 
 
@@ -105,6 +104,56 @@ def test_tasks_that_do_not_depend_on_the_input_have_no_gradient():
     assert torch.equal(gradient, torch.ones(2, 3)) and torch.equal(weights, torch.ones(2, 2))
 
 
+SIZES = [
+    (torch.float32, 1e-30),
+    (torch.float32, 1.0),
+    (torch.float32, 1e30),
+    (torch.float16, 2e-7),
+    (torch.bfloat16, 1e30),
+]
+
+
+def shortest(gram, known, step):
+    """The weights of MGDA for two tasks: w₁ = g₂·(g₂ − g₁) / |g₁ − g₂|²."""
+    first = (gram[:, 1, 1] - gram[:, 0, 1]) / (gram[:, 0, 0] + gram[:, 1, 1] - 2 * gram[:, 0, 1])
+    return torch.stack([first, 1 - first], 1)
+
+
+@pytest.mark.parametrize("dtype, size", SIZES)
+def test_gradients_of_any_size_are_combined_as_those_of_size_one(dtype, size):
+    """In the products of gradients of 1e-30 or 1e30 nothing is left of float32."""
+    rows = torch.tensor([[[3.0, 1.0, 0.0], [-1.0, 2.0, 0.5]], [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])
+    scale = torch.tensor([size, 1.0])  # Sample by sample.
+    jacobian = (rows * scale[:, None, None]).to(dtype)
+    given = iter([jacobian[:, 0], jacobian[:, 1]])
+    values = [torch.ones(2, dtype=dtype, requires_grad=True)] * 2
+    gradient, weights = combine(
+        shortest, values, jacobian[:, 0], torch.ones(2, 2), 0, lambda values, weights, again: next(given)
+    )
+    a, b = jacobian.double().unbind(1)
+    first = (b * (b - a)).sum(1) / (a - b).square().sum(1)
+    torch.testing.assert_close(weights, torch.stack([first, 1 - first], 1).float(), rtol=1e-5, atol=0)
+    close = {torch.float16: (1e-2, 1e-7), torch.bfloat16: (1e-2, 0)}.get(dtype, (1e-5, size * 1e-6))
+    expected = first[:, None] * a + (1 - first)[:, None] * b
+    assert gradient.dtype == dtype
+    torch.testing.assert_close(gradient.double(), expected, rtol=close[0], atol=close[1])
+
+
+def test_autocast_around_an_attack_leaves_gram_matrices_in_full_precision(dense_case):
+    rows, seen = torch.randn(2, 3, 50), []
+
+    def look(gram, known, step):
+        seen.append(gram)
+        return ones(gram, known, step)
+
+    values = [torch.ones(3, requires_grad=True)] * 2
+    for enabled in (False, True):
+        given = iter(rows)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            combine(look, values, rows[0], torch.ones(3, 2), 0, lambda values, weights, again: next(given))  # noqa: B023
+    assert torch.equal(*seen)
+
+
 def test_what_is_missing_is_named_before_any_work(dense_case, monkeypatch):
     monkeypatch.setitem(sys.modules, "torchjd", None)
     monkeypatch.setitem(sys.modules, "torchjd.aggregation", None)
@@ -184,6 +233,9 @@ def test_a_task_out_of_play_and_a_zero_gradient_have_no_say(torchjd):
     pair, _ = gram_of([3.0, 1.0], [-1.0, 2.0])
     torch.testing.assert_close(weights[:, :2], TorchJD("mgda")(pair, known[:, :2], 0))
     assert weights[0, 2] == 0
+    broken = gram.clone()
+    broken[:, 2] = broken[:, :, 2] = math.nan
+    assert torch.equal(TorchJD("mgda")(broken, known, 0), weights)
     assert (TorchJD("mgda")(torch.zeros(2, 3, 3), torch.ones(2, 3, dtype=torch.bool), 0) == 0).all()
     assert (TorchJD("mgda")(gram, torch.zeros(1, 3, dtype=torch.bool), 0) == 0).all()
 

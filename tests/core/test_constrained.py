@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import pytest
 import torch
@@ -185,14 +186,39 @@ def test_towards_targets_the_preserved_keep_their_labels(dense_case):
 def test_a_method_is_restricted_to_the_tasks_that_have_targets(dense_case):
     jobs = dense_case().tasks
     weighted = make_method("equal", jobs, weighting=[1.0, 2.0, 3.0])
-    assert restrict(weighted, [0, 2], jobs).weighting.weights == (1.0, 3.0)
+    with pytest.warns(RuntimeWarning, match=r"No targets of the task\(s\) \['depth'\] were given") as caught:
+        assert weighted.restrict([0, 2], jobs).weighting.weights == (1.0, 3.0)
+    assert len(caught) == 1
     preserved = make_method("stealthy:seg", jobs, preserved=["normal"])
-    assert restrict(preserved, [0, 2], jobs).objective.roles == Roles((True, False), (False, True))
-    for method in (preserved, make_method("smta:seg", jobs), make_method("single:seg", jobs)):
-        with pytest.raises(ValueError, match="should have a target of each task that it attacks.*'seg'"):
-            restrict(method, [1, 2], jobs)
-    with pytest.raises(ValueError, match="Found none of \\['normal'\\]"):
-        restrict(preserved, [0, 1], jobs)
+    smta = make_method("smta:seg", jobs, preserved=["normal"], penalty=0.5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # Nothing is said of tasks that are left alone in any case.
+        for method in (preserved, smta):
+            assert method.restrict([0, 2], jobs).objective.roles == Roles((True, False), (False, True))
+        assert preserved.restrict([0, 2], jobs).weighting.roles == Roles((True, False), (False, True))
+        assert smta.restrict([0, 2], jobs).weighting.weights == (1.0, 0.5)
+        ignored = make_method("equal", jobs, weighting=[1.0, 0.0, 3.0])
+        assert ignored.restrict([0, 2], jobs).weighting.weights == (1.0, 3.0)
+        assert make_method("single:seg", jobs).restrict([0], jobs).weighting.weights == (1.0,)
+    for method in (preserved, smta):
+        with pytest.raises(
+            ValueError, match=r"should have a target of each task that it attacks.*Found none of \['seg"
+        ):
+            method.restrict([1, 2], jobs)
+        with pytest.raises(ValueError, match=r"Found none of \['normal'\]"):
+            method.restrict([0, 1], jobs)
+
+
+@pytest.mark.parametrize(
+    ("name", "knobs", "kept", "lost"),
+    [("single:seg", {}, [1, 2], "seg"), ("equal", {"weighting": [1.0, 0.0, 2.0]}, [1], "seg', 'normal")],
+)
+def test_where_no_attacked_task_has_targets_nothing_is_left(dense_case, name, knobs, kept, lost):
+    jobs = dense_case().tasks
+    with pytest.raises(
+        ValueError, match=rf"should have targets of the tasks that it attacks. Found none of \['{lost}'"
+    ):
+        make_method(name, jobs, **knobs).restrict(kept, jobs)
 
 
 # --- names ---
@@ -208,7 +234,7 @@ def test_a_method_is_restricted_to_the_tasks_that_have_targets(dense_case):
         ("stealthy:seg", {"preserved": ["seg", "depth"]}, ValueError, r"attacked or preserved, not both.*\['seg'\]"),
         ("smta", {"attacked": []}, ValueError, "`attacked` should name at least one"),
         ("smta", {"attacked": "seg"}, TypeError, "`attacked` should be a list"),
-        ("stealthy:seg", {"tolerance": 1.0}, ValueError, "`tolerance` should be below 1"),
+        ("stealthy:seg", {"tolerance": 1.0}, ValueError, "`tolerance` should be a finite number above 0 and below 1"),
         ("stealthy:seg", {"tolerance": 0.0}, ValueError, "`tolerance` should be a finite number above 0"),
         ("stealthy:seg", {"penalty": 1.0}, ValueError, "`penalty` belongs to the method.*'smta'"),
         ("smta:seg", {"tolerance": 0.1}, ValueError, "`tolerance` belongs to the method.*'stealthy'"),

@@ -49,7 +49,9 @@ def test_every_method_stays_on_the_device_and_never_waits_for_it(dense_case, nam
     method = make_method(name, case.tasks)
     statistics = {}
     for _ in range(2):
-        result = attack(case.forward, case.x, case.tasks, case.targets, method, threat, PLANS[plan], statistics=statistics)
+        result = attack(
+            case.forward, case.x, case.tasks, case.targets, method, threat, PLANS[plan], statistics=statistics
+        )
         assert result.device.type == "meta" and result.shape == case.x.shape
     assert all(isinstance(sums, RunningStatistics) for sums in statistics.values())
 

@@ -148,7 +148,9 @@ def test_without_statistics_a_batch_knows_nothing_of_earlier_ones(mixed_case):
     first, second = case[[0, 1, 2]], case[[3, 4, 5]]
 
     def run(part, statistics):
-        return attack(part.forward, part.x, part.tasks, part.targets, method, threat, RunConfig(5), statistics=statistics)
+        return attack(
+            part.forward, part.x, part.tasks, part.targets, method, threat, RunConfig(5), statistics=statistics
+        )
 
     alone, statistics = run(second, None), {}
     run(first, statistics)

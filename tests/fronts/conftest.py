@@ -71,7 +71,14 @@ class Front:
         return found
 
     def attack(
-        self, kind: str, model: torch.nn.Module, jobs: Sequence[Task], x: Tensor, y: Any = None, *arguments: Any, **options: Any
+        self,
+        kind: str,
+        model: torch.nn.Module,
+        jobs: Sequence[Task],
+        x: Tensor,
+        y: Any = None,
+        *arguments: Any,
+        **options: Any,
     ) -> Tensor:
         """Make an attack and run it once."""
         targeted = options.pop("targeted", False)

@@ -121,7 +121,7 @@ class Overwriting(nn.Module):
     def __init__(self, in_place):
         super().__init__()
         torch.manual_seed(0)
-        self.in_place, self.layer = in_place, nn.Conv2d(3, 5, 1)
+        self.in_place, self.layer = in_place, nn.Conv2d(3, 5, 3, padding=1)
 
     def forward(self, x):
         out = self.layer(x.sub_(0.5).div_(0.25) if self.in_place else (x - 0.5) / 0.25)
@@ -159,7 +159,8 @@ def test_its_patch_leaves_the_rest_of_the_image_alone(front, dense, shared):
 def test_predictions_and_losses_leave_the_callers_tensor_alone(dense):
     x, y = dense
     before = x.clone()
-    estimators = [PyTorchMultiTaskEstimator(Overwriting(how), DENSE, (3, 4, 4), (0, 1), device_type="cpu") for how in (True, False)]
+    nets = [Overwriting(True), Overwriting(False)]
+    estimators = [PyTorchMultiTaskEstimator(net, DENSE, (3, 4, 4), (0, 1), device_type="cpu") for net in nets]
     for call in (
         lambda e: e.predict(x)["depth"],
         lambda e: e.compute_losses(x, y)["depth"].detach().numpy(),
@@ -245,7 +246,9 @@ def test_a_model_made_inside_inference_mode_is_refused_and_left_as_it_was(front,
     ],
 )
 @pytest.mark.parametrize("labelled", [False, True])
-def test_a_model_that_is_attacked_in_training_mode_keeps_its_buffers(for_torchattacks, net, jobs, data, modes, labelled):
+def test_a_model_that_is_attacked_in_training_mode_keeps_its_buffers(
+    for_torchattacks, net, jobs, data, modes, labelled
+):
     net.train()
     net.drop.eval()
     before = state_of(net)

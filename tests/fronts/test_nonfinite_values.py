@@ -136,6 +136,32 @@ def test_nor_is_that_of_the_best_restart(front, method):
     assert Cliff(9.6)(found)["v"].isfinite().all()
 
 
+def test_nor_does_an_ensemble_keep_what_has_no_finite_output(front, monkeypatch):
+    """One step ends beyond the cliff, which only the measurement of the results can see."""
+    from art_mtl.core.searches.ensemble_members import VERSIONS, Budget
+
+    monkeypatch.setitem(VERSIONS, "fast", Budget(steps=1, queries=2, ranks=0, per_image=False))
+    x, y = torch.full((2, 3, 4, 4), 0.1), {"v": np.zeros(2, np.float32)}
+    x[1] = 0.02
+    net = Cliff(4.8 + 1)
+    for selection in ("sample", "population"):
+        settings = {"eps": 0.1, "version": "fast", "selection": selection}
+        found = front.attack("MultiTaskAutoAttack", net, NUMBER, x, y, **settings)
+        assert net(found)["v"].isfinite().all()
+        torch.testing.assert_close(found[1], x[1] + 0.1)
+
+
+def test_nor_do_several_attacks_together(for_torchattacks):
+    x, y = torch.full((2, 3, 4, 4), 0.1), {"v": np.zeros(2, np.float32)}
+    net = Cliff(4.8 + 1)
+    far, near = (
+        for_torchattacks.make("MultiTaskPGD", net, NUMBER, eps=eps, step_size=eps, steps=1) for eps in (0.1, 0.02)
+    )
+    assert net(far(x, y))["v"].isinf().all(), "alone it cannot know"
+    for members in ([far, near], [near, far]):
+        torch.testing.assert_close(for_torchattacks.module.MultiAttack(members)(x, y), x + 0.02)
+
+
 # --- no gradient ---
 
 
@@ -183,6 +209,30 @@ def test_a_gradient_that_is_0_everywhere_is_told(front, data):
     with pytest.warns(RuntimeWarning, match=says) as caught:
         front.attack("MultiTaskPGD", Cut("round"), BOTH, *data, "single:v", eps=0.1, steps=3)
     assert len(caught) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("UniversalMultiTaskPGD", {"eps": 0.1}),
+        ("MultiTaskPatch", {"size": (2, 2)}),
+        ("MultiTaskPatch", {"size": (2, 2), "shared": False}),
+    ],
+)
+def test_so_it_is_of_one_perturbation_for_all(front, data, kind, options):
+    rounded = [tasks.regression("v")]
+    with pytest.warns(RuntimeWarning, match="The gradient was 0 at every step for all samples") as caught:
+        front.attack(kind, Cut("round"), rounded, data[0], {"v": data[1]["v"]}, steps=3, **options)
+    assert len(caught) == 1
+
+
+def test_an_ensemble_that_queries_is_not_said_to_have_done_nothing(front, data):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rounded = [tasks.regression("v")]
+        front.attack(
+            "MultiTaskAutoAttack", Cut("round"), rounded, data[0], {"v": data[1]["v"]}, eps=0.3, version="fast"
+        )
 
 
 def test_a_model_without_any_gradient_is_refused(front, data):

@@ -187,7 +187,8 @@ def test_a_seed_is_never_refused(front, net, jobs, data):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
-    ("name", "meant"), [("loss", "`objective`"), ("weights", "`weighting`"), ("epsilon", "`eps`"), ("random_star", None)]
+    ("name", "meant"),
+    [("loss", "`objective`"), ("weights", "`weighting`"), ("epsilon", "`eps`"), ("random_star", None)],
 )
 def test_unknown_options_name_the_public_class_and_what_replaces_them(front, net, jobs, kind, name, meant):
     arguments, extra = KINDS[kind]
@@ -201,7 +202,10 @@ def test_unknown_options_name_the_public_class_and_what_replaces_them(front, net
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_other_hosts_words_are_translated(front, net, jobs, kind):
     arguments, extra = KINDS[kind]
-    words = {"art": {"alpha": "eps_step", "steps": "max_iter"}, "torchattacks": {"eps_step": "alpha", "max_iter": "steps"}}
+    words = {
+        "art": {"alpha": "eps_step", "steps": "max_iter"},
+        "torchattacks": {"eps_step": "alpha", "max_iter": "steps"},
+    }
     for name, meant in words[front.name].items():
         with pytest.raises(TypeError, match=f"{kind} has no option `{name}`. Perhaps .*`{meant}`"):
             getattr(front.module, kind)(*front.victim(net, jobs), *arguments, **extra, **{name: 0.1})

@@ -58,7 +58,7 @@ def test_a_task_without_labels_on_a_sample_is_out_of_play(task):
     assert not task.statistics(output, target)[0].any() and task.statistics(output, target)[1].any()
 
 
-@by_kind
+@pytest.mark.parametrize("task", [task for task in ALL if task is not NORMAL], ids=lambda task: task.kind)
 def test_raw_outputs_given_as_labels_are_decoded(task):
     raw = torch.randn(OUTPUTS[task.name])
     a, b = task.targets(raw), task.targets(task.decode(raw))
@@ -69,7 +69,8 @@ def test_raw_outputs_given_as_labels_are_decoded(task):
 def test_score_follows_the_metric(task):
     """Outputs nearer to the labels have a better loss, score and metric."""
     raw = torch.randn(OUTPUTS[task.name]) * 3
-    target = task.targets(raw)
+    target = task.targets(task.decode(raw))
+    raw = task.decode(raw) if task is NORMAL else raw
     near, far = raw + 0.01 * torch.randn_like(raw), raw + 8 * torch.randn_like(raw)
     assert (task.loss(near, target) < task.loss(far, target)).all()
     sign = 1 if task.metric.higher_is_better else -1
@@ -166,13 +167,16 @@ def _bad(task, y, error, message, present=None):
         _bad(KIND, np.array([0.0, 1.5]), TypeError, "fractions"),
         _bad(KIND, np.array([0.0, np.inf]), ValueError, "index 1"),
         _bad(TAGS, np.zeros((2, 4)), ValueError, "\\(N, 3\\)"),
-        _bad(TAGS, np.full((2, 3), 2), ValueError, "0 or 1"),
+        _bad(TAGS, np.full((2, 3), 2), ValueError, "1, 0 or -1"),
         _bad(TAGS, np.full((2, 3), np.nan), ValueError, "finite"),
         _bad(DEPTH, np.zeros((2, 3, 4, 4)), ValueError, "\\(N, 1, H, W\\) or \\(N, H, W\\)"),
         _bad(DEPTH, np.full((2, 4, 4), np.nan), ValueError, "NaN or infinity in 2 sample"),
         _bad(DISPARITY, np.zeros((2,)), ValueError, "\\(N, 1, H, W\\)"),
         _bad(NORMAL, np.zeros((2, 4, 4, 3)), ValueError, "\\(N, 3, H, W\\)"),
         _bad(NORMAL, np.full((2, 3, 4, 4), np.inf), ValueError, "finite"),
+        _bad(KIND, np.array(["cat", "dog"]), TypeError, "should be a numeric array. Found strings"),
+        _bad(KIND, [[1, 2], [3]], ValueError, "one shape for all samples"),
+        _bad(KIND, np.array([1j, 2j]), TypeError, "should be numbers. Found complex128"),
         _bad(AGE, np.zeros((2, 3, 4)), ValueError, "\\(N, D\\) or \\(N,\\)"),
         _bad(AGE, np.array([1.0, np.nan]), ValueError, "index 1"),
         _bad(AGE, np.array(1.0), ValueError, "one entry a sample"),

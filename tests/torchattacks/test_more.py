@@ -159,7 +159,11 @@ def test_weights_of_a_stealthy_attack_remember_batches(net, data):
             "`attacked` should name tasks",
         ),
         (lambda net: with_torchattacks.UniversalMultiTaskPGD(net, JOBS, batch_size=0), ValueError, "`batch_size`"),
-        (lambda net: with_torchattacks.UniversalMultiTaskPGD(net, JOBS, keep="best"), TypeError, "Universal.* decides `keep`"),
+        (
+            lambda net: with_torchattacks.UniversalMultiTaskPGD(net, JOBS, keep="best"),
+            TypeError,
+            "Universal.* decides `keep`",
+        ),
         (
             lambda net: with_torchattacks.UniversalMultiTaskPGD(net, JOBS, eps=torch.full((2, 1, 1, 1), 0.1)),
             ValueError,

@@ -74,6 +74,9 @@ class ConstrainedObjective(Objective):
     def requires(self, task: int) -> bool:
         return self.roles.attacked[task] or self.roles.preserved[task]
 
+    def preserves(self, task: int) -> bool:
+        return self.roles.preserved[task]
+
     def restrict(self, kept: Sequence[int]) -> ConstrainedObjective:
         return replace(self, roles=self.roles.only(kept))
 

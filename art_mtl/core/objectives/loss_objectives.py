@@ -63,6 +63,10 @@ class Objective:
         """Whether it cannot do without the labels of the task at a place."""
         return False
 
+    def preserves(self, task: int) -> bool:
+        """Whether the task at a place is not to change: its labels are true in the targeted mode too."""
+        return False
+
     def restrict(self, kept: Sequence[int]) -> Objective:
         """The objective of some of the tasks, by their places in order."""
         return self
@@ -96,7 +100,7 @@ class PerSample(Objective):
         return self
 
     def values(self, context: BatchContext, outputs: Outputs, references: Sequence[Tensor | None]) -> list[Tensor]:
-        """One ``(B,)`` a task, 0 where the task is out of play."""
+        """One ``(B,)`` a task, 0 where the task has no label."""
         values = [
             self.value(task, output, target, reference, context.targeted)
             for task, output, target, reference in zip(context.tasks, outputs, context.targets, references, strict=True)

@@ -19,7 +19,7 @@ from art_mtl.core.searches.ensemble_members import Member
 from art_mtl.core.searches.ensemble_report import EnsembleReport
 from art_mtl.core.searches.per_sample import PerSampleSearch
 from art_mtl.core.searches.population_choice import choose_by_population, population_degradation, sample_degradation
-from art_mtl.core.selection import keep_best
+from art_mtl.core.selection import choose, keep_best
 from art_mtl.core.session import Session
 from art_mtl.core.weightings import least_degradation
 from art_mtl.tasks import Task
@@ -150,7 +150,7 @@ class _Run:
             rows = slice(start, start + at_once)
             targets = tuple(target[rows].to(setup.device) for target in setup.batch.targets)
             with torch.no_grad():
-                outputs = setup.exact(x[rows].to(setup.device))
+                outputs = setup.exact(x[rows].to(setup.device, copy=True))
                 triples = zip(setup.tasks, outputs, targets, strict=True)
                 checked = [task.check_output(output, target) for task, output, target in triples]
                 yield BatchContext(setup.tasks, targets, steps=1), checked
@@ -163,23 +163,27 @@ class _Run:
                 self.clean[task.name].append(task.detach_output(output).to(self.setup.batch.inputs.device))
 
     def _keep(self, x: Tensor) -> None:
-        """Measure candidates by forward passes, and keep them."""
+        """Measure candidates by forward passes, and keep them; the clean input where the outputs are not finite."""
         statistics: list[list[Tensor]] = [[] for _ in self.setup.tasks]
-        smooth = []
+        smooth, finite = [], []
         for number, (context, outputs) in enumerate(self._forwards(x)):
             if not self.candidates:
                 self._remember(context, outputs)
             values = torch.stack(DEGRADATION.values(context, outputs, self.references[number]), 1)
             degraded = least_degradation(values, context.has_label)
             smooth.append(degraded.nan_to_num(nan=float("-inf")).cpu())
+            finite.append(context.finite(outputs).cpu())
             for store, task, output, target in zip(statistics, context.tasks, outputs, context.targets, strict=True):
                 store.append(task.statistics(output, target).nan_to_num(0.0).cpu())
-        joined = [torch.cat(store) for store in statistics]
-        clean = self.statistics[0] if self.statistics else joined
+        columns = [torch.cat(smooth), *(torch.cat(store) for store in statistics)]
+        if self.candidates:
+            good, clean = torch.cat(finite), [self.smooth[0], *self.statistics[0]]
+            x = choose(good.to(x.device), x, self.candidates[0])
+            columns = [choose(good, found, before) for found, before in zip(columns, clean, strict=True)]
         self.candidates.append(x)
-        self.statistics.append(joined)
-        self.smooth.append(torch.cat(smooth))
-        self.least.append(sample_degradation(self.setup.tasks, joined, clean, self.has_label))
+        self.smooth.append(columns[0])
+        self.statistics.append(columns[1:])
+        self.least.append(sample_degradation(self.setup.tasks, columns[1:], self.statistics[0], self.has_label))
 
     def _attack(self, member: Member, index: Tensor) -> Tensor:
         """The member's work on the samples of these numbers."""

@@ -20,7 +20,7 @@ _ROUNDS = 50
 def sample_degradation(
     tasks: Sequence[Task], now: Sequence[Tensor], before: Sequence[Tensor], has_label: Tensor
 ) -> Tensor:
-    """The least degradation of each sample, ``(N,)``, by its own hard metrics; −∞ where no task is in play.
+    """The least degradation of each sample, ``(N,)``, by its own hard metrics; −∞ where no task has a label.
 
     What was wrong on the clean input already counts as fully degraded as long as it is wrong, and as not degraded once
     an attack has corrected it.

@@ -209,7 +209,7 @@ def against_clean(
     """The objective, measured against the clean images even where the first iterate is none of them."""
     context = BatchContext(tuple(tasks), tuple(targets), 1, targeted)
     with torch.no_grad():
-        raw = forward(clean) if objective.needs_clean else None
+        raw = forward(clean.clone()) if objective.needs_clean else None
         outputs = raw and [task.check_output(o, y) for task, o, y in zip(tasks, raw, targets, strict=True)]
         return Against(objective, tuple(objective.references(context, outputs)))
 

@@ -98,7 +98,7 @@ class DiagnosisContext:
         self.tolerance = tolerance
         self.x, self.y = x, y
         self.evaluator = Evaluator(estimator, batch_size)
-        self.clean = self.evaluator.measure(x, y, "on clean inputs")
+        self.clean = self.evaluator.measure(x, y, "on clean inputs", clean=True)
         self.evaluator.describe(self.clean)  # warns of a task whose degradation is undefined
         self.norm = norm_name(getattr(attack, "norm", None))
         self.eps: Any = getattr(attack, "eps", None)

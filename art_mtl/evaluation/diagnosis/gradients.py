@@ -115,7 +115,7 @@ def unexplained(
         estimator: The model.
         x: Clean inputs, ``(N, ...)``.
         norm: "linf", "l2" or "l1".
-        eps: Radius of the ball; an array may have one a sample.
+        eps: Radius of the ball; an array may have one for each sample.
         batch_size: Samples at a time.
         seed: Of points, projections and directions.
 

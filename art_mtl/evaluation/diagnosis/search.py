@@ -43,7 +43,7 @@ class Noise:
     Attributes:
         estimator: The model; only its bounds matter.
         norm: "linf", "l2" or "l1".
-        eps: Radius; an array may have one a sample.
+        eps: Radius; an array may have one for each sample.
         seed: Of the noise.
     """
 
@@ -97,7 +97,7 @@ class QuerySearch:
         estimator: The model.
         task: Name of the task to degrade.
         norm: "linf" or "l2".
-        eps: Radius; an array may have one a sample.
+        eps: Radius; an array may have one for each sample.
         queries: Forward passes for each sample, ≥ 2.
         batch_size: Samples at a time.
         seed: Of the search.

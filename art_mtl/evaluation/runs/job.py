@@ -66,7 +66,7 @@ class Job:
         """
         x, y = self._read(unit.chunk)
         if unit.attack == CLEAN:
-            return UnitResult(self.evaluator.part(x, y))
+            return UnitResult(self.evaluator.part(x, y, clean=True, first=self.chunks[unit.chunk].start))
         info, attack = self.attacks[unit.attack - 1]
         watch = StepRecorder()
         with observed(attack, watch), self._warnings(unit.chunk):
