@@ -23,7 +23,7 @@ LAYERS = [
     {"tasks"},
     {"core", "data"},
     {"estimators"},
-    {"attacks", "torchattacks"},
+    {"attacks", "torchattacks", "secmlt"},
     {"defences"},
     {"evaluation"},
     {"training", "bench"},
@@ -31,13 +31,13 @@ LAYERS = [
 ]
 LEVEL = {part: level for level, layer in enumerate(LAYERS) for part in layer}
 HOSTS = {"art": {"estimators", "attacks", "torchattacks", "defences", "evaluation", "bench"},
-         "torchattacks": {"torchattacks", "evaluation"}}  # fmt: skip
+         "torchattacks": {"torchattacks", "evaluation"}, "secmlt": {"secmlt"}}  # fmt: skip
 # Files that import each other today. The list may only become shorter.
 CIRCLES = [
     {"cli/benchmark.py", "cli/diagnose.py"},
 ]
 OPTIONAL = [
-    "art", "torchattacks", "matplotlib", "rich", "torchmetrics", "sklearn",
+    "art", "torchattacks", "secmlt", "matplotlib", "rich", "torchmetrics", "sklearn",
     "torchvision", "h5py", "PIL", "tensorboardX",
 ]  # fmt: skip
 

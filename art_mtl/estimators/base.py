@@ -126,7 +126,7 @@ class MultiTaskBase(MultiTaskParameters):
 
     def _host_targets(self, y: Any, n: int) -> list[Target]:
         labels = MultiTaskLabels.of(y, self._names, n, partial=True)
-        return [task.targets(_savable(labels[task.name]), labels.present(task.name)) for task in self._tasks]
+        return [task.targets(labels[task.name], labels.present(task.name)) for task in self._tasks]
 
     def _place(self, x: Tensor) -> Tensor:
         """Inputs on the device, in the precision that everything before the model works in."""
@@ -146,17 +146,10 @@ class MultiTaskBase(MultiTaskParameters):
 
     @contextmanager
     def _lent(self, training_mode: bool = False, differentiable: bool = False) -> Iterator[None]:
-        """The model, borrowed, see :func:`art_mtl.core.frozen`. ``inference_mode`` becomes ``no_grad`` inside."""
-        graph = torch.is_grad_enabled()
+        """The model, borrowed, see :func:`art_mtl.core.frozen`, and outside inference mode.
+
+        Callers say whether a graph is made.
+        """
         training = trained_modules(self._model) if training_mode else None
-        with (
-            torch.inference_mode(False),
-            torch.set_grad_enabled(graph),
-            frozen(self._model, training=training, differentiable=differentiable),
-        ):
+        with torch.inference_mode(False), frozen(self._model, training=training, differentiable=differentiable):
             yield
-
-
-def _savable(labels: Any) -> Any:
-    """Labels that a graph can keep, which it does not with tensors made in inference mode."""
-    return labels.clone() if isinstance(labels, Tensor) and labels.is_inference() else labels

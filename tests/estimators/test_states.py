@@ -271,6 +271,16 @@ def test_labels_made_in_inference_mode_can_be_learnt_and_attacked(make, net, x, 
     assert estimator.compute_loss(x, y, "mean") < before
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_so_can_labels_that_a_task_takes_as_they_are(dtype):
+    task = tasks.custom("r", loss=lambda output, target: (output * target).sum(1))
+    estimator = PyTorchMultiTaskEstimator(nn.Linear(3, 2).to(dtype), task, (3,), device_type="cpu")
+    with torch.inference_mode():
+        labels = torch.arange(8, dtype=dtype).reshape(4, 2)
+    x = torch.ones(4, 3, dtype=dtype)
+    torch.testing.assert_close(estimator.loss_gradient(x, labels), labels @ estimator.model.weight.detach())
+
+
 def test_no_graph_is_made_where_none_is_wanted(make, x, y):
     estimator, leaf = make(), torch.from_numpy(x).requires_grad_()
     for mode in (torch.no_grad, torch.inference_mode):
