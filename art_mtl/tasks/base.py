@@ -56,7 +56,6 @@ class Task(Drawn, ABC):
             callable.
         kind: "segmentation", "classification", …: how results name the kind.
         art_view: What ART calls an estimator of this output alone: "classifier", "regressor"; None where it has none.
-        has_classes: Whether labels are classes, of which :meth:`wrong_targets` can choose another.
         score_floor: Smallest clean score that a relative degradation is measured against, in the unit of
             :meth:`score`.
         loss_floor: The same for the loss.
@@ -64,7 +63,6 @@ class Task(Drawn, ABC):
 
     kind: ClassVar[str]
     art_view: ClassVar[str | None] = None
-    has_classes: ClassVar[bool] = False
 
     name: str
     output: OutputPicker = None
@@ -245,6 +243,11 @@ class Task(Drawn, ABC):
     def art_arguments(self) -> dict[str, Any]:
         """What ART's estimator named by ``art_view`` is told beside the model."""
         return {}
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether labels are classes, of which :meth:`wrong_targets` can choose another that counts."""
+        return False
 
     @property
     def num_wrong_classes(self) -> int:

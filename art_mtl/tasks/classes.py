@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,8 +24,6 @@ class ClassTask(ElementwiseTask):
     Attributes:
         num_classes: C, at least 2.
     """
-
-    has_classes: ClassVar[bool] = True
 
     num_classes: int
 
@@ -47,6 +45,11 @@ class ClassTask(ElementwiseTask):
     def decides(self) -> bool:
         """True."""
         return True
+
+    @property
+    def has_classes(self) -> bool:
+        """True, unless the ignored class leaves but one."""
+        return self.num_classes > (1 if self.ignored_class is None else 2)
 
     def decode(self, output: Tensor) -> Tensor:
         """The class of the greatest logit."""
@@ -81,8 +84,10 @@ class ClassTask(ElementwiseTask):
 
     def wrong_targets(
         self, output: Any, target: DenseTarget, choose: Callable[[Tensor], Tensor]
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor] | None:
         """See :meth:`Task.wrong_targets`."""
+        if not self.has_classes:
+            return None
         scores = output.scatter(1, target.value.unsqueeze(1), float("inf"))
         if self.ignored_class is None:
             classes = choose(scores)

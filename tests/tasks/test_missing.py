@@ -8,6 +8,7 @@ import torch
 import torchmetrics
 from sklearn import metrics as sk
 
+import art_mtl.torchattacks as ta
 from art_mtl import MultiTaskLabels, PyTorchMultiTaskEstimator, tasks
 
 NAN, INF = float("nan"), float("inf")
@@ -256,9 +257,16 @@ def test_wrong_targets_are_wrong_and_count(ignored):
     assert torch.equal(least[target.valid], masked.argmin(1)[target.valid])
 
 
-def test_the_random_targets_of_torchattacks_are_never_the_ignored_class():
-    import art_mtl.torchattacks as ta
+def test_two_classes_one_of_which_is_ignored_leave_nothing_to_aim_at():
+    task, other = tasks.segmentation("s", 2, ignore_index=0), tasks.segmentation("s", 2)
+    target = task.targets(torch.ones(1, 2, 2, dtype=torch.long))
+    assert task.wrong_targets(torch.randn(1, 2, 2, 2), target, lambda s: s.argmin(1)) is None
+    assert other.has_classes and not task.has_classes
+    with pytest.raises(ValueError, match="needs classes to choose from; task 's'"):
+        ta.MultiTaskPGD(Echo(), [task]).set_mode_targeted_random()
 
+
+def test_the_random_targets_of_torchattacks_are_never_the_ignored_class():
     seen = []
     attack = ta.MultiTaskPGD(Echo(), [tasks.segmentation("seg", 3, ignore_index=0)], eps=0.01, steps=1)
     attack.set_mode_targeted_random(quiet=True)
