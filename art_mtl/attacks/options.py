@@ -20,7 +20,6 @@ from art_mtl.core.options import (
     SparseStep,
     StealthyParts,
     Variants,
-    Verbosity,
     table,
 )
 
@@ -100,9 +99,10 @@ class RandomRadius(TypedDict, total=False):
     ]
 
 
-class Reporting(Verbosity, total=False):
-    """What is logged."""
+class Reporting(TypedDict, total=False):
+    """What is shown and logged."""
 
+    verbose: Annotated[bool, Option(True, checks.flag, "Show a progress bar.")]
     summary_writer: Annotated[
         Any,
         Option(

@@ -41,6 +41,11 @@ class BatchSize:
     reason: str
     rates: dict[int, float] = field(compare=False)
 
+    @property
+    def ran_out(self) -> bool:
+        """Whether there were no more samples to try."""
+        return self.reason == "samples"
+
 
 def measure_batch_size(forward: Forward, x: Tensor, device: torch.device) -> BatchSize:
     """Double the batch until memory, the gain or the samples end; one log line.

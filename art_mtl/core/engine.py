@@ -334,7 +334,7 @@ class Engine:
         if setup.config.batch_size != AUTO:
             return setup.samples_at_once
         available = len(setup.batch) if most is None else min(most, len(setup.batch))
-        if self.measured is None or (self.measured.reason == "samples" and available > self.measured.size):
+        if self.measured is None or (self.measured.ran_out and available > self.measured.size):
             self.measured = measure_batch_size(setup.forward, setup.batch.inputs[:available], setup.device)
         return self.measured.size
 

@@ -126,11 +126,9 @@ def test_own_labels_of_an_error_are_left_by_a_nudge(jobs, own_labels, random_sta
 
 
 def test_the_seed_decides_the_generator():
-    first, again, other, nudged = (
-        config(seed=seed).run_config(JOBS, own, CPU).generator
-        for seed, own in ((3, False), (3, True), (4, False), (None, True))
-    )  # fmt: skip
-    draws = [torch.rand(2, generator=generator).tolist() for generator in (first, again, other, nudged)]
+    calls = [(3, False), (3, True), (4, False), (None, True)]
+    generators = [config(seed=seed).run_config(JOBS, own_labels, CPU).generator for seed, own_labels in calls]
+    draws = [torch.rand(2, generator=generator).tolist() for generator in generators]
     assert draws[0] == draws[1] and draws[0] != draws[2]
     assert draws[3] == torch.rand(2, generator=torch.Generator().manual_seed(0)).tolist()
     assert config().run_config(JOBS, False, CPU).generator is None
