@@ -56,7 +56,7 @@ def project(
     Args:
         delta: Perturbation before projection, ``(B, ...)``.
         x: Clean inputs, same shape, inside the box.
-        eps: Radius; broadcastable to ``x`` (one a sample or one for all; for L∞ one a pixel too).
+        eps: Radius; broadcastable to ``x`` (one for each sample or one for all; for L∞ one for each pixel too).
         norm: ``math.inf``, 2 or 1.
         bounds: Lower and upper bound, broadcastable to ``x``.
         order: "exact" is the Euclidean projection onto the intersection. "box-then-ball" (the order of ART's PGD) and
@@ -100,6 +100,21 @@ def sample_norm(v: Tensor, norm: float) -> Tensor:
     else:
         length = torch.linalg.vector_norm(rows, norm, dim=1)
     return length.view(-1, *[1] * (v.ndim - 1))
+
+
+def near_one(v: Tensor) -> Tensor:
+    """Each sample times the power of 2 that brings its peak into [0.5, 1), which changes no digit; 0 stays 0.
+
+    Squares of the gradient of a saturated net can underflow, and those of a steep one overflow.
+
+    Examples:
+        >>> near_one(torch.tensor([[3e-30, -1e-30], [0.0, 0.0]])).abs().amax(1)
+        tensor([0.9507, 0.0000])
+    """
+    exponent = torch.frexp(sample_norm(v, math.inf)).exponent
+    # The power has to be a normal number of the same type, and so has its inverse.
+    limit = math.frexp(torch.finfo(v.dtype).max)[1] - 2
+    return v * torch.pow(2.0, -exponent.clamp(-limit, limit).to(v.dtype))
 
 
 def _rescale(delta: Tensor, eps: Tensor, norm: float) -> Tensor:

@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
-import art_mtl.import_art  # noqa: F401
+import art_mtl.estimators.art_import  # noqa: F401
 from art_mtl import tasks
-from art_mtl.core.loop import ThreatModel
+from art_mtl.core import ThreatModel
 from art_mtl.tasks import Target, Task
 
 

@@ -8,8 +8,7 @@ import warnings
 import pytest
 import torch
 
-from art_mtl.core import METHODS, attack, make_method
-from art_mtl.core.loop import RunConfig, ThreatModel
+from art_mtl.core import METHODS, RunConfig, ThreatModel, attack, make_method
 from art_mtl.prepared import prepare as prepared
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]

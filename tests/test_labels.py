@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from art_mtl import tasks
+import art_mtl.torchattacks as ta
+from art_mtl import PyTorchMultiTaskEstimator, tasks
+from art_mtl.attacks import MultiTaskPGD
 from art_mtl.labels import MultiTaskLabels
 
 A, B = np.array([3, 1, 4, 1]), np.array([[0.5], [1.5], [2.5], [3.5]], dtype=np.float32)
@@ -39,6 +41,10 @@ FORMS = {
     "object array": np.array(ROWS, dtype=object),
     "structured array": _structured(),
     "container": _Container(),
+    "tuple in task order": (A, torch.tensor(B)),
+    "list in task order": [torch.tensor(A), B],
+    "lists in task order": (A.tolist(), B.tolist()),
+    "tuple with a mask": ((A, np.ones(4, bool)), (B, [True] * 4)),
 }
 
 
@@ -61,6 +67,14 @@ MISSING = {
     "absent from a dict a sample": [{"a": 3, "b": 0.5}, {"b": 1.5}, {"a": 4, "b": 2.5}],
     "mask beside the array": {"a": (np.array([3, -99, 4]), np.array([True, False, True])), "b": [0.5, 1.5, 2.5]},
     "None in a list": {"a": [3, None, 4], "b": [0.5, 1.5, 2.5]},
+    "None in an object array": {"a": np.array([3, None, 4], dtype=object), "b": [0.5, 1.5, 2.5]},
+    "masked array": {"a": np.ma.array([3, -99, 4], mask=[0, 1, 0]), "b": np.ma.array([0.5, 1.5, 2.5])},
+    "masked in a dict a sample": [{"a": 3, "b": 0.5}, {"a": np.ma.masked, "b": 1.5}, {"a": 4, "b": 2.5}],
+    "mask beside a masked array": {
+        "a": (np.ma.array([3, 9, 4], mask=[0, 1, 0]), np.ones(3, bool)),
+        "b": np.array([0.5, 1.5, 2.5]),
+    },
+    "masked in task order": (np.ma.array([3, -99, 4], mask=[0, 1, 0]), np.array([0.5, 1.5, 2.5])),
     "present": MultiTaskLabels({"a": [3, 7, 4], "b": [0.5, 1.5, 2.5]}, {"a": torch.tensor([True, False, True])}),
 }
 
@@ -128,6 +142,170 @@ def test_behaves_like_a_mapping_of_tasks():
         labels["c"]
 
 
+def test_views_count_tasks_and_len_counts_samples():
+    labels = MultiTaskLabels({"a": A, "b": B})
+    assert len(labels) == 4
+    assert len(labels.keys()) == len(labels.items()) == len(labels.values()) == 2
+    assert labels.keys() == {"a", "b"} and [name for name, _ in labels.items()] == NAMES
+    assert [values is labels[name] for values, name in zip(labels.values(), NAMES, strict=True)] == [True, True]
+
+
+def boxes(seed=0):
+    """Four samples: 3, 0, no label, 2 boxes."""
+    draw = np.random.default_rng(seed)
+    return [draw.uniform(size=(3, 4)), np.zeros((0, 4)), None, draw.uniform(size=(2, 4))]
+
+
+def nests(seed=0):
+    return [None if b is None else {"boxes": torch.tensor(b), "labels": list(range(len(b)))} for b in boxes(seed)]
+
+
+NAN = np.array([1.0, np.nan])
+PAIRS = {
+    "arrays": lambda: MultiTaskLabels({"a": A.copy(), "b": B.copy()}),
+    "order of tasks": lambda: MultiTaskLabels({"b": B, "a": A}),
+    "tensors": lambda: MultiTaskLabels({"a": torch.tensor(A), "b": torch.tensor(B)}),
+    "all present": lambda: MultiTaskLabels({"a": A, "b": B}, {"a": np.ones(4, bool)}),
+}
+OTHERS = {
+    "values": lambda: MultiTaskLabels({"a": A + 1, "b": B}),
+    "presence": lambda: MultiTaskLabels({"a": A, "b": B}, {"a": np.arange(4) > 0}),
+    "shape": lambda: MultiTaskLabels({"a": A, "b": B[:, 0]}),
+    "tasks": lambda: MultiTaskLabels({"a": A}),
+    "samples": lambda: MultiTaskLabels({"a": A[:2], "b": B[:2]}),
+    "type": lambda: {"a": A, "b": B},
+}
+
+
+def test_equal_by_value():
+    labels = MultiTaskLabels({"a": A, "b": B})
+    for make in PAIRS.values():
+        assert labels == make()
+    for name, make in OTHERS.items():
+        assert labels != make(), name
+    assert MultiTaskLabels({"a": NAN}) == MultiTaskLabels({"a": torch.tensor(NAN)})
+    assert MultiTaskLabels({"a": NAN}) != MultiTaskLabels({"a": NAN[::-1]})
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(labels)
+
+
+def test_what_stands_where_a_label_is_missing_does_not_count():
+    mask = {"a": np.array([True, False])}
+    assert (
+        MultiTaskLabels({"a": [1, 7]}, mask)
+        == MultiTaskLabels({"a": [1, 8]}, mask)
+        == MultiTaskLabels({"a": [1, None]})
+    )
+
+
+def test_ragged_labels_are_equal_by_value():
+    assert MultiTaskLabels({"a": boxes()}) == MultiTaskLabels({"a": boxes()})
+    assert MultiTaskLabels({"a": boxes()}) != MultiTaskLabels({"a": boxes(1)})
+    assert MultiTaskLabels({"a": nests()}) == MultiTaskLabels({"a": nests()}) != MultiTaskLabels({"a": nests(1)})
+    assert MultiTaskLabels({"a": boxes()}) != MultiTaskLabels({"a": nests()})
+
+
+@pytest.mark.parametrize("form", ["list", "tuple", "object array", "of", "a dict a sample"])
+@pytest.mark.parametrize("make", [boxes, nests])
+def test_ragged_columns_are_carried(make, form):
+    column = make()
+    if form == "tuple":
+        column = tuple(column)
+    if form == "object array":
+        column = np.array([*column, 0], dtype=object)[:-1]
+    if form == "of":
+        labels = MultiTaskLabels.of({"a": column, "b": B}, NAMES, size=4)
+    elif form == "a dict a sample":
+        labels = MultiTaskLabels.of([{"a": a, "b": b} for a, b in zip(column, B, strict=True)], NAMES, size=4)
+    else:
+        labels = MultiTaskLabels({"a": column, "b": B})
+    assert labels["a"].dtype == object and labels["a"].shape == (4,)
+    assert labels.present("a").tolist() == [True, True, False, True]
+    whole = [b if make is boxes or b is None else {"boxes": b, "labels": np.arange(len(b))} for b in boxes()]
+
+    def same(found, expected):
+        assert (found is None) == (expected is None)
+        if make is boxes and expected is not None:
+            np.testing.assert_array_equal(found, expected)
+        elif expected is not None:
+            assert isinstance(found["boxes"], np.ndarray)
+            np.testing.assert_array_equal(found["boxes"], expected["boxes"])
+            np.testing.assert_array_equal(found["labels"], expected["labels"])
+
+    parts = [labels[:1], labels[[False, True, True, False]], labels[3]]
+    others = [labels, labels.numpy(), labels.copy(), copy.deepcopy(labels), pickle.loads(pickle.dumps(labels))]
+    for found in (*others, MultiTaskLabels.concatenate(parts)):
+        assert found == labels and found["a"].dtype == object
+        for one, expected in zip(found["a"], whole, strict=True):
+            same(one, expected)
+    same(parts[0]["a"][0], whole[0])
+    assert parts[0]["a"].dtype == object and parts[1].present("a").tolist() == [True, False]
+    assert labels[[2]].present("a").tolist() == [False] and labels[[2]]["a"][0] is None
+    assert repr(labels) == "MultiTaskLabels(a: ragged (4,), b: float32 (4, 1))"
+
+
+def test_a_copy_of_ragged_labels_shares_nothing():
+    labels = MultiTaskLabels({"a": boxes()})
+    labels.copy()["a"][0][:] = 9
+    assert labels == MultiTaskLabels({"a": boxes()})
+
+
+def test_batches_of_different_shapes_are_joined_as_ragged():
+    joined = MultiTaskLabels.concatenate(
+        [MultiTaskLabels({"a": np.ones((2, 3))}), MultiTaskLabels({"a": np.ones((1, 5))})]
+    )
+    assert [entry.shape for entry in joined["a"]] == [(3,), (3,), (5,)]
+
+
+def test_one_shape_is_an_array_unless_marked_as_ragged():
+    pair = [np.ones((3, 4)), np.zeros((3, 4))]
+    assert MultiTaskLabels({"a": pair})["a"].shape == (2, 3, 4)
+    marked = np.empty(2, dtype=object)
+    marked[:] = pair
+    assert MultiTaskLabels({"a": marked})["a"].shape == (2,)
+    np.testing.assert_array_equal(MultiTaskLabels({"a": marked}).dense("a"), pair)
+
+
+def test_lists_of_tensors_that_require_gradients():
+    labels = MultiTaskLabels({"a": [torch.ones(2, requires_grad=True), torch.zeros(2, dtype=torch.bfloat16)]})
+    np.testing.assert_array_equal(labels["a"], [[1, 1], [0, 0]])
+
+
+DENSE = [tasks.depth("k"), tasks.segmentation("k", 3), tasks.classification("k", 3), tasks.regression("k")]
+
+
+@pytest.mark.parametrize("task", DENSE, ids=lambda task: task.kind)
+def test_kinds_that_need_an_array_say_so(task):
+    shapes = MultiTaskLabels.of([{"k": np.zeros(2)}, {"k": np.zeros(3)}], ["k"])["k"]
+    for column in (shapes, [np.zeros(2), np.zeros(3)], [[0, 0], [0, 0, 0]]):
+        with pytest.raises(ValueError, match=r"'k' should have one shape for all samples. Found \[\(2,\), \(3,\)\]"):
+            task.targets(column)
+    with pytest.raises(ValueError, match="'k' should be one array for each sample. Found a dict"):
+        task.targets(MultiTaskLabels({"k": nests()})["k"])
+
+
+def test_missing_samples_of_lists_and_masked_arrays_reach_the_task():
+    task = tasks.classification("k", 5)
+    for y in ([3, None, 4], np.ma.array([3, 9, 4], mask=[0, 1, 0]), np.array([3, None, 4], dtype=object)):
+        assert task.targets(y).valid.tolist() == [True, False, True]
+        assert task.targets(y, np.array([False, True, True])).valid.tolist() == [False, False, True]
+
+
+def test_single_masked_places():
+    """NaN where there is one; integers are refused, and no masked place is ever taken for a label."""
+    hidden = np.zeros((3, 2, 2), bool)
+    hidden[0, 0, 0] = hidden[1] = True
+    floats = MultiTaskLabels({"a": np.ma.array(np.ones((3, 2, 2)), mask=hidden)})
+    assert np.isnan(floats["a"]).tolist() == (hidden & (np.arange(3) != 1)[:, None, None]).tolist()
+    assert floats.present("a").tolist() == [True, False, True]
+    message = (
+        "'a' should be masked by whole samples, since int64 has no NaN. Found single masked places, first in sample 0"
+    )
+    for y in ({"a": np.ma.array(np.ones((3, 2, 2), int), mask=hidden)}, [{"a": np.ma.array([1, 2], mask=[0, 1])}]):
+        with pytest.raises(ValueError, match=message):
+            MultiTaskLabels.of(y, ["a"])
+
+
 def test_copy_shares_nothing_and_numpy_converts():
     labels = MultiTaskLabels({"a": A.copy(), "b": torch.tensor(B)}, {"a": np.array([True, True, False, True])})
     other = labels.copy()
@@ -147,7 +325,8 @@ def test_concatenate_undoes_slicing():
 
 def test_pickle_and_deepcopy():
     labels = MultiTaskLabels({"a": A}, {"a": np.array([True, True, False, True])})
-    for other in (pickle.loads(pickle.dumps(labels)), copy.deepcopy(labels)):
+    for other in (pickle.loads(pickle.dumps(labels)), copy.deepcopy(labels), copy.copy(labels)):
+        assert other == labels
         np.testing.assert_array_equal(other["a"], A)
         np.testing.assert_array_equal(other.present("a"), labels.present("a"))
 
@@ -167,9 +346,23 @@ ERRORS = {
     "masked out": ({"a": (A, np.zeros(4, bool)), "b": B}, NAMES, "Task 'a' should have a label for at least one"),
     "mask of another shape": ({"a": (A, np.ones(3, bool)), "b": B}, NAMES, "mask.*'a'.*shape \\(4,\\)"),
     "mask of another type": ({"a": (A, np.ones(4)), "b": B}, NAMES, "mask.*'a'.*boolean"),
-    "shapes": ([{"a": np.zeros(2)}, {"a": np.zeros(3)}], ["a"], "'a'.*one shape for all samples"),
-    "objects": ({"a": np.array([{}, 1], dtype=object)}, ["a"], "'a'.*numeric"),
     "scalar": ({"a": 3}, ["a"], "'a'.*one entry a sample"),
+    "tuple of two samples": (
+        {"a": (A[:1], A[:1])},
+        ["a"],
+        "mask of task 'a' should be boolean. Found int64.*as a list",
+    ),
+    "tuple, sizes": ((A, B[:2]), NAMES, "same number of samples.*'a': 4.*'b': 2"),
+    "tuple, number": ((A, B, B), NAMES, r"tuple should be one array for each of the tasks \['a', 'b'\]. Found 3"),
+    "list, samples": ([A, A, A], NAMES, "list should be one array for each of the tasks.*Found 3.*one dict a sample"),
+    "list of lists": (
+        [[3, 0.5], [1, 1.5]],
+        NAMES,
+        "Found 2 lists of 2, which could be for each task or for each sample",
+    ),
+    "list of tensors": ([[A, A], [B, B]], NAMES, "Found 2 lists of 2, which could be for each task or for each sample"),
+    "tuple, none": ((None, B), NAMES, r"missing: \['a'\]"),
+    "ragged, all missing": ({"a": [None] * 4, "b": B}, NAMES, "Task 'a' should have a label for at least one"),
     "empty": ({}, ["a"], "at least one task"),
 }
 
@@ -179,6 +372,86 @@ def test_errors_say_what_is_wrong(case):
     y, names, message = ERRORS[case]
     with pytest.raises(ValueError, match=message):
         MultiTaskLabels.of(y, names)
+
+
+NOT_NUMBERS = {
+    "strings": ["cat", "dog"],
+    "array of strings": np.array(["cat", "dog"]),
+    "objects": np.array([{}, 1], dtype=object),
+    "strings in an object array": np.array(["cat", "dog"], dtype=object),
+    "None within a sample": [[1, None], [1, 2]],
+}
+
+
+@pytest.mark.parametrize("case", NOT_NUMBERS)
+@pytest.mark.parametrize("way", ["dict", "array", "a dict a sample", "task"])
+def test_labels_that_are_no_numbers(case, way):
+    y = NOT_NUMBERS[case]
+    with pytest.raises(TypeError, match="labels of task 'k' should be a numeric array.*Found "):
+        if way == "task":
+            tasks.classification("k", 3).targets(y)
+        MultiTaskLabels.of({"dict": {"k": y}, "array": y}.get(way, [{"k": label} for label in y]), ["k"])
+
+
+def test_targets_of_some_tasks_in_task_order():
+    labels = MultiTaskLabels.of((None, B), NAMES, some=True)
+    assert labels.names == ("b",)
+
+
+ODD = {
+    "flipped": lambda y: y[::-1].copy()[::-1],
+    "read-only": lambda y: np.frombuffer(y.tobytes(), y.dtype).reshape(y.shape),
+    "big-endian": lambda y: y.astype(y.dtype.newbyteorder(">")),
+    "list": lambda y: y.tolist(),
+    "object array": lambda y: np.array([*y, None], dtype=object)[:-1],
+}
+
+
+class Net(torch.nn.Module):
+    def forward(self, x):
+        return {"kind": 10 * x.flatten(1)[:, :4], "depth": x.mean(1, keepdim=True)}
+
+
+def fronts():
+    jobs = [tasks.classification("kind", 4), tasks.depth("depth")]
+    estimator = PyTorchMultiTaskEstimator(Net(), jobs, (3, 4, 4), (0, 1), device_type="cpu")
+    x = np.random.default_rng(0).uniform(size=(5, 3, 4, 4)).astype(np.float32)
+    return x, {
+        "ART": lambda y: MultiTaskPGD(estimator, eps=0.1, max_iter=3, verbose=False).generate(x, y),
+        "torchattacks": lambda y: ta.MultiTaskPGD(Net(), jobs, eps=0.1, steps=3)(torch.tensor(x), y).numpy(),
+        "losses": lambda y: estimator.compute_losses(x, y)["depth"],
+    }
+
+
+@pytest.mark.parametrize("front", ["ART", "torchattacks", "losses"])
+def test_arrays_of_any_layout_and_defaults_of_torch_change_nothing(front):
+    x, runs = fronts()
+    y = {"kind": np.arange(5) % 4, "depth": np.random.default_rng(1).uniform(0.5, 1, size=(5, 4, 4)).astype(np.float32)}
+    expected = runs[front](y)
+    for name, change in ODD.items():
+        np.testing.assert_array_equal(runs[front]({task: change(labels) for task, labels in y.items()}), expected, name)
+    np.testing.assert_array_equal(runs[front]((y["kind"], y["depth"])), expected)
+
+
+@pytest.mark.parametrize("present", [None, np.array([True, False, True])])
+def test_labels_stay_on_the_host_and_in_their_precision(present):
+    """Torch's default device and dtype are those of what users make, not of labels."""
+    plain = [tasks.depth("k").targets(np.ones((3, 1, 2, 2)), present), tasks.classification("k", 3).targets([0, 1, 2])]
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            found = [
+                tasks.depth("k").targets(MultiTaskLabels({"k": np.ones((3, 1, 2, 2))})["k"], present),
+                tasks.classification("k", 3).targets([0, 1, 2]),
+            ]
+            labels = MultiTaskLabels({"k": torch.ones(3, device="cpu")})[[0, 2]]
+    finally:
+        torch.set_default_dtype(before)
+    assert labels["k"].device.type == "cpu"
+    for one, other in zip(found, plain, strict=True):
+        assert one.value.device.type == one.valid.device.type == "cpu" and one.value.dtype == other.value.dtype
+        assert torch.equal(one.value, other.value) and torch.equal(one.valid, other.valid)
 
 
 def test_number_of_samples_is_checked():

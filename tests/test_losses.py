@@ -61,6 +61,42 @@ def test_predicted_class_is_the_first_greatest(classes, places):
         assert torch.equal(losses.predicted_class(output), expected)
 
 
+@pytest.mark.parametrize("values", ["ties", "infinities"])
+@pytest.mark.parametrize(("classes", "places"), [(2, ()), (5, (4, 6)), (300, (3,))])
+def test_margin_and_class_in_one_pass_are_those_of_plain_python(values, classes, places):
+    output = torch.randint(0, 2 + classes // 4, (7, classes, *places)).double()
+    if values == "infinities":
+        output[torch.rand_like(output) < 0.6] = -np.inf
+        output[torch.rand_like(output) < 0.1] = np.inf
+    target = torch.randint(classes, (7, *places))
+    margin, predicted = losses.margin_and_class(output, target)
+    for b, *at in _places(target.shape):
+        z, true = output[(b, slice(None), *at)].tolist(), int(target[(b, *at)])
+        others = [value for c, value in enumerate(z) if c != true]
+        assert predicted[(b, *at)] == z.index(max(z))
+        np.testing.assert_equal(margin[(b, *at)].item(), z[true] - max(others))
+
+
+def test_margin_leads_its_gradient_to_the_true_class_and_the_first_of_the_greatest_others():
+    output = torch.randint(0, 3, (5, 6, 2, 3)).double().requires_grad_()
+    target, slope = torch.randint(6, (5, 2, 3)), torch.randn(5, 2, 3, dtype=torch.float64)
+    losses.margin(output, target).backward(slope)
+    expected = torch.zeros_like(output)
+    for b, i, j in _places(target.shape):
+        z, true = output[b, :, i, j].tolist(), int(target[b, i, j])
+        rival = max((c for c in range(6) if c != true), key=lambda c: (z[c], -c))
+        expected[b, true, i, j], expected[b, rival, i, j] = slope[b, i, j], -slope[b, i, j]
+    assert torch.equal(output.grad, expected)
+
+
+def test_the_class_is_0_where_a_logit_is_not_a_number():
+    output = torch.tensor([[1.0, 2.0, 3.0]]).repeat(3, 1)
+    output[torch.arange(3), torch.arange(3)] = float("nan")
+    for true in range(3):
+        margin, predicted = losses.margin_and_class(output, torch.full((3,), true))
+        assert predicted.tolist() == [0, 0, 0] and margin.isnan().all()
+
+
 def test_margin_where_all_other_classes_are_ruled_out():
     inf = float("inf")
     output = torch.tensor([[2.0, -inf, -inf], [-inf, 1.0, -inf], [-inf, -inf, 0.5]])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import art_mtl.import_art  # noqa: F401
+import art_mtl.estimators.art_import  # noqa: F401
 from art_mtl.bench.activations import measure_activations
 from art_mtl.bench.degradation import degradation_by_preparation, time_to_degradation
 from art_mtl.bench.subject import SUBJECTS, Subject, load_subject

@@ -272,7 +272,7 @@ def _draw_sheet(found: Check, options: argparse.Namespace) -> Path:
     path: Path = options.sheet or Path(f"contact-sheet-{folder.name}.png")
     views = []
     for split in found.splits:
-        views += samples_of(found.data.open(found.folder, split), options.samples, f"{split} ")
+        views += samples_of(found.data.open(found.folder, split), found.data.tasks(), options.samples, f"{split} ")
     figure = contact_figure(views, styles_of(found.data), f"{folder.name}: {_described(found)}")
     with staged_folder(path.parent) as stage:
         figure.savefig(stage / path.name, format="png", metadata={"Software": "art-mtl"})

@@ -16,6 +16,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from art_mtl.core.device import full_precision
+from art_mtl.core.forward import zero_nonfinite
+from art_mtl.projections import near_one
+
 TORCHJD: Mapping[str, tuple[str, Mapping[str, float]]] = MappingProxyType(
     {
         "aligned-mtl": ("AlignedMTLWeighting", {}),
@@ -34,7 +38,11 @@ class Aggregator(Protocol):
     """Weights of the gradients of each sample's tasks."""
 
     def __call__(self, gram: Tensor, known: Tensor, step: int) -> Tensor:
-        """``(gram (B, K, K), known (B, K), step) -> weights (B, K)``; 0 where not known."""
+        """``(gram (B, K, K), known (B, K), step) -> weights (B, K)``; 0 where not known.
+
+        The Gram matrix of each sample is in float32 at least, and times a power of 4 that brings its greatest gradient
+        entry near 1: weights should not depend on the scale of a matrix.
+        """
 
 
 @dataclass(frozen=True)
@@ -62,15 +70,16 @@ class TorchJD:
     def __call__(self, gram: Tensor, known: Tensor, step: int) -> Tensor:
         weighting = self.make()
         matrices, present = gram.detach().double().cpu(), known.cpu()
-        weights = torch.zeros(present.shape, dtype=torch.float64)
+        weights = torch.zeros(present.shape, dtype=torch.float64, device=present.device)
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             for sample, (matrix, here) in enumerate(zip(matrices, present, strict=True)):
                 tasks = here.nonzero()[:, 0]
-                scale = matrix.diagonal()[tasks].mean() if len(tasks) else torch.tensor(0.0)
-                if scale == 0 or not torch.isfinite(matrix).all():
+                own = matrix[tasks][:, tasks]
+                scale = own.diagonal().mean() if len(tasks) else own.new_zeros(())
+                if scale == 0 or not torch.isfinite(own).all():
                     continue  # No gradient to combine; the loop looks at non-finite ones itself.
                 torch.manual_seed(step)
-                weights[sample, tasks] = weighting(matrix[tasks][:, tasks] / scale)
+                weights[sample, tasks] = weighting(own / scale)
         return weights.to(gram)
 
     def make(self) -> Callable[[Tensor], Tensor]:
@@ -82,7 +91,7 @@ class TorchJD:
         except ImportError as error:
             raise ImportError(
                 f"Method 'jd:{self.name}' needs the package torchjd, with the solvers of its extras. Install them "
-                f"with: pip install 'art-mtl[jd]'. Found: {error}"
+                f"with: pip install '.[jd]'. Found: {error}"
             ) from error
         return made
 
@@ -103,7 +112,7 @@ def combine(
         aggregator: Finds the weights.
         values: For each task ``(B,)`` with its graph.
         like: The inputs, ``(B, ...)``.
-        weights: ``(B, K)``: the aggregator sees gradients times these; 0 is a task out of play.
+        weights: ``(B, K)``: the aggregator sees gradients times these; 0 is a task without a label.
         step: t.
         gradient: ``(values, weights, again)`` to the gradient in the inputs, or None; see
             :meth:`art_mtl.core.forward.ForwardBackward.gradient`.
@@ -115,9 +124,14 @@ def combine(
     last = max((k for k, value in enumerate(values) if value.requires_grad), default=-1)
     for k, value in enumerate(values):
         row = gradient([value], [weights[:, k].to(value.dtype)], k < last) if value.requires_grad else None
-        rows.append(torch.zeros_like(like) if row is None else row)
+        rows.append(torch.zeros_like(like) if row is None else zero_nonfinite(row)[0])
     jacobian = torch.stack(rows, 1)
     flat = jacobian.flatten(2)
-    found = aggregator(flat @ flat.transpose(1, 2), weights != 0, step)
-    combined = (found[:, :, None] * flat).sum(1).view_as(like)
+    # In half precision a sum of squares has 3 digits, and squares of small gradients are 0 even in single.
+    wide = flat.float() if flat.dtype in (torch.float16, torch.bfloat16) else flat
+    scaled = near_one(wide)
+    with full_precision(scaled.device):
+        gram = scaled @ scaled.transpose(1, 2)
+    found = aggregator(gram, weights != 0, step).to(wide.dtype)
+    combined = (found[:, :, None] * wide).sum(1).to(flat.dtype).view_as(like)
     return combined, found.to(weights.dtype) * weights

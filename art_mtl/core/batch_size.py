@@ -8,17 +8,18 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from art_mtl.core.forward import Forward, out_of_memory
+from art_mtl.core.forward import Forward, ForwardBackward, MicroBatching, out_of_memory
 from art_mtl.prepared import saved_activations
+from art_mtl.structure import tensors_in
 
 _log = logging.getLogger(__name__)
+_Result = TypeVar("_Result")
 
-AUTO = "auto"
-"""Takes the place of a batch size that is to be measured."""
 LEAST_GAIN = 0.05
 """Doubling a batch goes on as long as it raises the samples a second by this share."""
 _REPEATS = 2
@@ -40,18 +41,10 @@ class BatchSize:
     reason: str
     rates: dict[int, float] = field(compare=False)
 
-
-def check_batch_size(value: object, measured: bool = True) -> None:
-    """Raise ValueError unless ``value`` is an integer of at least 1 or, where it can be ``measured``, "auto"."""
-    if measured and isinstance(value, str) and value == AUTO:
-        return
-    try:
-        whole = not isinstance(value, (bool, str)) and int(value) == value and int(value) >= 1  # type: ignore[call-overload]
-    except (TypeError, ValueError):
-        whole = False
-    if not whole:
-        other = ", or 'auto'" if measured else ""
-        raise ValueError(f"Parameter `batch_size` should be an integer of at least 1{other}. Found {value!r}.")
+    @property
+    def ran_out(self) -> bool:
+        """Whether there were no more samples to try."""
+        return self.reason == "samples"
 
 
 def measure_batch_size(forward: Forward, x: Tensor, device: torch.device) -> BatchSize:
@@ -106,12 +99,18 @@ def _doublings(most: int) -> Iterator[int]:
     yield most
 
 
+class _Whole(MicroBatching):
+    """Batches as they are: what does not fit is what is measured."""
+
+    def attempt(self, samples: int, run: Callable[[int], _Result]) -> _Result:
+        return run(samples)
+
+
 def _pass(forward: Forward, x: Tensor) -> None:
-    with torch.enable_grad():
-        leaf = x.detach().clone().requires_grad_(True)
-        outputs = [output for output in forward(leaf) if output.requires_grad]
-        if outputs:
-            torch.autograd.grad(outputs, leaf, [torch.ones_like(output) for output in outputs])
+    network = ForwardBackward(forward, _Whole())
+    outputs = [output for output in tensors_in(network.forward(x)) if output.requires_grad]
+    if outputs:
+        network.gradient(outputs, [torch.ones_like(output) for output in outputs])
 
 
 def _seconds(forward: Forward, x: Tensor) -> float:
@@ -141,7 +140,7 @@ def _room(forward: Forward, x: Tensor) -> float:
         return float("inf")
     with torch.enable_grad():
         leaf = x.detach().clone().requires_grad_(True)
-        own = saved_activations(lambda: forward(leaf), [leaf])
+        own = saved_activations(lambda: forward(leaf.clone()), [leaf])
     return max(1.0, _USABLE * free / max(own, 1))
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -22,7 +25,12 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
 
 def send_target(target: Target, device: torch.device) -> Target:
     """Labels on a device; see :func:`send`."""
-    return Target(send(target.value, device), send(target.valid, device))
+    return target.map(lambda tensor: send(tensor, device))
+
+
+def full_precision(device: torch.device) -> AbstractContextManager[Any]:
+    """Without autocast, which a user may have switched on around the call."""
+    return torch.autocast(device.type, enabled=False) if device.type in ("cpu", "cuda") else nullcontext()
 
 
 def row_like(values: tuple[float, ...], like: Tensor) -> Tensor:

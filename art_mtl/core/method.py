@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from art_mtl.core.aggregators import Aggregator
-from art_mtl.core.objectives.loss_objectives import LOSS, Objective, PerSample
-from art_mtl.core.weightings import Uniform, Weighting
+from art_mtl.core.objectives.loss_objectives import DEGRADATION, LOSS, Objective, PerSample
+from art_mtl.core.optimizers.schedules import CONSTANT, Schedule
+from art_mtl.core.warn import warn
+from art_mtl.core.weightings import Merit, Uniform, Weighting
+from art_mtl.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -16,19 +20,17 @@ class Method:
     Attributes:
         name: As tables print it.
         objective: What is ascended for each task, and what the weights look at.
-        weighting: How tasks are weighted.
+        weighting: How tasks are weighted, and by what iterates and restarts are compared.
         scope: Which samples share weights: "sample", "batch" or "dataset".
         group: With scope "batch": neighbours that share weights (None: the whole batch). With "dataset": samples of a
             chunk.
-        schedule: "constant", "linear" or "cosine" step size; "auto" for Auto-PGD's rule.
+        schedule: Makes the rule by which iterates move.
         momentum: Decay of the gradient's momentum; 0 for none.
-        keep: Return the "last" iterate or the "best".
+        keep_best: Return the best iterate in place of the last.
         projection: "exact", "box-then-ball" or "ball-then-box".
-        selection: By what iterates and restarts are compared, per sample: "sum" of the objective over the tasks,
-            "least" degradation over the tasks, or "weighted" degradation at the weights on which the first restart
-            ended.
-        score_fn: The per-sample values that the selection looks at; None: the objective where they are summed and it
-            has them, else the degradation.
+        merit: By what iterates and restarts are compared, in place of the weighting's own.
+        score_fn: The values of each sample's tasks that the merit looks at; None: the objective where the weighting
+            compares objectives and it is one number a sample, else the degradation.
         aggregator: Combines the tasks' gradients of each sample; None: they are weighted and added up, at the cost of
             one backward pass.
         first_step: Size of the first step as a share of ε where the user gives none; None: by norm and schedule.
@@ -39,11 +41,52 @@ class Method:
     weighting: Weighting = Uniform()
     scope: str = "sample"
     group: int | None = None
-    schedule: str = "constant"
+    schedule: Schedule = CONSTANT
     momentum: float = 0.0
-    keep: str = "last"
+    keep_best: bool = False
     projection: str = "exact"
-    selection: str = "sum"
+    merit: Merit | None = None
     score_fn: PerSample | None = None
     aggregator: Aggregator | None = None
     first_step: float | None = None
+
+    @property
+    def shares(self) -> bool:
+        """Whether it matters which samples share weights."""
+        return self.weighting.adapts or self.objective.pools
+
+    def scored_by(self) -> PerSample:
+        """The values of each sample's tasks that iterates and restarts are compared by."""
+        if self.score_fn is not None:
+            return self.score_fn
+        own = self.objective.per_sample if self.weighting.compares_objectives and self.merit is None else None
+        return DEGRADATION if own is None else own
+
+    def restrict(self, kept: Sequence[int], tasks: Sequence[Task]) -> Method:
+        """The method, made for all ``tasks``, for those of them that have labels.
+
+        A task without any is left alone, with a warning where it would have been attacked.
+
+        Args:
+            kept: Places of the tasks that have labels, in order.
+            tasks: K tasks.
+
+        Raises:
+            ValueError: The method cannot do without a task that has none, or attacks no other.
+        """
+        lost = [
+            k for k in range(len(tasks)) if k not in kept and (self.weighting.uses(k) or self.objective.requires(k))
+        ]
+        names = [tasks[k].name for k in lost]
+        if any(self.objective.requires(k) for k in lost):
+            raise ValueError(
+                f"Method {self.name!r} should have a target of each task that it attacks, and the true labels of each "
+                f"that it preserves. Found none of {names}."
+            )
+        if not any(self.weighting.uses(k) for k in kept):
+            raise ValueError(
+                f"Method {self.name!r} should have targets of the tasks that it attacks. Found none of {names}."
+            )
+        if lost:
+            warn(f"No targets of the task(s) {names} were given; the attack leaves them alone.")
+        return replace(self, weighting=self.weighting.restrict(kept), objective=self.objective.restrict(kept))

@@ -1,11 +1,72 @@
-"""The best iterate of each sample, by a merit whose prices may change from step to step."""
+"""Which iterate, and which of several attacks, is kept for each sample."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What :func:`keep_best` chose.
+
+    Attributes:
+        inputs: The best candidate of each sample, ``(B, ...)``.
+        score: Its score, ``(B,)`` or ``(B, L)``.
+        winner: Its number, ``(B,)``.
+    """
+
+    inputs: Tensor
+    score: Tensor
+    winner: Tensor
+
+
+def keep_best(candidates: Iterable[tuple[Tensor, Tensor]]) -> Kept:
+    """The best candidate of each sample; of equals the first one.
+
+    The one mechanism by which restarts, the members of an ensemble and several attacks are chosen from. Candidates may
+    be made one after another.
+
+    Args:
+        candidates: Inputs ``(B, ...)`` and their scores: ``(B,)``, or ``(B, L)`` of which later columns decide between
+            candidates that are equal in those before. Greater is better.
+
+    Raises:
+        ValueError: There is no candidate.
+
+    Examples:
+        >>> x = torch.zeros(2, 1)
+        >>> keep_best([(x, torch.tensor([1.0, 2.0])), (x + 1, torch.tensor([1.0, 3.0]))]).winner
+        tensor([0, 1])
+    """
+    best: Kept | None = None
+    for number, (inputs, score) in enumerate(candidates):
+        if best is None:
+            best = Kept(inputs, score, torch.zeros(len(inputs), dtype=torch.long, device=score.device))
+            continue
+        better = _greater(score, best.score)
+        best = Kept(
+            choose(better.to(inputs.device), inputs, best.inputs),
+            choose(better, score, best.score),
+            torch.where(better, number, best.winner),
+        )
+    if best is None:
+        raise ValueError("There should be at least one candidate to keep. Found none.")
+    return best
+
+
+def _greater(score: Tensor, than: Tensor) -> Tensor:
+    """Which samples score more, column by column, ``(B,)``."""
+    score, than = score.view(len(score), -1), than.view(len(than), -1)
+    better = torch.zeros(len(score), dtype=torch.bool, device=score.device)
+    for column in reversed(range(score.shape[1])):
+        one, other = score[:, column], than[:, column]
+        better = (one > other) | ((one == other) & better)
+    return better
+
 
 Merit = Callable[[Tensor, Tensor], Tensor]
 """``(values of the tasks (B, K), weights (R, K)) -> (B,)``: greater is better for the attacker."""
@@ -15,7 +76,8 @@ class BestIterate:
     """The best iterate of each sample so far.
 
     Weights move from step to step, and with them what an iterate is worth. So what is kept of an iterate is its value
-    for each *task*, and iterates are compared by what these are worth at the weights of now.
+    for each *task*, and iterates are compared by what these are worth at the weights of now. An iterate whose values
+    are not finite is never the best one.
 
     Args:
         x: Inputs to keep where no iterate is worth anything, ``(B, ...)``.
@@ -42,7 +104,7 @@ class BestIterate:
         worth = self._merit(values, weights)
         if self._last is not None:
             self.rose = worth > self._merit(self._last, weights)
-        self.better = worth > self.score(weights)
+        self.better = (worth > self.score(weights)) & torch.isfinite(values).all(1)
         self.x = choose(self.better, x, self.x)
         self._values = values if self._values is None else choose(self.better, values, self._values)
         if gradient is not None:
@@ -52,7 +114,7 @@ class BestIterate:
     def score(self, weights: Tensor) -> Tensor:
         """What the best iterates are worth at these weights, ``(B,)``; −∞ where there is none."""
         if self._values is None:
-            return torch.full((len(self.x),), float("-inf"), device=self.x.device)
+            return torch.full((len(self.x),), float("-inf"), dtype=self.x.dtype, device=self.x.device)
         worth = self._merit(self._values, weights)
         return torch.where(self._found, worth, torch.full_like(worth, float("-inf")))
 

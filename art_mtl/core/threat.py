@@ -17,7 +17,8 @@ class ThreatModel:
 
     Attributes:
         norm: ``math.inf``, 2 or 1.
-        eps: Radius, in the unit of the inputs; a tensor broadcastable to them (one a sample or, for L∞, a pixel).
+        eps: Radius, in the unit of the inputs; a tensor broadcastable to them, of one value for each sample or, for L∞,
+            for each pixel.
         bounds: Lower and upper bound of the inputs, tensors broadcastable to them.
         mask: 0 where nothing may change, broadcastable to the inputs; None: everywhere.
     """
@@ -26,27 +27,6 @@ class ThreatModel:
     eps: Tensor
     bounds: tuple[Tensor, Tensor]
     mask: Tensor | None = None
-
-
-@dataclass(eq=False)
-class Perturbation:
-    """One perturbation for all samples, and how far the search for it has come.
-
-    Attributes:
-        delta: ``(1, ...)``, inside the ball; the box is each sample's own.
-        total: Steps in all, over which the step size decays.
-        taken: Steps so far.
-        momentum: Of its gradient.
-    """
-
-    delta: Tensor
-    total: int
-    taken: int = 0
-    momentum: Tensor | None = None
-
-    def applied(self, x: Tensor, bounds: tuple[Tensor, Tensor]) -> Tensor:
-        """The samples ``(B, ...)``, perturbed, inside the box."""
-        return (x + self.delta).clamp(*bounds)
 
 
 @dataclass(frozen=True)
@@ -61,7 +41,7 @@ class RunConfig:
         targeted: Labels are what the outputs should become.
         l1_step: See :func:`art_mtl.core.optimizers.steps.direction`.
         generator: Source of randomness; None for torch's global one.
-        shared: The perturbation that all samples share; None: each has its own.
+        channels_first: Where the channels of images stand, for searches that look at height and width.
     """
 
     steps: int
@@ -71,7 +51,7 @@ class RunConfig:
     targeted: bool = False
     l1_step: str = "adaptive"
     generator: torch.Generator | None = None
-    shared: Perturbation | None = None
+    channels_first: bool = True
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def _nyuv2_tasks() -> list[Task]:
     return [
         tasks.segmentation("segmentation", num_classes=13),
         tasks.depth("depth"),
-        tasks.surface_normals("normals"),
+        tasks.surface_normals("normals", coding="as is"),  # the official ones are not all of length 1
     ]
 
 

@@ -1,12 +1,13 @@
-"""Training defences with ART's names.
+"""Adversarial training: ART's trainer for several tasks, and the attack alone for training loops of one's own.
 
 Examples:
-    >>> from art_mtl.defences import MultiTaskAdversarialTrainer
+    >>> from art_mtl.defences import MultiTaskAdversarialTrainer, TrainingAttack
 """
 
 from __future__ import annotations
 
-import art_mtl.import_art  # noqa: F401
+import art_mtl.estimators.art_import  # noqa: F401
 from art_mtl.defences.trainer import MultiTaskAdversarialTrainer
+from art_mtl.defences.training_attack import TrainingAttack
 
-__all__ = ["MultiTaskAdversarialTrainer"]
+__all__ = ["MultiTaskAdversarialTrainer", "TrainingAttack"]

@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from art.attacks.attack import EvasionAttack
 from art.defences.trainer.trainer import Trainer
 from tqdm.auto import trange
 
 from art_mtl.attacks import MultiTaskPGD
 from art_mtl.estimators import PyTorchMultiTaskEstimator
+from art_mtl.estimators.checks import check_count
+from art_mtl.estimators.training import shuffled_batches
 from art_mtl.labels import MultiTaskLabels
 
 
@@ -29,7 +30,7 @@ class MultiTaskAdversarialTrainer(Trainer):  # type: ignore[misc]
             ``MultiTaskPGD(estimator, "equal", eps=eps, max_iter=max_iter, num_random_init=1)``.
         eps: Of that attack, in the unit of the inputs.
         max_iter: Of that attack.
-        nb_epochs: ForwardBackward over the data.
+        nb_epochs: Passes over the data.
         batch_size: Samples in one step.
         ratio: Share of the samples of a batch that are attacked, in (0, 1]; the others stay clean.
 
@@ -75,6 +76,7 @@ class MultiTaskAdversarialTrainer(Trainer):  # type: ignore[misc]
             )
         if estimator.optimizer is None:
             raise ValueError("Parameter `estimator` should have an optimizer to be trained. Found `optimizer=None`.")
+        nb_epochs, batch_size = check_count("nb_epochs", nb_epochs), check_count("batch_size", batch_size)
         if attack is None:
             attack = MultiTaskPGD(
                 estimator, "equal", eps=eps, max_iter=max_iter, num_random_init=1, batch_size=batch_size, verbose=False
@@ -83,18 +85,14 @@ class MultiTaskAdversarialTrainer(Trainer):  # type: ignore[misc]
             raise TypeError(f"Parameter `attack` should be an evasion attack. Found {type(attack).__name__}.")
         if attack.estimator is not estimator:
             raise ValueError("Parameter `attack` should attack the estimator that is trained. Found another one.")
-        for name, value in (("nb_epochs", nb_epochs), ("batch_size", batch_size)):
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-                raise ValueError(f"Parameter `{name}` should be an integer of at least 1. Found {value!r}.")
-        if not 0 < ratio <= 1:
-            raise ValueError(f"Parameter `ratio` should be in (0, 1]. Found {ratio!r}.")
         super().__init__(estimator)
-        self.attack, self.ratio = attack, ratio
-        self.nb_epochs, self.batch_size = nb_epochs, batch_size
+        self.attack, self.nb_epochs, self.batch_size = attack, nb_epochs, batch_size
+        self.ratio = _check_ratio(ratio)
 
     def fit(self, x: npt.NDArray[np.floating], y: Any, verbose: bool = False, **kwargs: Any) -> None:
-        """Train on attacked batches, shuffled anew every epoch by torch's generator; a last batch of one sample is left
-        out, for batch normalisation needs two.
+        """Train on attacked batches, shuffled anew every epoch by torch's generator.
+
+        A last batch of one sample is left out where batches are larger, as batch norm needs more than one.
 
         Args:
             x: ``(N, *input_shape)``, floats inside the estimator's ``clip_values``.
@@ -109,10 +107,11 @@ class MultiTaskAdversarialTrainer(Trainer):  # type: ignore[misc]
         nb_epochs, batch_size = kwargs.pop("nb_epochs", self.nb_epochs), kwargs.pop("batch_size", self.batch_size)
         if kwargs:
             raise TypeError(f"`fit` knows `nb_epochs`, `batch_size` and `verbose`. Found {sorted(kwargs)}.")
+        nb_epochs, batch_size = check_count("nb_epochs", nb_epochs), check_count("batch_size", batch_size)
         labels = self._classifier.labels(y, len(x))
         for _ in trange(nb_epochs, desc="Epochs", disable=not verbose):
-            for chosen in torch.split(torch.randperm(len(x)), batch_size):
-                if len(chosen) > 1 or len(x) == 1:
+            for chosen in shuffled_batches(len(x), batch_size):
+                if len(chosen) > 1 or min(len(x), batch_size) == 1:
                     self._step(x, labels, chosen.numpy())
 
     def predict(self, x: npt.NDArray[np.floating], **kwargs: Any) -> MultiTaskLabels:
@@ -121,9 +120,15 @@ class MultiTaskAdversarialTrainer(Trainer):  # type: ignore[misc]
         return predicted
 
     def _step(self, x: npt.NDArray[np.floating], labels: MultiTaskLabels, chosen: npt.NDArray[np.int64]) -> None:
-        """One batch: attack, then one step of the optimizer."""
+        """Attack one batch, then take one step of the optimizer."""
         batch, truth = x[chosen], labels[chosen]
         count = max(1, round(self.ratio * len(chosen)))
         attacked = self.attack.generate(batch[:count], truth[:count])
         images = np.concatenate([attacked, batch[count:]]).astype(x.dtype, copy=False)
         self._classifier.fit(images, truth, batch_size=len(chosen), nb_epochs=1)
+
+
+def _check_ratio(ratio: Any) -> float:
+    if isinstance(ratio, bool) or not isinstance(ratio, (int, float, np.integer, np.floating)) or not 0 < ratio <= 1:
+        raise ValueError(f"Parameter `ratio` should be in (0, 1]. Found {ratio!r}.")
+    return float(ratio)

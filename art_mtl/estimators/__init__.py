@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import art_mtl.import_art  # noqa: F401
+import art_mtl.estimators.art_import  # noqa: F401
 from art_mtl.estimators.pytorch import PyTorchMultiTaskEstimator
 
 __all__ = ["PyTorchMultiTaskEstimator"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,70 @@ from art.defences.preprocessor.preprocessor import Preprocessor
 from art.preprocessing.standardisation_mean_std.pytorch import StandardisationMeanStdPyTorch
 from torch import Tensor
 
+from art_mtl.tasks import Task, check_tasks
+
 REDUCTIONS = ("none", "mean", "sum")
+_LOSS = "each task has a loss of its own, and `tasks.custom(name, loss=...)` makes a task with another"
+_INSTEAD = {
+    "loss": _LOSS,
+    "losses": _LOSS,
+    "attack_losses": _LOSS,
+    "nb_classes": "a task knows its classes, as in `tasks.classification(name, nb_classes)`",
+    "output": "a task says which output is its own, as in `tasks.depth(name, output=...)`",
+    "device": "say `device_type`, 'gpu' or 'cpu'",
+    "use_amp": "attacks run in half precision with their own parameter `prepare`",
+    "opt_level": "attacks run in half precision with their own parameter `prepare`",
+    "loss_scale": "attacks run in half precision with their own parameter `prepare`",
+}
+"""What stands in the place of arguments that ART's own estimators take."""
+
+
+def check_known(owner: str, unknown: Iterable[str], known: Sequence[str]) -> None:
+    """Raise if there are arguments that nothing takes.
+
+    Args:
+        owner: Name of the class in messages.
+        unknown: Names of these arguments.
+        known: Names that are taken.
+
+    Raises:
+        TypeError: There is one; the message says what takes its place.
+
+    Examples:
+        >>> check_known("Estimator", ["nb_classes"], ["tasks"])
+        Traceback (most recent call last):
+        TypeError: Estimator has no parameter `nb_classes`: a task knows its classes, as in \
+`tasks.classification(name, nb_classes)`.
+    """
+    for name in unknown:
+        raise TypeError(f"{owner} has no parameter `{name}`{instead_of(name, known)}.")
+
+
+def instead_of(name: str, known: Sequence[str]) -> str:
+    """What takes the place of an unknown argument, to go behind its name in a message.
+
+    Examples:
+        >>> instead_of("clip_value", ["model", "clip_values"])
+        '; did you mean `clip_values`?'
+    """
+    if name in _INSTEAD:
+        return f": {_INSTEAD[name]}"
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean `{close[0]}`?" if close else f"; it has {', '.join(known)}"
+
+
+def check_task_list(tasks: Any) -> tuple[Task, ...]:
+    """The tasks, see :func:`art_mtl.tasks.check_tasks`.
+
+    Raises:
+        TypeError: They are no tasks. For a loss, which ART's classifiers take in this place, the message says so.
+        ValueError: There is none, or two share a name.
+    """
+    if isinstance(tasks, torch.nn.Module) or not isinstance(tasks, (Task, Iterable)):
+        raise TypeError(
+            f"Parameter `tasks` should hold art_mtl.Task objects. Found {type(tasks).__name__}; {_INSTEAD['loss']}."
+        )
+    return check_tasks([tasks] if isinstance(tasks, Task) else list(tasks))
 
 
 def check_model(model: Any) -> torch.nn.Module:
@@ -146,10 +210,10 @@ def check_defences(defences: Any) -> list[Any] | None:
 
 
 def check_no_postprocessing(defences: Any) -> None:
-    """Nothing.
+    """Raise if there are postprocessing defences.
 
     Raises:
-        ValueError: There is a postprocessing defence.
+        ValueError: There is one.
     """
     if defences is not None and defences != []:
         raise ValueError(
@@ -187,7 +251,10 @@ def check_preprocessing(preprocessing: Any, device_type: str) -> Any:
 
 
 def check_inputs(x: Any, input_shape: tuple[int, ...]) -> Tensor:
-    """A batch of inputs as a tensor; the tensor itself, graph and all, if it is one.
+    """A batch of inputs as a tensor.
+
+    Returns:
+        A tensor as it is, graph and all; an array as :func:`host_tensor` makes it one.
 
     Raises:
         TypeError: It is not an array or tensor, or not of floats.
@@ -203,8 +270,7 @@ def check_inputs(x: Any, input_shape: tuple[int, ...]) -> Tensor:
         raise ValueError(f"The inputs `x` should have shape (N, {expected}). Found {tuple(x.shape)}.")
     if len(x) == 0:
         raise ValueError("The inputs `x` should hold at least one sample. Found an empty batch.")
-    # A negative stride has no tensor counterpart, and a read-only array makes torch warn.
-    tensor = x if isinstance(x, Tensor) else torch.from_numpy(np.array(x))
+    tensor = x if isinstance(x, Tensor) else host_tensor(x)
     finite = torch.isfinite(tensor.detach())
     if not finite.all():
         first = int((~finite).flatten(1).any(1).nonzero()[0])
@@ -212,6 +278,29 @@ def check_inputs(x: Any, input_shape: tuple[int, ...]) -> Tensor:
             f"The inputs `x` should be finite. Found NaN or infinity, first in the sample at index {first}."
         )
     return tensor
+
+
+def host_tensor(x: npt.NDArray[Any] | Tensor) -> Tensor:
+    """A tensor on the CPU with memory of its own, whatever torch's default device and dtype are.
+
+    Args:
+        x: An array of numbers or a tensor, of any shape. The array may be flipped, transposed, read-only, or of another
+            byte order than the machine's.
+
+    Returns:
+        The same values, contiguous, of the same dtype; extended precision becomes float64. A tensor comes without its
+        graph.
+
+    Examples:
+        >>> x = np.arange(6, dtype=">f4").reshape(2, 3)[:, ::-1]
+        >>> host_tensor(x)
+        tensor([[2., 1., 0.],
+                [5., 4., 3.]])
+    """
+    if isinstance(x, Tensor):
+        return x.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+    dtype = np.dtype(np.float64) if x.dtype.type is np.longdouble else x.dtype.newbyteorder("=")
+    return torch.from_numpy(np.array(x, dtype=dtype, order="C"))
 
 
 def _is_positive_integer(value: Any) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -11,23 +12,32 @@ from torch import Tensor
 
 from art_mtl.core.forward import ForwardBackward, MicroBatching
 from art_mtl.estimators import checks, training, views
-from art_mtl.estimators.base import MultiTaskBase
+from art_mtl.estimators.activations import layer_name, layer_output
+from art_mtl.estimators.fitting import MultiTaskTraining
 from art_mtl.labels import MultiTaskLabels
-from art_mtl.tasks import Target
+from art_mtl.prepared import PreparedCache
+from art_mtl.tasks import Task
 
 Inputs = npt.NDArray[Any] | Tensor
 
 
-class PyTorchMultiTaskEstimator(MultiTaskBase):
+class PyTorchMultiTaskEstimator(MultiTaskTraining):
     """A model of several tasks, for ART's own attacks and for those of :mod:`art_mtl.attacks`.
 
     Labels are taken in any form of :meth:`MultiTaskLabels.of`, and raw outputs in place of labels are decoded. ART's
     own attacks slice their labels, so give those a :class:`MultiTaskLabels` (``estimator.labels(y, len(x))``), an
-    object array of one dict a sample, or a structured array. The estimator does not pose as a classifier; for attacks
-    that ask for one there is :meth:`task_view`.
+    object array with one dict per sample, or a structured array. The estimator is not an ART classifier, so
+    classifier-only attacks reject it; use :meth:`task_view`.
 
-    Every method leaves the model as it found it, also after an exception: the mode of every module, ``requires_grad``,
-    and ``.grad`` (only :meth:`fit` trains). Inputs are computed in float32, or in float64 if the model is.
+    Every method leaves the model as it found it, also after an exception: the mode of every module, buffers,
+    ``requires_grad`` and ``.grad`` (only :meth:`fit` trains). Recurrent layers run in training mode without dropout,
+    which computes the same and can be differentiated on CUDA. The inputs are never written to, even by a model that
+    works in place. Inside ``torch.inference_mode()`` every method works as inside ``torch.no_grad()``.
+
+    Inputs are arrays or tensors of any floating-point dtype, byte order and memory layout. They are converted to
+    float32, or to float64 if the model's weights are, before defences and preprocessing; the model gets them in the
+    dtype of its weights. Predictions and losses come in the dtype that the model returns, on the host in float32 at
+    least. Gradients come in the dtype of the inputs. Torch's default device and dtype change nothing.
 
     Args:
         model: Returns a dict, a list or tuple in task order, a named tuple, a dataclass, or one tensor. It is moved to
@@ -37,7 +47,9 @@ class PyTorchMultiTaskEstimator(MultiTaskBase):
         clip_values: Bounds ``(min, max)`` of the inputs: numbers, or arrays that broadcast to ``input_shape``. None for
             no bounds, which several attacks do not allow.
         optimizer: For :meth:`fit`.
-        channels_first: Where the channels of ``input_shape`` stand; the model gets its inputs as they come.
+        channels_first: Where the channels of ``input_shape`` stand, and with them height and width: True for
+            ``(C, H, W)``, False for ``(H, W, C)``. The model gets its inputs as they come; attacks that place something
+            in an image ask :attr:`image_axes`.
         preprocessing_defences: ART preprocessors, in torch or NumPy, in any order; attacks differentiate through all.
         postprocessing_defences: Must be None or empty.
         preprocessing: ``(mean, std)``, numbers or arrays that broadcast to a batch, an ART preprocessor, or None.
@@ -46,7 +58,8 @@ class PyTorchMultiTaskEstimator(MultiTaskBase):
             or "cpu".
 
     Raises:
-        TypeError: An argument is of the wrong type.
+        TypeError: An argument is of the wrong type, or unknown; the message says what takes the place of ``loss``,
+            ``nb_classes`` and other arguments of ART's own estimators.
         ValueError: An argument has a wrong value.
 
     Examples:
@@ -66,6 +79,38 @@ class PyTorchMultiTaskEstimator(MultiTaskBase):
         >>> estimator.compute_losses(x, y)["depth"]
         array([0.5, 0.5], dtype=float32)
     """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        tasks: Sequence[Task],
+        input_shape: tuple[int, ...],
+        clip_values: tuple[Any, Any] | None = None,
+        optimizer: torch.optim.Optimizer | None = None,
+        channels_first: bool = True,
+        preprocessing_defences: Any = None,
+        postprocessing_defences: Any = None,
+        preprocessing: Any = (0.0, 1.0),
+        device_type: str = "gpu",
+        **unknown: NoReturn,
+    ) -> None:
+        checks.check_known(type(self).__name__, unknown, self.estimator_params)
+        self._input_shape = checks.check_input_shape(input_shape)
+        self._tasks = checks.check_task_list(tasks)
+        self._optimizer = checks.check_optimizer(optimizer)
+        checks.check_no_postprocessing(postprocessing_defences)
+        super().__init__(
+            model=checks.check_model(model),
+            clip_values=checks.check_clip_values(clip_values, self._input_shape),
+            channels_first=checks.check_flag("channels_first", channels_first),
+            preprocessing_defences=checks.check_defences(preprocessing_defences),
+            postprocessing_defences=None,
+            # Left out, the base class would install a NumPy standardisation.
+            preprocessing=checks.check_preprocessing(preprocessing, checks.check_device_type(device_type)),
+            device_type=device_type,
+        )
+        self._model.to(self._device)
+        self._prepared = PreparedCache()
 
     @classmethod
     def from_classifier(cls, classifier: Any) -> PyTorchMultiTaskEstimator:
@@ -94,8 +139,8 @@ class PyTorchMultiTaskEstimator(MultiTaskBase):
         Args:
             x: ``(N, *input_shape)``, floats, array or tensor; N ≥ 1.
             batch_size: Samples in one forward; fewer where memory runs out.
-            training_mode: Run the model in training mode (dropout on, batch norm by the batch, whose running
-                statistics then move) instead of evaluation mode.
+            training_mode: Run the model in training mode (dropout on, batch norm by the batch) instead of evaluation
+                mode. Running statistics come back as they were.
 
         Returns:
             NumPy arrays of N samples each. Given back as labels they are decoded.
@@ -108,11 +153,11 @@ class PyTorchMultiTaskEstimator(MultiTaskBase):
         x = checks.check_inputs(x, self._input_shape)
         parts = []
         # In training mode a sample's output depends on its batch, which no piece may take apart.
-        passes = None if training_mode else ForwardBackward(self.forward_tasks, MicroBatching())
+        passes = None if training_mode else ForwardBackward(self.forward_tasks, MicroBatching(), self._tasks)
         with self._lent(training_mode), torch.no_grad():
             for batch in torch.split(x, checks.check_count("batch_size", batch_size)):
                 inputs = self._place(batch)
-                outputs = self.forward_tasks(inputs) if passes is None else passes.look(inputs)
+                outputs = self.forward_tasks(inputs) if passes is None else passes.no_grad(inputs)
                 self._check_sizes(outputs, len(batch))
                 parts.append([_to_numpy(output) for output in outputs])
         return MultiTaskLabels(
@@ -120,16 +165,22 @@ class PyTorchMultiTaskEstimator(MultiTaskBase):
         )
 
     def own_labels(self, x: Inputs, batch_size: int = 128) -> MultiTaskLabels:
-        """The model's own clean predictions as labels: arg-max of logits and the like.
+        """The model's own clean predictions, in evaluation mode, as labels: arg-max of logits and the like.
 
         Args:
             x: ``(N, *input_shape)``, floats, array or tensor.
             batch_size: Samples in one forward.
+
+        Returns:
+            NumPy arrays of N samples each, one for each task.
+
+        Raises:
+            TypeError: As for :meth:`predict`.
+            ValueError: As for :meth:`predict`.
         """
         raw = self.predict(x, batch_size=batch_size)
-        return MultiTaskLabels(
-            {task.name: _to_numpy(task.decode(torch.as_tensor(raw[task.name]))) for task in self._tasks}
-        )
+        decoded = {task.name: task.decode(checks.host_tensor(raw[task.name])) for task in self._tasks}
+        return MultiTaskLabels({name: _to_numpy(labels) for name, labels in decoded.items()})
 
     def get_activations(
         self, x: Inputs, layer: int | str, batch_size: int = 128, framework: bool = False
@@ -149,32 +200,17 @@ class PyTorchMultiTaskEstimator(MultiTaskBase):
             TypeError: ``layer`` is neither name nor index.
             ValueError: There is no such layer, it does not run, or its output is not a tensor.
         """
-        name = self._layer_name(layer)
+        name = layer_name(layer, self.layer_names)
         x = checks.check_inputs(x, self._input_shape)
-        captured: list[Any] = []
-
-        def keep(module: torch.nn.Module, inputs: Any, output: Any) -> None:
-            # A copy, as a following in-place layer would overwrite it.
-            captured[:] = [output.clone() if isinstance(output, Tensor) else output]
-
-        def run(batch: Tensor) -> Tensor:
-            captured.clear()
-            self.forward_tasks(self._place(batch))
-            if not captured or not isinstance(captured[0], Tensor):
-                found = type(captured[0]).__name__ if captured else "a layer that the model does not run"
-                raise ValueError(f"Layer {name!r} should output a tensor. Found {found}.")
-            return captured[0]
-
-        handle = self._model.get_submodule(name).register_forward_hook(keep)
-        try:
-            with self._lent():
-                if framework:
-                    return run(x)
-                with torch.no_grad():
-                    batches = torch.split(x, checks.check_count("batch_size", batch_size))
-                    return np.concatenate([_to_numpy(run(batch)) for batch in batches])
-        finally:
-            handle.remove()
+        graph = framework and torch.is_grad_enabled()
+        batches = [x] if framework else torch.split(x, checks.check_count("batch_size", batch_size))
+        with (
+            layer_output(self._model, name) as seen,
+            self._lent(differentiable=graph and x.requires_grad),
+            torch.set_grad_enabled(graph),
+        ):
+            parts = [seen(lambda: self.forward_tasks(self._place(batch))) for batch in batches]  # noqa: B023
+        return parts[0] if framework else np.concatenate([_to_numpy(part) for part in parts])
 
     def loss_gradient(self, x: Inputs, y: Any, training_mode: bool = False) -> Any:
         """Gradient of the tasks' losses, summed with equal weight, in the inputs.
@@ -191,14 +227,13 @@ class PyTorchMultiTaskEstimator(MultiTaskBase):
 
         Raises:
             TypeError: Inputs or labels of a wrong type.
-            ValueError: Inputs, labels or outputs of a wrong shape or value, or a loss that does not depend
-                differentiably on the inputs.
+            ValueError: Inputs, labels or outputs of a wrong shape or value, a loss that does not depend differentiably
+                on the inputs, or a model that was made inside ``torch.inference_mode()``.
         """
-        inputs = self._place(checks.check_inputs(x, self._input_shape)).detach().clone()
-        targets = self.targets(y, len(inputs))
-        with self._lent(training_mode), torch.enable_grad():
-            inputs.requires_grad_(True)
-            total = torch.stack([loss.sum() for loss in self._losses(inputs, targets)]).sum()
+        tensor = checks.check_inputs(x, self._input_shape)
+        with self._lent(training_mode, differentiable=True), torch.enable_grad():
+            inputs = self._place(tensor.detach()).clone().requires_grad_(True)
+            total = torch.stack([loss.sum() for loss in self._losses(inputs, self.targets(y, len(inputs)))]).sum()
             if not total.requires_grad:
                 raise ValueError("The model's outputs should depend differentiably on its inputs. Found no gradient.")
             (gradient,) = torch.autograd.grad(total, inputs)
@@ -207,7 +242,7 @@ class PyTorchMultiTaskEstimator(MultiTaskBase):
         return _to_numpy(gradient).astype(x.dtype)
 
     def compute_losses(self, x: Inputs, y: Any, reduction: str = "none") -> dict[str, Any]:
-        """The loss of each task.
+        """The loss of each task, in evaluation mode.
 
         Args:
             x: ``(N, *input_shape)``, floats, array or tensor.
@@ -217,16 +252,21 @@ class PyTorchMultiTaskEstimator(MultiTaskBase):
         Returns:
             Task name to ``(N,)`` (0 where a sample has no label) or to a number. Arrays for an array; for a tensor,
             tensors on the device, differentiable in ``x``.
+
+        Raises:
+            TypeError: Inputs or labels of a wrong type.
+            ValueError: Inputs, labels or outputs of a wrong shape or value, or an unknown reduction.
         """
         checks.check_reduction(reduction)
-        inputs = self._place(checks.check_inputs(x, self._input_shape))
-        targets = self.targets(y, len(inputs))
-        with self._lent(), torch.set_grad_enabled(torch.is_grad_enabled() and isinstance(x, Tensor)):
-            losses = self._losses(inputs, targets)
-        reduced = {
-            task.name: training.reduce_loss(loss, target.has_label, reduction)
-            for task, loss, target in zip(self._tasks, losses, targets, strict=True)
-        }
+        tensor = checks.check_inputs(x, self._input_shape)
+        graph = torch.is_grad_enabled() and isinstance(x, Tensor)
+        with self._lent(differentiable=graph and tensor.requires_grad), torch.set_grad_enabled(graph):
+            targets = self.targets(y, len(tensor))
+            losses = self._losses(self._place(tensor), targets)
+            reduced = {
+                task.name: training.reduce_loss(loss, target.has_label, reduction)
+                for task, loss, target in zip(self._tasks, losses, targets, strict=True)
+            }
         return reduced if isinstance(x, Tensor) else {name: _to_numpy(loss) for name, loss in reduced.items()}
 
     def compute_loss(self, x: Inputs, y: Any, reduction: str = "none") -> Any:
@@ -241,64 +281,6 @@ class PyTorchMultiTaskEstimator(MultiTaskBase):
             ``(N,)`` or a number, as in :meth:`compute_losses`.
         """
         return sum(self.compute_losses(x, y, reduction).values())
-
-    def fit(
-        self,
-        x: Inputs,
-        y: Any,
-        batch_size: int = 128,
-        nb_epochs: int = 10,
-        training_mode: bool = True,
-        drop_last: bool = False,
-        scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
-        verbose: bool = False,
-    ) -> None:
-        """Train on the sum, with equal weight, of the tasks' mean losses; missing labels do not count.
-
-        Batches are shuffled by torch's generator. Defences with ``apply_fit`` see each batch anew; labels do not pass
-        through them. Modules return to the modes they had.
-
-        Args:
-            x: ``(N, *input_shape)``, floats, array or tensor.
-            y: Labels in any form.
-            batch_size: Samples in one step.
-            nb_epochs: ForwardBackward over the data.
-            training_mode: Train in training mode, or in evaluation mode (batch norm and dropout frozen).
-            drop_last: Leave out the last batch if it is smaller; batch norm needs more than one sample.
-            scheduler: Stepped after every epoch.
-            verbose: Show a progress bar over the epochs.
-
-        Raises:
-            TypeError: Inputs or labels of a wrong type.
-            ValueError: There is no optimizer; inputs, labels or outputs of a wrong shape or value.
-        """
-        if self._optimizer is None:
-            raise ValueError("Training needs an optimizer. Found `optimizer=None`; set it with `set_params`.")
-        x = checks.check_inputs(x, self._input_shape)
-        targets = [target.to(x.device) for target in self._host_targets(y, len(x))]
-        training.train(
-            self._model,
-            self._optimizer,
-            self._training_loss,
-            x,
-            targets,
-            batch_size=checks.check_count("batch_size", batch_size),
-            nb_epochs=checks.check_count("nb_epochs", nb_epochs),
-            training_mode=training_mode,
-            drop_last=drop_last,
-            scheduler=scheduler,
-            verbose=verbose,
-        )
-
-    def clone_for_refitting(self) -> PyTorchMultiTaskEstimator:
-        """A copy that shares nothing trainable: same architecture with weights reset, same optimizer settings.
-
-        Weights are drawn anew in every module that has ``reset_parameters``; other parameters keep their values.
-        Parameter groups and their settings are kept, the optimizer's state (moments, steps) is not. Tasks, bounds and
-        defences are shared.
-        """
-        model, optimizer = training.copy_for_refitting(self._model, self._optimizer)
-        return type(self)(**{**self.get_params(), "model": model, "optimizer": optimizer})
 
     def task_view(self, name: str) -> Any:
         """One head as a stock ART estimator, for ART's attacks on classifiers or regressors.
@@ -329,23 +311,6 @@ class PyTorchMultiTaskEstimator(MultiTaskBase):
                     f"The model's output for task {task.name!r} should have one entry for each of {size} samples. "
                     f"Found shape {tuple(output.shape)}."
                 )
-
-    def _layer_name(self, layer: int | str) -> str:
-        names = self.layer_names
-        if isinstance(layer, bool) or not isinstance(layer, (int, np.integer, str)):
-            raise TypeError(f"Parameter `layer` should be a name or an index. Found {type(layer).__name__}.")
-        if isinstance(layer, str):
-            if layer not in names:
-                raise ValueError(f"Parameter `layer` should be one of {names}. Found {layer!r}.")
-            return layer
-        if not 0 <= layer < len(names):
-            raise ValueError(f"Parameter `layer` should be an index in [0, {len(names) - 1}]. Found {layer}.")
-        return names[layer]
-
-    def _training_loss(self, x: Tensor, targets: list[Target]) -> Tensor:
-        targets = [target.to(self._device) for target in targets]
-        pairs = zip(self._losses(self._place(x), targets, fit=True), targets, strict=True)
-        return torch.stack([training.reduce_loss(loss, target.has_label, "mean") for loss, target in pairs]).sum()
 
 
 def _to_numpy(tensor: Tensor) -> npt.NDArray[Any]:

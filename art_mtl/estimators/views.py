@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from art.estimators.classification import PyTorchClassifier
@@ -10,12 +10,9 @@ from art.estimators.regression.pytorch import PyTorchRegressor
 from torch import Tensor
 
 from art_mtl import tasks
+from art_mtl.estimators.base import MultiTaskBase
 from art_mtl.estimators.preprocessing import dtype_of
-from art_mtl.formats import ClassIndex
 from art_mtl.tasks import Task
-
-if TYPE_CHECKING:
-    from art_mtl.estimators.pytorch import PyTorchMultiTaskEstimator
 
 
 class TaskHead(torch.nn.Module):
@@ -25,23 +22,26 @@ class TaskHead(torch.nn.Module):
         model: The multi-task model.
         task: The task whose output is wanted.
         position: The task's place among the tasks of the model, for outputs that are sequences.
+        count: How many tasks the model has.
 
     Examples:
         >>> from art_mtl import tasks
-        >>> TaskHead(torch.nn.Linear(4, 3), tasks.classification("kind", 3), position=0)(torch.zeros(2, 4)).shape
+        >>> head = TaskHead(torch.nn.Linear(4, 3), tasks.classification("kind", 3), position=0, count=1)
+        >>> head(torch.zeros(2, 4)).shape
         torch.Size([2, 3])
     """
 
-    def __init__(self, model: torch.nn.Module, task: Task, position: int) -> None:
+    def __init__(self, model: torch.nn.Module, task: Task, position: int, count: int) -> None:
         super().__init__()
         self.model = model
         self.task = task
-        self.position = position
+        self.position, self.count = position, count
 
     def forward(self, x: Tensor) -> Tensor:
         """The task's raw output, ``(B, ...)``."""
         # Some of ART's NumPy defences hand over float64.
-        return self.task.select(self.model(x.to(dtype_of(self.model))), self.position)
+        output: Tensor = self.task.select(self.model(x.to(dtype_of(self.model))), self.position, self.count)
+        return output
 
 
 class ScalarHead(TaskHead):
@@ -62,8 +62,16 @@ class ScalarHead(TaskHead):
         return output.reshape(-1, 1)
 
 
-def view_task(estimator: PyTorchMultiTaskEstimator, name: str) -> Any:
-    """See :meth:`PyTorchMultiTaskEstimator.task_view`."""
+def view_task(estimator: MultiTaskBase, name: str) -> Any:
+    """One head of an estimator as a stock ART estimator, see :meth:`PyTorchMultiTaskEstimator.task_view`.
+
+    Args:
+        estimator: The estimator; the view shares its model, optimizer, bounds and defences.
+        name: The task.
+
+    Raises:
+        ValueError: There is no such task, or ART has no estimator for it.
+    """
     names = [task.name for task in estimator.tasks]
     if name not in names:
         raise ValueError(f"Parameter `name` should be one of the tasks {names}. Found {name!r}.")
@@ -78,15 +86,17 @@ def view_task(estimator: PyTorchMultiTaskEstimator, name: str) -> Any:
         "preprocessing": estimator.preprocessing,
         "device_type": estimator.device_type,
     }
-    if isinstance(task.format, ClassIndex):
+    if task.art_view == "classifier":
         return PyTorchClassifier(
-            model=TaskHead(estimator.model, task, position),
+            model=TaskHead(estimator.model, task, position, len(names)),
             loss=torch.nn.CrossEntropyLoss(),
-            nb_classes=task.format.num_classes,
+            **task.art_arguments,
             **shared,
         )
-    if task.kind == "regression":
-        return PyTorchRegressor(model=ScalarHead(estimator.model, task, position), loss=torch.nn.L1Loss(), **shared)
+    if task.art_view == "regressor":
+        return PyTorchRegressor(
+            model=ScalarHead(estimator.model, task, position, len(names)), loss=torch.nn.L1Loss(), **shared
+        )
     raise ValueError(
         f"Task {name!r} should be a classification or a regression with one value a sample: ART has no estimator for "
         f"a {task.kind} head. Use this estimator itself, with the attacks that do not ask for a classifier."

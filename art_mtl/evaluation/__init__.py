@@ -9,7 +9,7 @@ Examples:
 
 from __future__ import annotations
 
-import art_mtl.import_art  # noqa: F401
+import art_mtl.estimators.art_import  # noqa: F401
 from art_mtl.evaluation.comparison import comparison_table, write_comparison
 from art_mtl.evaluation.diagnosis import Check, Diagnosis, diagnose, diagnosis_table
 from art_mtl.evaluation.grid import benchmark

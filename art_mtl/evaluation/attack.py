@@ -113,6 +113,8 @@ def generate(
     Raises:
         ValueError: The attack broke its own promise.
     """
+    if hasattr(attack, "reset"):
+        attack.reset()  # So that what it draws does not depend on the units before.
     with seeded(seed):
         start = time.perf_counter()
         x_adv = np.asarray(attack.generate(x, y))
@@ -122,7 +124,8 @@ def generate(
 
 
 def _own_name(attack: Any) -> str:
-    name = getattr(attack, "name", None)
+    # What a table calls an attack may be less than its name says: a reference has a stronger objective than its method.
+    name = getattr(attack, "shown_as", getattr(attack, "name", None))
     return name if isinstance(name, str) else type(attack).__name__
 
 

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from art_mtl.core.batch_size import AUTO, check_batch_size
+from art_mtl.core import checks
+from art_mtl.core.batch_size import measure_batch_size
+from art_mtl.core.checks import AUTO
 from art_mtl.evaluation.runs import stored_batch_size
 from art_mtl.evaluation.samples import Source
 
@@ -45,7 +47,7 @@ def settle_batch_size(
     Raises:
         ValueError: Neither a whole number of at least 1 nor "auto".
     """
-    check_batch_size(asked)
+    checks.batch_size("batch_size", asked)
     if asked != AUTO:
         return int(asked)
 
@@ -57,10 +59,9 @@ def settle_batch_size(
 
 
 def _measured(estimator: PyTorchMultiTaskEstimator, source: Source, prepare: Preparation | str | None) -> int:
-    from art_mtl.attacks.batching import Batching
     from art_mtl.core import frozen
 
     x = torch.from_numpy(source.read(slice(0, min(MOST, len(source))))[0])
     forward = estimator.forward_prepared(prepare, x)
     with frozen(estimator.model):
-        return Batching().size(AUTO, forward, x, None, estimator.device)
+        return measure_batch_size(forward, x, estimator.device).size

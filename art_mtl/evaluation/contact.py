@@ -9,8 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from art_mtl.data import MultiTaskDataset, PaperData
-from art_mtl.evaluation.pictures import CLASS_COLOURS, TaskStyle, View, show_image, show_labels
+from art_mtl.evaluation.pictures import TaskStyle, View, show_image, show_labels
 from art_mtl.evaluation.plots import new_figure
+from art_mtl.tasks import Task
+from art_mtl.tasks.colours import CLASS_COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,11 +26,12 @@ _MOST_IN_A_ROW = 10  # of a legend
 __all__ = ["contact_figure", "samples_of", "styles_of"]
 
 
-def samples_of(dataset: MultiTaskDataset, count: int, prefix: str = "") -> list[View]:
+def samples_of(dataset: MultiTaskDataset, tasks: Sequence[Task], count: int, prefix: str = "") -> list[View]:
     """Samples spread evenly over a data set, the first and the last among them.
 
     Args:
         dataset: Images in [-1, 1].
+        tasks: Whose labels to take.
         count: How many; fewer if there are not as many.
         prefix: Of their titles, which are their indices.
     """
@@ -36,17 +39,15 @@ def samples_of(dataset: MultiTaskDataset, count: int, prefix: str = "") -> list[
     views = []
     for i in [k * (len(dataset) - 1) // max(1, count - 1) for k in range(count)]:
         image, labels = dataset.sample(i)
-        views.append(View(f"{prefix}{i}", (image + 1) / 2, labels))
+        shown = {task.name: task.shown(task.targets(np.asarray(labels[task.name])[None]))[0] for task in tasks}
+        views.append(View(f"{prefix}{i}", (image + 1) / 2, shown))
     return views
 
 
 def styles_of(data: PaperData) -> list[TaskStyle]:
     """How to draw the tasks of a data set."""
     units = {"depth": "m", "disparity": "px"}
-    return [
-        TaskStyle(task.name, task.kind, units.get(task.kind, ""), data.class_names.get(task.name, ()))
-        for task in data.tasks()
-    ]
+    return [TaskStyle(task, units.get(task.kind, ""), data.class_names.get(task.name, ())) for task in data.tasks()]
 
 
 def contact_figure(samples: Sequence[View], tasks: Sequence[TaskStyle], title: str) -> Figure:
@@ -61,8 +62,9 @@ def contact_figure(samples: Sequence[View], tasks: Sequence[TaskStyle], title: s
         title: Over the figure.
 
     Examples:
+        >>> from art_mtl import tasks
         >>> view = View("0", np.zeros((3, 6, 8)), {"depth": np.ones((1, 6, 8))})
-        >>> figure = contact_figure([view], [TaskStyle("depth", "depth", "m")], "one sample")
+        >>> figure = contact_figure([view], [TaskStyle(tasks.depth("depth"), "m")], "one sample")
         >>> [ax.get_title() for ax in figure.axes]
         ['image', 'depth']
     """
@@ -76,7 +78,8 @@ def contact_figure(samples: Sequence[View], tasks: Sequence[TaskStyle], title: s
         show_image(row[0], view)
         for ax, task in zip(row[1:], tasks, strict=True):
             show_labels(ax, task, view, view)
-            ax.set_xlabel(_caption(task, np.asarray(view.labels[task.name])), fontsize=8, color="#444444", labelpad=3)
+            caption = task.task.caption(view.labels[task.name], task.unit)
+            ax.set_xlabel(caption, fontsize=8, color="#444444", labelpad=3)
     for ax, heading in zip(grid[0], ["image", *map(_heading, tasks)], strict=True):
         ax.set_title(heading, fontsize=10)
     _add_legends(figure, grid[-1], named)
@@ -84,30 +87,8 @@ def contact_figure(samples: Sequence[View], tasks: Sequence[TaskStyle], title: s
     return figure
 
 
-def _heading(task: TaskStyle) -> str:
-    if task.kind == "surface_normals":
-        return f"{task.name} (red x, green y, blue z)"
-    return task.name
-
-
-def _caption(task: TaskStyle, label: Array) -> str:
-    """What a label holds, such as "0.7 to 9.3 m, 2 % not measured"."""
-    if task.kind == "segmentation":
-        count, missing = len(np.unique(label[label >= 0])), (label < 0).mean()
-        return f"{count} classes{_share(missing, 'unlabelled')}"
-    if task.kind == "surface_normals":
-        return _share((label == 0).all(0).mean(), "not measured").removeprefix(", ") or "all measured"
-    valid = label[label != (0 if task.kind == "depth" else -1)]
-    if not valid.size:
-        return "nothing measured"
-    unit = f" {task.unit}" if task.unit else ""
-    return f"{valid.min():.3g} to {valid.max():.3g}{unit}{_share(1 - valid.size / label.size, 'not measured')}"
-
-
-def _share(missing: float, what: str) -> str:
-    if missing == 0:
-        return ""
-    return f", {missing:.0%} {what}" if missing >= 0.01 else f", < 1% {what}"
+def _heading(style: TaskStyle) -> str:
+    return f"{style.name} ({style.task.picture_key})" if style.task.picture_key else style.name
 
 
 def _add_legends(figure: Figure, axes: Sequence[Axes], named: Sequence[TaskStyle]) -> None:

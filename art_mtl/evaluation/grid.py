@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from art_mtl.core import ON_REQUEST, family_names, method_names
-from art_mtl.core.session import DEFAULT_CHUNK
+from art_mtl.core import METHODS, MethodSpec, family_names, method_names
+from art_mtl.core.chunks import DEFAULT_CHUNK
+from art_mtl.core.methods import FAMILIES
 from art_mtl.evaluation.attack import Attack
 from art_mtl.evaluation.batch_size import settle_batch_size
 from art_mtl.evaluation.checks import NORMS
@@ -101,7 +102,7 @@ def benchmark(
     Args:
         victim: See :func:`art_mtl.evaluation.victims.load_victim`.
         methods: Names of :func:`art_mtl.core.method_names` or :func:`art_mtl.core.family_names`; "all" is every one of
-            the former, with a ``single:<task>`` for each task, but for :data:`art_mtl.core.methods.ON_REQUEST`. Also
+            the former, with a ``single:<task>`` for each task, but for those that are on request only. Also
             "auto-pgd", which is ``worst-task`` under Auto-PGD's rule, and those of :data:`ENSEMBLES`.
         norms: Of "linf", "l2", "l1"; None for those of ``eps`` or, without, of the victim's defaults.
         eps: By norm, or for every one of ``norms`` (left out: "linf"), radii in the scale of the model's input; None
@@ -231,7 +232,7 @@ def plan_grid(
         >>> [cell.name for cell in cells]
         ['equal', 'equal + linear step', 'worst-task']
     """
-    everything = [name for name in method_names(tasks) if name not in ON_REQUEST]
+    everything = [name for name in method_names(tasks) if not (name in METHODS and METHODS[name].on_request)]
     known = [*method_names(tasks), *family_names(tasks), "auto-pgd", *ENSEMBLES]
     names = list(dict.fromkeys(name for method in methods for name in (everything if method == "all" else [method])))
     for name in names:
@@ -340,29 +341,22 @@ def make_attack(
     elif cell.method == "worst-task":
         attack = WorstTaskPGD(estimator, **settings)
     elif cell.method.startswith("single:"):
-        # A bound is worth what its attacks are: the objective, momentum and schedule of worst-task, on one task.
+        # A reference is worth what its attacks are: the objective, momentum and schedule of worst-task, on one task.
         attack = MultiTaskPGD(estimator, method=cell.method, objective="population", decay=0.5, **settings)
+        attack.shown_as = cell.method
     else:
         attack = MultiTaskPGD(estimator, method=cell.method, **settings)
     return attack
 
 
+def _described(spec: MethodSpec) -> tuple[str, str]:
+    name = spec.name if spec.member is None else f"{spec.name}:<{spec.member}>"
+    return name, spec.description + ("; not in 'all'" if spec.on_request else "")
+
+
 DESCRIPTIONS: Mapping[str, str] = {
-    "single:<task>": "all weight on one task; together they make the empirical bound",
-    "equal": "sum of the task losses (Mao et al. 2020)",
-    "normalize": "sum of the losses, each divided by its clean value",
-    "dgba": "sum of the logarithms of the losses (Zhang et al. 2023)",
-    "alternate": "one task a step, in turn (Ghamizi et al. 2022)",
-    "minmax": "min-max over task weights, Algorithm 1 of Guo et al. 2025",
-    "minmax-official": "min-max as the authors' published code has it",
-    "worst-task": "population-degradation min-max: strongest degradation to the least degraded task",
-    "worst-image": "worst-task with weights for each image, which is to lose all its tasks; not in 'all'",
-    "stealthy:<task>": "degrades one task while no other changes by more than 5 %; 40 steps or more; not in 'all'",
-    "smta:<task>": "degrades one task, minus the change of the others (Guo et al. 2024); not in 'all'",
-    "jd:<aggregator>": "gradients combined by TorchJD: upgrad, mgda, pcgrad, cagrad, …; not in 'all'",
-    "auto-pgd": "worst-task under Auto-PGD's step rule; not in 'all'",
+    **dict(map(_described, (*FAMILIES.values(), *METHODS.values()))),
+    "auto-pgd": "worst-task under Auto-PGD's rule; not in 'all'",
     "auto-attack": "the ensemble without parameters, 'auto-attack-fast' its short version; not in 'all'",
-    "equal-official": "equal as the authors' published code has it; not in 'all'",
-    "normalize-official": "normalize as the authors' published code has it; not in 'all'",
 }
 """One line a method, for people."""

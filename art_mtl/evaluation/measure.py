@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +77,7 @@ class MetricSpec:
         value: ``(..., S) -> (...)``.
         torchmetric: Makes the torchmetrics class of the metric.
         document: The last two as JSON values, where they can be; else None.
+        entry: Which entry is the metric, where that class computes a dict.
     """
 
     name: str
@@ -88,15 +90,16 @@ class MetricSpec:
     value: Value
     torchmetric: Callable[[], torchmetrics.Metric]
     document: dict[str, Any] | None = None
+    entry: str = ""
 
     @classmethod
     def of(cls, task: Task, protocol: str) -> MetricSpec:
         """Of a task by a protocol."""
         m = task.metric
-        averages = protocol == "auto-lambda" and m.element is not None and task.is_error
+        averages = protocol == "auto-lambda" and m.element is not None and not task.higher_is_better
         return cls(
             task.name, task.kind, m.name, m.higher_is_better, m.scale, m.unit, averages, m.value, m.torchmetric,
-            describe_metric(m),
+            describe_metric(m), m.entry,
         )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
@@ -117,7 +120,8 @@ class MetricSpec:
             )
         value, torchmetric = read_metric(entry["document"])
         plain = {name: entry[name] for name in _PLAIN}
-        return cls(**plain, value=value, torchmetric=torchmetric, document=entry["document"])
+        document = entry["document"]
+        return cls(**plain, value=value, torchmetric=torchmetric, document=document, entry=document.get("entry", ""))
 
     def total(self, parts: Sequence[MetricState], k: int) -> tuple[Tensor, Tensor]:
         """The metric over all parts, a scalar, and the statistics ``(N, S)`` behind it; ``k`` is the task's place."""
@@ -134,19 +138,47 @@ def _merged(scale: MetricSpec, states: Sequence[dict[str, Any]]) -> Tensor:
     """The metric by torchmetrics, its states merged in order."""
     metric = scale.torchmetric()
     metric.distributed_available_fn = _alone  # only one of the processes comes here, and merges the states of all
-    for name, value in states[0].items():
-        setattr(metric, name, value)
-    try:
-        for state in states[1:]:
-            metric.merge_state(state)
-    except RuntimeError as error:
-        raise ValueError(
-            f"The torchmetrics class of task {scale.name!r} should be one whose states merge, for data in several "
-            f"chunks. Found {type(metric).__name__}: {error}"
-        ) from error
+    for name, reduction in metric._reductions.items():
+        values = [state[name] for state in states]
+        setattr(metric, name, values[0] if len(values) == 1 else _reduced(values, reduction))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The ``compute`` method of metric")  # it was updated part by part
-        return torch.as_tensor(metric.compute())
+        found = metric.compute()
+    return _entry(scale, found)
+
+
+def _reduced(values: Sequence[Any], reduction: Any) -> Any:
+    """What a metric synchronised over processes would hold, had each worked on one part: states in order, by the
+    reduction that its class declares.
+    """
+    from torchmetrics.utilities import dim_zero_cat, dim_zero_sum
+
+    if isinstance(values[0], list):
+        gathered = [item for value in values for item in value]
+        return gathered if reduction in (None, dim_zero_cat) or not gathered else reduction(gathered)
+    if reduction is dim_zero_sum:
+        return functools.reduce(torch.add, values)
+    stacked = torch.cat(list(values)) if reduction is dim_zero_cat else torch.stack(list(values))
+    return stacked if reduction in (None, dim_zero_cat) else reduction(stacked)
+
+
+def _entry(scale: MetricSpec, found: Any) -> Tensor:
+    """The metric in what its torchmetrics class computes: a number, or one entry of a dict.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    if isinstance(found, Mapping) and scale.entry in found:
+        found = found[scale.entry]
+    if isinstance(found, Mapping) or torch.as_tensor(found).numel() != 1:
+        keys = (
+            f"a dict of {list(found)}" if isinstance(found, Mapping) else f"shape {tuple(torch.as_tensor(found).shape)}"
+        )
+        raise ValueError(
+            f"The torchmetrics class of task {scale.name!r} should compute one number, or a dict with the metric's "
+            f"`entry`. Found {keys}."
+        )
+    return torch.as_tensor(found).reshape(())
 
 
 def _alone() -> bool:
@@ -247,12 +279,10 @@ def protocol_labels(tasks: Sequence[Task], y: MultiTaskLabels, protocol: str) ->
         return y
     changed = {}
     for task in tasks:
-        if task.kind != "surface_normals":
-            continue
-        vectors = np.asarray(y[task.name])
-        lost = (vectors.sum(1, keepdims=True) == 0) & vectors.any(1, keepdims=True)
-        if lost.any():
-            changed[task.name] = np.where(lost, 0, vectors)
+        before = np.asarray(y[task.name])
+        after = task.auto_lambda_labels(before)
+        if after is not before:
+            changed[task.name] = after
     if not changed:
         return y
     names = y.names
@@ -299,10 +329,19 @@ class Evaluator:
         self.tasks: tuple[Task, ...] = tuple(estimator.tasks)
         self.scales = tuple(MetricSpec.of(task, protocol) for task in self.tasks)
 
-    def part(self, x: Inputs, y: MultiTaskLabels) -> MetricState:
+    def part(self, x: Inputs, y: MultiTaskLabels, clean: bool = False, first: int = 0) -> MetricState:
         """What these inputs, of which there are as many as labels, come to.
 
         Labels are made canonical batch by batch: a copy of all of them would take as much memory as the data.
+
+        Args:
+            x: Inputs.
+            y: Their labels.
+            clean: Whether these are the clean inputs, on which outputs have to be finite.
+            first: Number of the first sample, for messages.
+
+        Raises:
+            ValueError: Labels or outputs do not fit; or outputs on clean inputs are not finite.
         """
         metrics = [task.metric.torchmetric() for task in self.tasks]
         statistics: list[list[Tensor]] = [[] for _ in self.tasks]
@@ -313,17 +352,19 @@ class Evaluator:
             targets = [_target(task, y, batch) for task in self.tasks]
             for k, (task, target) in enumerate(zip(self.tasks, targets, strict=True)):
                 output = task.check_output(torch.as_tensor(raw[task.name]), target)
+                if clean:
+                    _check_clean(task, output, target, first + start)
                 statistics[k].append(task.statistics(output, target))
-                if not self.scales[k].averages_batches and bool(target.valid.any()):
-                    metrics[k].update(*task.metric.arguments(output, target.value, target.valid))
+                if not self.scales[k].averages_batches and bool(target.has_label.any()):
+                    metrics[k].update(*task.metric_arguments(output, target))
             has_label.append(torch.stack([target.has_label for target in targets], 1))
         used = zip(metrics, self.scales, strict=True)
         states = tuple({} if scale.averages_batches else dict(metric.metric_state) for metric, scale in used)
         return MetricState(tuple(torch.cat(rows) for rows in statistics), torch.cat(has_label), states)
 
-    def measure(self, x: Inputs, y: MultiTaskLabels, when: str) -> Measured:
-        """Every task's metric on these inputs."""
-        return total(self.scales, [self.part(x, y)], when)
+    def measure(self, x: Inputs, y: MultiTaskLabels, when: str, clean: bool = False) -> Measured:
+        """Every task's metric on these inputs; see :meth:`part`."""
+        return total(self.scales, [self.part(x, y, clean)], when)
 
     def describe(self, clean: Measured) -> tuple[TaskResult, ...]:
         """The tasks with their clean metrics; a warning where degradation to one is undefined."""
@@ -337,6 +378,17 @@ class Evaluator:
 def _target(task: Task, y: MultiTaskLabels, part: slice) -> Target:
     """Canonical labels of some samples."""
     return task.targets(y[task.name][part], y.present(task.name)[part])
+
+
+def _check_clean(task: Task, output: Any, target: Target, first: int) -> None:
+    """A class is predicted for NaN too: metrics of such outputs are numbers, the same before an attack and after it."""
+    bad = (target.has_label & ~task.finite(output)).nonzero()[:, 0]
+    if len(bad):
+        raise ValueError(
+            f"The model's outputs for task {task.name!r} should be finite on the clean inputs. Found NaN or infinity "
+            f"in {len(bad)} sample(s) of a batch, first in sample {first + int(bad[0])}: such a sample can be neither "
+            "attacked nor measured."
+        )
 
 
 def _warn(message: str) -> None:

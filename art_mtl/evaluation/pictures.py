@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from art_mtl.evaluation.plots import new_figure
+from art_mtl.tasks import Task
+from art_mtl.tasks.colours import CLASS_COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,12 +20,6 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 
-CLASS_COLOURS = (
-    "#e6194b", "#c08552", "#aad4e5", "#7b4fa3", "#b9b4a7", "#f2a65a", "#f032e6", "#ffe119", "#2f6db5", "#46b17b",
-    "#22223b", "#d8e2dc", "#42d4f4", "#808000", "#000075", "#fabed4", "#9a6324", "#3cb44b", "#ff5f00",
-)  # fmt: skip
-_IGNORED = "#ffffff"
-_DENSE = ("segmentation", "depth", "disparity", "surface_normals")
 _LINE = 0.1
 """Height of a line of text, as a share of a small picture's."""
 _CARDS_KEY = (
@@ -39,21 +35,24 @@ class TaskStyle:
     """How to draw a task's labels.
 
     Attributes:
-        name: Name of the task.
-        kind: As in :class:`art_mtl.tasks.Task`.
+        task: The task, which knows how its labels look.
         unit: Of its values, for the colour bar.
-        class_names: Of a segmentation or classification, if known.
+        class_names: Of its classes, if known.
     """
 
-    name: str
-    kind: str
+    task: Task
     unit: str = ""
     class_names: tuple[str, ...] = ()
 
     @property
+    def name(self) -> str:
+        """Name of the task."""
+        return self.task.name
+
+    @property
     def is_dense(self) -> bool:
         """Whether labels are pictures."""
-        return self.kind in _DENSE
+        return self.task.is_map
 
 
 @dataclass(frozen=True)
@@ -63,8 +62,7 @@ class View:
     Attributes:
         title: What this is.
         image: ``(C, H, W)`` in [0, 1], C of 1 or 3.
-        labels: By task: classes ``(H, W)``, depth ``(H, W)`` or ``(1, H, W)``, normals ``(3, H, W)``, a class ``()``,
-            values ``(D,)``.
+        labels: By task its shown label; see :class:`art_mtl.tasks.drawing.Drawn`.
         original: The clean image, of which this one is a perturbation; None for the clean one itself.
         colour: Of the title.
     """
@@ -140,31 +138,22 @@ def cards_figure(rows: Sequence[Sequence[View]], tasks: Sequence[TaskStyle], tit
     return figure
 
 
-def answer(task: TaskStyle, label: Array) -> str:
-    """A label as a word; "?" where it is missing (a class below 0, a value that is NaN).
+def answer(style: TaskStyle, label: Any) -> str:
+    """A label as a word; "?" where it is missing.
 
     Examples:
-        >>> answer(TaskStyle("digit", "classification"), np.array(3))
-        '3'
-        >>> answer(TaskStyle("sum", "regression"), np.array([7.25]))
+        >>> from art_mtl import tasks
+        >>> answer(TaskStyle(tasks.regression("sum")), np.array([7.25]))
         '7.2'
     """
-    values = np.atleast_1d(label)
-    if values.dtype.kind in "if" and (values < 0 if task.kind == "classification" else np.isnan(values)).all():
-        return "?"
-    if task.kind == "classification":
-        number = int(values[0])
-        return task.class_names[number] if number < len(task.class_names) else str(number)
-    if task.kind == "multilabel":
-        return "{" + ", ".join(str(i) for i in np.flatnonzero(values > 0.5)) + "}"
-    return ", ".join(f"{value:.1f}" for value in values.ravel()[:4])
+    return style.task.answer(label, style.class_names)
 
 
 def _write_answers(ax: Axes, tasks: Sequence[TaskStyle], view: View, clean: View, truth: View) -> None:
     for i, task in enumerate(tasks):
         true, before, now = (answer(task, shown.labels[task.name]) for shown in (truth, clean, view))
         start = true if view is clean else before
-        right = _agrees(task, view.labels[task.name], truth.labels[task.name])
+        right = task.task.agrees(view.labels[task.name], truth.labels[task.name])
         text = f"{task.name} {start}" if view is clean and right else f"{task.name} {start} → {now}"
         position = (0.5, -0.03 - _LINE * i)
         ax.annotate(
@@ -176,12 +165,6 @@ def _write_answers(ax: Axes, tasks: Sequence[TaskStyle], view: View, clean: View
             fontsize=8,
             color=_RIGHT if right else _WRONG,
         )
-
-
-def _agrees(task: TaskStyle, label: Array, truth: Array) -> bool:
-    if task.kind in ("classification", "multilabel"):
-        return bool(np.array_equal(np.atleast_1d(label), np.atleast_1d(truth)))
-    return bool(np.max(abs(np.asarray(label, dtype=float) - truth)) <= 0.5)
 
 
 def _sentence(tasks: Sequence[TaskStyle], view: View) -> str:
@@ -218,36 +201,13 @@ def _imshow(ax: Axes, image: Array) -> None:
     _bare(ax)
 
 
-def show_labels(ax: Axes, task: TaskStyle, view: View, truth: View) -> None:
+def show_labels(ax: Axes, style: TaskStyle, view: View, truth: View) -> None:
     """Draw the labels of a dense task; what is not labelled stays white, the truth's values set the colour scale."""
-    label = np.asarray(view.labels[task.name])
     _bare(ax)
-    if task.kind == "segmentation":
-        ax.imshow(_class_picture(label), interpolation="nearest")
-    elif task.kind == "surface_normals":
-        valid = (label != 0).any(0)[..., None]
-        ax.imshow(np.where(valid, np.clip((np.moveaxis(label, 0, -1) + 1) / 2, 0, 1), 1), interpolation="nearest")
-    else:
-        low, high = _value_range(task, truth)
-        invalid = label == (0 if task.kind == "depth" else -1) if view is truth else np.zeros(label.shape, bool)
-        ax.imshow(
-            np.ma.masked_where(invalid, label).squeeze(), cmap="viridis", vmin=low, vmax=high, interpolation="nearest"
-        )
-
-
-def _value_range(task: TaskStyle, truth: View) -> tuple[float, float]:
-    label = np.asarray(truth.labels[task.name])
-    valid = label[label != (0 if task.kind == "depth" else -1)]
-    return (float(valid.min()), float(valid.max())) if valid.size else (0.0, 1.0)
-
-
-def _class_picture(classes: Array) -> Array:
-    from matplotlib.colors import to_rgb
-
-    palette = np.array([to_rgb(colour) for colour in CLASS_COLOURS])
-    picture: Array = palette[classes % len(palette)]
-    picture[classes < 0] = to_rgb(_IGNORED)
-    return picture
+    limits = style.task.limits(truth.labels[style.name])
+    picture = style.task.picture(view.labels[style.name], limits)
+    if picture is not None:
+        ax.imshow(picture, interpolation="nearest")
 
 
 def _bare(ax: Axes) -> None:
@@ -260,18 +220,20 @@ def _add_keys(figure: Figure, axes: Array, dense: Sequence[TaskStyle], views: Se
     """Colour bars under columns of values; a legend of the classes that occur, with the task's name from the second
     task that has classes.
     """
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
     from matplotlib.patches import Patch
 
     patches: list[Patch] = []
     for column, task in enumerate(dense, start=2):
-        if task.kind in ("depth", "disparity"):
-            bar = figure.colorbar(
-                axes[0, column].images[0], ax=axes[:, column], location="bottom", shrink=0.85, aspect=25, pad=0.02
-            )
+        limits = task.task.limits(views[0].labels[task.name])
+        if limits is not None:
+            scale = ScalarMappable(Normalize(*limits), "viridis")
+            bar = figure.colorbar(scale, ax=axes[:, column], location="bottom", shrink=0.85, aspect=25, pad=0.02)
             bar.set_label(task.unit, fontsize=8)
             bar.ax.tick_params(labelsize=7)
             bar.outline.set_visible(False)
-        if task.kind == "segmentation" and task.class_names:
+        if task.task.has_classes and task.class_names:
             seen = np.unique(np.concatenate([np.ravel(view.labels[task.name]) for view in views]))
             before = f"{task.name}: " if patches else ""
             patches += [

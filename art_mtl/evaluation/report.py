@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -79,7 +79,7 @@ class Gallery:
         """
         attacks = _contestants(block)
         title = describe_eps(block.norm, block.eps, results.clip_values)
-        styles = [TaskStyle(t.name, t.kind, t.metric.unit, self.class_names.get(t.name, ())) for t in self._tasks]
+        styles = [TaskStyle(t, t.metric.unit, self.class_names.get(t.name, ())) for t in self._tasks]
         if any(style.is_dense for style in styles):
             index = _median_sample(attacks[0], len(self.x))
             return scene_figure([row[0] for row in self._views(attacks, [index])], styles, f"Sample {index}, {title}")
@@ -93,7 +93,7 @@ class Gallery:
         """Rows truth, clean, one an attack; a view a sample."""
         index = list(samples)
         clean, labels = self.x[index], self.y[index]
-        truth = {task.name: _truth(task, labels) for task in self._tasks}
+        truth: dict[str, Sequence[Any] | np.ndarray] = {task.name: _truth(task, labels) for task in self._tasks}
         rows = [self._row("truth", clean, truth), self._row("clean", clean, self._predict(clean))]
         for attack in attacks:
             x_adv = self.kept[attack.norm, attack.eps, attack.name][index]
@@ -104,7 +104,7 @@ class Gallery:
         self,
         title: str,
         x: Inputs,
-        labels: dict[str, np.ndarray],
+        labels: Mapping[str, Sequence[Any] | np.ndarray],
         original: Inputs | None = None,
         colour: str = "#222222",
     ) -> list[View]:
@@ -254,16 +254,9 @@ def _median_sample(attack: AttackResult, count: int) -> int:
     return int(np.argsort(least, kind="stable")[(len(least) - 1) // 2])
 
 
-def _truth(task: Task, labels: MultiTaskLabels) -> np.ndarray:
-    """Labels as pictures and words show them: −1 for a class or disparity, NaN for a value that is missing."""
-    target = task.targets(labels[task.name], labels.present(task.name))
-    if task.kind in ("segmentation", "classification"):
-        return torch.where(target.valid, target.value, torch.full_like(target.value, -1)).numpy()
-    if task.kind == "regression":
-        return torch.where(target.valid[:, None], target.value, torch.full_like(target.value, np.nan)).numpy()
-    if task.kind == "disparity":
-        return torch.where(target.valid[:, None], target.value, torch.full_like(target.value, -1)).numpy()
-    return target.value.numpy()
+def _truth(task: Task, labels: MultiTaskLabels) -> Sequence[Any] | np.ndarray:
+    """Labels as pictures and words show them."""
+    return task.shown(task.targets(labels[task.name], labels.present(task.name)))
 
 
 def _slug(block: Block) -> str:

@@ -50,8 +50,8 @@ def evaluate(
         attacks: Name to attack, or attacks in a sequence. An attack is any object with ``generate(x, y)``; one with an
             attribute ``observer`` (this package's own) also tells its task weights and losses at every step.
         dataset: ``(x, y)`` with inputs ``(N, *input_shape)`` and labels in any form of
-            :meth:`art_mtl.MultiTaskLabels.of`; or a map-style data set whose ``[i]`` is ``(input, dict of labels)``,
-            whose samples are asked for when they are needed.
+            :meth:`art_mtl.MultiTaskLabels.of`; or a map-style data set whose ``[i]`` is ``(input, labels)``, with
+            labels in a dict or in the order of the tasks, whose samples are asked for when they are needed.
         batch_size: Samples at a time in measuring; attacks have their own.
         names: Names of the attacks in a sequence; by default each attack's ``name`` or its class's.
         seed: Set anew before each attack on each chunk, so that an outcome does not depend on those before it; the
@@ -66,7 +66,7 @@ def evaluate(
             with it the paper's tables; see :data:`art_mtl.evaluation.measure.PROTOCOLS`.
         chunk: Samples that an attack is given in one call; parts of the data set know nothing of each other, and no
             more than one is in memory. None: all, which attacks that look at the whole data set need (universal ones,
-            ε one a sample).
+            ε for each sample).
         store: Folder in which every finished part is kept, so that the same call goes on where a killed one stopped;
             see :mod:`art_mtl.evaluation.runs`. None keeps nothing.
         restart: Throw away the run that ``store`` holds.
@@ -126,7 +126,7 @@ def _check_whole(attacks: Sequence[tuple[str, Attack]], axes: int) -> None:
         eps = getattr(attack, "eps", None)
         if isinstance(eps, np.ndarray) and eps.ndim > axes and len(eps) > 1:
             raise ValueError(
-                f"Parameter `chunk` should be left out where ε is one a sample, as that of attack {name!r} is. "
+                f"Parameter `chunk` should be left out where ε differs between samples, as that of attack {name!r} is. "
                 f"Found an ε of shape {eps.shape}."
             )
 

@@ -18,6 +18,9 @@ Arrays = tuple[Inputs, MultiTaskLabels]
 __all__ = ["Arrays", "Inputs", "Source", "as_arrays", "as_source"]
 
 
+_FORMS = "(input, dict of labels), (input, (label, ...)) or (input, label, ...) with the labels in task order"
+
+
 class Source(Protocol):
     """Samples with their labels, in order."""
 
@@ -35,8 +38,9 @@ def as_source(dataset: Any, tasks: Sequence[Task], limit: int | None = None) -> 
 
     Args:
         dataset: ``(x, y)`` with inputs ``(N, ...)``, which may be a :class:`numpy.memmap`, and labels in any form of
-            :meth:`art_mtl.MultiTaskLabels.of`; or a map-style data set whose ``[i]`` is ``(input, dict of labels)``,
-            whose samples are asked for when they are needed.
+            :meth:`art_mtl.MultiTaskLabels.of`; or a map-style data set, whose samples are asked for when they are
+            needed. Its ``[i]`` is ``(input, dict of labels)``, ``(input, (label, label, ...))`` or ``(input, label,
+            label, ...)``, the labels in the order of the tasks.
         tasks: Whose labels are wanted.
         limit: First samples to take; None for all.
 
@@ -60,7 +64,7 @@ def as_source(dataset: Any, tasks: Sequence[Task], limit: int | None = None) -> 
         source = _Samples(dataset, names, limit)
     else:
         raise TypeError(
-            "Parameter `dataset` should be (x, y), or a data set whose [i] is (input, dict of labels). "
+            f"Parameter `dataset` should be (x, y), or a data set whose [i] is {_FORMS}. "
             f"Found {type(dataset).__name__}."
         )
     if len(source) == 0:
@@ -108,8 +112,12 @@ class _Samples:
         return self.count
 
     def read(self, part: slice) -> Arrays:
-        samples = [self.dataset[i] for i in range(part.start, min(part.stop, self.count))]
-        x = np.stack([np.asarray(image, dtype=np.float32) for image, _ in samples])
+        samples = [_sample(self.dataset[i], self.names) for i in range(part.start, min(part.stop, self.count))]
+        images = [np.asarray(image, dtype=np.float32) for image, _ in samples]
+        shapes = sorted({image.shape for image in images})
+        if len(shapes) > 1:
+            raise ValueError(f"The inputs of `dataset` should have one shape. Found {shapes}.")
+        x = np.stack(images)
         rows = [labels for _, labels in samples]
         absent = [name for name in self.names if all(row.get(name) is None for row in rows)]
         if not absent:
@@ -134,9 +142,30 @@ class _Samples:
     def _blank(self, name: str) -> npt.NDArray[Any]:
         """Zeros of the shape of the first label of a task that the data set has."""
         if name not in self.blank:
-            labels = (self.dataset[i][1].get(name) for i in range(self.count))
+            labels = (_sample(self.dataset[i], self.names)[1].get(name) for i in range(self.count))
             first = next((label for label in labels if label is not None), None)
             if first is None:
                 raise ValueError(f"Task {name!r} should have a label for at least one sample. Found none.")
             self.blank[name] = np.zeros_like(np.asarray(first))
         return self.blank[name]
+
+
+def _sample(sample: Any, names: Sequence[str]) -> tuple[Any, Mapping[str, Any]]:
+    """Input and labels by task of one sample.
+
+    Raises:
+        TypeError: It has another form.
+    """
+    if isinstance(sample, (tuple, list)) and len(sample) > 1:
+        image, labels = sample[0], sample[1] if len(sample) == 2 else sample[1:]
+        if isinstance(labels, (tuple, list)) and len(labels) == len(names):
+            labels = dict(zip(names, labels, strict=True))
+        elif len(names) == 1 and isinstance(labels, (int, float, np.number, np.ndarray, Tensor)):
+            labels = {names[0]: labels}
+        if isinstance(labels, Mapping):
+            return image.detach().cpu() if isinstance(image, Tensor) else image, labels
+    parts = ", ".join(type(part).__name__ for part in sample) if isinstance(sample, (tuple, list)) else ""
+    raise TypeError(
+        f"Parameter `dataset` should be (x, y), or a data set whose [i] is {_FORMS}, here of {list(names)}. "
+        f"Found {type(sample).__name__}{f' of ({parts})' if parts else ''} as [i]."
+    )

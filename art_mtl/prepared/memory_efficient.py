@@ -60,7 +60,7 @@ def make_memory_efficient(model: nn.Module) -> int:
     """Replace, in place, every convolution and ReLU that has a memory_efficient form; return how many."""
     count = 0
     for module in list(model.modules()):
-        if has_hooks(module):
+        if has_hooks(module) or "forward" in vars(module):
             continue
         if type(module) is nn.ReLU:
             replace_module(model, module, MemoryEfficientReLU().eval())

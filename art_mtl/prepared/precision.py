@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from art_mtl.prepared.structure import map_tensors, tensors_in
+from art_mtl.structure import map_tensors, tensors_in
 
 
 def narrow(model: nn.Module, dtype: torch.dtype) -> None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from art_mtl.prepared.copying import kept_randomness, private_copy, unwrapped
 from art_mtl.prepared.fold import batch_norms, find_pairs, fold_pairs
 from art_mtl.prepared.memory_efficient import make_memory_efficient
 from art_mtl.prepared.precision import Scaling, narrow
+from art_mtl.prepared.recurrent import evaluate
 from art_mtl.prepared.settings import PRECISIONS, Preparation
-from art_mtl.prepared.structure import map_tensors, tensors_in
+from art_mtl.structure import map_tensors, tensors_in
 
 _log = logging.getLogger(__name__)
 
@@ -25,6 +26,8 @@ makes differences of about 1e-6.
 
 class PreparedModel(nn.Module):
     """What :func:`prepare` returns: takes and returns what the model does, in the precision of its inputs.
+
+    It works on a copy of its inputs, and has no training mode.
 
     Attributes:
         how: The settings.
@@ -38,15 +41,19 @@ class PreparedModel(nn.Module):
         self._inner = inner
         self._run = _compiled(inner, how)
         self._dtype = PRECISIONS[how.precision]
+        self.training = False
+
+    def train(self, mode: bool = True) -> PreparedModel:
+        """Changes nothing: the modes were settled when the copy was made."""
+        return self
 
     def forward(self, x: Tensor) -> Any:
         """Inputs ``(B, ...)`` to whatever the model returns."""
         outside = x.dtype
         scaling = Scaling() if self._dtype is torch.float16 and torch.is_grad_enabled() and x.requires_grad else None
-        inputs = x if scaling is None else scaling.enter(x)
         if self.how.graphs:
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
-        outputs = self._run(self._lay_out(inputs if self._dtype is None else inputs.to(self._dtype)))
+        outputs = self._run(self._inside(x if scaling is None else scaling.enter(x)))
         if self._dtype is not None:
             outputs = map_tensors(outputs, lambda t: t.to(outside) if t.dtype == self._dtype else t)
         if self.how.graphs:
@@ -54,10 +61,10 @@ class PreparedModel(nn.Module):
             outputs = map_tensors(outputs, torch.clone)
         return outputs if scaling is None else scaling.leave(outputs, len(x))
 
-    def _lay_out(self, x: Tensor) -> Tensor:
-        if self.how.channels_last and x.ndim == 4:
-            return x.contiguous(memory_format=torch.channels_last)
-        return x
+    def _inside(self, x: Tensor) -> Tensor:
+        """A copy, which the model may write to, in its precision and layout."""
+        layout = torch.channels_last if self.how.channels_last and x.ndim == 4 else torch.preserve_format
+        return x.to(x.dtype if self._dtype is None else self._dtype, copy=True, memory_format=layout)
 
 
 def prepare(model: nn.Module, example: Tensor, how: Preparation | str = "fp32") -> PreparedModel:
@@ -69,6 +76,10 @@ def prepare(model: nn.Module, example: Tensor, how: Preparation | str = "fp32") 
     greatest entry, else the copy stays unfolded. Whatever is not folded is named in one log line, of the logger
     ``art_mtl.prepared.prepare``.
 
+    The model inside ``DataParallel``, ``DistributedDataParallel`` or ``torch.compile`` is copied without the wrapper:
+    the copy runs on one device, and is compiled if ``how`` says so. What the model returns comes back as the same kind
+    of thing, see :func:`art_mtl.structure.map_tensors`. Neither ``example`` nor torch's random state is changed.
+
     Args:
         model: Any model; it is not touched.
         example: Inputs as the model takes them, ``(B, ...)``, on its device.
@@ -76,7 +87,8 @@ def prepare(model: nn.Module, example: Tensor, how: Preparation | str = "fp32") 
 
     Raises:
         TypeError: The model is no module, or settings of a wrong type.
-        ValueError: The model cannot be copied, CUDA graphs without CUDA, or unknown settings.
+        ValueError: The model cannot be copied, or is traced, scripted, exported or sharded; CUDA graphs without CUDA;
+            or unknown settings.
 
     Examples:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU()).eval()
@@ -94,7 +106,13 @@ def prepare(model: nn.Module, example: Tensor, how: Preparation | str = "fp32") 
         raise TypeError(f"Parameter `model` should be a torch.nn.Module. Found {type(model).__name__}.")
     if settings.graphs and example.device.type != "cuda":
         raise ValueError(f"The preparation 'graphs' needs a model on CUDA. Found {example.device.type!r}.")
-    inner, folded = _copy(model), 0
+    # Of what is made in inference mode no gradient can be taken.
+    with torch.inference_mode(False), torch.no_grad():
+        return _prepared(unwrapped(model), example.detach(), settings)
+
+
+def _prepared(model: nn.Module, example: Tensor, settings: Preparation) -> PreparedModel:
+    inner, folded = private_copy(model), 0
     if settings.fold:
         inner, folded = _folded(model, inner, example)
     unfolded = tuple(batch_norms(inner))
@@ -105,36 +123,30 @@ def prepare(model: nn.Module, example: Tensor, how: Preparation | str = "fp32") 
         narrow(inner, dtype)
     if settings.channels_last and example.ndim == 4:
         inner.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return PreparedModel(inner, settings, folded, unfolded).eval()
+    return PreparedModel(evaluate(inner), settings, folded, unfolded)
 
 
-def _copy(model: nn.Module) -> nn.Module:
-    try:
-        copied = copy.deepcopy(model)
-    except (RuntimeError, TypeError, copy.Error) as error:
-        raise ValueError(
-            f"A model should be copyable by `copy.deepcopy` to be prepared; attack it as it is ('exact'). "
-            f"Found {type(model).__name__}: {error}"
-        ) from error
-    return copied.eval().requires_grad_(False)
-
-
-@torch.no_grad()
 def _folded(model: nn.Module, inner: nn.Module, example: Tensor) -> tuple[nn.Module, int]:
     """The copy, folded, and the number of batch norms that are gone; one log line on those that are not."""
     if not batch_norms(inner):
         return inner, 0
-    expected = tensors_in(inner(example))
+
+    def look() -> list[Tensor]:
+        with kept_randomness(example.device):  # So that a random model draws the same each time.
+            return tensors_in(inner(example.clone()))
+
+    expected = look()
     try:
-        pairs = find_pairs(inner, example)
+        with kept_randomness(example.device):
+            pairs = find_pairs(inner, example.clone())
         fold_pairs(inner, pairs)
-        gap = _gap(tensors_in(inner(example)), expected)
+        gap = _gap(look(), expected)
     except Exception as error:  # Of the user's own forward, which may do anything with what watches it.
         _log.warning("%s works unfolded: its forward cannot be watched or changed (%s).", type(model).__name__, error)
-        return _copy(model), 0
+        return private_copy(model), 0
     if not gap <= TOLERANCE:
         _log.warning("%s works unfolded: folding changes its outputs, by %.2g.", type(model).__name__, gap)
-        return _copy(model), 0
+        return private_copy(model), 0
     left = batch_norms(inner)
     if left:
         shown = ", ".join(left[:5]) + (", …" if len(left) > 5 else "")
@@ -150,8 +162,8 @@ def _gap(found: list[Tensor], expected: list[Tensor]) -> float:
         if other.is_floating_point() and other.numel():
             scale = other.abs().amax().clamp(min=torch.finfo(other.dtype).tiny)
             gaps.append(float((one - other).abs().amax() / scale))
-    # `max` would pass over a NaN.
-    return float(torch.tensor(gaps).amax())
+    # A NaN is the greatest.
+    return max(gaps, key=lambda gap: (gap != gap, gap))
 
 
 def _compiled(inner: nn.Module, how: Preparation) -> Any:

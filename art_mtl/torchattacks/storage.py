@@ -8,16 +8,28 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from art_mtl.labels import MultiTaskLabels
+from art_mtl.tasks import Target, Task
 
-if TYPE_CHECKING:
-    from art_mtl.torchattacks.base import MultiTaskAttack
+
+class Attacking(Protocol):
+    """What :func:`collect` asks of an attack."""
+
+    tasks: tuple[Task, ...]
+    bounds: tuple[Any, Any]
+    normalization_used: Any
+
+    def __call__(self, inputs: Tensor, labels: Any = None) -> Tensor: ...
+    def labels(self, labels: Any, size: int) -> MultiTaskLabels: ...
+    def canonical(self, labels: MultiTaskLabels) -> list[Target]: ...
+    def eval_outputs(self, inputs: Tensor) -> list[Any]: ...
+    def inverse_normalize(self, inputs: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -32,6 +44,7 @@ class Record:
         metrics: Data-set metric of each task on the adversarial inputs.
         l2: Mean L2 norm of the perturbations.
         seconds: Time taken.
+        bounds: Smallest and largest allowed input, broadcastable to the inputs.
     """
 
     inputs: Tensor
@@ -41,14 +54,19 @@ class Record:
     metrics: dict[str, float]
     l2: float
     seconds: float
+    bounds: tuple[Tensor, Tensor]
 
     def write(self, path: Path, predictions: bool, clean: bool, save_type: str) -> None:
         """Write to ``path``, whole or not at all."""
 
-        def shown(inputs: Tensor) -> Tensor:
-            return (inputs * 255).round().clamp(0, 255).to(torch.uint8) if save_type == "int" else inputs
+        lower, upper = self.bounds
 
-        stored: dict[str, Any] = {"adv_inputs": shown(self.inputs), "save_type": save_type}
+        def shown(inputs: Tensor) -> Tensor:
+            if save_type != "int":
+                return inputs
+            return ((inputs - lower) / (upper - lower) * 255).round().clamp(0, 255).to(torch.uint8)
+
+        stored: dict[str, Any] = {"adv_inputs": shown(self.inputs), "save_type": save_type, "bounds": [lower, upper]}
         stored["labels"] = _pack(self.labels)
         if predictions:
             stored["preds"] = _pack(self.predictions)
@@ -63,7 +81,27 @@ class Record:
             Path(temporary).unlink(missing_ok=True)
 
 
-def collect(attack: MultiTaskAttack, data_loader: Iterable[tuple[Tensor, Any]]) -> Record:
+def check_storing(path: str | os.PathLike[str] | None, save_type: str, bounds: tuple[Any, Any]) -> None:
+    """Raise, before anything is attacked, where the result could not be stored.
+
+    Raises:
+        ValueError: An unknown type, or 8 bits between bounds that are not finite.
+        FileNotFoundError: There is no such folder.
+    """
+    if save_type not in ("float", "int"):
+        raise ValueError(f"Parameter `save_type` should be 'float' or 'int'. Found {save_type!r}.")
+    if save_type == "int" and not all(bool(torch.isfinite(bound).all()) for bound in _tensors(bounds)):
+        raise ValueError(f"Parameter `save_type` should be 'float' where `bounds` are not finite. Found {bounds}.")
+    if path is not None and not Path(path).parent.is_dir():
+        raise FileNotFoundError(f"Parameter `save_path` should lie in a folder that exists. Found {os.fspath(path)!r}.")
+
+
+def _tensors(bounds: tuple[Any, Any]) -> tuple[Tensor, Tensor]:
+    lower, upper = (torch.as_tensor(bound, dtype=torch.float32, device="cpu") for bound in bounds)
+    return lower, upper
+
+
+def collect(attack: Attacking, data_loader: Iterable[tuple[Tensor, Any]]) -> Record:
     """Attack every batch of a loader, and score the result.
 
     Raises:
@@ -75,11 +113,11 @@ def collect(attack: MultiTaskAttack, data_loader: Iterable[tuple[Tensor, Any]]) 
     for images, given in data_loader:
         adversarial = attack(images, given)
         batch = attack.labels(given, len(images))
-        raw = attack.get_output_with_eval_nograd(adversarial)
         decoded = {}
         statistics = []
-        for position, (task, target) in enumerate(zip(attack.tasks, attack.canonical(batch), strict=True)):
-            output = task.check_output(task.select(raw, position), target)
+        outputs = attack.eval_outputs(adversarial)
+        for task, raw, target in zip(attack.tasks, outputs, attack.canonical(batch), strict=True):
+            output = task.check_output(raw, target)
             statistics.append(task.statistics(output, target).sum(0))
             decoded[task.name] = task.decode(output).cpu()
         sums = [total + new for total, new in zip(sums, statistics, strict=True)] if sums else statistics
@@ -101,6 +139,7 @@ def collect(attack: MultiTaskAttack, data_loader: Iterable[tuple[Tensor, Any]]) 
         },
         l2=(adversarial - original).flatten(1).norm(dim=1).mean().item(),
         seconds=time.perf_counter() - started,
+        bounds=_tensors(attack.bounds),
     )
 
 
@@ -112,7 +151,7 @@ def load(
     predictions: bool,
     clean: bool,
 ) -> DataLoader[Any]:
-    """See :meth:`art_mtl.torchattacks.base.MultiTaskAttack.load`."""
+    """See :meth:`art_mtl.torchattacks.saving.SavesExamples.load`."""
     stored = torch.load(path, weights_only=True)
     wanted = ["adv_inputs", "labels", *(["preds"] if predictions else []), *(["clean_inputs"] if clean else [])]
     missing = [key for key in wanted if key not in stored]
@@ -124,9 +163,13 @@ def load(
     def part(key: str) -> Any:
         if key in ("labels", "preds"):
             return MultiTaskLabels(stored[key]["data"], {n: m.numpy() for n, m in stored[key]["present"].items()})
-        inputs = stored[key].float() / 255 if stored["save_type"] == "int" else stored[key]
+        inputs = stored[key]
+        if stored["save_type"] == "int":
+            lower, upper = stored["bounds"]
+            inputs = lower + inputs.float() / 255 * (upper - lower)
         if normalize is not None:
-            mean, std = (torch.tensor(normalize[k]).view(1, -1, 1, 1) for k in ("mean", "std"))
+            pair = [torch.tensor(normalize[key], dtype=torch.float32, device="cpu") for key in ("mean", "std")]
+            mean, std = (part.view(1, -1, 1, 1) for part in pair)
             inputs = (inputs - mean) / std
         return inputs
 
@@ -137,13 +180,13 @@ def load(
     )
 
 
-def _plain(attack: MultiTaskAttack, inputs: Tensor) -> Tensor:
+def _plain(attack: Attacking, inputs: Tensor) -> Tensor:
     plain: Tensor = attack.inverse_normalize(inputs) if attack.normalization_used is not None else inputs
     return plain.detach()
 
 
 def _pack(labels: MultiTaskLabels) -> dict[str, dict[str, Tensor]]:
     return {
-        "data": {name: torch.as_tensor(labels[name]) for name in labels.names},
-        "present": {name: torch.as_tensor(labels.present(name)) for name in labels.names},
+        "data": {name: torch.as_tensor(labels[name], device="cpu") for name in labels.names},
+        "present": {name: torch.as_tensor(labels.present(name), device="cpu") for name in labels.names},
     }

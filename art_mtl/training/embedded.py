@@ -16,11 +16,11 @@ from torch import nn
 from art_mtl.data import NYUv2
 from art_mtl.data.augment import flip
 from art_mtl.data.paper import PAPER_DATA
+from art_mtl.defences.training_attack import TrainingAttack
 from art_mtl.evaluation.victims import VICTIM_SPECS, to_channels_last
 from art_mtl.labels import MultiTaskLabels
 from art_mtl.models import RoomsNet, load_embedded, save_weights
 from art_mtl.tasks import Task
-from art_mtl.training.adversarial import TrainingAttack
 from art_mtl.training.measure import Metrics, clean_metrics
 from art_mtl.training.progress import Step
 from art_mtl.version import __version__
@@ -240,7 +240,7 @@ def _fit(
                 images = recipe.attack(model, images, tasks, targets, noise)
             outputs = model(images)
             losses = torch.stack(
-                [task.loss(task.select(outputs, k), targets[k]).mean() for k, task in enumerate(tasks)]
+                [task.loss(task.select(outputs, k, len(tasks)), targets[k]).mean() for k, task in enumerate(tasks)]
             )
             optimiser.zero_grad(set_to_none=True)
             torch.autograd.backward(losses.sum())

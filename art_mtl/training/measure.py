@@ -45,9 +45,9 @@ class Tally:
             targets: of each task, on the same device.
         """
         for position, (task, target) in enumerate(zip(self.tasks, targets, strict=True)):
-            output = task.check_output(task.select(outputs, position), target)
+            output = task.check_output(task.select(outputs, position, len(self.tasks)), target)
             statistics = task.statistics(output, target).sum(0)
-            row = torch.cat([statistics, target.valid.sum().to(statistics)[None]])
+            row = torch.cat([statistics, target.count.sum().to(statistics)[None]])
             self.sums[task.name] = self.sums[task.name] + row if task.name in self.sums else row
 
     def metrics(self) -> Metrics:

@@ -15,7 +15,7 @@ __all__ = ["batch_mean_losses", "valid_counts"]
 
 def valid_counts(targets: Sequence[Target]) -> Tensor:
     """How many places of each task count: (K,) float64."""
-    return torch.stack([target.valid.sum() for target in targets]).double()
+    return torch.stack([target.count.sum() for target in targets]).double()
 
 
 def batch_mean_losses(
@@ -48,8 +48,7 @@ def batch_mean_losses(
     counts = valid_counts(targets) if counts is None else counts
     means = []
     for position, (task, target) in enumerate(zip(tasks, targets, strict=True)):
-        output = task.check_output(task.select(outputs, position), target).float()
-        elements = task.loss_elements(output, target.value)
-        total = torch.where(target.valid, elements, torch.zeros_like(elements)).sum()
+        output = task.check_output(task.select(outputs, position, len(tasks)), target)
+        total = task.pool(output, target, finite=False)[0].sum()
         means.append(total / counts[position].to(total).clamp(min=1))
     return torch.stack(means)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from art.attacks.evasion import AutoProjectedGradientDescent
+from art.exceptions import EstimatorError
 
 from art_mtl import PyTorchMultiTaskEstimator, tasks
 from art_mtl.attacks import MultiTaskAutoAttack, MultiTaskAutoPGD, MultiTaskPGD
@@ -152,7 +153,8 @@ def test_takes_a_stock_classifier(data):
 def test_names_parameters_and_progress(estimator, data, capsys):
     x, y = data
     attack = make(MultiTaskAutoAttack, estimator, verbose=True)
-    assert "version=fast" in repr(attack) and attack.name == "auto-attack, fast"
+    assert repr(attack) == "MultiTaskAutoAttack(norm=inf, eps=0.3, version='fast')"
+    assert attack.name == "auto-attack, fast"
     attack.set_params(norm=2, eps=0.5, selection="sample")
     assert (attack.norm, attack.selection) == (2, "sample")
     attack.generate(x, y)
@@ -162,7 +164,7 @@ def test_names_parameters_and_progress(estimator, data, capsys):
         attack.set_params(version="slow", norm=1)
     assert (attack.norm, attack.version) == (2, "fast")
     pgd = make(MultiTaskAutoPGD, estimator, method="minmax")
-    assert pgd.name == "minmax" and "eps_step" not in pgd.attack_params and "method=minmax" in repr(pgd)
+    assert pgd.name == "minmax" and "eps_step" not in pgd.attack_params and "method='minmax'" in repr(pgd)
     with pytest.raises(ValueError, match="eps_step"):
         pgd.set_params(eps_step=0.1)
 
@@ -186,7 +188,7 @@ def test_bad_arguments_of_the_ensemble(arguments, error, message, estimator):
 
 @pytest.mark.parametrize("argument", ["eps_step", "decay", "schedule", "keep", "l1_step"])
 def test_auto_pgd_leaves_no_step_to_choose(argument, estimator):
-    with pytest.raises(TypeError, match=f"MultiTaskAutoPGD chooses its steps itself; leave out `{argument}`"):
+    with pytest.raises(TypeError, match=f"MultiTaskAutoPGD decides `{argument}`.*Those that take it: .*WorstTaskPGD"):
         MultiTaskAutoPGD(estimator, **{argument: 0.1})
 
 
@@ -200,7 +202,7 @@ def test_bad_calls(kind, estimator, data):
         attack.generate(x[:, :, :4], y)
     with pytest.raises(TypeError, match="Found \\['labels'\\]"):
         attack.generate(x, labels=y)
-    with pytest.raises(TypeError, match="Parameter `estimator`"):
+    with pytest.raises(EstimatorError, match=f"{kind.__name__} requires an estimator .*PyTorchMultiTaskEstimator"):
         kind(torch.nn.Linear(1, 1))
 
 

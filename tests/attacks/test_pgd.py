@@ -10,6 +10,7 @@ import pytest
 import torch
 from art.attacks.evasion import ProjectedGradientDescent
 from art.estimators.estimator import BaseEstimator
+from art.exceptions import EstimatorError
 from art.summary_writer import SummaryWriter
 
 from art_mtl import MultiTaskLabels, PyTorchMultiTaskEstimator, tasks
@@ -359,14 +360,16 @@ def test_art_conventions(make, estimator, data):
     attack = make(estimator, verbose=False)
     assert set(ProjectedGradientDescent.attack_params) <= set(make.attack_params)
     assert all(hasattr(attack, name) for name in make.attack_params)
-    assert "eps=0.3" in repr(attack)
+    assert "norm=inf, eps=0.3, max_iter=100" in repr(attack)
     attack.set_params(eps=0.1, max_iter=2, norm=2)
+    assert "norm=2, eps=0.1, max_iter=2" in repr(attack)
     assert attack.eps == 0.1 and attack.max_iter == 2
     with pytest.raises(ValueError, match="max_iter"):
         attack.set_params(max_iter=0, eps=0.7)
     assert attack.max_iter == 2 and attack.eps == 0.1
-    with pytest.raises(ValueError, match="cannot be set"):
+    with pytest.raises(ValueError, match=f"{make.__name__} has no option `epsilon`. Perhaps `eps`?"):
         attack.set_params(epsilon=0.1)
+    assert not hasattr(attack, "epsilon")
     assert issubclass(BaseEstimator, make._estimator_requirements[0])
 
 
@@ -383,7 +386,6 @@ def test_art_conventions(make, estimator, data):
         ({"norm": 3}, "`norm`"),
         ({"norm": "l7"}, "`norm`"),
         ({"max_iter": 0}, "`max_iter`"),
-        ({"max_iter": 2.5}, "`max_iter`"),
         ({"batch_size": 0}, "`batch_size`"),
         ({"num_random_init": -1}, "`num_random_init`"),
         ({"targeted": "yes"}, "`targeted`"),
@@ -399,19 +401,37 @@ def test_art_conventions(make, estimator, data):
         ({"weighting": "equal"}, "`weighting`"),
         ({"weighting": (1.0,)}, "`weighting`"),
         ({"gamma": 1.0}, "`gamma`.*'equal'"),
-        ({"gamma": "1"}, "`gamma`.*finite number"),
         ({"decay": np.inf}, "`decay`.*finite number"),
         ({"weighting": (np.nan, 1.0, 1.0, 1.0)}, "`weighting`"),
         ({"weight_group": 2.5}, "`weight_group`.*integer"),
         ({"seed": 1.5}, "`seed`"),
         ({"norm": np.array([1, 2])}, "`norm`"),
         ({"norm": 2, "eps": np.full(6, 0.1)}, "`eps`.*one number a sample"),
-        ({"eps_step": np.full((6, 1, 1, 1), 0.1)}, "`eps_step`.*shape"),
-        ({"objective": "population", "weight_scope": "sample"}, "'population'.*'dataset'"),
+        ({"objective": "population", "weight_scope": "sample"}, "objective=population.*'dataset'.*'sample'"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message, estimator):
     with pytest.raises(ValueError, match=message):
+        MultiTaskPGD(estimator, **arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"max_iter": 2.5}, "`max_iter`.*integer.*2.5"),
+        ({"max_iter": "ten"}, "`max_iter`.*integer.*'ten'"),
+        ({"max_iter": True}, "`max_iter`.*integer.*True"),
+        ({"num_random_init": 1.0}, "`num_random_init`.*integer.*1.0"),
+        ({"method": "minmax", "gamma": "1"}, "`gamma`.*finite number.*'1'"),
+        ({"eps": "0.1"}, "`eps`.*str"),
+        ({"eps": True}, "`eps`.*bool"),
+        ({"eps_step": [0.1]}, "`eps_step`.*list"),
+        ({"eps_step": np.full((6, 1, 1, 1), 0.1)}, r"`eps_step` and `eps`.*\(6, 1, 1, 1\) and \(\)"),
+        ({"eps": np.full((6, 1, 1, 1), 0.1), "eps_step": 0.1}, r"`eps_step` and `eps`.*\(\) and \(6, 1, 1, 1\)"),
+    ],
+)
+def test_arguments_of_a_wrong_type_are_named(arguments, message, estimator):
+    with pytest.raises(TypeError, match=message):
         MultiTaskPGD(estimator, **arguments)
 
 
@@ -422,12 +442,10 @@ def test_bad_names_are_named(estimator):
         MultiTaskPGD(estimator, "single:depht")
     with pytest.raises(ValueError, match="`variant`.*'paper', 'official'"):
         MinMaxMultiTaskPGD(estimator, "published")
-    with pytest.raises(TypeError, match="`estimator`"):
+    with pytest.raises(EstimatorError, match="MultiTaskPGD requires an estimator .*PyTorchMultiTaskEstimator.*Linear"):
         MultiTaskPGD(torch.nn.Linear(1, 1))
     with pytest.raises(TypeError, match="`method`.*0.1"):
         MultiTaskPGD(estimator, 0.1)
-    with pytest.raises(TypeError, match="`eps`.*str"):
-        MultiTaskPGD(estimator, eps="0.1")
 
 
 @pytest.mark.parametrize(

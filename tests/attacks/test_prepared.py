@@ -156,6 +156,9 @@ def test_the_batch_size_is_measured_once_and_recorded(estimator, net, data, capl
     np.testing.assert_array_equal(
         result, WorstTaskPGD(estimator, batch_size=6, prepare="fp32", **SETTINGS).generate(*data)
     )
+    more = np.concatenate([data[0]] * 2), {name: np.concatenate([labels] * 2) for name, labels in data[1].items()}
+    attack.generate(*more)
+    assert attack.measured.size == 12, "there were no more samples than 6 to measure with"
     attack.set_params(batch_size="auto")
     assert attack.measured is None
 

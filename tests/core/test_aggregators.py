@@ -10,9 +10,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from art_mtl.core import attack, make_method
+from art_mtl.core import RunConfig, attack, make_method
 from art_mtl.core.aggregators import TORCHJD, TorchJD, combine
-from art_mtl.core.loop import RunConfig
 from art_mtl.core.method import Method
 
 
@@ -57,7 +56,27 @@ def test_it_sees_the_gram_matrix_of_each_sample(dense_case):
     rows = [torch.autograd.grad(value.sum(), leaf, retain_graph=True)[0].flatten(1) for value in values]
     for sample in range(3):
         jacobian = torch.stack([row[sample] for row in rows])
-        torch.testing.assert_close(seen[0][sample], jacobian @ jacobian.T)
+        scaled = jacobian / 2 ** torch.floor(torch.log2(jacobian.abs().max()) + 1)
+        torch.testing.assert_close(seen[0][sample], scaled @ scaled.T)
+
+
+@pytest.mark.parametrize(("size", "dtype"), [(1e-25, torch.float32), (1e25, torch.float32), (1e-4, torch.float16)])
+def test_gram_matrices_neither_underflow_nor_overflow(size, dtype):
+    """Two gradients of a sample at an angle of 60 degrees, as long as each other: (1, 0) and (1/2, √3/2)."""
+    slopes = torch.tensor([[1.0, 0.0], [0.5, 0.75**0.5]])
+    seen = []
+
+    def gradient(values, weights, again):
+        return (size * slopes[[int(values[0])]]).to(dtype)
+
+    def look(gram, known, step):
+        seen.append(gram / gram[:, :1, :1])
+        return ones(gram, known, step)
+
+    values = [torch.tensor([float(k)], requires_grad=True) for k in range(2)]
+    found, _ = combine(look, values, torch.zeros(1, 2, dtype=dtype), torch.ones(1, 2), 0, gradient)
+    torch.testing.assert_close(seen[0], torch.tensor([[[1.0, 0.5], [0.5, 1.0]]]), rtol=2e-2, atol=0)
+    torch.testing.assert_close(found.float(), size * slopes.sum(0, keepdim=True), rtol=2e-2, atol=0)
 
 
 def test_a_step_is_one_forward_and_a_backward_a_task(dense_case):
@@ -85,10 +104,60 @@ def test_tasks_that_do_not_depend_on_the_input_have_no_gradient():
     assert torch.equal(gradient, torch.ones(2, 3)) and torch.equal(weights, torch.ones(2, 2))
 
 
+SIZES = [
+    (torch.float32, 1e-30),
+    (torch.float32, 1.0),
+    (torch.float32, 1e30),
+    (torch.float16, 2e-7),
+    (torch.bfloat16, 1e30),
+]
+
+
+def shortest(gram, known, step):
+    """The weights of MGDA for two tasks: w₁ = g₂·(g₂ − g₁) / |g₁ − g₂|²."""
+    first = (gram[:, 1, 1] - gram[:, 0, 1]) / (gram[:, 0, 0] + gram[:, 1, 1] - 2 * gram[:, 0, 1])
+    return torch.stack([first, 1 - first], 1)
+
+
+@pytest.mark.parametrize("dtype, size", SIZES)
+def test_gradients_of_any_size_are_combined_as_those_of_size_one(dtype, size):
+    """In the products of gradients of 1e-30 or 1e30 nothing is left of float32."""
+    rows = torch.tensor([[[3.0, 1.0, 0.0], [-1.0, 2.0, 0.5]], [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])
+    scale = torch.tensor([size, 1.0])  # Sample by sample.
+    jacobian = (rows * scale[:, None, None]).to(dtype)
+    given = iter([jacobian[:, 0], jacobian[:, 1]])
+    values = [torch.ones(2, dtype=dtype, requires_grad=True)] * 2
+    gradient, weights = combine(
+        shortest, values, jacobian[:, 0], torch.ones(2, 2), 0, lambda values, weights, again: next(given)
+    )
+    a, b = jacobian.double().unbind(1)
+    first = (b * (b - a)).sum(1) / (a - b).square().sum(1)
+    torch.testing.assert_close(weights, torch.stack([first, 1 - first], 1).float(), rtol=1e-5, atol=0)
+    close = {torch.float16: (1e-2, 1e-7), torch.bfloat16: (1e-2, 0)}.get(dtype, (1e-5, size * 1e-6))
+    expected = first[:, None] * a + (1 - first)[:, None] * b
+    assert gradient.dtype == dtype
+    torch.testing.assert_close(gradient.double(), expected, rtol=close[0], atol=close[1])
+
+
+def test_autocast_around_an_attack_leaves_gram_matrices_in_full_precision(dense_case):
+    rows, seen = torch.randn(2, 3, 50), []
+
+    def look(gram, known, step):
+        seen.append(gram)
+        return ones(gram, known, step)
+
+    values = [torch.ones(3, requires_grad=True)] * 2
+    for enabled in (False, True):
+        given = iter(rows)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            combine(look, values, rows[0], torch.ones(3, 2), 0, lambda values, weights, again: next(given))  # noqa: B023
+    assert torch.equal(*seen)
+
+
 def test_what_is_missing_is_named_before_any_work(dense_case, monkeypatch):
     monkeypatch.setitem(sys.modules, "torchjd", None)
     monkeypatch.setitem(sys.modules, "torchjd.aggregation", None)
-    with pytest.raises(ImportError, match=r"'jd:mgda' needs the package torchjd.*pip install 'art-mtl\[jd\]'"):
+    with pytest.raises(ImportError, match=r"'jd:mgda' needs the package torchjd.*pip install '\.\[jd\]'"):
         make_method("jd:mgda", dense_case().tasks)
     with pytest.raises(ValueError, match="'jd:mgad' should be one of.*'jd:mgda'"):
         make_method("jd:mgad", dense_case().tasks)
@@ -164,6 +233,9 @@ def test_a_task_out_of_play_and_a_zero_gradient_have_no_say(torchjd):
     pair, _ = gram_of([3.0, 1.0], [-1.0, 2.0])
     torch.testing.assert_close(weights[:, :2], TorchJD("mgda")(pair, known[:, :2], 0))
     assert weights[0, 2] == 0
+    broken = gram.clone()
+    broken[:, 2] = broken[:, :, 2] = math.nan
+    assert torch.equal(TorchJD("mgda")(broken, known, 0), weights)
     assert (TorchJD("mgda")(torch.zeros(2, 3, 3), torch.ones(2, 3, dtype=torch.bool), 0) == 0).all()
     assert (TorchJD("mgda")(gram, torch.zeros(1, 3, dtype=torch.bool), 0) == 0).all()
 

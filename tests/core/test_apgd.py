@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from art_mtl import tasks
-from art_mtl.core import METHODS, ThreatModel, attack, make_method
-from art_mtl.core.loop import RunConfig
+from art_mtl.core import METHODS, RunConfig, ThreatModel, attack, make_method
+from art_mtl.core.objectives.loss_objectives import DEGRADATION
 from art_mtl.core.optimizers.apgd import checkpoints
 from art_mtl.core.selection import BestIterate
 from art_mtl.projections import sample_norm
@@ -234,11 +234,12 @@ def test_the_best_iterate_is_judged_at_the_weights_of_now():
     assert best.better.item() and best.rose.item(), "at the old weights it would be neither"
 
 
-def test_worst_task_compares_at_common_prices(dense_case):
+def test_worst_task_compares_at_common_weights(dense_case):
     """What is returned is worth at least as much as the clean input at the weights of the end."""
     case, seen = dense_case(batch=6), []
     method = auto(case, "worst-task")
-    assert (method.selection, method.keep, method.momentum) == ("weighted", "best", 0.0)
+    assert (method.merit, method.keep_best, method.momentum) == (None, True, 0.0)
+    assert method.scored_by() is DEGRADATION
     result = run(case, method, case.threat(math.inf, 0.1), RunConfig(12), observer=seen.append)
     weights = seen[-1].weights
 
@@ -246,8 +247,8 @@ def test_worst_task_compares_at_common_prices(dense_case):
         d = []
         pairs = zip(case.tasks, case.forward(x), case.forward(case.x), case.targets, strict=True)
         for task, now, clean, target in pairs:
-            q, q0 = task.quality(now, target), task.quality(clean, target).clamp(min=task.quality_floor)
-            d.append(1 - q0 / q.clamp(min=task.quality_floor) if task.is_error else 1 - q / q0)
+            q, q0 = task.score(now, target), task.score(clean, target).clamp(min=task.score_floor)
+            d.append(1 - q0 / q.clamp(min=task.score_floor) if not task.higher_is_better else 1 - q / q0)
         return (torch.stack(d, 1) * weights).sum(1)
 
     assert (worth(result) > worth(case.x)).all()

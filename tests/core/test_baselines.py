@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from art_mtl.core import attack, make_method
-from art_mtl.core.loop import RunConfig
-from art_mtl.core.methods import METHODS, ON_REQUEST, method_names
+from art_mtl.core import RunConfig, attack, make_method
+from art_mtl.core.methods import METHODS, method_names
+from art_mtl.core.objectives.loss_objectives import DEGRADATION, LOSS
+from art_mtl.core.weightings import least
 
 
 def task_losses(case, x):
@@ -141,10 +143,14 @@ def test_own_weights_and_parts(dense_case):
 @pytest.mark.parametrize("objective", ["loss", "log", "normalized", "relative", "degradation"])
 @pytest.mark.parametrize("weighting", ["uniform", "minmax", "inner-minimiser", "alternating"])
 def test_every_objective_and_weighting_goes_together(dense_case, objective, weighting):
-    case = dense_case(batch=2)
-    before = task_losses(case, case.x)
+    case, parts = dense_case(batch=2), {"objective": objective, "weighting": weighting}
+    before, shares = task_losses(case, case.x), weighting in ("minmax", "inner-minimiser")
     for scope in ("sample", "batch", "dataset"):
-        method = make_method("equal", case.tasks, objective=objective, weighting=weighting, weight_scope=scope)
+        if scope != "sample" and not shares:
+            with pytest.raises(ValueError, match=f"do not depend on the samples; leave `weight_scope`.*'{scope}'"):
+                make_method("equal", case.tasks, weight_scope=scope, **parts)
+            continue
+        method = make_method("equal", case.tasks, weight_scope=scope, **parts)
         result = attack(
             case.forward, case.x, case.tasks, case.targets, method, case.threat(math.inf, 0.05), RunConfig(3)
         )
@@ -158,8 +164,8 @@ def test_every_objective_and_weighting_goes_together(dense_case, objective, weig
 def test_method_names(dense_case):
     tasks = dense_case().tasks
     expected = {"equal", "normalize", "dgba", "alternate", "minmax", "minmax-official", "worst-task"}
-    assert set(METHODS) - set(ON_REQUEST) == expected
-    assert set(ON_REQUEST) == {"equal-official", "normalize-official", "worst-image"}
+    assert {name for name, spec in METHODS.items() if not spec.on_request} == expected
+    assert set(METHODS) - expected == {"equal-official", "normalize-official", "worst-image"}
     image = make_method("worst-image", tasks)
     assert replace(image, name="worst-task") == make_method("worst-task", tasks, weight_scope="sample")
     assert method_names(tasks)[:3] == ["single:seg", "single:depth", "single:normal"]
@@ -189,10 +195,48 @@ def test_method_names(dense_case):
         (("equal", {"weighting": [-1.0, 1.0, 1.0]}), "≥ 0"),
         (("equal", {"momentum": -0.1}), "`momentum`"),
         (("minmax-official", {"weight_group": 0}), "`weight_group`"),
-        (("minmax-official", {"weight_scope": "dataset"}), "'pooled-relative'"),
+        (("minmax-official", {"weight_scope": "dataset"}), "'minmax-official' pools a batch.*'batch' or 'sample'"),
+        (("equal", {"weight_scope": "batch"}), "'equal' has weights that do not depend on the samples; leave `weight"),
+        (("equal", {"weight_group": 2}), "`weight_group` is for weights that samples share.*do not depend"),
+        (("minmax", {"weight_group": 2}), "'minmax' has weights for each sample"),
+        (("worst-task", {"weighting": "uniform", "weight_step": 0.1}), "`weight_step` belongs to the min-max"),
+        (("worst-task", {"objective": "population", "weight_scope": "batch"}), "should be 'dataset'. Found 'batch'"),
     ],
 )
 def test_bad_knobs_are_named(dense_case, arguments, message):
     name, knobs = arguments if len(arguments) == 2 else (arguments[0], {})
     with pytest.raises(ValueError, match=message):
         make_method(name, dense_case().tasks, **knobs)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "message"),
+    [
+        ({"gamma": "1"}, "`gamma` should be a finite number of at least 0. Found '1'"),
+        ({"weight_step": True}, "`weight_step` should be a finite number above 0. Found True"),
+        ({"momentum": "0.5"}, "`momentum` should be a finite number"),
+        ({"weighting": 3}, "`weighting` should be one of.*or a list.*Found int"),
+        ({"eps": 0.1}, "A method has no option `eps`. Its options are"),
+    ],
+)
+def test_wrong_types_and_unknown_options_are_named(dense_case, knobs, message):
+    with pytest.raises(TypeError, match=message):
+        make_method("minmax", dense_case().tasks, **knobs)
+
+
+def test_exchanged_parts_show_in_the_name_and_decide_what_is_compared(dense_case):
+    jobs = dense_case().tasks
+    plain, exchanged = make_method("minmax", jobs), make_method("minmax", jobs, weighting="uniform")
+    assert (plain.name, exchanged.name) == ("minmax", "minmax(weighting=uniform)")
+    both = make_method("worst-task", jobs, objective="loss", weighting=[1, 0.5, 0], weight_scope="sample")
+    assert both.name == "worst-task(objective=loss, weighting=[1,0.5,0])"
+    assert exchanged.scored_by() is LOSS and plain.scored_by() is DEGRADATION
+    assert both.scored_by() is LOSS and both.merit is None
+    values, weights = torch.tensor([[3.0, 1.0, 2.0]]), torch.tensor([[0.5, 0.25, 0.25]])
+    context = SimpleNamespace(
+        has_label=torch.ones(1, 3, dtype=torch.bool), group_index=torch.zeros(1, dtype=torch.long)
+    )
+    for method, worth in ((plain, 1.0), (exchanged, 6.0), (both, 3.5), (make_method("worst-task", jobs), 2.25)):
+        assert method.weighting.merit(values, weights, context).item() == worth
+    assert make_method("worst-task", jobs, keep="best").merit is least, "iterates have no weights in common yet"
+    assert make_method("worst-task", jobs, schedule="auto").merit is None

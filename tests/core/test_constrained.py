@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import pytest
 import torch
 
-from art_mtl.core import attack, make_method
+from art_mtl.core import RunConfig, attack, make_method
 from art_mtl.core.context import BatchContext
-from art_mtl.core.loop import RunConfig
-from art_mtl.core.objectives.constrained import Multipliers, Roles, relative_change, stealthy_merit
+from art_mtl.core.objectives.constrained import Multipliers, Roles, relative_change
 from art_mtl.core.objectives.loss_objectives import DEGRADATION
 from art_mtl.core.objectives.population import PopulationDegradation
-from art_mtl.core.partial_targets import restrict
 
 SCOPES = ["dataset", "sample", "batch"]
 
@@ -51,14 +50,14 @@ def test_the_tolerance_is_what_decides(linear_case, tolerance):
     assert gain == pytest.approx(0.1 + move, abs=2e-3)
 
 
-def test_a_task_that_is_neither_chosen_nor_held_is_left_alone(linear_case):
+def test_a_task_that_is_neither_attacked_nor_preserved_is_left_alone(linear_case):
     slopes = torch.tensor([[1.0, 1.0], [1.0, 0.0]], dtype=torch.float64)
     case = linear_case(slopes, torch.ones(2, dtype=torch.float64))
     method = make_method("stealthy:t0", case.tasks, preserved=[])
     torch.testing.assert_close(run(case, method), case.x + 0.1, rtol=0, atol=1e-12)
 
 
-def test_several_may_be_chosen(linear_case):
+def test_several_may_be_attacked(linear_case):
     slopes = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
     case = linear_case(slopes, torch.ones(3, dtype=torch.float64))
     method = make_method("stealthy", case.tasks, attacked=["t0", "t2"])
@@ -77,22 +76,25 @@ def test_by_sample_what_is_returned_is_within_the_tolerance(dense_case, name):
     qualities = []
     for x in (case.x, result):
         triples = zip(case.tasks, case.forward(x), case.targets, strict=True)
-        qualities.append(torch.stack([task.quality(output, target) for task, output, target in triples], 1))
+        qualities.append(torch.stack([task.score(output, target) for task, output, target in triples], 1))
     change = qualities[1] / qualities[0] - 1
     preserved = [k for k in range(3) if k != attacked]
     assert (change[:, preserved].abs() <= tolerance * (1 + 1e-6)).all()
-    better = 1 if case.tasks[attacked].is_error else -1
+    better = -1 if case.tasks[attacked].higher_is_better else 1
     assert (better * change[:, attacked] > 2 * tolerance).all()
 
 
-def test_in_a_population_the_hard_metrics_are_held(mixed_case):
+def test_in_a_population_the_hard_metrics_are_preserved(mixed_case):
     """Two batches of one chunk: mean error and accuracy over both."""
     case = mixed_case(batch=12)
     method = make_method("stealthy:seg", case.tasks, tolerance=0.1)
-    carry, parts = {}, []
+    statistics, parts = {}, []
     for part in (case[range(6)], case[range(6, 12)]):
         threat = case.threat(math.inf, 0.05)
-        parts.append(attack(part.forward, part.x, part.tasks, part.targets, method, threat, RunConfig(60), carry=carry))
+        found = attack(
+            part.forward, part.x, part.tasks, part.targets, method, threat, RunConfig(60), statistics=statistics
+        )
+        parts.append(found)
 
     def metrics(x):
         triples = zip(case.tasks, case.forward(x), case.targets, strict=True)
@@ -138,10 +140,10 @@ def test_relative_change_is_that_of_the_metric():
 
 def test_what_is_within_the_tolerance_beats_what_is_not(linear_case):
     case = linear_case(torch.eye(2, dtype=torch.float64), batch=4)
-    problem = BatchContext(tuple(case.tasks), tuple(case.targets), 1)
+    context = BatchContext(tuple(case.tasks), tuple(case.targets), 1)
     weighting = Multipliers(Roles((True, False), (False, True)), tolerance=0.05)
     degradation = torch.tensor([[0.2, 0.0], [-50.0, 0.0], [1.0, 0.2], [1.0, 0.5]], dtype=torch.float64)
-    merit = stealthy_merit(degradation, problem, weighting)
+    merit = weighting.merit(degradation, torch.ones(4, 2), context)
     assert merit.tolist() == sorted(merit.tolist(), reverse=True) and len(set(merit.tolist())) == 4
     assert merit[0] == pytest.approx(0.2)
 
@@ -168,30 +170,55 @@ def test_smta_is_its_formula(dense_case):
 # --- targets ---
 
 
-def test_towards_targets_the_held_are_still_held_to_their_labels(dense_case):
+def test_towards_targets_the_preserved_keep_their_labels(dense_case):
     case, other = dense_case(batch=4), dense_case(batch=4, seed=5)
     truth = case.targets
     case.targets = [truth[0], other.targets[1], truth[2]]
     method = make_method("stealthy:depth", case.tasks, weight_scope="sample", tolerance=0.05)
     result = run(case, method, eps=0.05, steps=40, targeted=True)
-    depth = [case.tasks[1].quality(case.forward(x)[1], case.targets[1]) for x in (case.x, result)]
+    depth = [case.tasks[1].score(case.forward(x)[1], case.targets[1]) for x in (case.x, result)]
     assert (depth[1] < 0.97 * depth[0]).all()
     for k in (0, 2):
-        before, after = (case.tasks[k].quality(case.forward(x)[k], truth[k]) for x in (case.x, result))
+        before, after = (case.tasks[k].score(case.forward(x)[k], truth[k]) for x in (case.x, result))
         assert ((after / before - 1).abs() <= 0.05 + 1e-6).all()
 
 
 def test_a_method_is_restricted_to_the_tasks_that_have_targets(dense_case):
     jobs = dense_case().tasks
     weighted = make_method("equal", jobs, weighting=[1.0, 2.0, 3.0])
-    assert restrict(weighted, [0, 2], jobs).weighting.weights == (1.0, 3.0)
+    with pytest.warns(RuntimeWarning, match=r"No targets of the task\(s\) \['depth'\] were given") as caught:
+        assert weighted.restrict([0, 2], jobs).weighting.weights == (1.0, 3.0)
+    assert len(caught) == 1
     preserved = make_method("stealthy:seg", jobs, preserved=["normal"])
-    assert restrict(preserved, [0, 2], jobs).objective.roles == Roles((True, False), (False, True))
-    for method in (preserved, make_method("smta:seg", jobs), make_method("single:seg", jobs)):
-        with pytest.raises(ValueError, match="should have a target of each task that it attacks.*'seg'"):
-            restrict(method, [1, 2], jobs)
-    with pytest.raises(ValueError, match="Found none of \\['normal'\\]"):
-        restrict(preserved, [0, 1], jobs)
+    smta = make_method("smta:seg", jobs, preserved=["normal"], penalty=0.5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # Nothing is said of tasks that are left alone in any case.
+        for method in (preserved, smta):
+            assert method.restrict([0, 2], jobs).objective.roles == Roles((True, False), (False, True))
+        assert preserved.restrict([0, 2], jobs).weighting.roles == Roles((True, False), (False, True))
+        assert smta.restrict([0, 2], jobs).weighting.weights == (1.0, 0.5)
+        ignored = make_method("equal", jobs, weighting=[1.0, 0.0, 3.0])
+        assert ignored.restrict([0, 2], jobs).weighting.weights == (1.0, 3.0)
+        assert make_method("single:seg", jobs).restrict([0], jobs).weighting.weights == (1.0,)
+    for method in (preserved, smta):
+        with pytest.raises(
+            ValueError, match=r"should have a target of each task that it attacks.*Found none of \['seg"
+        ):
+            method.restrict([1, 2], jobs)
+        with pytest.raises(ValueError, match=r"Found none of \['normal'\]"):
+            method.restrict([0, 1], jobs)
+
+
+@pytest.mark.parametrize(
+    ("name", "knobs", "kept", "lost"),
+    [("single:seg", {}, [1, 2], "seg"), ("equal", {"weighting": [1.0, 0.0, 2.0]}, [1], "seg', 'normal")],
+)
+def test_where_no_attacked_task_has_targets_nothing_is_left(dense_case, name, knobs, kept, lost):
+    jobs = dense_case().tasks
+    with pytest.raises(
+        ValueError, match=rf"should have targets of the tasks that it attacks. Found none of \['{lost}'"
+    ):
+        make_method(name, jobs, **knobs).restrict(kept, jobs)
 
 
 # --- names ---
@@ -207,7 +234,7 @@ def test_a_method_is_restricted_to_the_tasks_that_have_targets(dense_case):
         ("stealthy:seg", {"preserved": ["seg", "depth"]}, ValueError, r"attacked or preserved, not both.*\['seg'\]"),
         ("smta", {"attacked": []}, ValueError, "`attacked` should name at least one"),
         ("smta", {"attacked": "seg"}, TypeError, "`attacked` should be a list"),
-        ("stealthy:seg", {"tolerance": 1.0}, ValueError, "`tolerance` should be below 1"),
+        ("stealthy:seg", {"tolerance": 1.0}, ValueError, "`tolerance` should be a finite number above 0 and below 1"),
         ("stealthy:seg", {"tolerance": 0.0}, ValueError, "`tolerance` should be a finite number above 0"),
         ("stealthy:seg", {"penalty": 1.0}, ValueError, "`penalty` belongs to the method.*'smta'"),
         ("smta:seg", {"tolerance": 0.1}, ValueError, "`tolerance` belongs to the method.*'stealthy'"),

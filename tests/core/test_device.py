@@ -12,10 +12,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from art_mtl.core import METHODS, ThreatModel, attack, make_method
+from art_mtl.core import METHODS, RunConfig, ThreatModel, attack, make_method
 from art_mtl.core.context import RunningStatistics
-from art_mtl.core.loop import RunConfig
-from art_mtl.core.threat import Perturbation
+from art_mtl.core.optimizers.schedules import CONSTANT
+from art_mtl.core.optimizers.universal_step import Perturbation, SharedSchedule
 
 NORMS = [math.inf, 2.0, 1.0]
 
@@ -47,11 +47,13 @@ CASES = [(norm, "plain") for norm in NORMS] + [(math.inf, "restarts"), (math.inf
 def test_every_method_stays_on_the_device_and_never_waits_for_it(dense_case, name, norm, plan):
     case, threat = _on_meta(dense_case(dtype=torch.float32), norm)
     method = make_method(name, case.tasks)
-    carry = {}
+    statistics = {}
     for _ in range(2):
-        result = attack(case.forward, case.x, case.tasks, case.targets, method, threat, PLANS[plan], carry=carry)
+        result = attack(
+            case.forward, case.x, case.tasks, case.targets, method, threat, PLANS[plan], statistics=statistics
+        )
         assert result.device.type == "meta" and result.shape == case.x.shape
-    assert all(isinstance(sums, RunningStatistics) for sums in carry.values())
+    assert all(isinstance(sums, RunningStatistics) for sums in statistics.values())
 
 
 @pytest.mark.parametrize(
@@ -93,9 +95,10 @@ def test_a_wait_would_be_caught(dense_case):
 def test_so_do_multipliers_by_sample_and_shared_perturbations(dense_case, scope, norm):
     case, threat = _on_meta(dense_case(dtype=torch.float32), norm)
     stealthy = make_method("stealthy:depth", case.tasks, weight_scope=scope)
-    equal = make_method("equal", case.tasks, weight_scope=scope, momentum=0.9)
     shared = Perturbation(torch.zeros_like(case.x[:1]), total=3)
-    for method, plan in ((stealthy, RunConfig(3)), (equal, RunConfig(3, shared=shared))):
-        result = attack(case.forward, case.x, case.tasks, case.targets, method, threat, plan)
+    minmax = make_method("minmax", case.tasks, weight_scope=scope, momentum=0.9)
+    minmax = replace(minmax, schedule=SharedSchedule(shared, CONSTANT))
+    for method in (stealthy, minmax):
+        result = attack(case.forward, case.x, case.tasks, case.targets, method, threat, RunConfig(3))
         assert result.device.type == "meta" and result.shape == case.x.shape
     assert shared.taken == 3 and shared.delta.device.type == "meta"

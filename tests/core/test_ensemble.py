@@ -10,22 +10,28 @@ import pytest
 import torch
 
 from art_mtl import losses, tasks
-from art_mtl.core import attack, make_method
-from art_mtl.core.loop import RunConfig
-from art_mtl.core.searches.ensemble import Ensemble
+from art_mtl.core import RunConfig, attack, make_method
+from art_mtl.core.searches.ensemble import EnsembleSearch
 from art_mtl.core.searches.ensemble_members import VERSIONS, Member, make_members
 from art_mtl.core.searches.population_choice import population_degradation, sample_degradation
-from art_mtl.core.targeted_margin import towards
 
-CPU = torch.device("cpu")
+
+@pytest.fixture
+def ensemble(make_setup):
+    """``(case, members, norm, eps) -> (inputs, report)``; warnings come as at the end of a call."""
+
+    def run(case, members, norm=math.inf, eps=0.1, selection="population", batch_size=64):
+        setup = make_setup(case, make_method("worst-task", case.tasks), norm, eps, batch_size=batch_size, seed=0)
+        search = EnsembleSearch(members, selection)
+        found = search.run(setup)
+        setup.log.warn(len(case.x))
+        return found, search.report
+
+    return run
 
 
 def few(case, norm=math.inf, version="standard", steps=6):
     return tuple(replace(member, steps=steps) for member in make_members(case.tasks, norm, version))
-
-
-def ensemble(case, members, selection="population", batch_size=64, forward=None):
-    return Ensemble(forward or case.forward, tuple(case.tasks), members, selection, batch_size, 0, CPU)
 
 
 def judged(case, x):
@@ -47,34 +53,34 @@ def alone(case, member, threat):
     jobs, targets = list(case.tasks), list(case.targets)
     for place, (task, output) in enumerate(zip(case.tasks, case.forward(case.x), strict=True)):
         if member.rank is not None and task.kind == "classification":
-            jobs[place], targets[place] = towards(task, targets[place], output, member.rank)
+            jobs[place], targets[place] = task.towards(targets[place], output, member.rank)
     plan = RunConfig(member.steps, generator=torch.Generator().manual_seed(0))
     return attack(case.forward, case.x, jobs, targets, member.method, threat, plan)
 
 
 @pytest.mark.parametrize("norm, eps", [(math.inf, 0.08), (2.0, 0.6), (1.0, 3.0)])
-def test_is_never_weaker_than_a_member(mixed_case, norm, eps):
+def test_is_never_weaker_than_a_member(mixed_case, ensemble, norm, eps):
     case = mixed_case(batch=8)
     threat, members = case.threat(norm, eps), few(case, norm)
     results = [alone(case, member, threat) for member in members]
-    by_sample, report = ensemble(case, members, "sample").attack(case.x, case.targets, threat)
+    by_sample, report = ensemble(case, members, norm, eps, "sample")
     for result in results:
         assert (least(case, by_sample) >= least(case, result)).all()
     np.testing.assert_allclose(report.least, least(case, by_sample).numpy())
-    by_population, report = ensemble(case, members).attack(case.x, case.targets, threat)
+    by_population, report = ensemble(case, members, norm, eps)
     figures = [worst(case, result) for result in results]
     assert worst(case, by_population) >= max(figures)
     assert [min(degradation) for degradation in report.degradations[:-1]] == pytest.approx(figures, abs=1e-9)
     assert min(report.degradations[-1]) == pytest.approx(worst(case, by_population), abs=1e-9)
 
 
-def test_keeps_whole_candidates(dense_case):
+def test_keeps_whole_candidates(dense_case, ensemble):
     """Each sample is one member's work, the report says whose, and results are feasible."""
     case = dense_case(batch=6)
     threat, members = case.threat(math.inf, 0.1), few(dense_case(), version="fast")
     results = torch.stack([case.x, *(alone(case, member, threat) for member in members)])
     for selection in ("population", "sample"):
-        found, report = ensemble(case, members, selection).attack(case.x, case.targets, threat)
+        found, report = ensemble(case, members, selection=selection)
         assert torch.equal(found, results[torch.tensor(report.winner) + 1, torch.arange(6)])
         assert (found - case.x).abs().max() <= 0.1 + 1e-12
         assert report.attacked == (6,) * len(members) and sum(report.counts.values()) == 6
@@ -83,7 +89,7 @@ def test_keeps_whole_candidates(dense_case):
         )
 
 
-def test_broken_samples_leave_early(linear_case):
+def test_broken_samples_leave_early(linear_case, ensemble):
     """Two classifications, each with a coordinate of its own; the margin of a sample is its third coordinate."""
     jobs = (tasks.classification("a", 3), tasks.classification("b", 3))
     margin = torch.linspace(-0.1, 0.4, 12, dtype=torch.float64)
@@ -96,11 +102,10 @@ def test_broken_samples_leave_early(linear_case):
         right = inputs[:, 2:] - inputs[:, :2]
         return [torch.stack([z, torch.zeros_like(z), torch.full_like(z, -1.0)], 1) for z in right.unbind(1)]
 
-    threat = linear_case(torch.ones(1, 3, dtype=torch.float64)).threat(
-        math.inf, torch.tensor([0.2, 0.2, 0.0], dtype=torch.float64)
-    )
+    eps = torch.tensor([0.2, 0.2, 0.0], dtype=torch.float64)
+    case = replace(linear_case(torch.ones(1, 3)), forward=forward, x=x, tasks=jobs, targets=targets)
     members = tuple(Member(name, make_method("equal", jobs), 3) for name in ("first", "second", "third"))
-    found, report = Ensemble(forward, jobs, members, "population", 64, 0, CPU).attack(x, targets, threat)
+    found, report = ensemble(case, members, eps=eps)
     wrong, out_of_reach = int((margin < 0).sum()), int((margin > 0.2).sum())
     assert report.attacked == (12 - wrong, out_of_reach, out_of_reach)
     assert torch.equal(found[:wrong], x[:wrong]) and (report.winner[:wrong] == -1).all()
@@ -109,52 +114,49 @@ def test_broken_samples_leave_early(linear_case):
     assert sum(seen) == 4 * 12 + 3 * (12 - wrong) + 2 * 3 * out_of_reach
 
 
-def test_nothing_left_to_attack(linear_case):
+def test_nothing_left_to_attack(linear_case, ensemble):
     job = [tasks.classification("a", 3)]
 
     def forward(inputs):
         return [torch.stack([-inputs.sum(1), inputs.sum(1), inputs[:, 0]], 1)]
 
     case = linear_case(torch.ones(1, 3), batch=4)
-    targets = [job[0].targets(np.zeros(4, dtype=int))]
-    found, report = Ensemble(forward, tuple(job), few(case), "population", 2, 0, CPU).attack(
-        case.x, targets, case.threat(math.inf, 0.1)
-    )
+    members, targets = few(case), [job[0].targets(np.zeros(4, dtype=int))]
+    case = replace(case, forward=forward, tasks=job, targets=targets)
+    found, report = ensemble(case, members, batch_size=2)
     assert torch.equal(found, case.x) and set(report.attacked) == {0} and report.counts["clean"] == 4
 
 
-def test_square_wins_where_the_gradient_is_masked(dense_case):
+def test_square_wins_where_the_gradient_is_masked(dense_case, ensemble):
     case = dense_case(batch=4, dtype=torch.float32)
     inner = case.forward
     case.forward = lambda x: inner((x * 16).round() / 16 + 0 * x)
     members = few(case, version="fast", steps=5)
     members = (*members[:-1], replace(members[-1], steps=80))
-    found, report = ensemble(case, members).attack(case.x, case.targets, case.threat(math.inf, 0.1))
+    found, report = ensemble(case, members)
     assert report.counts["square"] == 4 and min(report.degradations[-1]) > 0.02
     assert all(max(degradation) <= 1e-6 for degradation in report.degradations[:-2])
 
 
-def test_batches_chains_and_radii_of_samples(mixed_case):
+def test_batches_chunks_and_radii_of_samples(mixed_case, ensemble):
     """A batch smaller than the data set, and one radius a sample."""
     case = mixed_case(batch=7)
     eps = torch.linspace(0.01, 0.1, 7, dtype=torch.float64).view(7, 1, 1, 1)
     members = few(case, version="fast", steps=4)
-    found, report = ensemble(case, members, batch_size=3).attack(case.x, case.targets, case.threat(math.inf, eps))
+    found, report = ensemble(case, members, eps=eps, batch_size=3)
     assert ((found - case.x).abs() <= eps + 1e-12).all() and report.attacked == (7,) * len(members)
 
 
-def test_a_sample_without_labels_stays(mixed_case):
+def test_a_sample_without_labels_stays(mixed_case, ensemble):
     case = mixed_case(batch=4)
     for target in case.targets:
         target.valid[2] = False
-    found, report = ensemble(case, few(case, version="fast", steps=3)).attack(
-        case.x, case.targets, case.threat(math.inf, 0.1)
-    )
+    found, report = ensemble(case, few(case, version="fast", steps=3))
     assert torch.equal(found[2], case.x[2]) and report.winner[2] == -1 and report.least[2] == -math.inf
     assert set(report.attacked) == {3}
 
 
-def test_non_finite_outputs_end_with_one_warning_and_their_index(mixed_case):
+def test_non_finite_outputs_end_with_one_warning_and_their_index(mixed_case, ensemble):
     case = mixed_case(batch=4)
     inner, bad = case.forward, case.x[3]
     for target in case.targets:
@@ -166,9 +168,7 @@ def test_non_finite_outputs_end_with_one_warning_and_their_index(mixed_case):
         return [*outputs[:2], torch.where(poisoned, float("nan"), outputs[2])]
 
     with pytest.warns(RuntimeWarning, match=r"sample\(s\) \[3\]") as caught:
-        found, _ = ensemble(case, few(case, version="fast", steps=3), forward=forward).attack(
-            case.x, case.targets, case.threat(math.inf, 0.1)
-        )
+        found, _ = ensemble(replace(case, forward=forward), few(case, version="fast", steps=3))
     assert len(caught) == 1 and torch.equal(found[3], case.x[3]) and torch.isfinite(found).all()
 
 
@@ -177,14 +177,14 @@ def test_towards_is_the_margin_to_the_ranked_class():
     clean = torch.tensor([[3.0, 1.0, 2.0, 0.0], [0.0, 1.0, 2.0, 3.0]])
     target = job.targets(np.array([0, 2]))
     for rank, others in [(1, [2, 3]), (2, [1, 1]), (3, [3, 0]), (9, [3, 0])]:
-        changed, labels = towards(job, target, clean, rank)
+        changed, labels = job.towards(target, clean, rank)
         assert labels.value.tolist() == [[0, others[0]], [2, others[1]]]
         margin = torch.tensor([clean[0, 0] - clean[0, others[0]], clean[1, 2] - clean[1, others[1]]])
-        assert torch.equal(changed.margin_elements(clean, labels.value), margin)
+        assert torch.equal(changed.measure(clean, labels).margins, margin)
         pair = torch.stack([clean[[0, 1], [0, 2]], clean[[0, 1], others]], 1)
         torch.testing.assert_close(changed.loss(clean, labels), losses.cross_entropy(pair, torch.tensor([0, 0])))
         assert torch.equal(changed.statistics(clean, labels), job.statistics(clean, target))
-        assert torch.equal(changed.quality(clean, labels), job.quality(clean, target))
+        assert torch.equal(changed.score(clean, labels), job.score(clean, target))
 
 
 def test_versions():
@@ -208,11 +208,9 @@ def test_versions():
         make_members(kinds, 2.0, "slow")
 
 
-def test_the_report_is_a_table(mixed_case):
+def test_the_report_is_a_table(mixed_case, ensemble):
     case = mixed_case(batch=3)
-    _, report = ensemble(case, few(case, version="fast", steps=2)).attack(
-        case.x, case.targets, case.threat(math.inf, 0.1)
-    )
+    _, report = ensemble(case, few(case, version="fast", steps=2))
     lines = str(report).splitlines()
     assert lines[0].split() == ["member", "run", "on", "kept", "worst", "seg", "depth", "kind"]
     assert [line.split()[0] for line in lines[1:]] == [*report.members, "ensemble"]

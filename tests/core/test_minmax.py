@@ -9,8 +9,7 @@ import pytest
 import torch
 from scipy.optimize import minimize_scalar
 
-from art_mtl.core import attack, make_method
-from art_mtl.core.loop import RunConfig
+from art_mtl.core import RunConfig, attack, make_method
 
 NORMS = [math.inf, 2.0]
 

@@ -8,31 +8,33 @@ from dataclasses import replace
 import pytest
 import torch
 
-from art_mtl.core import ThreatModel, attack, make_method
-from art_mtl.core.loop import RunConfig
-from art_mtl.core.searches.patch import PatchSearch, apply_transform, check_transforms, outside, patch_mask
+from art_mtl.core import RunConfig, attack, checks, make_method
+from art_mtl.core.searches.patch import PatchPlace, PatchSearch, apply_patch, apply_transform, patch_mask
 from art_mtl.core.searches.transforms import Brightness, Scale, Translate
-from art_mtl.core.searches.universal import Samples
-from art_mtl.tasks import Target
+from art_mtl.tasks import DenseTarget
 
 
-def make_search(case, mask, passes=6, shared=True, transforms=(), ignore=True, batch_size=2, seed=0, **knobs):
-    scope = "batch" if shared else "sample"
-    method = make_method(knobs.pop("method", "worst-task"), case.tasks, weight_scope=scope, keep="last", **knobs)
-    zero = torch.zeros(1, dtype=case.x.dtype)
-    return PatchSearch(
-        forward=case.forward,
-        samples=Samples(case.x, case.targets, case.x.device),
-        tasks=tuple(case.tasks),
-        method=replace(method, first_step=0.2),
-        mask=mask.to(case.x.dtype),
-        bounds=(zero, zero + 1),
-        plan=RunConfig(passes),
-        transforms=tuple(transforms),
-        ignore=ignore,
-        batch_size=batch_size,
-        seed=seed,
-    )
+def patch_method(name, case, shared):
+    method = make_method(name, case.tasks, default_scope="batch" if shared else "sample", keep="last")
+    return replace(method, first_step=0.2)
+
+
+@pytest.fixture
+def find_patch(make_setup):
+    """``(case, mask) -> canvas (1, ...)``, or patched images where each has a patch of its own."""
+
+    def run(case, mask, passes=6, shared=True, transforms=(), ignore=True, batch_size=2, seed=0, method="worst-task"):
+        method = patch_method(method, case, shared)
+        setup = make_setup(case, method, steps=passes, batch_size=batch_size, seed=seed)
+        search = PatchSearch(PatchPlace(mask.to(case.x.dtype), tuple(transforms), ignore, shared))
+        result = search.run(setup)
+        if not shared:
+            assert search.found is None
+            return result
+        assert torch.equal(result, apply_patch(case.x, search.found, mask))
+        return search.found
+
+    return run
 
 
 def seed_of(seed=0):
@@ -64,7 +66,7 @@ def test_a_rectangle_lies_where_it_should():
         (((3, 5, 6), None, (0, 0), torch.ones(5, 6)), "`location` belongs to `size`"),
         (((3, 5, 6), None, None, torch.ones(6, 5)), r"`mask` should have shape \(5, 6\). Found \(6, 5\)"),
         (((3, 5, 6), None, None, torch.zeros(5, 6)), "Found no place for the patch"),
-        (((12,), (2, 3), None, None), r"needs images \(C, H, W\)"),
+        (((12,), (2, 3), None, None), r"needs images of three dimensions. Found inputs of shape \(12,\)"),
     ],
 )
 def test_bad_places_are_named(arguments, message):
@@ -74,11 +76,11 @@ def test_bad_places_are_named(arguments, message):
 
 def test_labels_under_the_patch_do_not_count():
     mask = patch_mask((3, 4, 4), (2, 2), (0, 0), None)
-    dense = Target(torch.zeros(2, 4, 4), torch.ones(2, 4, 4, dtype=torch.bool))
-    coarse = Target(torch.zeros(2, 2, 2), torch.ones(2, 2, 2, dtype=torch.bool))
-    single = Target(torch.zeros(2), torch.ones(2, dtype=torch.bool))
-    several = Target(torch.zeros(2, 5), torch.ones(2, 5, dtype=torch.bool))
-    found = outside([dense, coarse, single, several], mask)
+    dense = DenseTarget(torch.zeros(2, 4, 4), torch.ones(2, 4, 4, dtype=torch.bool))
+    coarse = DenseTarget(torch.zeros(2, 2, 2), torch.ones(2, 2, 2, dtype=torch.bool))
+    single = DenseTarget(torch.zeros(2), torch.ones(2, dtype=torch.bool))
+    several = DenseTarget(torch.zeros(2, 5), torch.ones(2, 5, dtype=torch.bool))
+    found = [target.hidden(mask) for target in (dense, coarse, single, several)]
     assert torch.equal(found[0].valid, (mask[0] == 0).expand(2, -1, -1))
     assert found[1].valid.tolist() == [[[False, True], [True, True]]] * 2
     assert found[2].valid.all() and found[3].valid.all() and dense.valid.all()
@@ -88,26 +90,27 @@ def test_labels_under_the_patch_do_not_count():
 
 
 @pytest.mark.parametrize("method", ["worst-task", "equal", "minmax"])
-def test_a_patch_each_is_the_attack_that_may_change_only_its_place(dense_case, method):
+def test_a_patch_each_is_the_attack_that_may_change_only_its_place(dense_case, find_patch, method):
     case = dense_case(batch=3)
     mask = patch_mask(tuple(case.x.shape[1:]), (3, 3), (1, 2), None)
-    search = make_search(case, mask, method=method, shared=False, batch_size=3)
-    result = search.own(lambda batch: None)
-    threat = ThreatModel(math.inf, torch.ones(1, 1, 1, 1).double(), search.bounds, search.mask)
-    targets = outside(case.targets, mask)
-    expected = attack(case.forward, case.x, case.tasks, targets, search.method, threat, search.plan)
+    result = find_patch(case, mask, method=method, shared=False, batch_size=3)
+    threat = case.threat(math.inf, 1.0, mask)
+    targets = [target.hidden(mask) for target in case.targets]
+    expected = attack(
+        case.forward, case.x, case.tasks, targets, patch_method(method, case, False), threat, RunConfig(6)
+    )
     torch.testing.assert_close(result, expected, rtol=0, atol=1e-12)
     assert torch.equal(result[:, :, mask[0, 0] == 0], case.x[:, :, mask[0, 0] == 0])
     assert (result != case.x).any()
 
 
-def test_one_patch_is_the_corner_of_the_box_that_its_slopes_point_to(linear_case):
+def test_one_patch_is_the_corner_of_the_box_that_its_slopes_point_to(linear_case, find_patch):
     slopes = torch.linspace(-1, 1, 2 * 4 * 5).double().view(1, -1) + 0.01
     case = linear_case(slopes, torch.full((1,), 30.0).double(), batch=5)
     inner = case.forward
     case.forward, case.x = lambda x: inner(x.flatten(1)), case.x.view(5, 2, 4, 5)
     mask = patch_mask((2, 4, 5), (2, 2), (1, 2), None)
-    canvas = make_search(case, mask, passes=10).one()[0]
+    canvas = find_patch(case, mask, passes=10)[0]
     expected = torch.where(slopes.view(2, 4, 5) > 0, 1.0, 0.0).double()
     place = (mask[0] != 0).expand(2, -1, -1)
     torch.testing.assert_close(canvas[place], expected[place], rtol=0, atol=1e-12)
@@ -115,13 +118,12 @@ def test_one_patch_is_the_corner_of_the_box_that_its_slopes_point_to(linear_case
 
 
 @pytest.mark.parametrize("transforms", [(), (Translate(1), Scale(0.8, 1.2), Brightness(0.1))], ids=["plain", "eot"])
-def test_one_patch_harms_what_is_around_it(dense_case, transforms):
+def test_one_patch_harms_what_is_around_it(dense_case, find_patch, transforms):
     case = dense_case(batch=4, dtype=torch.float32)
     mask = patch_mask(tuple(case.x.shape[1:]), (3, 3), None, None)
-    search = make_search(case, mask, passes=10, transforms=transforms)
-    canvas = search.one()
-    assert torch.equal(search.one(), canvas)
-    targets = outside(case.targets, mask)
+    canvas = find_patch(case, mask, passes=10, transforms=transforms)
+    assert torch.equal(find_patch(case, mask, passes=10, transforms=transforms), canvas)
+    targets = [target.hidden(mask) for target in case.targets]
 
     def total(patch):
         x = torch.where(mask != 0, patch, case.x)
@@ -133,13 +135,13 @@ def test_one_patch_harms_what_is_around_it(dense_case, transforms):
     assert (total(canvas) / total(grey)).mean() > 1.02
 
 
-def test_labels_under_the_patch_can_be_made_to_count(dense_case):
+def test_labels_under_the_patch_can_be_made_to_count(dense_case, find_patch):
     case = dense_case(batch=3)
     mask = patch_mask(tuple(case.x.shape[1:]), (3, 3), None, None)
-    assert not torch.equal(make_search(case, mask).one(), make_search(case, mask, ignore=False).one())
+    assert not torch.equal(find_patch(case, mask), find_patch(case, mask, ignore=False))
 
 
-def test_transformations_are_drawn_anew_for_each_step(dense_case):
+def test_transformations_are_drawn_anew_for_each_step(dense_case, find_patch):
     case, seen = dense_case(batch=2), []
 
     def watch(canvas, mask, generator):
@@ -147,9 +149,9 @@ def test_transformations_are_drawn_anew_for_each_step(dense_case):
         return canvas, mask
 
     mask = patch_mask(tuple(case.x.shape[1:]), (3, 3), None, None)
-    with_it = make_search(case, mask, passes=4, transforms=[watch]).one()
+    with_it = find_patch(case, mask, passes=4, transforms=[watch])
     assert len(set(seen)) == 4
-    torch.testing.assert_close(with_it, make_search(case, mask, passes=4).one(), rtol=0, atol=1e-9)
+    torch.testing.assert_close(with_it, find_patch(case, mask, passes=4), rtol=0, atol=1e-9)
 
 
 # --- transformations ---
@@ -234,6 +236,6 @@ def test_bad_transformations_are_named(make, message):
 
 def test_transformations_are_callables():
     with pytest.raises(TypeError, match="`transforms` should be a list of callables"):
-        check_transforms([0.5])
+        checks.callables("transforms", [0.5])
     with pytest.raises(TypeError, match="`transforms` should be a list of callables"):
-        check_transforms(Translate(1))
+        checks.callables("transforms", Translate(1))

@@ -9,12 +9,8 @@ import pytest
 import torch
 
 from art_mtl import tasks
-from art_mtl.core.searches.population_choice import (
-    choose_by_population,
-    choose_by_sample,
-    population_degradation,
-    sample_degradation,
-)
+from art_mtl.core.searches.population_choice import choose_by_population, population_degradation, sample_degradation
+from art_mtl.core.selection import keep_best
 
 JOBS = [tasks.classification("kind", 3), tasks.regression("size")]
 
@@ -62,7 +58,11 @@ def test_population_degradation_is_that_of_reports():
 def test_by_sample_ties_go_to_the_smoother_then_to_the_first():
     least = torch.tensor([[0.0, 0.0, 0.5, 1.0], [0.0, 0.2, 0.5, 1.0], [0.0, 0.1, 0.5, 0.9]])
     smooth = torch.tensor([[0.1, 0.9, 0.3, 0.0], [0.4, 0.0, 0.3, 0.0], [0.3, 0.0, 0.2, 0.9]])
-    assert choose_by_sample(least, smooth).tolist() == [1, 1, 0, 0]
+    inputs = torch.arange(3.0)[:, None, None].expand(3, 4, 1)
+    kept = keep_best(zip(inputs, torch.stack([least, smooth], 2), strict=True))
+    assert kept.winner.tolist() == [1, 1, 0, 0]
+    assert kept.inputs[:, 0].tolist() == [1.0, 1.0, 0.0, 0.0]
+    torch.testing.assert_close(kept.score, torch.tensor([[0.0, 0.4], [0.2, 0.0], [0.5, 0.3], [1.0, 0.0]]))
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -9,16 +9,16 @@ import pytest
 import torch
 
 from art_mtl import tasks
-from art_mtl.core import Method, ThreatModel, attack, make_method
-from art_mtl.core.loop import RunConfig
+from art_mtl.core import Method, RunConfig, ThreatModel, attack, make_method
 from art_mtl.core.objectives.loss_objectives import DEGRADATION
+from art_mtl.core.optimizers.schedules import SQUARE
 from art_mtl.core.optimizers.square import window
 from art_mtl.core.searches.ensemble_members import SOFT_FLIPS, square_search
 from art_mtl.projections import sample_norm
 
 EPS = {math.inf: 0.1, 2.0: 1.5}
-PLAIN = Method("square", schedule="square", keep="best")
-"""Σ L_i, so that what is accepted does not depend on prices."""
+PLAIN = Method("square", schedule=SQUARE, keep_best=True)
+"""Σ L_i, so that what is accepted does not depend on weights."""
 
 
 def run(case, method, threat, plan, **kwargs):

@@ -7,7 +7,10 @@ import pytest
 import torch
 from scipy import stats
 
-from art_mtl.core.optimizers.steps import accumulate, default_step_size, direction, random_start, step_factor
+from art_mtl.core import RunConfig, ThreatModel
+from art_mtl.core.optimizers.schedules import AUTO_PGD, CONSTANT, COSINE, LINEAR, SCHEDULES, SQUARE
+from art_mtl.core.optimizers.steps import accumulate, direction, random_start
+from art_mtl.core.threat import FeasibleSet
 from art_mtl.projections import sample_norm
 
 NORMS = [math.inf, 2.0, 1.0]
@@ -23,20 +26,46 @@ def _direction(g, norm, delta=None, room=WIDE, step=1, **changes):
 
 def test_default_step_sizes():
     eps = torch.tensor([[0.5], [1.0]])
-    for schedule, norm, expected in [
-        ("constant", math.inf, 2.5 / 10),
-        ("constant", 2, 2 / 10),
-        ("constant", 1, 1.0),
-        ("linear", math.inf, 2.0),
-        ("cosine", 2, 2.0),
+    for schedule, norm, momentum, expected in [
+        (CONSTANT, math.inf, 0.0, 2.5 / 10),
+        (CONSTANT, 2, 0.0, 2 / 10),
+        (CONSTANT, 1, 0.0, 1.0),
+        (CONSTANT, math.inf, 0.9, 2.5 / 10),
+        (LINEAR, math.inf, 0.0, 2.0),
+        (COSINE, 2, 0.0, 2.0),
+        (LINEAR, math.inf, 0.5, 3.0),
+        (COSINE, 1, 0.5, 3.0),
     ]:
-        torch.testing.assert_close(default_step_size(schedule, norm, eps, 10), expected * eps)
+        threat = ThreatModel(norm, eps, WIDE)
+        torch.testing.assert_close(schedule.size(threat, None, 10, momentum, None), expected * eps)
+        torch.testing.assert_close(schedule.size(threat, None, 10, momentum, 0.2), 0.2 * eps)
+        own = torch.tensor([[0.25]])
+        assert schedule.size(threat, own, 10, momentum, 0.2) is own, "what the user gives comes first"
+
+
+@pytest.mark.parametrize("schedule", [CONSTANT, LINEAR, COSINE])
+def test_a_schedule_makes_steps_of_its_sizes(schedule):
+    """On a slope of 1 far from every bound: the moves are the first step times its factors."""
+    feasible = FeasibleSet(torch.zeros(1, 1, dtype=torch.float64), ThreatModel(math.inf, torch.tensor([[90.0]]), WIDE))
+    rule = schedule.begin(feasible, RunConfig(4, step_size=torch.tensor([[0.5]])), 0.0, None)
+    x, moves = feasible.x, []
+    for step in range(4):
+        x, before = rule(step, x, torch.ones_like(x), None), x
+        moves.append((x - before).item())
+    assert moves == pytest.approx([0.5 * schedule.factor(t, 4) for t in range(4)])
+
+
+def test_rules_of_their_own_are_told_from_schedules():
+    assert [SCHEDULES[name].name for name in SCHEDULES] == ["constant", "linear", "cosine", "auto"] == list(SCHEDULES)
+    rules = (CONSTANT, LINEAR, COSINE, AUTO_PGD, SQUARE)
+    assert [schedule.rule_of_its_own for schedule in rules] == [False, False, False, True, True]
+    assert [schedule.falls for schedule in rules[:3]] == [False, True, True]
 
 
 def test_schedules():
-    assert [step_factor("constant", t, 3) for t in range(3)] == [1, 1, 1]
-    assert [step_factor("linear", t, 5) for t in range(5)] == pytest.approx([1, 0.8, 0.6, 0.4, 0.2])
-    assert [step_factor("cosine", t, 4) for t in range(4)] == pytest.approx(
+    assert [CONSTANT.factor(t, 3) for t in range(3)] == [1, 1, 1]
+    assert [LINEAR.factor(t, 5) for t in range(5)] == pytest.approx([1, 0.8, 0.6, 0.4, 0.2])
+    assert [COSINE.factor(t, 4) for t in range(4)] == pytest.approx(
         [1, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2]
     )
 

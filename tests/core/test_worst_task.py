@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from art_mtl import tasks
-from art_mtl.core import ThreatModel, attack, make_method
-from art_mtl.core.loop import RunConfig
+from art_mtl.core import RunConfig, ThreatModel, attack, make_method
 from art_mtl.core.weightings import LogDegradationControl
 
 SEG, DEPTH, KIND = range(3)
@@ -116,7 +115,7 @@ class Recipe:
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_batches_of_a_chain_are_those_of_the_recipe(plain, mixed_case, norm):
+def test_batches_of_a_chunk_are_those_of_the_recipe(plain, mixed_case, norm):
     case, steps = mixed_case(batch=7), 6
     eps = 0.04 if norm == math.inf else 0.6
 
@@ -128,13 +127,13 @@ def test_batches_of_a_chain_are_those_of_the_recipe(plain, mixed_case, norm):
         return torch.tensor(np.stack(rows)).view_as(x)
 
     recipe = Recipe(case.forward, steps, eps, norm, project)
-    method, carry, seen = make_method("worst-task", case.tasks), {}, []
+    method, statistics, seen = make_method("worst-task", case.tasks), {}, []
     for index in ([0, 1, 2], [3, 4], [5, 6]):
         part = case[index]
         expected = recipe.batch(part.x, part.targets)
         found = attack(
             part.forward, part.x, part.tasks, part.targets, method, part.threat(norm, eps), RunConfig(steps),
-            carry=carry, observer=seen.append,
+            statistics=statistics, observer=seen.append,
         )  # fmt: skip
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-7)
     expected = np.stack(recipe.weights)
@@ -143,19 +142,21 @@ def test_batches_of_a_chain_are_those_of_the_recipe(plain, mixed_case, norm):
     assert np.ptp(expected, axis=0).max() > 0.2  # the weights did move
 
 
-def test_without_carry_a_batch_knows_nothing_of_earlier_ones(mixed_case):
+def test_without_statistics_a_batch_knows_nothing_of_earlier_ones(mixed_case):
     case = mixed_case(batch=6)
     method, threat = make_method("worst-task", case.tasks), case.threat(math.inf, 0.1)
     first, second = case[[0, 1, 2]], case[[3, 4, 5]]
 
-    def run(part, carry):
-        return attack(part.forward, part.x, part.tasks, part.targets, method, threat, RunConfig(5), carry=carry)
+    def run(part, statistics):
+        return attack(
+            part.forward, part.x, part.tasks, part.targets, method, threat, RunConfig(5), statistics=statistics
+        )
 
-    alone, carry = run(second, None), {}
-    run(first, carry)
-    assert carry[0].samples == 3
-    after = run(second, carry)
-    assert carry[0].samples == 6
+    alone, statistics = run(second, None), {}
+    run(first, statistics)
+    assert statistics[0].samples == 3
+    after = run(second, statistics)
+    assert statistics[0].samples == 6
     assert not torch.equal(alone, after)
     assert torch.equal(alone, run(second, {}))
 
@@ -229,10 +230,10 @@ def test_gamma_makes_the_weights_more_even_the_later(gamma):
     run, free = (LogDegradationControl(gamma=g).begin(4) for g in (gamma, 0.0))
     degradations, known = torch.tensor([[0.1, 0.5, 0.9]]), torch.tensor([[True, True, False]])
     for step in range(4):
-        found, prices = run(degradations, known, step), free(degradations, known, step)
-        expected = (1 - gamma) * prices + gamma * step / 4 * torch.tensor([[0.5, 0.5, 0.0]])
-        torch.testing.assert_close(found, expected / expected.sum() if step else prices)
-    assert prices[0, 0] > 0.99
+        found, sharp = run(degradations, known, step), free(degradations, known, step)
+        expected = (1 - gamma) * sharp + gamma * step / 4 * torch.tensor([[0.5, 0.5, 0.0]])
+        torch.testing.assert_close(found, expected / expected.sum() if step else sharp)
+    assert sharp[0, 0] > 0.99
 
 
 def test_a_gamma_above_1_is_named():

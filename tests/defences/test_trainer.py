@@ -109,9 +109,10 @@ def test_arts_own_trainer_takes_the_attacks_too():
     [
         ({"estimator": torch.nn.Linear(1, 1)}, TypeError, "`estimator` should be a PyTorchMultiTaskEstimator"),
         ({"attack": "pgd"}, TypeError, "`attack` should be an evasion attack. Found str"),
+        ({"ratio": "half"}, ValueError, r"`ratio` should be in \(0, 1\]. Found 'half'"),
         ({"ratio": 0}, ValueError, r"`ratio` should be in \(0, 1\]. Found 0"),
-        ({"nb_epochs": 0}, ValueError, "`nb_epochs` should be an integer of at least 1"),
-        ({"batch_size": 1.5}, ValueError, "`batch_size` should be an integer of at least 1"),
+        ({"nb_epochs": 0}, ValueError, "`nb_epochs` should be a positive integer. Found 0"),
+        ({"batch_size": 1.5}, ValueError, "`batch_size` should be a positive integer. Found 1.5"),
     ],
 )
 def test_bad_arguments_are_named(change, error, message):
@@ -129,3 +130,15 @@ def test_so_are_a_missing_optimizer_a_foreign_attack_and_a_stray_keyword():
     estimator.set_params(optimizer=None)
     with pytest.raises(ValueError, match="should have an optimizer"):
         MultiTaskAdversarialTrainer(estimator)
+
+
+def test_batches_of_one_are_trained_on_where_all_are_of_one():
+    x, y = make_data(5)
+    for size, expected in ((1, [1] * 5), (2, [2, 2]), (8, [5])):
+        estimator, seen = make_estimator(), []
+        fit = estimator.fit
+        estimator.fit = lambda x, y, fit=fit, seen=seen, **kwargs: seen.append(len(x)) or fit(x, y, **kwargs)
+        MultiTaskAdversarialTrainer(estimator, max_iter=1, nb_epochs=1, batch_size=size).fit(x, y)
+        assert seen == expected
+    with pytest.raises(ValueError, match="`nb_epochs` should be a positive integer. Found 0"):
+        MultiTaskAdversarialTrainer(estimator).fit(x, y, nb_epochs=0)

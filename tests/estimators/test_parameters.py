@@ -192,3 +192,114 @@ def test_one_task_may_come_alone(x):
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 3))
     estimator = PyTorchMultiTaskEstimator(model, tasks.classification("kind", 3), (3, 8, 8), device_type="cpu")
     assert estimator.loss_gradient(x, np.zeros(6, dtype=int)).shape == x.shape
+
+
+# --- arguments of ART's own estimators ---
+
+WRONG = {
+    "loss": "`loss`: each task has a loss of its own.*tasks.custom",
+    "nb_classes": r"`nb_classes`: a task knows its classes.*tasks.classification\(name, nb_classes\)",
+    "output": "`output`: a task says which output is its own",
+    "attack_losses": "`attack_losses`: each task has a loss of its own",
+    "use_amp": "`use_amp`: attacks run in half precision.*`prepare`",
+    "device": "`device`: say `device_type`",
+    "clip_value": r"`clip_value`; did you mean `clip_values`\?",
+    "preprocessing_defenses": r"`preprocessing_defenses`; did you mean `preprocessing_defences`\?",
+    "zzz": "`zzz`; it has model, clip_values",
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_unknown_arguments_name_the_class_and_what_replaces_them(make, name):
+    good = make().get_params()
+    with pytest.raises(TypeError, match=f"^PyTorchMultiTaskEstimator has no parameter {WRONG[name]}"):
+        PyTorchMultiTaskEstimator(**good, **{name: 1})
+    with pytest.raises(ValueError, match=f"Found \\['{name}'\\]" + WRONG[name].split("`", 2)[2]):
+        make().set_params(**{name: 1})
+
+
+def test_missing_arguments_name_the_class(net):
+    with pytest.raises(TypeError, match=r"^PyTorchMultiTaskEstimator.__init__\(\) missing.*'input_shape'"):
+        PyTorchMultiTaskEstimator(net, [tasks.depth("depth")])
+
+    class Mine(PyTorchMultiTaskEstimator):
+        pass
+
+    with pytest.raises(TypeError, match="^Mine has no parameter `loss`"):
+        Mine(net, [tasks.depth("depth")], (3, 8, 8), loss=None)
+
+
+@pytest.mark.parametrize("loss", [torch.nn.CrossEntropyLoss(), torch.nn.functional.cross_entropy])
+def test_arts_order_of_arguments_is_recognised(net, loss):
+    with pytest.raises(TypeError, match="`tasks` should hold art_mtl.Task objects. Found .*; each task has a loss"):
+        PyTorchMultiTaskEstimator(net, loss, (3, 8, 8), 10)
+
+
+# --- batches that cannot be trained on ---
+
+
+class Pools(torch.nn.Module):
+    """Batch norm of maps, and of vectors if it pools first."""
+
+    def __init__(self, vectors):
+        super().__init__()
+        self.conv, self.maps, self.head = torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Linear(4, 3)
+        self.vectors = torch.nn.BatchNorm1d(4) if vectors else torch.nn.Identity()
+
+    def forward(self, x):
+        return self.head(self.vectors(self.maps(self.conv(x)).mean((2, 3))))
+
+
+def trainee(model):
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    return PyTorchMultiTaskEstimator(
+        model, tasks.classification("k", 3), (3, 8, 8), optimizer=optimizer, device_type="cpu"
+    )
+
+
+@pytest.mark.parametrize(
+    ("size", "batch_size", "message"),
+    [
+        (5, 4, "`drop_last` should be True, as batch norm.*'vectors'. Found 5 samples in batches of 4"),
+        (3, 1, "`batch_size` should be at least 2.*'vectors'. Found 3 samples in batches of 1"),
+        (1, 8, "`x` should hold at least 2 samples.*'vectors'"),
+    ],
+)
+def test_a_batch_of_one_that_batch_norm_does_not_take_is_named_before_any_work(x, size, batch_size, message, state_of):
+    estimator, y = trainee(Pools(vectors=True)), np.arange(size) % 3
+    before, random = state_of(estimator.model), torch.get_rng_state()
+    with pytest.raises(ValueError, match=f"Parameter {message}"):
+        estimator.fit(x[:size], y, batch_size=batch_size, nb_epochs=2)
+    assert state_of(estimator.model) == before and torch.equal(random, torch.get_rng_state())
+    assert [len(m._forward_pre_hooks) for m in estimator.model.modules()] == [0] * 5
+
+
+def test_batches_of_one_that_can_be_trained_on_are(x):
+    y = np.arange(5) % 3
+    maps, vectors = Pools(vectors=False), Pools(vectors=True)
+    kept = Pools(vectors=True)
+    kept.train = lambda mode=True: torch.nn.Module.train(kept, mode) and kept.vectors.eval() and kept
+    for model, settings in (
+        (maps, {}),
+        (maps, {"batch_size": 1}),
+        (vectors, {"drop_last": True}),
+        (vectors, {"training_mode": False}),
+        (vectors, {"batch_size": 5}),
+        (kept, {}),
+    ):
+        weight = model.head.weight.detach().clone()
+        trainee(model).fit(x[:5], y, **{"batch_size": 4, "nb_epochs": 1, **settings})
+        assert not torch.equal(weight, model.head.weight)
+
+
+def test_batch_norm_without_statistics_works_by_the_batch_whatever_the_mode(x):
+    model = Pools(vectors=True)
+    model.vectors = torch.nn.BatchNorm1d(4, track_running_stats=False)
+    for mode in (True, False):
+        with pytest.raises(ValueError, match="`drop_last` should be True"):
+            trainee(model).fit(x[:5], np.arange(5) % 3, batch_size=4, training_mode=mode)
+
+
+def test_no_batch_at_all_is_named(x):
+    with pytest.raises(ValueError, match="`batch_size` should be at most 5.*`drop_last` leaves out.*Found 8"):
+        trainee(Pools(vectors=False)).fit(x[:5], np.arange(5) % 3, batch_size=8, drop_last=True)

@@ -16,6 +16,7 @@ from art_mtl.attacks import WorstTaskPGD
 from art_mtl.cli import benchmark as benchmark_command
 from art_mtl.cli import diagnose as diagnose_command
 from art_mtl.cli.common import Parser
+from art_mtl.core.warn import AttackWarning
 from art_mtl.evaluation import Diagnosis, diagnose, diagnosis_table, load_victim, to_markdown
 from art_mtl.evaluation.checks import NORMS
 from art_mtl.evaluation.diagnosis import SANITY_CHECKS
@@ -479,7 +480,8 @@ def test_the_command(victim: str, tmp_path: Path, capsys) -> None:
 def test_benchmark_with_diagnose(victim: str, tmp_path: Path, capsys) -> None:
     out = tmp_path / "out"
     common = ["--victim", victim, "--eps", "0.1", "--steps", "1", "--device", "cpu", "--quiet", "--out", str(out)]
-    run(["benchmark", *common, "--methods", "equal", "--diagnose"])
+    with pytest.warns(AttackWarning, match="differentiable"):
+        run(["benchmark", *common, "--methods", "equal", "--diagnose"])
     assert "differentiable" in capsys.readouterr().out
     found = Diagnosis.from_json(out / "diagnosis-linf-0.1.json")
     assert found.attack == "equal" and "gradient" in found.failed

@@ -6,9 +6,11 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
+from art_mtl import tasks
 from art_mtl.evaluation import AttackResult, Environment, Results, TaskResult
-from art_mtl.evaluation.pictures import CLASS_COLOURS, TaskStyle, View, answer, cards_figure, scene_figure
+from art_mtl.evaluation.pictures import TaskStyle, View, answer, cards_figure, scene_figure
 from art_mtl.evaluation.plots import METHOD_COLOURS, degradation_figure, method_colour, tasks_figure, weights_figure
+from art_mtl.tasks.colours import CLASS_COLOURS, value_picture
 
 TASKS = tuple(TaskResult(n, "depth", "aErr", False, 1.0, "", 1.0, (1.0,)) for n in ("near", "far"))
 
@@ -111,17 +113,17 @@ def scene() -> tuple[list[View], list[TaskStyle]]:
     normals = rng.normal(size=(3, 6, 8))
     labels = {
         "seg": np.array([[0, 1, -1, 2] * 2] * 6),
-        "depth": np.where(np.eye(6, 8) > 0, 0, rng.uniform(2, 5, (6, 8)))[None],
+        "depth": np.where(np.eye(6, 8) > 0, np.nan, rng.uniform(2, 5, (6, 8)))[None],
         "normals": normals / np.linalg.norm(normals, axis=0),
         "kind": np.array(1),
     }
     attacked = np.clip(image + rng.choice([-1, 1], image.shape) * 4 / 255, 0, 1)
     views = [View("truth", image, labels), View("clean", image, labels), View("worst-task", attacked, labels, image)]
     styles = [
-        TaskStyle("seg", "segmentation", class_names=("bed", "books", "chair")),
-        TaskStyle("depth", "depth", "m"),
-        TaskStyle("normals", "surface_normals"),
-        TaskStyle("kind", "classification"),
+        TaskStyle(tasks.segmentation("seg", 3), class_names=("bed", "books", "chair")),
+        TaskStyle(tasks.depth("depth"), "m"),
+        TaskStyle(tasks.surface_normals("normals")),
+        TaskStyle(tasks.classification("kind", 3)),
     ]
     return views, styles
 
@@ -138,9 +140,10 @@ def test_scene(scene) -> None:
     expected = np.moveaxis(0.5 + 16 * (views[2].image - views[0].image), 0, -1)
     np.testing.assert_allclose(shown, expected)
     depth = views[0].labels["depth"]
-    valid = depth[depth > 0]
-    assert {ax.images[0].get_clim() for ax in grid[:, 3]} == {(valid.min(), valid.max())}
-    assert grid[0, 3].images[0].get_array().mask.sum() == 6  # the truth's holes
+    limits = np.nanmin(depth), np.nanmax(depth)
+    for ax in grid[:, 3]:
+        np.testing.assert_array_equal(ax.images[0].get_array(), value_picture(depth[0], *limits))
+    assert figure.axes[15].get_xlim() == limits
     normals = np.asarray(grid[1, 4].images[0].get_array())
     np.testing.assert_allclose(normals, (np.moveaxis(views[0].labels["normals"], 0, -1) + 1) / 2)
     np.testing.assert_array_equal(np.asarray(grid[0, 2].images[0].get_array())[:, 2], 1.0)  # ignored: white
@@ -152,8 +155,8 @@ def test_classes_of_two_tasks_share_a_legend() -> None:
     classes = {"seg": np.array([[0, 1]]), "parts": np.array([[1, 1]])}
     views = [View(title, np.full((3, 1, 2), 0.5), classes) for title in ("truth", "clean")]
     styles = [
-        TaskStyle("seg", "segmentation", "", ("road", "sky")),
-        TaskStyle("parts", "segmentation", "", ("", "head")),
+        TaskStyle(tasks.segmentation("seg", 2), "", ("road", "sky")),
+        TaskStyle(tasks.segmentation("parts", 2), "", ("", "head")),
     ]
     (legend,) = scene_figure(views, styles, "title").legends
     assert [text.get_text() for text in legend.get_texts()] == ["road", "sky", "parts: head"]
@@ -169,7 +172,7 @@ def test_cards() -> None:
             for d, t in pairs
         ]
 
-    styles = [TaskStyle("left", "classification"), TaskStyle("sum", "regression")]
+    styles = [TaskStyle(tasks.classification("left", 10)), TaskStyle(tasks.regression("sum"))]
     rows = [
         row("truth", [3, 4], [5.0, 6.0]),
         row("clean", [3, 9], [5.2, 6.1]),
@@ -189,10 +192,11 @@ def test_cards() -> None:
 
 
 def test_answers() -> None:
-    assert answer(TaskStyle("a", "classification", class_names=("cat", "dog")), np.array(1)) == "dog"
-    assert answer(TaskStyle("a", "classification"), np.array(-1)) == "?"
-    assert answer(TaskStyle("a", "regression"), np.array([np.nan])) == "?"
-    assert answer(TaskStyle("a", "multilabel"), np.array([1.0, 0.0, 1.0])) == "{0, 2}"
+    pets = tasks.classification("a", 2)
+    assert answer(TaskStyle(pets, class_names=("cat", "dog")), np.array(1)) == "dog"
+    assert answer(TaskStyle(pets), np.array(-1)) == "?"
+    assert answer(TaskStyle(tasks.regression("a")), np.array([np.nan])) == "?"
+    assert answer(TaskStyle(tasks.multilabel("a", 3)), np.array([1.0, 0.0, 1.0])) == "{0, 2}"
 
 
 def test_tasks_figure_shows_every_task_of_every_attack_on_all(results):

@@ -315,7 +315,12 @@ def test_grid() -> None:
 def test_every_cell_of_the_grid_makes_an_attack_of_its_name(estimator) -> None:
     for cell in plan_grid(estimator.tasks, ["all"], {"l2": [0.5]}, ["published", "linear"]):
         attack = make_attack(estimator, cell, steps=3, batch_size=2)
-        assert (attack.name, attack.eps, attack.norm, attack.max_iter) == (cell.method, 0.5, 2.0, 3)
+        assert (getattr(attack, "shown_as", attack.name), attack.eps, attack.norm, attack.max_iter) == (
+            cell.method,
+            0.5,
+            2.0,
+            3,
+        )
         assert attack.schedule == cell.schedule
 
 

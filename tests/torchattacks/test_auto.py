@@ -157,8 +157,30 @@ def test_bad_arguments(arguments, message, net):
 
 @pytest.mark.parametrize("argument", ["alpha", "decay", "schedule", "keep", "l1_step"])
 def test_auto_pgd_leaves_no_step_to_choose(argument, net):
-    with pytest.raises(TypeError, match=f"chooses its steps itself; leave out `{argument}`"):
+    with pytest.raises(TypeError, match=f"MultiTaskAutoPGD decides `{argument}`.*Those that take it: .*WorstTaskPGD"):
         make(MultiTaskAutoPGD, net, **{argument: 0.1})
+
+
+@pytest.mark.parametrize("shape", [(-1, 1, 1, 1), (-1, 3, 8, 8)])
+def test_bounds_and_radii_of_each_sample_leave_with_it(shape, net, data):
+    """Where samples leave before the next member, their bounds and radii do: each result keeps to its own."""
+
+    class Digit(torch.nn.Module):
+        def forward(self, images):
+            return net(images)[2]
+
+    upper = torch.tensor([1.0, 1.5, 2.0, 2.5, 3.0]).view(-1, 1, 1, 1)
+    lower = -torch.tensor([0.0, 0.5, 0.0, 0.5, 1.0]).view(-1, 1, 1, 1)
+    eps = torch.tensor([1.0, 0.001, 0.7, 0.002, 3.0]).view(-1, 1, 1, 1)
+    x = lower + data[0] * (upper - lower)
+    bounds = lower.expand(shape).clone(), upper.expand(shape).clone()
+    atk = MultiTaskAutoAttack(Digit(), [JOBS[2]], eps=eps, bounds=bounds, version="fast")
+    adv = atk(x, {"digit": net(x)[2].argmax(1)})
+    assert atk.report.attacked[0] == 5 > atk.report.attacked[-1] > 0
+    assert (adv >= lower).all() and (adv <= upper).all()
+    moved = (adv - x).abs().amax((1, 2, 3))
+    torch.testing.assert_close(moved[[1, 3]], eps.view(-1)[[1, 3]], rtol=1e-3, atol=0)
+    assert (moved <= eps.view(-1) + 1e-6).all() and (adv > 1).any()
 
 
 @pytest.mark.parametrize("kind", CLASSES)

@@ -321,8 +321,8 @@ def test_multi_attack_keeps_the_worst_case_of_each_sample(net, data, capsys):
         degradation = []
         for task in JOBS:
             target = task.targets(y[task.name])
-            before, after = (task.quality(getattr(o, task.name), target) for o in (clean, now))
-            degradation.append(1 - before / after if task.is_error else 1 - after / before)
+            before, after = (task.score(getattr(o, task.name), target) for o in (clean, now))
+            degradation.append(1 - before / after if not task.higher_is_better else 1 - after / before)
         return torch.stack(degradation, 1).amin(1)
 
     both = MultiAttack(members, verbose=True)

@@ -132,7 +132,8 @@ def make_batch() -> tuple[list[tasks.Task], dict[str, torch.Tensor], list[tasks.
                (("seg", 5), ("disparity", 1), ("normals", 3))}  # fmt: skip
     seg = torch.randint(-1, 5, (4, 6, 8), generator=g)
     disparity = torch.where(torch.rand(4, 1, 6, 8, generator=g) < 0.3, -1.0, torch.rand(4, 1, 6, 8, generator=g))
-    normals = torch.randn(4, 3, 6, 8, generator=g) * (torch.rand(4, 1, 6, 8, generator=g) < 0.6)
+    normals = functional.normalize(torch.randn(4, 3, 6, 8, generator=g), dim=1)
+    normals = normals * (torch.rand(4, 1, 6, 8, generator=g) < 0.6)
     seg[2], disparity[2], normals[2], disparity[0, :, :4] = -1, -1, 0, -1
     labels = [seg, disparity, normals]
     return kinds, outputs, [task.targets(y) for task, y in zip(kinds, labels, strict=True)]

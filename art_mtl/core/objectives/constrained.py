@@ -1,4 +1,4 @@
-"""Degrade some tasks and hold others: what task-selective attacks ascend, and the multipliers that do the holding."""
+"""Degrade some tasks and preserve others: what task-selective attacks ascend, and the multipliers that preserve."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from art_mtl.core.context import BatchContext, RunningStatistics
-from art_mtl.core.objectives.loss_objectives import Objective, ObjectiveValues, Outputs, Run
-from art_mtl.core.weightings import Run as WeightingRun
+from art_mtl.core.context import BatchContext
+from art_mtl.core.device import row_like
+from art_mtl.core.objectives.loss_objectives import Objective, ObjectiveRun, ObjectiveValues, Outputs
+from art_mtl.core.weightings import Weighting, WeightingRun
 
 _LEAST_REMAINDER = 1e-6
 _Item = TypeVar("_Item")
@@ -34,18 +35,17 @@ class Roles:
         return Roles(tuple(self.attacked[k] for k in kept), tuple(self.preserved[k] for k in kept))
 
     def columns(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Both as booleans ``(K,)`` on the device of ``like``."""
-        return torch.tensor(self.attacked, device=like.device), torch.tensor(self.preserved, device=like.device)
+        """Both as booleans ``(K,)`` on the device of ``like``; made there, so that nothing waits for a copy."""
+        return _mask(self.attacked, like), _mask(self.preserved, like)
 
 
 @dataclass(frozen=True)
-class ConstrainedObjective:
+class ConstrainedObjective(Objective):
     """``q_i`` of the attacked tasks, ``−|q_j|`` of the preserved ones.
 
     The weights look at the degradation of the attacked tasks and at how far the preserved ones have moved, in both
     directions: the relative change of their metric (population), error or score (sample), ``|m/b − 1|``. Labels of
-        preserved tasks are
-    what is true of the clean input, also in the targeted mode.
+    preserved tasks are what is true of the clean input, also in the targeted mode.
 
     Args:
         roles: Who is attacked, who is preserved.
@@ -57,46 +57,61 @@ class ConstrainedObjective:
     roles: Roles
     inner: Objective
     degradations: bool = True
-    saturates: bool = True
+    saturates = True
 
     @property
-    def needs_clean(self) -> bool:
+    def needs_clean(self) -> bool:  # type: ignore[override]
         return self.inner.needs_clean
 
-    def begin(self, problem: BatchContext, clean: Outputs | None) -> Run:
-        attacked = [k for k, is_held in enumerate(self.roles.preserved) if not is_held]
-        preserved = [k for k, is_held in enumerate(self.roles.preserved) if is_held]
-        aim = self._part(problem, clean, attacked, "attacked", problem.targeted)
-        hold = self._part(problem, clean, preserved, "preserved", False)
-        errors = torch.tensor([problem.tasks[k].is_error for k in preserved], device=problem.row.device)
+    @property
+    def pools(self) -> bool:  # type: ignore[override]
+        return self.inner.pools
+
+    @property
+    def needs_scope(self) -> str | None:  # type: ignore[override]
+        return self.inner.needs_scope
+
+    def requires(self, task: int) -> bool:
+        return self.roles.attacked[task] or self.roles.preserved[task]
+
+    def preserves(self, task: int) -> bool:
+        return self.roles.preserved[task]
+
+    def restrict(self, kept: Sequence[int]) -> ConstrainedObjective:
+        return replace(self, roles=self.roles.only(kept))
+
+    def begin(self, context: BatchContext, clean: Outputs | None) -> ObjectiveRun:
+        attacked = [k for k, is_preserved in enumerate(self.roles.preserved) if not is_preserved]
+        preserved = [k for k, is_preserved in enumerate(self.roles.preserved) if is_preserved]
+        aim = self._part(context, clean, attacked, "attacked", context.targeted)
+        if not preserved:
+            return lambda outputs, step: aim(_pick(outputs, attacked), step)
+        hold = self._part(context, clean, preserved, "preserved", False)
+        errors = _mask([not context.tasks[k].higher_is_better for k in preserved], context.group_index)
+        places = sorted(range(len(context.tasks)), key=[*attacked, *preserved].__getitem__)
 
         def run(outputs: Outputs, step: int) -> ObjectiveValues:
-            found = aim(_pick(outputs, attacked), step)
-            if not preserved:
-                return found
-            kept = hold(_pick(outputs, preserved), step)
-            sign = torch.where(kept.weigh < 0, 1.0, -1.0).to(kept.weigh.dtype)
-            if len(kept.ascend[0]) != len(sign):
-                sign = sign[problem.row]
-            still = [s.to(value.dtype) * value for s, value in zip(sign.unbind(1), kept.ascend, strict=True)]
-            order = torch.tensor([*attacked, *preserved], device=sign.device).argsort()
-            weigh = torch.cat([found.weigh, self._moved(kept.weigh, errors)], 1)[:, order]
-            ascend = dict(zip([*attacked, *preserved], [*found.ascend, *still], strict=True))
-            known = torch.cat([found.known, kept.known], 1)[:, order]
-            return ObjectiveValues([ascend[k] for k in range(len(ascend))], weigh, known)
+            found, kept = aim(_pick(outputs, attacked), step), hold(_pick(outputs, preserved), step)
+            moved = self._moved(kept.weighting_inputs, errors)
+            still = _downwards(kept, context)
+            return ObjectiveValues(
+                _pick([*found.objectives, *still], places),
+                _columns([found.weighting_inputs, moved], places),
+                _columns([found.mask, kept.mask], places),
+            )
 
         return run
 
-    def _part(self, problem: BatchContext, clean: Outputs | None, tasks: list[int], name: str, targeted: bool) -> Run:
+    def _part(
+        self, context: BatchContext, clean: Outputs | None, tasks: list[int], name: str, targeted: bool
+    ) -> ObjectiveRun:
         """The inner objective on some of the tasks."""
-        if not tasks:
-            return lambda outputs, step: ObjectiveValues([], torch.empty(0), torch.empty(0))
         part = replace(
-            problem,
-            tasks=tuple(_pick(problem.tasks, tasks)),
-            targets=tuple(_pick(problem.targets, tasks)),
+            context,
+            tasks=tuple(_pick(context.tasks, tasks)),
+            targets=tuple(_pick(context.targets, tasks)),
             targeted=targeted,
-            carry=_Part(problem.carry, name),
+            statistics=context.statistics.part(name),
         )
         return self.inner.begin(part, None if clean is None else _pick(clean, tasks))
 
@@ -105,8 +120,16 @@ class ConstrainedObjective:
         return relative_change(values, errors) if self.degradations else values.abs()
 
 
+def _downwards(found: ObjectiveValues, context: BatchContext) -> list[Tensor]:
+    """The objectives with the sign that brings what has moved back."""
+    sign = torch.where(found.weighting_inputs < 0, 1.0, -1.0).to(found.weighting_inputs.dtype)
+    if len(found.objectives[0]) != len(sign):
+        sign = sign[context.group_index]
+    return [s.to(value.dtype) * value for s, value in zip(sign.unbind(1), found.objectives, strict=True)]
+
+
 @dataclass(frozen=True)
-class Multipliers:
+class Multipliers(Weighting):
     """Weights of a task-selective attack: 1 in all for the attacked tasks, a multiplier for each preserved one.
 
     The dual ascent of ``max Σ q_i subject to |move_j| ≤ τ``, a row of multipliers for each row of samples: ``λ_j ←
@@ -130,19 +153,39 @@ class Multipliers:
 
     def begin(self, steps: int) -> WeightingRun:
         multipliers: Tensor | None = None
+        columns: tuple[Tensor, Tensor] | None = None
 
-        def run(values: Tensor, known: Tensor, step: int) -> Tensor:
-            nonlocal multipliers
-            attacked, preserved = self.roles.columns(values)
+        def run(values: Tensor, mask: Tensor, step: int) -> Tensor:
+            nonlocal multipliers, columns
+            columns = self.roles.columns(values) if columns is None else columns
+            attacked, preserved = columns
             before = torch.zeros_like(values) if multipliers is None else multipliers
             # Bounded, or one far-off step would leave multipliers that take the rest of the run to come down.
             excess = (values / self.tolerance - self.aim).clamp(-1, 6)
             multipliers = (before + self.rate * excess.clamp(max=3)).clamp(min=0)
             holding = (multipliers + self.penalty * excess).clamp(min=0) * preserved
-            share = (known & attacked).to(values.dtype)
-            return known * (share / share.sum(1, keepdim=True).clamp(min=1) + holding)
+            share = (mask & attacked).to(values.dtype)
+            return mask * (share / share.sum(1, keepdim=True).clamp(min=1) + holding)
 
         return run
+
+    def merit(self, values: Tensor, weights: Tensor, context: BatchContext) -> Tensor:
+        """The degradation of the attacked tasks, in [−1, 1], where every preserved task is within the tolerance; else
+        below −2, and the lower the farther they are out. ``values`` are degradations.
+        """
+        attacked, preserved = self.roles.columns(values)
+        errors = _mask([not task.higher_is_better for task in context.tasks], values)
+        beyond = (relative_change(values, errors) - self.tolerance).clamp(min=0) / self.tolerance
+        beyond = torch.where(preserved & context.has_label, beyond, torch.zeros_like(beyond)).sum(1)
+        share = (attacked & context.has_label).to(values.dtype)
+        gain = (values.clamp(min=-1) * share).sum(1) / share.sum(1).clamp(min=1)
+        return torch.where(beyond == 0, gain, -2 - beyond)
+
+    def restrict(self, kept: Sequence[int]) -> Multipliers:
+        return replace(self, roles=self.roles.only(kept))
+
+    def uses(self, task: int) -> bool:
+        return self.roles.attacked[task] or self.roles.preserved[task]
 
 
 def relative_change(degradation: Tensor, errors: Tensor) -> Tensor:
@@ -155,34 +198,16 @@ def relative_change(degradation: Tensor, errors: Tensor) -> Tensor:
     return torch.where(errors, degradation / (1 - degradation).clamp(min=_LEAST_REMAINDER), degradation).abs()
 
 
-def stealthy_merit(degradation: Tensor, problem: BatchContext, weighting: Multipliers) -> Tensor:
-    """By what iterates of a task-selective attack are compared, ``(B,)``: the degradation of the attacked tasks, in
-    [−1, 1], where every preserved task is within the tolerance; else below −2, and the lower the farther they are out.
-
-    Args:
-        degradation: Degradation of each sample's tasks, ``(B, K)``.
-        problem: The batch.
-        weighting: Has the roles and the tolerance.
-    """
-    attacked, preserved = weighting.roles.columns(degradation)
-    errors = torch.tensor([task.is_error for task in problem.tasks], device=degradation.device)
-    beyond = (relative_change(degradation, errors) - weighting.tolerance).clamp(min=0) / weighting.tolerance
-    beyond = torch.where(preserved & problem.has_label, beyond, torch.zeros_like(beyond)).sum(1)
-    share = (attacked & problem.has_label).to(degradation.dtype)
-    gain = (degradation.clamp(min=-1) * share).sum(1) / share.sum(1).clamp(min=1)
-    return torch.where(beyond == 0, gain, -2 - beyond)
-
-
-class _Part(RunningStatistics):
-    """The running sums of some of the tasks, inside those of all."""
-
-    def __init__(self, whole: RunningStatistics, name: str) -> None:
-        super().__init__(whole.samples)
-        self._whole, self._name = whole, name
-
-    def add(self, key: tuple[object, ...], value: Tensor) -> Tensor:
-        return self._whole.add((self._name, *key), value)
-
-
 def _pick(items: Sequence[_Item], indices: Sequence[int]) -> list[_Item]:
     return [items[k] for k in indices]
+
+
+def _columns(parts: Sequence[Tensor], places: Sequence[int]) -> Tensor:
+    """Columns of several matrices ``(R, ·)``, side by side in the order of ``places``."""
+    columns = [column for part in parts for column in part.unbind(1)]
+    return torch.stack(_pick(columns, places), 1)
+
+
+def _mask(flags: Sequence[bool], like: Tensor) -> Tensor:
+    """Booleans as a tensor ``(K,)`` beside ``like``, made there."""
+    return row_like(tuple(float(flag) for flag in flags), like) != 0

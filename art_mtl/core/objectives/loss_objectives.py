@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from torch import Tensor
 from art_mtl.core.context import BatchContext, stack_columns
 from art_mtl.tasks import Target, Task
 
-Outputs = Sequence[Tensor]
+Outputs = Sequence[Any]
 
 
 @dataclass(frozen=True)
@@ -24,37 +24,60 @@ class ObjectiveValues:
     """What one forward pass is worth.
 
     Attributes:
-        ascend: For each task the value whose gradient is taken, ``(B,)``, or ``(R,)`` where an objective pools its
-            rows.
-        weigh: ``(R, K)``, detached: what the weights look at; larger is more degraded.
-        known: ``(R, K)``, boolean: where ``weigh`` means anything.
+        objectives: For each task the value whose gradient is taken, ``(B,)``, or ``(R,)`` where an objective pools the
+            samples of a group.
+        weighting_inputs: ``(R, K)``, detached: what the weights look at; larger is more degraded.
+        mask: ``(R, K)``, boolean: where ``weighting_inputs`` means anything.
     """
 
-    ascend: list[Tensor]
-    weigh: Tensor
-    known: Tensor
+    objectives: list[Tensor]
+    weighting_inputs: Tensor
+    mask: Tensor
 
 
-Run = Callable[[Outputs, int], ObjectiveValues]
+ObjectiveRun = Callable[[Outputs, int], ObjectiveValues]
 
 
-class Objective(Protocol):
-    """See the module's docstring."""
+class Objective:
+    """Base of the objectives; every method can be overridden."""
+
+    pools = False
+    """Whether it looks at several samples together, so that it matters which ones."""
+    needs_scope: str | None = None
+    """The one scope of the weights that it works with, if there is but one."""
 
     @property
     def needs_clean(self) -> bool:
         """Whether :meth:`begin` needs the outputs on the clean inputs."""
+        return False
+
+    saturates = False
+    """Whether its values may be finite where an output is not."""
 
     @property
-    def saturates(self) -> bool:
-        """Whether its values may be finite where an output is not."""
+    def per_sample(self) -> PerSample | None:
+        """Itself, where it is one number a sample and task that lasts from step to step; else None."""
+        return None
 
-    def begin(self, problem: BatchContext, clean: Outputs | None) -> Run:
+    def requires(self, task: int) -> bool:
+        """Whether it cannot do without the labels of the task at a place."""
+        return False
+
+    def preserves(self, task: int) -> bool:
+        """Whether the task at a place is not to change: its labels are true in the targeted mode too."""
+        return False
+
+    def restrict(self, kept: Sequence[int]) -> Objective:
+        """The objective of some of the tasks, by their places in order."""
+        return self
+
+    def begin(self, context: BatchContext, clean: Outputs | None) -> ObjectiveRun:
         """Bind to one batch; ``clean`` are the detached outputs on the clean inputs, or None."""
+        raise NotImplementedError(f"{type(self).__name__} should say what is ascended.")
 
 
 @dataclass(frozen=True)
-class PerSample:
+class PerSample(Objective):
     """Objectives that are one number a sample and task, and that the weights see as they are.
 
     Args:
@@ -72,39 +95,44 @@ class PerSample:
     def needs_clean(self) -> bool:
         return self.reference is not None
 
-    def values(self, problem: BatchContext, outputs: Outputs, references: Sequence[Tensor | None]) -> list[Tensor]:
-        """One ``(B,)`` a task, 0 where the task is out of play."""
+    @property
+    def per_sample(self) -> PerSample:
+        return self
+
+    def values(self, context: BatchContext, outputs: Outputs, references: Sequence[Tensor | None]) -> list[Tensor]:
+        """One ``(B,)`` a task, 0 where the task has no label."""
         values = [
-            self.value(task, output, target, reference, problem.targeted)
-            for task, output, target, reference in zip(problem.tasks, outputs, problem.targets, references, strict=True)
+            self.value(task, output, target, reference, context.targeted)
+            for task, output, target, reference in zip(context.tasks, outputs, context.targets, references, strict=True)
         ]
-        columns = problem.has_label.unbind(1)
+        columns = context.has_label.unbind(1)
         return [torch.where(play, v, torch.zeros_like(v)) for play, v in zip(columns, values, strict=True)]
 
-    def references(self, problem: BatchContext, clean: Outputs | None) -> list[Tensor | None]:
+    def references(self, context: BatchContext, clean: Outputs | None) -> list[Tensor | None]:
         """The reference of each task, detached."""
         if self.reference is None or clean is None:
-            return [None] * len(problem.tasks)
-        items = zip(problem.tasks, clean, problem.targets, strict=True)
+            return [None] * len(context.tasks)
+        items = zip(context.tasks, clean, context.targets, strict=True)
         return [self.reference(task, output, target).detach() for task, output, target in items]
 
-    def begin(self, problem: BatchContext, clean: Outputs | None) -> Run:
-        return self.against(problem, self.references(problem, clean))
+    def begin(self, context: BatchContext, clean: Outputs | None) -> ObjectiveRun:
+        return self.against(context, self.references(context, clean))
 
-    def against(self, problem: BatchContext, references: Sequence[Tensor | None]) -> Run:
+    def against(self, context: BatchContext, references: Sequence[Tensor | None]) -> ObjectiveRun:
         """Bind to one batch whose references are known."""
 
         def run(outputs: Outputs, step: int) -> ObjectiveValues:
-            ascend = self.values(problem, outputs, references)
-            seen = stack_columns(ascend)
-            weigh, known = problem.row_mean(seen, problem.has_label & torch.isfinite(seen), step)
-            return ObjectiveValues(ascend, weigh, known)
+            objectives = self.values(context, outputs, references)
+            seen = stack_columns(objectives)
+            return ObjectiveValues(
+                objectives, *context.group_mean(seen, context.has_label & torch.isfinite(seen), step)
+            )
 
         return run
 
 
 @dataclass(frozen=True)
-class PooledLoss:
+class PooledLoss(Objective):
     """The objectives of the authors' published code: losses that are means over *all* valid places of a row of samples.
 
     Args:
@@ -112,31 +140,31 @@ class PooledLoss:
     """
 
     kind: str
-    saturates: bool = False
+    pools = True
 
     @property
     def needs_clean(self) -> bool:
         return self.kind != "loss"
 
-    def begin(self, problem: BatchContext, clean: Outputs | None) -> Run:
-        floors = self._floors(problem, clean)
-        sign = -1.0 if problem.targeted else 1.0
-        known = problem.row_sum(problem.has_label.float()) > 0
+    def begin(self, context: BatchContext, clean: Outputs | None) -> ObjectiveRun:
+        floors = self._floors(context, clean)
+        sign = -1.0 if context.targeted else 1.0
+        mask = context.group_sum(context.has_label.float()) > 0
 
         def run(outputs: Outputs, step: int) -> ObjectiveValues:
-            losses = self._pool_all(problem, outputs)
-            ascend = [sign * self._value(loss, floor) for loss, floor in zip(losses, floors, strict=True)]
-            return ObjectiveValues(ascend, stack_columns(ascend), known)
+            losses = self._pool_all(context, outputs)
+            objectives = [sign * self._value(loss, floor) for loss, floor in zip(losses, floors, strict=True)]
+            return ObjectiveValues(objectives, stack_columns(objectives), mask)
 
         return run
 
-    def _floors(self, problem: BatchContext, clean: Outputs | None) -> list[Tensor | None]:
+    def _floors(self, context: BatchContext, clean: Outputs | None) -> list[Tensor | None]:
         """L_i⁰ of each row, not below the floor of its task; None where the objective has no use for it."""
         if not self.needs_clean:
-            return [None] * len(problem.tasks)
+            return [None] * len(context.tasks)
         if clean is None:
             raise ValueError(f"A pooled loss of kind {self.kind!r} needs the outputs on the clean inputs.")
-        pairs = zip(self._pool_all(problem, clean), problem.tasks, strict=True)
+        pairs = zip(self._pool_all(context, clean), context.tasks, strict=True)
         return [loss.detach().clamp(min=task.loss_floor) for loss, task in pairs]
 
     def _value(self, loss: Tensor, floor: Tensor | None) -> Tensor:
@@ -144,19 +172,15 @@ class PooledLoss:
             return loss
         return (loss - floor) / floor if self.kind == "relative" else loss / floor
 
-    def _pool_all(self, problem: BatchContext, outputs: Outputs) -> list[Tensor]:
-        triples = zip(problem.tasks, outputs, problem.targets, strict=True)
-        return [self._pool(problem, task, output, target) for task, output, target in triples]
+    def _pool_all(self, context: BatchContext, outputs: Outputs) -> list[Tensor]:
+        triples = zip(context.tasks, outputs, context.targets, strict=True)
+        return [self._pool(context, task, output, target) for task, output, target in triples]
 
     @staticmethod
-    def _pool(problem: BatchContext, task: Task, output: Tensor, target: Target) -> Tensor:
-        elements = task.loss_elements(output, target.value)
-        elements = torch.where(target.valid & torch.isfinite(elements), elements, torch.zeros_like(elements))
-        if elements.ndim > 1:
-            elements = elements.flatten(1).sum(1)
-        count = target.valid.flatten(1).sum(1) if target.valid.ndim > 1 else target.valid
-        total = problem.row_sum(elements[:, None])[:, 0]
-        return total / problem.row_sum(count[:, None].to(total.dtype))[:, 0].clamp(min=1)
+    def _pool(context: BatchContext, task: Task, output: Tensor, target: Target) -> Tensor:
+        pooled, count = task.pool(output, target)
+        total = context.group_sum(pooled[:, None])[:, 0]
+        return total / context.group_sum(count[:, None].to(total.dtype))[:, 0].clamp(min=1)
 
 
 def smooth_log(value: Tensor, floor: float) -> Tensor:
@@ -166,7 +190,7 @@ def smooth_log(value: Tensor, floor: float) -> Tensor:
         >>> smooth_log(torch.tensor([1.0, 0.0]), floor=0.5)
         tensor([ 0.0000, -1.6931])
     """
-    floor_log = torch.log(torch.tensor(floor)).item()
+    floor_log = torch.log(torch.tensor(floor, dtype=torch.float32, device="cpu")).item()
     return torch.where(value > floor, value.clamp(min=floor).log(), floor_log + value / floor - 1)
 
 
@@ -196,19 +220,19 @@ def _clean_loss(task: Task, output: Tensor, target: Target) -> Tensor:
 
 def _degradation(task: Task, output: Tensor, target: Target, reference: Tensor | None, targeted: bool) -> Tensor:
     """1 − e⁰/e of an error, 1 − s/s⁰ of a score; towards a target the other way round. In (−∞, 1]."""
-    quality = task.quality(output, target)
-    before = torch.ones_like(quality) if reference is None else reference
-    if task.is_error != targeted:
+    score = task.score(output, target)
+    before = torch.ones_like(score) if reference is None else reference
+    if task.higher_is_better == targeted:
         # Below the floor, where the reference may lie too, the value is linear: a perfect output still has a slope.
-        grown = 2 - quality / task.quality_floor
+        grown = 2 - score / task.score_floor
         return 1 - before * torch.where(
-            quality > task.quality_floor, 1 / quality.clamp(min=task.quality_floor), grown / task.quality_floor
+            score > task.score_floor, 1 / score.clamp(min=task.score_floor), grown / task.score_floor
         )
-    return 1 - quality / before
+    return 1 - score / before
 
 
-def _clean_quality(task: Task, output: Tensor, target: Target) -> Tensor:
-    return task.quality(output, target).clamp(min=task.quality_floor)
+def _clean_score(task: Task, output: Tensor, target: Target) -> Tensor:
+    return task.score(output, target).clamp(min=task.score_floor)
 
 
 LOSS = PerSample(_loss)
@@ -219,5 +243,5 @@ NORMALIZED = PerSample(_normalized_loss, _clean_loss)
 """L_i / L_i⁰."""
 RELATIVE = PerSample(_relative_loss, _clean_loss)
 """(L_i − L_i⁰) / L_i⁰."""
-DEGRADATION = PerSample(_degradation, _clean_quality, saturates=True)
+DEGRADATION = PerSample(_degradation, _clean_score, saturates=True)
 """A differentiable, per-sample stand-in for the degradation Δ_i that is reported."""

@@ -6,7 +6,6 @@ error); the gradient is taken of smooth stand-ins that stop paying where the met
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,15 +13,14 @@ from torch import Tensor
 
 from art_mtl import losses
 from art_mtl.core.context import BatchContext
-from art_mtl.core.objectives.loss_objectives import LOG, ObjectiveValues, Outputs, Run
-from art_mtl.metrics import sum_and_count
-from art_mtl.tasks import Target, Task
+from art_mtl.core.objectives.loss_objectives import LOG, Objective, ObjectiveRun, ObjectiveValues, Outputs
+from art_mtl.tasks import Measures, Target, Task
 
 _SMALLEST_SOFTNESS = 1e-4
 
 
 @dataclass(frozen=True)
-class PopulationDegradation:
+class PopulationDegradation(Objective):
     """Population degradation D_i of each task, and the stand-in q_i that is ascended.
 
     ``D_i = 1 − m_i/b_i`` where more is better, ``1 − b_i/m_i`` where less is, with m_i the metric now and b_i on clean
@@ -39,27 +37,31 @@ class PopulationDegradation:
     """
 
     softness: float = 1.0
-    needs_clean: bool = True
-    saturates: bool = True
+    needs_clean = True
+    saturates = True
+    pools = True
+    needs_scope = "dataset"
 
-    def begin(self, problem: BatchContext, clean: Outputs | None) -> Run:
+    def begin(self, context: BatchContext, clean: Outputs | None) -> ObjectiveRun:
         if clean is None:
             raise ValueError("Population degradation needs the outputs on the clean inputs.")
         views = [
-            _TaskView(problem, index, task, target, output, self.softness)
-            for index, (task, target, output) in enumerate(zip(problem.tasks, problem.targets, clean, strict=True))
+            _TaskView(context, index, task, target, output, self.softness)
+            for index, (task, target, output) in enumerate(zip(context.tasks, context.targets, clean, strict=True))
         ]
 
         def run(outputs: Outputs, step: int) -> ObjectiveValues:
-            shown = [(view, output, view.elements(output)) for view, output in zip(views, outputs, strict=True)]
+            shown = [
+                (view, view.measure(output, margins=step > 0)) for view, output in zip(views, outputs, strict=True)
+            ]
             if step == 0:
-                ascend = LOG.values(problem, outputs, [None] * len(views))
+                objectives = LOG.values(context, outputs, [None] * len(views))
             else:
-                ascend = [view.stand_in(elements, step) for view, _, elements in shown]
-            degradations = [view.degradation(output, elements, step) for view, output, elements in shown]
-            weigh = torch.stack([degradation for degradation, _ in degradations])[None].to(ascend[0].dtype)
-            known = torch.stack([known for _, known in degradations])[None]
-            return ObjectiveValues(ascend, weigh, known)
+                objectives = [view.stand_in(measures, step) for view, measures in shown]
+            degradations = [view.degradation(measures, step) for view, measures in shown]
+            weighting_inputs = torch.stack([degradation for degradation, _ in degradations])[None]
+            mask = torch.stack([known for _, known in degradations])[None]
+            return ObjectiveValues(objectives, weighting_inputs.to(objectives[0].dtype), mask)
 
         return run
 
@@ -68,66 +70,69 @@ class _TaskView:
     """One task over the population: this batch and the earlier ones of its chunk."""
 
     def __init__(
-        self, problem: BatchContext, index: int, task: Task, target: Target, clean: Tensor, softness: float
+        self, context: BatchContext, index: int, task: Task, target: Target, clean: Tensor, softness: float
     ) -> None:
-        self.problem, self.index, self.task, self.target = problem, index, task, target
+        self.context, self.index, self.task, self.target = context, index, task, target
         self.softness = softness
-        self.sign = -1.0 if problem.targeted else 1.0
+        self.sign = -1.0 if context.targeted else 1.0
         self.play = target.has_label
-        self.takes_margins = task.margin_elements is not None
-        self.clean_elements = self.elements(clean)
-        statistics = self._add("clean", None, self._statistics(clean, self.clean_elements))
+        measures = self.measure(clean)
+        self.clean_margins = measures.margins
+        statistics = self._add("clean", None, self._finite(measures.statistics))
         self.known = self._add("present", None, self.play.sum()) > 0
         self.baseline = task.metric.value(statistics)
         self.spread: Tensor | None = None
 
-    def elements(self, output: Tensor) -> Tensor:
-        """Margins of a task that decides, errors or scores of any other; ``(B, *S)``."""
-        measure = self.task.margin_elements or self.task.quality_elements
-        return measure(output, self.target.value)
+    def measure(self, output: Tensor, margins: bool = True) -> Measures:
+        """What one pass over the output tells."""
+        return self.task.measure(output, self.target, margins)
 
-    def degradation(self, output: Tensor, elements: Tensor, step: int) -> tuple[Tensor, Tensor]:
+    def degradation(self, measures: Measures, step: int) -> tuple[Tensor, Tensor]:
         """D_i now, and whether the task has been seen at all; scalars."""
-        statistics = self._statistics(output.detach(), elements.detach())
-        now = self.task.metric.value(self._add("statistics", step, statistics))
-        return relative_degradation(self.task, now, self.baseline, self.problem.targeted), self.known
+        now = self.task.metric.value(self._add("statistics", step, self._finite(measures.statistics)))
+        return relative_degradation(self.task, now, self.baseline, self.context.targeted), self.known
 
-    def stand_in(self, elements: Tensor, step: int) -> Tensor:
+    def stand_in(self, measures: Measures, step: int) -> Tensor:
         """q_i, ``(B,)`` with its graph."""
-        value = self._soft_flips(elements, step) if self.takes_margins else self._scaled_quality(elements, step)
+        if measures.margins is not None and measures.counted is not None:
+            value = self._soft_flips(measures.margins, measures.counted, step)
+        elif measures.score is not None:
+            value = self._scaled_score(measures.score, step)
+        else:
+            raise ValueError(f"Task {self.task.name!r} should measure margins or a score. Found neither.")
         return torch.where(self.play, value, torch.zeros_like(value))
 
-    def _soft_flips(self, margin: Tensor, step: int) -> Tensor:
+    def _soft_flips(self, margin: Tensor, valid: Tensor, step: int) -> Tensor:
         if self.spread is None:
-            moved = (margin.detach() - self.clean_elements).square()
-            counted = self.target.valid & torch.isfinite(moved)
+            before = margin.detach() if self.clean_margins is None else self.clean_margins
+            moved = (margin.detach() - before).square()
+            counted = valid & torch.isfinite(moved)
             total = self._add("moved", None, torch.where(counted, moved, torch.zeros_like(moved)).double().sum())
             count = self._add("places", None, counted.sum())
             self.spread = (total / count.clamp(min=1)).sqrt().to(margin.dtype)
-        width = (self.softness * self.spread * (1 - step / self.problem.steps)).clamp(min=_SMALLEST_SOFTNESS)
-        reference = 1 - self.baseline if self.problem.targeted else self.baseline
-        scale = 2 / reference.clamp(min=self.task.quality_floor).to(margin.dtype)
-        return self.sign * scale * losses.masked_mean(torch.sigmoid(-margin / width), self.target.valid)
+        width = (self.softness * self.spread * (1 - step / self.context.steps)).clamp(min=_SMALLEST_SOFTNESS)
+        reference = 1 - self.baseline if self.context.targeted else self.baseline
+        scale = 2 / reference.clamp(min=self.task.score_floor).to(margin.dtype)
+        return self.sign * scale * losses.masked_mean(torch.sigmoid(-margin / width), valid)
 
-    def _scaled_quality(self, elements: Tensor, step: int) -> Tensor:
-        quality = losses.masked_mean(elements, self.target.valid)
-        seen = quality.detach().double()
+    def _scaled_score(self, score: Tensor, step: int) -> Tensor:
+        seen = score.detach().double()
         counted = self.play & torch.isfinite(seen)
         total = self._add("quality", step, torch.where(counted, seen, torch.zeros_like(seen)).sum())
         mean = total / self._add("qualities", step, counted.sum()).clamp(min=1)
-        scale = mean.clamp(min=self.task.quality_floor).to(quality.dtype)
-        return self.sign * (quality if self.task.is_error else -quality) / scale
+        scale = mean.clamp(min=self.task.score_floor).to(score.dtype)
+        return self.sign * (-score if self.task.higher_is_better else score) / scale
 
-    def _statistics(self, output: Tensor, elements: Tensor) -> Tensor:
-        if self.task.metric.element is self.task.quality_elements and not self.takes_margins:
-            statistics = sum_and_count(elements, self.target.valid)
-        else:
-            statistics = self.task.statistics(output, self.target)
+    @staticmethod
+    def _finite(statistics: Tensor) -> Tensor:
+        """Their sum over the samples for which all are finite."""
         finite = torch.isfinite(statistics).all(1, keepdim=True)
         return torch.where(finite, statistics, torch.zeros_like(statistics)).sum(0)
 
     def _add(self, name: str, step: int | None, value: Tensor) -> Tensor:
-        return self.problem.carry.add((name, self.index, step), value)
+        statistics = self.context.statistics
+        statistics.declare(name)
+        return statistics.updated(name, value, self.index, step)
 
 
 def relative_degradation(task: Task, now: Tensor, before: Tensor, targeted: bool = False) -> Tensor:
@@ -142,18 +147,11 @@ def relative_degradation(task: Task, now: Tensor, before: Tensor, targeted: bool
     Returns:
         Same shape, in (−∞, 1]; 1 for a score that is 0.
     """
-    floor = task.quality_floor
-    if task.is_error:
+    floor = task.score_floor
+    if not task.higher_is_better:
         now, before = now.clamp(min=floor), before.clamp(min=floor)
         return 1 - now / before if targeted else 1 - before / now
     if targeted:
         now, before = 1 - now, 1 - before
     # A score that was 0 on clean inputs has nothing left to lose.
     return torch.where(before > 0, 1 - now / before.clamp(min=floor), torch.ones_like(before))
-
-
-def least_degradation(values: Sequence[Tensor], has_label: Tensor) -> Tensor:
-    """min over the tasks in play of per-sample values; ``(B,)``. −∞ where no task is in play."""
-    stacked = torch.stack(list(values), 1).masked_fill(~has_label, float("inf"))
-    least = stacked.amin(1)
-    return torch.where(has_label.any(1), least, torch.full_like(least, float("-inf")))

@@ -9,12 +9,10 @@ another one at every step: then "risen" is judged at the weights of now, for bot
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 import torch
 from torch import Tensor
 
+from art_mtl.core.optimizers.step_rule import StepRule
 from art_mtl.core.optimizers.steps import FIRST_L1_SHARE, L1_SPARSER, sparse_direction
 from art_mtl.core.selection import BestIterate, choose
 from art_mtl.core.threat import FeasibleSet
@@ -48,14 +46,7 @@ def checkpoints(steps: int) -> list[int]:
     return sorted(step for step in found if step < steps)
 
 
-def refuse_step_arguments(attack: str, chosen: Sequence[str], found: Mapping[str, Any]) -> None:
-    """Raise a TypeError where a user would choose what the rule decides."""
-    names = [name for name in chosen if name in found]
-    if names:
-        raise TypeError(f"{attack} chooses its steps itself; leave out {', '.join(f'`{name}`' for name in names)}.")
-
-
-class AutoSteps:
+class AutoSteps(StepRule):
     """Auto-PGD for L∞ and L2.
 
     ``z = P(x_t + η u)``, ``x_{t+1} = P(x_t + α (z − x_t) + (1 − α)(x_t − x_{t−1}))``, with α = 0.75 and η = 2 ε at
@@ -64,21 +55,20 @@ class AutoSteps:
     as soon as the value there is known.
 
     Args:
-        region: Where the iterates may lie.
+        feasible: Where the iterates may lie.
         steps: T.
     """
 
-    needs_gradient = True
     needs_best_gradient = True
 
-    def __init__(self, region: FeasibleSet, steps: int) -> None:
-        self.region = region
+    def __init__(self, feasible: FeasibleSet, steps: int) -> None:
+        self.feasible = feasible
         places = checkpoints(steps)
         self.since = dict(zip(places, (b - a for a, b in zip([0, *places], places, strict=False)), strict=True))
-        size = len(region.x)
-        self.share = torch.ones(size, dtype=region.x.dtype, device=region.x.device)
-        self.rises = torch.zeros(size, device=region.x.device)
-        self.changed = torch.zeros(size, dtype=torch.bool, device=region.x.device)
+        size = len(feasible.x)
+        self.share = torch.ones(size, dtype=feasible.x.dtype, device=feasible.x.device)
+        self.rises = torch.zeros(size, dtype=torch.float32, device=feasible.x.device)
+        self.changed = torch.zeros(size, dtype=torch.bool, device=feasible.x.device)
         self.previous: Tensor | None = None
 
     def __call__(self, step: int, x_adv: Tensor, gradient: Tensor, best: BestIterate) -> Tensor:
@@ -87,14 +77,14 @@ class AutoSteps:
             self.changed = self.changed | best.better
         if step in self.since:
             x_adv, gradient = self._check(self.since[step], x_adv, gradient, best)
-        region, before = self.region, self.previous
-        size = 2 * region.threat.eps * region.each(self.share)
-        ahead = region.project((x_adv + size * region.direction(gradient, x_adv, step)) - region.x)
+        feasible, before = self.feasible, self.previous
+        size = 2 * feasible.threat.eps * feasible.each(self.share)
+        ahead = feasible.project((x_adv + size * feasible.direction(gradient, x_adv, step)) - feasible.x)
         self.previous = x_adv
         if before is None:
             return ahead
         moved = x_adv + _INERTIA * (ahead - x_adv) + (1 - _INERTIA) * (x_adv - before)
-        return region.project(moved - region.x)
+        return feasible.project(moved - feasible.x)
 
     def _check(self, length: int, x_adv: Tensor, gradient: Tensor, best: BestIterate) -> tuple[Tensor, Tensor]:
         halve = (self.rises < _ENOUGH * length) | ~self.changed
@@ -105,7 +95,7 @@ class AutoSteps:
         return _go_back(halve, x_adv, gradient, best)
 
 
-class SparseAutoSteps:
+class SparseAutoSteps(StepRule):
     """Auto-PGD for L1.
 
     The step ``P(x_t + η u)`` goes along the k greatest coordinates that can still move, without inertia; η = ε and k =
@@ -114,30 +104,29 @@ class SparseAutoSteps:
     best iterate; if not, η is divided by 1.5, down to ε/10.
 
     Args:
-        region: Where the iterates may lie.
+        feasible: Where the iterates may lie.
         steps: T.
     """
 
-    needs_gradient = True
     needs_best_gradient = True
 
-    def __init__(self, region: FeasibleSet, steps: int) -> None:
-        self.region, self.every = region, max(1, 4 * steps // 100)
-        size, places = len(region.x), region.x[0].numel()
-        self.share = torch.ones(size, dtype=region.x.dtype, device=region.x.device)
-        self.support = torch.full((size,), float(places), device=region.x.device)
+    def __init__(self, feasible: FeasibleSet, steps: int) -> None:
+        self.feasible, self.every = feasible, max(1, 4 * steps // 100)
+        size, places = len(feasible.x), feasible.x[0].numel()
+        self.share = torch.ones(size, dtype=feasible.x.dtype, device=feasible.x.device)
+        self.support = torch.full((size,), float(places), dtype=torch.float32, device=feasible.x.device)
         self.count = (FIRST_L1_SHARE * self.support).clamp(min=1)
 
     def __call__(self, step: int, x_adv: Tensor, gradient: Tensor, best: BestIterate) -> Tensor:
-        region = self.region
+        feasible = self.feasible
         if step > 0 and step % self.every == 0:
             x_adv, gradient = self._check(x_adv, gradient, best)
-        eps, bounds = region.threat.eps, region.threat.bounds
+        eps, bounds = feasible.threat.eps, feasible.threat.bounds
         unit = sparse_direction(gradient, x_adv, bounds, self.count.long()[:, None], _ROUNDING * eps)
-        return region.project((x_adv + eps * region.each(self.share) * unit) - region.x)
+        return feasible.project((x_adv + eps * feasible.each(self.share) * unit) - feasible.x)
 
     def _check(self, x_adv: Tensor, gradient: Tensor, best: BestIterate) -> tuple[Tensor, Tensor]:
-        support = (best.x != self.region.x).flatten(1).sum(1).to(self.support.dtype)
+        support = (best.x != self.feasible.x).flatten(1).sum(1).to(self.support.dtype)
         falling = support < _STILL_FALLING * self.support
         # A best iterate that changes nothing yet says nothing about how many coordinates are wanted.
         self.count = torch.where(support > 0, (support / L1_SPARSER).clamp(min=1), self.count)

@@ -8,10 +8,12 @@ keeps, is what the search has accepted.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from art_mtl.core.optimizers.step_rule import StepRule
 from art_mtl.core.selection import BestIterate
 from art_mtl.core.threat import FeasibleSet, RunConfig
 
@@ -41,54 +43,54 @@ def window(height: int, width: int, step: int, steps: int) -> tuple[int, int]:
     return tall, wide
 
 
-class SquareSteps:
+class SquareSteps(StepRule):
     """The search for L∞ and L2.
 
     L∞: all of a square is set to +ε or −ε, each channel by its own sign; it starts from vertical stripes. L2: the
     budget of two squares, and what is left of ε, is put on one of them, in two bumps of opposite signs.
 
     Args:
-        region: Where the candidates may lie. Inputs that are no images ``(B, C, H, W)`` are taken as one row of places.
-        plan: Number of queries; source of randomness.
+        feasible: Where the candidates may lie. Inputs that are no images are taken as one row of places.
+        config: Number of queries; source of randomness; where the channels stand.
     """
 
     needs_gradient = False
-    needs_best_gradient = False
 
-    def __init__(self, region: FeasibleSet, plan: RunConfig) -> None:
-        self.region, self.plan = region, plan
-        self.size = _images(region.x).shape
+    def __init__(self, feasible: FeasibleSet, config: RunConfig) -> None:
+        self.feasible, self.config = feasible, config
+        self.layout = _Layout(feasible.x.shape, config.channels_first)
+        self.size = self.layout.images(feasible.x).shape
 
     def __call__(self, step: int, x_adv: Tensor, gradient: Tensor, best: BestIterate) -> Tensor:
-        region = self.region
-        if region.threat.norm != math.inf:
-            change = self._two_bumps(_images(best.x - region.x), step).view_as(region.x)
+        feasible = self.feasible
+        if feasible.threat.norm != math.inf:
+            change = self.layout.inputs(self._two_bumps(self.layout.images(best.x - feasible.x), step))
         elif step == 0:
             size, channels, height, width = self.size
             signs = self._signs(size, channels, 1, width).expand(-1, -1, height, -1)
-            change = signs.reshape(region.x.shape) * region.threat.eps
+            change = self.layout.inputs(signs) * feasible.threat.eps
         else:
             inside, _, _ = self._place(step)
-            signs = self._signs(*self.size[:2], 1, 1).expand(self.size).reshape(region.x.shape)
-            inside = inside.expand(self.size).reshape(region.x.shape)
-            change = torch.where(inside, signs * region.threat.eps, best.x - region.x)
-        return region.project(region.masked(change))
+            signs = self.layout.inputs(self._signs(*self.size[:2], 1, 1).expand(self.size))
+            inside = self.layout.inputs(inside.expand(self.size))
+            change = torch.where(inside, signs * feasible.threat.eps, best.x - feasible.x)
+        return feasible.project(feasible.masked(change))
 
     def _uniform(self, *shape: int) -> Tensor:
-        x = self.region.x
-        return torch.rand(shape, dtype=x.dtype, device=x.device, generator=self.plan.generator)
+        x = self.feasible.x
+        return torch.rand(shape, dtype=x.dtype, device=x.device, generator=self.config.generator)
 
     def _signs(self, *shape: int) -> Tensor:
-        return torch.where(self._uniform(*shape) < 0.5, -1.0, 1.0).to(self.region.x.dtype)
+        return torch.where(self._uniform(*shape) < 0.5, -1.0, 1.0).to(self.feasible.x.dtype)
 
     def _place(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """A square for each sample: which places are inside, ``(B, 1, H, W)``, and each place's row ``(B, H)`` and
         column ``(B, W)`` counted from the square's corner.
         """
         size, _, height, width = self.size
-        tall, wide = window(height, width, step, self.plan.steps)
+        tall, wide = window(height, width, step, self.config.steps)
         corner = self._uniform(2, size, 1)
-        device = self.region.x.device
+        device = self.feasible.x.device
         row = torch.arange(height, device=device) - (corner[0] * (height - tall + 1)).long()
         column = torch.arange(width, device=device) - (corner[1] * (width - wide + 1)).long()
         inside = ((row >= 0) & (row < tall))[:, :, None] & ((column >= 0) & (column < wide))[:, None]
@@ -99,10 +101,10 @@ class SquareSteps:
         size, channels, height, width = self.size
         first, row, column = self._place(step)
         other = self._place(step)[0] & ~first
-        shapes = _bumps(*window(height, width, step, self.plan.steps), like=delta)
+        shapes = _bumps(*window(height, width, step, self.config.steps), like=delta)
         turned = (self._uniform(size) < 0.5).long()
         bump = shapes[turned[:, None, None], row[:, :, None], column[:, None]][:, None] * first
-        eps = self.region.threat.eps.flatten(1)[:, :1, None, None]
+        eps = self.feasible.threat.eps.flatten(1)[:, :1, None, None]
         unused = (eps.square() - _squared(delta).sum(1, keepdim=True)).clamp(min=0)
         budget = (_squared(torch.where(first | other, delta, 0.0)) + unused / channels).sqrt()
         inside = torch.where(first, delta, 0.0)
@@ -113,11 +115,31 @@ class SquareSteps:
         return torch.where(first, _unit(mixed) * budget, torch.where(other, 0.0, delta))
 
 
-def _images(x: Tensor) -> Tensor:
-    """``(B, C, H, W)``."""
-    if x.ndim == 4:
-        return x
-    return x[:, None, None] if x.ndim == 2 else x.flatten(2)[:, :, None]
+@dataclass(frozen=True)
+class _Layout:
+    """Inputs of any layout seen as images ``(B, C, H, W)``, and back.
+
+    Args:
+        shape: Of the inputs, ``(B, D)``, or with channels and any number of places.
+        channels_first: Where the channels stand.
+    """
+
+    shape: torch.Size
+    channels_first: bool
+
+    def images(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)``; one row of places where the inputs are no images."""
+        if x.ndim == 2:
+            return x[:, None, None]
+        x = x if self.channels_first else x.movedim(-1, 1)
+        return x if x.ndim == 4 else x.flatten(2)[:, :, None]
+
+    def inputs(self, images: Tensor) -> Tensor:
+        """The inverse of :meth:`images`."""
+        if self.channels_first or len(self.shape) == 2:
+            return images.reshape(self.shape)
+        batch, *places, channels = self.shape
+        return images.reshape(batch, channels, *places).movedim(1, -1)
 
 
 def _squared(delta: Tensor) -> Tensor:

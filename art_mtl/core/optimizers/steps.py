@@ -1,4 +1,4 @@
-"""Steps: from a gradient to a direction of unit length, how far to go at each step, momentum, random starts."""
+"""Steps: from a gradient to a direction of unit length, momentum, random starts."""
 
 from __future__ import annotations
 
@@ -7,38 +7,10 @@ import math
 import torch
 from torch import Tensor
 
-from art_mtl.projections import sample_norm
+from art_mtl.projections import near_one, sample_norm
 
-SCHEDULES = ("constant", "linear", "cosine", "auto")
-"""The first three fix the step sizes in advance; "auto" is Auto-PGD's rule, see :mod:`art_mtl.core.optimizers.apgd`."""
-L1_STEPS = ("adaptive", "one-pixel")
 FIRST_L1_SHARE = 0.2
 L1_SPARSER = 1.5
-
-
-def default_step_size(schedule: str, norm: float, eps: Tensor, steps: int, momentum: float = 0.0) -> Tensor:
-    """Step size at step 0 where the user gives none: 2.5 ε/T (L∞), 2 ε/T (L2), ε (L1) if constant; 2 ε if it decays,
-    3 ε with momentum, which takes longer to turn round.
-    """
-    if schedule != "constant":
-        return (3 if momentum else 2) * eps
-    if norm == 1:
-        return eps
-    return (2.5 if norm == math.inf else 2.0) / steps * eps
-
-
-def step_factor(schedule: str, step: int, steps: int) -> float:
-    """Share of the first step size that step t takes.
-
-    Examples:
-        >>> [step_factor("linear", t, 4) for t in range(4)]
-        [1.0, 0.75, 0.5, 0.25]
-    """
-    if schedule == "linear":
-        return 1 - step / steps
-    if schedule == "cosine":
-        return (1 + math.cos(math.pi * step / steps)) / 2
-    return 1.0
 
 
 def accumulate(momentum: Tensor | None, gradient: Tensor, decay: float) -> Tensor:
@@ -122,19 +94,14 @@ def random_start(x: Tensor, eps: Tensor, norm: float, share: float, generator: t
     if norm == 2:
         draw = torch.randn(x.shape, dtype=x.dtype, device=x.device, generator=generator)
     else:
-        draw = -torch.log1p(-uniform(*x.shape)) * torch.where(uniform(*x.shape) < 0.5, -1.0, 1.0)
+        draw = -torch.log1p(-uniform(*x.shape)) * torch.where(uniform(*x.shape) < 0.5, -1.0, 1.0).to(x.dtype)
     radius = uniform(len(x), *[1] * (x.ndim - 1)).pow(1 / x[0].numel())
     return _unit(draw, norm) * radius * eps * share
 
 
 def _unit(v: Tensor, norm: float) -> Tensor:
-    """Each sample divided by its Lp norm; 0 stays 0. First by a power of 2 near its peak, which changes no digit: the
-    norm of a saturated net's gradient can underflow, or its inverse overflow.
-    """
-    exponent = torch.frexp(sample_norm(v, math.inf)).exponent
-    # The power has to be a normal number of the same type, and so has its inverse.
-    limit = math.frexp(torch.finfo(v.dtype).max)[1] - 2
-    v = v * torch.pow(2.0, -exponent.clamp(-limit, limit).to(v.dtype))
+    """Each sample divided by its Lp norm; 0 stays 0."""
+    v = near_one(v)  # Its norm can underflow, or its inverse overflow.
     length = sample_norm(v, norm)
     return v / torch.where(length == 0, torch.ones_like(length), length)
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from art_mtl.core.assembly import make_method
+from art_mtl.core.checks import one_of
 from art_mtl.core.method import Method
-from art_mtl.core.methods import choice, make_method
 from art_mtl.core.objectives.loss_objectives import DEGRADATION, PerSample
 from art_mtl.core.objectives.population import PopulationDegradation
-from art_mtl.core.targeted_margin import is_classification
+from art_mtl.core.optimizers.schedules import SQUARE
 from art_mtl.core.weightings import LogDegradationControl
 from art_mtl.losses import masked_mean
 from art_mtl.tasks import Target, Task
@@ -75,7 +76,7 @@ def make_members(tasks: Sequence[Task], norm: float, version: str = "standard") 
         >>> [m.name for m in make_members([tasks.classification("kind", 3), tasks.depth("depth")], 2.0, "fast")]
         ['worst-task', 'auto:worst-task', 'auto:single:kind', 'auto:single:depth', 'square']
     """
-    choice("version", version, tuple(VERSIONS))
+    one_of(*VERSIONS)("version", version)
     budget = VERSIONS[version]
     auto = make_method("worst-task", tasks, schedule="auto")
     members = [
@@ -88,7 +89,7 @@ def make_members(tasks: Sequence[Task], norm: float, version: str = "standard") 
     for task in tasks if len(tasks) > 1 else ():
         single = make_method(f"single:{task.name}", tasks, objective="population", schedule="auto")
         members.append(Member(f"auto:single:{task.name}", single, budget.steps))
-    wrong = max((task.format.num_classes - 1 for task in tasks if is_classification(task)), default=0)  # type: ignore[attr-defined]
+    wrong = max((task.num_wrong_classes for task in tasks if task.num_wrong_classes > 1), default=0)
     for rank in range(1, min(budget.ranks, wrong) + 1):
         members.append(Member(f"auto:towards-{rank}", auto, budget.steps, rank))
     if norm in (math.inf, 2):
@@ -97,33 +98,35 @@ def make_members(tasks: Sequence[Task], norm: float, version: str = "standard") 
 
 
 def square_search() -> Method:
-    """Square search on the worst task: population prices, and a score that no saturated softmax flattens."""
+    """Square search on the worst task: population weights, and a score that no saturated softmax flattens."""
     return Method(
         "square",
         objective=PopulationDegradation(),
         weighting=LogDegradationControl(),
         scope="dataset",
         group=256,
-        schedule="square",
-        keep="best",
-        selection="weighted",
+        schedule=SQUARE,
+        keep_best=True,
         score_fn=SOFT_FLIPS,
     )
 
 
 def _margin_width(task: Task, clean: Tensor, target: Target) -> Tensor:
-    """Mean size of a sample's clean margins; where there is no decision, its clean quality."""
-    if task.margin_elements is None:
-        return task.quality(clean, target).clamp(min=task.quality_floor)
-    return masked_mean(task.margin_elements(clean, target.value).abs(), target.valid).clamp(min=1e-12)
+    """Mean size of a sample's clean margins; where there is no decision, its clean error or score."""
+    seen = task.measure(clean, target)
+    if seen.margins is None or seen.counted is None:
+        return task.score(clean, target).clamp(min=task.score_floor)
+    return masked_mean(seen.margins.abs(), seen.counted).clamp(min=1e-12)
 
 
 def _soft_flips(task: Task, output: Tensor, target: Target, reference: Tensor | None, targeted: bool) -> Tensor:
-    if task.margin_elements is None or reference is None:
+    if not task.decides or reference is None:
         return DEGRADATION.value(task, output, target, reference, targeted)
-    margin = task.margin_elements(output, target.value)
-    width = reference.view(-1, *[1] * (margin.ndim - 1))
-    flipped = masked_mean((-margin / width).sigmoid(), target.valid)
+    seen = task.measure(output, target)
+    if seen.margins is None or seen.counted is None:
+        raise TypeError(f"Task {task.name!r} decides, so it should measure margins. Found none.")
+    width = reference.view(-1, *[1] * (seen.margins.ndim - 1))
+    flipped = masked_mean((-seen.margins / width).sigmoid(), seen.counted)
     return -flipped if targeted else flipped
 
 

@@ -1,39 +1,41 @@
-"""Where a patch lies, how it is put on images, and labels under it: Brown et al., "Adversarial patch", 2017."""
+"""Where a patch lies, how it is put on images, and the search for one: Brown et al., "Adversarial patch", 2017."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from art_mtl.core.context import StepRecord
-from art_mtl.core.loop import Forward, attack
-from art_mtl.core.method import Method
+from art_mtl.core.batch import AttackBatch
+from art_mtl.core.checks import pair_of_integers
+from art_mtl.core.engine import RunSetup
+from art_mtl.core.forward import Forward
+from art_mtl.core.loop import attack
 from art_mtl.core.objectives.loss_objectives import Outputs
 from art_mtl.core.searches.transforms import Transform
-from art_mtl.core.searches.universal import Batch, Samples, against_clean, fit
-from art_mtl.core.threat import RunConfig, ThreatModel
-from art_mtl.tasks import Target, Task
+from art_mtl.core.searches.universal import SearchBatch, against_clean, check_shared, fit, part_of
 
-Observer = Callable[[StepRecord], None] | None
 PATCH_STEP = 0.2
 """First step of the search as a share of the box's width, where the user gives none."""
 
 
 def patch_mask(
-    image: tuple[int, ...], size: tuple[int, int] | None, location: tuple[int, int] | None, mask: Tensor | None
+    image: tuple[int, ...],
+    size: tuple[int, int] | None,
+    location: tuple[int, int] | None,
+    mask: Tensor | None,
+    channels_first: bool = True,
 ) -> Tensor:
-    """Where the patch is, ``(1, 1, H, W)`` of 0 and 1.
+    """Where the patch is, of 0 and 1: ``(1, 1, H, W)``, or ``(1, H, W, 1)`` where the channels stand last.
 
     Args:
-        image: Shape (C, H, W) of an input.
+        image: Shape of an input, (C, H, W), or (H, W, C) where the channels stand last.
         size: Height and width of a rectangle.
         location: Row and column of its upper left corner; None for the middle.
         mask: Instead of a rectangle: ``(H, W)``, not 0 where the patch is.
+        channels_first: Where the channels of the image stand.
 
     Raises:
         ValueError: Inputs that are no images, both or neither of rectangle and mask, a patch that leaves the image or
@@ -44,8 +46,16 @@ def patch_mask(
         [[0, 0, 0, 0, 0, 0], [0, 0, 1, 1, 0, 0], [0, 0, 1, 1, 0, 0], [0, 0, 0, 0, 0, 0]]
     """
     if len(image) != 3:
-        raise ValueError(f"A patch needs images (C, H, W). Found inputs of shape {tuple(image)}.")
-    height, width = image[1:]
+        raise ValueError(f"A patch needs images of three dimensions. Found inputs of shape {tuple(image)}.")
+    height, width = image[1:] if channels_first else image[:2]
+    place = _place(height, width, size, location, mask)
+    return place[None, None] if channels_first else place[None, ..., None]
+
+
+def _place(
+    height: int, width: int, size: tuple[int, int] | None, location: tuple[int, int] | None, mask: Tensor | None
+) -> Tensor:
+    """Where the patch is, ``(H, W)``."""
     if (size is None) == (mask is None):
         raise ValueError(
             f"A patch should have either `size` or `mask`. Found {'neither' if size is None else 'both of them'}."
@@ -57,111 +67,153 @@ def patch_mask(
             raise ValueError(f"Parameter `mask` should have shape {(height, width)}. Found {tuple(mask.shape)}.")
         if not bool((mask != 0).any()):
             raise ValueError("Parameter `mask` should be other than 0 somewhere. Found no place for the patch.")
-        return (mask != 0).float()[None, None]
-    tall, wide = _pair("size", size, least=1)
-    row, column = _pair("location", location, least=0) if location else ((height - tall) // 2, (width - wide) // 2)
+        return (mask != 0).to(torch.float32)
+    pair_of_integers(1)("size", size)
+    if location is not None:
+        pair_of_integers(0)("location", location)
+    tall, wide = size or (0, 0)
+    row, column = location or ((height - tall) // 2, (width - wide) // 2)
     if row + tall > height or column + wide > width or row < 0 or column < 0:
         raise ValueError(
             f"The patch should lie inside the image of {height}x{width}. Found {tall}x{wide} at row {row}, column "
             f"{column}."
         )
-    place = torch.zeros(1, 1, height, width)
-    place[..., row : row + tall, column : column + wide] = 1
+    place = torch.zeros(height, width, dtype=torch.float32, device="cpu")
+    place[row : row + tall, column : column + wide] = 1
     return place
 
 
-def _pair(argument: str, found: tuple[int, int] | None, least: int) -> tuple[int, int]:
-    whole = isinstance(found, (tuple, list)) and all(isinstance(v, int) and not isinstance(v, bool) for v in found)
-    if found is None or not whole or len(found) != 2 or min(found) < least:
-        raise ValueError(f"Parameter `{argument}` should be two integers of at least {least}. Found {found!r}.")
-    return found[0], found[1]
-
-
 @dataclass(frozen=True)
+class PatchPlace:
+    """Where a patch lies, and how it is put on images.
+
+    Attributes:
+        mask: Broadcastable to the inputs, 1 where the patch is.
+        transforms: Applied in turn, drawn anew for each sample and step.
+        ignore: Labels under the patch do not count.
+        shared: One patch for all samples.
+        channels_first: Where the channels of the inputs stand. Transformations see them first in any case.
+    """
+
+    mask: Tensor
+    transforms: tuple[Transform, ...] = ()
+    ignore: bool = True
+    shared: bool = True
+    channels_first: bool = True
+
+    def first(self, images: Tensor) -> Tensor:
+        """Images, or a mask, with the channels first."""
+        return images if self.channels_first else images.movedim(-1, 1)
+
+    def back(self, images: Tensor) -> Tensor:
+        """The inverse of :meth:`first`."""
+        return images if self.channels_first else images.movedim(1, -1)
+
+
 class PatchSearch:
     """The search for a patch: what varies is a canvas, an image with the patch on it, of which the mask is pasted.
 
+    With a shared patch ``steps`` are passes over the samples.
+
+    Args:
+        place: Where it lies.
+
     Attributes:
-        forward: Images to one raw output a task.
-        samples: The data set.
-        tasks: K tasks.
-        method: See :func:`art_mtl.core.searches.universal.check_shared`.
-        mask: ``(1, 1, H, W)``, 1 where the patch is.
-        bounds: Lower and upper bound of the inputs.
-        plan: ``steps`` is the number of passes for one patch, of steps for a patch each.
-        transforms: Applied in turn, drawn anew for each sample and step.
-        ignore: Labels under the patch do not count.
-        batch_size: Samples a step.
-        seed: Of transformations and of the order of the samples.
+        found: The shared patch on an empty image ``(1, C, H, W)``, whose rest is the middle of the box; None before.
     """
 
-    forward: Forward
-    samples: Samples
-    tasks: tuple[Task, ...]
-    method: Method
-    mask: Tensor
-    bounds: tuple[Tensor, Tensor]
-    plan: RunConfig
-    transforms: tuple[Transform, ...]
-    ignore: bool
-    batch_size: int
-    seed: int
+    def __init__(self, place: PatchPlace) -> None:
+        self.place = place
+        self.found: Tensor | None = None
 
-    def one(self, observer: Observer = None, stopped: list[int] | None = None) -> Tensor:
-        """One patch for all samples, on the canvas ``(1, C, H, W)``; the rest is the middle of the box."""
-        generator = self._generator()
-        shape = self.samples.inputs[:1].shape
-        middle = ((self.bounds[0] + self.bounds[1]) / 2).expand(shape).contiguous()
+    def run(self, setup: RunSetup) -> Tensor:
+        """See :class:`~art_mtl.core.engine.Search`."""
+        place = replace(self.place, mask=self.place.mask.to(setup.device))
+        run = _PatchRun(setup, place, torch.Generator(setup.device).manual_seed(setup.seed))
+        if not place.shared:
+            return run.own()
+        self.found = run.one()
+        return apply_patch(setup.batch.inputs, self.found, self.place.mask)
 
-        def batch(chosen: Tensor) -> Batch:
-            clean, targets = self._part(chosen)
-            return Batch(clean, targets, middle.expand_as(clean), self._view(clean, generator))
 
-        found = fit(
-            self.forward, batch, len(self.samples), torch.zeros_like(middle), self.tasks, self.method, self._threat(),
-            self.plan, self.batch_size, self.seed, observer=observer, stopped=stopped,
-        )  # fmt: skip
-        return found.applied(middle, self.bounds)
+def apply_patch(images: Tensor, patch: Tensor, mask: Tensor) -> Tensor:
+    """The images with a patch on them."""
+    return torch.where(mask.to(images.device) != 0, patch.to(images.device), images)
 
-    def own(self, observers: Callable[[int], Observer], stopped: list[int] | None = None) -> Tensor:
-        """A patch for each sample, on the images, on the device of the samples.
 
-        Args:
-            observers: Number of a batch to what is called at its steps.
-            stopped: Gets the indices of samples whose search ended early.
-        """
-        generator, result = self._generator(), torch.empty_like(self.samples.inputs)
-        for index, chosen in enumerate(torch.split(torch.arange(len(self.samples)), self.batch_size)):
-            clean, targets = self._part(chosen)
-            method = against_clean(self.method, self.forward, clean, self.tasks, targets, self.plan.targeted)
+@dataclass
+class _PatchRun:
+    """One search."""
+
+    setup: RunSetup
+    place: PatchPlace
+    generator: torch.Generator
+
+    def one(self) -> Tensor:
+        """One patch for all samples, on the canvas ``(1, C, H, W)``."""
+        first = self.setup.batch[:1].to(self.setup.device)
+        bounds = first.bounds
+        middle = ((bounds[0] + bounds[1]) / 2).expand(first.inputs.shape).contiguous()
+
+        def batch(chosen: Tensor) -> SearchBatch:
+            part = self._part(part_of(self.setup.batch, chosen))
+            return SearchBatch(part, middle.expand_as(part.inputs), self._view(part))
+
+        found = fit(self.setup, batch, torch.zeros_like(middle), self.setup.method)
+        return found.applied(middle, bounds)
+
+    def own(self) -> Tensor:
+        """A patch for each sample, on the images."""
+        setup = self.setup
+        at_once, size = setup.samples_at_once, len(setup.batch)
+        objective, _ = check_shared(setup.method)
+        setup.begin(-(-size // at_once) * setup.run_config.steps)
+        result = torch.empty_like(setup.batch.inputs)
+        for number, start in enumerate(range(0, size, at_once)):
+            rows = slice(start, start + at_once)
+            part = self._part(setup.batch[rows])
+            against = against_clean(
+                objective, setup.forward, part.inputs, setup.tasks, part.targets, setup.run_config.targeted
+            )
             canvas = attack(
-                self._view(clean, generator), clean, self.tasks, targets, method, self._threat(), self.plan,
-                observer=observers(index), stopped=stopped, first_index=int(chosen[0]),
-            )  # fmt: skip
-            result[chosen.to(result.device)] = canvas.to(result.device)
+                self._view(part),
+                part.inputs,
+                setup.tasks,
+                part.targets,
+                replace(setup.method, objective=against),
+                part.threat(math.inf),
+                replace(setup.run_config, step_size=part.step_size),
+                observer=setup.callbacks.observer(number),
+                log=setup.log,
+                first_index=start,
+            )
+            result[rows] = canvas.to(result.device)
         return result
 
-    def _generator(self) -> torch.Generator:
-        return torch.Generator(self.samples.device).manual_seed(self.seed)
+    def _part(self, batch: AttackBatch) -> AttackBatch:
+        """Some samples on the device: all of the box may be reached, inside the mask; labels there may not count."""
+        here = batch.to(self.setup.device)
+        width = (here.bounds[1] - here.bounds[0]).expand(here.inputs[:1].shape)
+        targets = (
+            tuple(t.hidden(self.place.first(self.place.mask)) for t in here.targets)
+            if self.place.ignore
+            else here.targets
+        )
+        return replace(here, eps=width, mask=self.place.mask, targets=targets)
 
-    def _threat(self) -> ThreatModel:
-        width = (self.bounds[1] - self.bounds[0]).expand(self.samples.inputs[:1].shape)
-        return ThreatModel(math.inf, width, self.bounds, self.mask)
-
-    def _part(self, chosen: Tensor) -> tuple[Tensor, list[Target]]:
-        clean, targets = self.samples.part(chosen)
-        return clean, outside(targets, self.mask) if self.ignore else targets
-
-    def _view(self, images: Tensor, generator: torch.Generator) -> Forward:
+    def _view(self, batch: AttackBatch) -> Forward:
         """The forward pass as the patch sees it: canvas ``(B, C, H, W)`` to outputs on patched images."""
+        images, place = batch.inputs, self.place
 
         def run(canvas: Tensor) -> Outputs:
-            if not self.transforms:
-                return self.forward(torch.where(self.mask != 0, canvas, images))
-            mask = self.mask.expand(len(canvas), -1, -1, -1).to(canvas.dtype)
-            for transform in self.transforms:
-                canvas, mask = apply_transform(transform, canvas, mask, generator)
-            return self.forward(images * (1 - mask) + canvas.clamp(*self.bounds) * mask)
+            if not place.transforms:
+                return self.setup.forward(torch.where(place.mask != 0, canvas, images))
+            canvas = place.first(canvas)
+            mask = place.first(place.mask).expand(len(canvas), -1, -1, -1).to(canvas.dtype)
+            for transform in place.transforms:
+                canvas, mask = apply_transform(transform, canvas, mask, self.generator)
+            canvas, mask = place.back(canvas), place.back(mask)
+            return self.setup.forward(images * (1 - mask) + canvas.clamp(*batch.bounds) * mask)
 
         return run
 
@@ -183,23 +235,3 @@ def apply_transform(
             f"{tuple(mask.shape)}. Found {shapes}."
         )
     return found
-
-
-def check_transforms(transforms: Sequence[Transform]) -> None:
-    """Raise unless these are callables in a sequence."""
-    if not isinstance(transforms, Sequence) or not all(callable(transform) for transform in transforms):
-        raise TypeError(f"Parameter `transforms` should be a list of callables. Found {transforms!r}.")
-
-
-def outside(targets: Sequence[Target], mask: Tensor) -> list[Target]:
-    """Labels without those that lie under the patch: places of dense tasks at the mask's size or another."""
-    return [Target(target.value, target.valid & ~_covered(target.valid, mask)) for target in targets]
-
-
-def _covered(valid: Tensor, mask: Tensor) -> Tensor:
-    if valid.ndim != 3:
-        return torch.zeros_like(valid)
-    place = mask.to(valid.device)
-    if valid.shape[1:] != place.shape[2:]:
-        place = F.adaptive_max_pool2d(place, valid.shape[1:])
-    return place[:, 0] != 0

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from art_mtl.core.objectives.population import least_degradation, relative_degradation
+from art_mtl.core.objectives.population import relative_degradation
+from art_mtl.core.weightings import least_degradation
 from art_mtl.tasks import Task
 
-SELECTIONS = ("population", "sample")
 _SOFTNESS = (0.1, 0.03, 0.01, 0.003)
-"""Degradations that far apart have prices e-fold apart; from all tasks at once to the worst one."""
+"""Degradations that far apart have weights e-fold apart; from all tasks at once to the worst one."""
 _ROUNDS = 50
 """Most moves at one softness; each costs one pass over the statistics of all candidates."""
 
@@ -20,7 +20,7 @@ _ROUNDS = 50
 def sample_degradation(
     tasks: Sequence[Task], now: Sequence[Tensor], before: Sequence[Tensor], has_label: Tensor
 ) -> Tensor:
-    """The least degradation of each sample, ``(N,)``, by its own hard metrics; −∞ where no task is in play.
+    """The least degradation of each sample, ``(N,)``, by its own hard metrics; −∞ where no task has a label.
 
     What was wrong on the clean input already counts as fully degraded as long as it is wrong, and as not degraded once
     an attack has corrected it.
@@ -37,9 +37,9 @@ def sample_degradation(
         degradation = relative_degradation(task, metric, reference)
         corrected = (reference <= 0) & (metric > 0)
         degradations.append(
-            degradation if task.is_error else torch.where(corrected, torch.zeros_like(degradation), degradation)
+            torch.where(corrected, torch.zeros_like(degradation), degradation) if task.higher_is_better else degradation
         )
-    return least_degradation(degradations, has_label)
+    return least_degradation(torch.stack(degradations, 1), has_label)
 
 
 def population_degradation(tasks: Sequence[Task], now: Sequence[Tensor], before: Sequence[Tensor]) -> Tensor:
@@ -52,33 +52,15 @@ def population_degradation(tasks: Sequence[Task], now: Sequence[Tensor], before:
     )
 
 
-def choose_by_sample(least: Tensor, smooth: Tensor) -> Tensor:
-    """The candidate with the greatest least degradation on each sample, ties by ``smooth``, further ties the first.
-
-    Args:
-        least: ``(C, N)``.
-        smooth: ``(C, N)``.
-
-    Returns:
-        ``(N,)``, numbers of candidates.
-    """
-    chosen = torch.zeros(least.shape[1], dtype=torch.long)
-    top, top_smooth = least[0], smooth[0]
-    for number in range(1, len(least)):
-        better = (least[number] > top) | ((least[number] == top) & (smooth[number] > top_smooth))
-        chosen = torch.where(better, number, chosen)
-        top, top_smooth = torch.where(better, least[number], top), torch.where(better, smooth[number], top_smooth)
-    return chosen
-
-
 def choose_by_population(
     tasks: Sequence[Task], statistics: Sequence[Tensor], known: Tensor, starts: Sequence[Tensor]
 ) -> Tensor:
     """The candidate of each sample so that the least degraded task of the whole population is degraded most.
 
-    From the best of ``starts`` upwards. Prices favour the less degraded tasks; by the slope of each task's degradation
-    in its summed statistics they tell which samples gain how much by another candidate. Of those the half, quarter, …
-    that gain most move, as long as the exact figure rises: the least degradation, or at equal least the mean.
+    From the best of ``starts`` upwards. Task weights favour the less degraded tasks; by the slope of each task's
+    degradation in its summed statistics they tell which samples gain how much by another candidate. Of those the half,
+    quarter, … that gain most move, as long as the exact figure rises: the least degradation, or at equal least the
+    mean.
 
     Args:
         tasks: K tasks.
@@ -90,8 +72,7 @@ def choose_by_population(
         ``(N,)``, numbers of candidates.
     """
     before = [part[0].sum(0) for part in statistics]
-    sample = torch.arange(statistics[0].shape[1])
-    flat = torch.zeros(statistics[0].shape[:2])
+    sample = torch.arange(statistics[0].shape[1], device=statistics[0].device)
 
     def totals(chosen: Tensor) -> list[Tensor]:
         return [part[chosen, sample].sum(0) for part in statistics]
@@ -102,10 +83,10 @@ def choose_by_population(
 
     def rise(chosen: Tensor, softness: float) -> Tensor | None:
         degradation, slopes = _slopes(tasks, totals(chosen), before)
-        prices = torch.softmax((-degradation / softness).masked_fill(~known, float("-inf")), 0)
-        priced = [part @ (price * slope) for part, price, slope in zip(statistics, prices, slopes, strict=True)]
-        worth = torch.stack(priced).sum(0)
-        wanted = choose_by_sample(worth, flat)
+        task_weights = torch.softmax((-degradation / softness).masked_fill(~known, float("-inf")), 0)
+        weighted = [part @ (w * slope) for part, w, slope in zip(statistics, task_weights, slopes, strict=True)]
+        worth = torch.stack(weighted).sum(0)
+        wanted = (worth == worth.amax(0)).long().argmax(0)  # The first of equals.
         gain = worth[wanted, sample] - worth[chosen, sample]
         order, size = gain.argsort(descending=True, stable=True), int((gain > 0).sum())
         while size > 0:

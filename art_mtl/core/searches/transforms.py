@@ -95,8 +95,8 @@ def _middle(mask: Tensor) -> Tensor:
     height, width = mask.shape[-2:]
     weight = mask[:, 0]
     total = weight.sum((1, 2)).clamp(min=torch.finfo(mask.dtype).tiny)
-    x = (2 * torch.arange(width, device=mask.device) + 1) / width - 1
-    y = (2 * torch.arange(height, device=mask.device) + 1) / height - 1
+    x = (2 * torch.arange(width, device=mask.device, dtype=mask.dtype) + 1) / width - 1
+    y = (2 * torch.arange(height, device=mask.device, dtype=mask.dtype) + 1) / height - 1
     return torch.stack([(weight * x).sum((1, 2)), (weight * y[:, None]).sum((1, 2))], 1) / total[:, None]
 
 

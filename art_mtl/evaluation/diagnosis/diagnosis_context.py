@@ -5,7 +5,9 @@ them differ beyond what the choice of samples explains.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,7 @@ import torch
 from art.summary_writer import SummaryWriter
 from torch import Tensor
 
+from art_mtl.core.warn import AttackWarning
 from art_mtl.evaluation.attack import Attack, generate
 from art_mtl.evaluation.checks import norm_name
 from art_mtl.evaluation.diagnosis.gradients import TaskGradient, task_gradients
@@ -95,7 +98,7 @@ class DiagnosisContext:
         self.tolerance = tolerance
         self.x, self.y = x, y
         self.evaluator = Evaluator(estimator, batch_size)
-        self.clean = self.evaluator.measure(x, y, "on clean inputs")
+        self.clean = self.evaluator.measure(x, y, "on clean inputs", clean=True)
         self.evaluator.describe(self.clean)  # warns of a task whose degradation is undefined
         self.norm = norm_name(getattr(attack, "norm", None))
         self.eps: Any = getattr(attack, "eps", None)
@@ -145,7 +148,8 @@ class DiagnosisContext:
 
     def run(self, name: str, attack: Attack) -> Outcome:
         """What an attack does, measured on the model."""
-        x_adv, _, _ = generate(name, attack, self.x, self.y, self.estimator.clip_values, self.seed)
+        with _quietly():
+            x_adv, _, _ = generate(name, attack, self.x, self.y, self.estimator.clip_values, self.seed)
         measured = self.evaluator.measure(x_adv, self.y, f"under attack {name!r}")
         return Outcome(measured, self.evaluator.deltas(measured.values, self.clean.values))
 
@@ -155,7 +159,8 @@ class DiagnosisContext:
         if self._knows("verbose"):
             changes["verbose"] = False
         if changes:
-            made.set_params(**changes)
+            with _quietly():
+                made.set_params(**changes)
         return made
 
     def with_eps(self, eps: Any) -> Any:
@@ -194,6 +199,14 @@ class DiagnosisContext:
         """Metrics of every resample of the data set, ``(R, K)``."""
         pairs = zip(self.evaluator.tasks, measured.statistics, strict=True)
         return torch.stack([task.metric.value(self._draws @ rows.double().cpu()) for task, rows in pairs], -1)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without the warnings of attacks: what they say is what the checks find out."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AttackWarning)
+        yield
 
 
 def _worst(deltas: Tensor) -> Tensor:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from art_mtl.core import frozen
+from art_mtl.core.batch import radius, rows
 from art_mtl.core.optimizers.steps import direction, random_start
-from art_mtl.core.session import radius, rows
 from art_mtl.evaluation.checks import NORMS
 from art_mtl.evaluation.diagnosis.search import device_bounds
 from art_mtl.evaluation.samples import Inputs
@@ -115,7 +115,7 @@ def unexplained(
         estimator: The model.
         x: Clean inputs, ``(N, ...)``.
         norm: "linf", "l2" or "l1".
-        eps: Radius of the ball; an array may have one a sample.
+        eps: Radius of the ball; an array may have one for each sample.
         batch_size: Samples at a time.
         seed: Of points, projections and directions.
 

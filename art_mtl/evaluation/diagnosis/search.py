@@ -9,13 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from art_mtl.attacks.posed import estimator_bounds
+from art_mtl.attacks.base import estimator_bounds
 from art_mtl.core import frozen
+from art_mtl.core.batch import AttackBatch, radius
+from art_mtl.core.loop import attack
 from art_mtl.core.method import Method
+from art_mtl.core.optimizers.schedules import SQUARE
 from art_mtl.core.optimizers.steps import direction
+from art_mtl.core.run_log import RunLog
 from art_mtl.core.searches.ensemble_members import SOFT_FLIPS
-from art_mtl.core.session import Session, radius, rows
-from art_mtl.core.threat import RunConfig, ThreatModel
+from art_mtl.core.threat import RunConfig
 from art_mtl.core.weightings import Fixed
 from art_mtl.evaluation.checks import NORMS
 from art_mtl.evaluation.samples import Inputs
@@ -40,7 +43,7 @@ class Noise:
     Attributes:
         estimator: The model; only its bounds matter.
         norm: "linf", "l2" or "l1".
-        eps: Radius; an array may have one a sample.
+        eps: Radius; an array may have one for each sample.
         seed: Of the noise.
     """
 
@@ -94,7 +97,7 @@ class QuerySearch:
         estimator: The model.
         task: Name of the task to degrade.
         norm: "linf" or "l2".
-        eps: Radius; an array may have one a sample.
+        eps: Radius; an array may have one for each sample.
         queries: Forward passes for each sample, ≥ 2.
         batch_size: Samples at a time.
         seed: Of the search.
@@ -111,16 +114,29 @@ class QuerySearch:
     def generate(self, x: Inputs, y: Any = None) -> Inputs:
         """The inputs at which the task was worst."""
         estimator, device = self.estimator, self.estimator.device
-        size, bounds = radius("eps", self.eps, torch.as_tensor(x)), device_bounds(estimator)
-        session = Session(estimator.forward_tasks, estimator.tasks, self._method(), self._plan())
-        found = np.empty_like(x, dtype=np.float32)
+        clean = torch.as_tensor(x)
+        low, high = (radius("clip_values", bound, clean) for bound in estimator_bounds(estimator))
+        targets = tuple(target.to(clean.device) for target in estimator.targets(y, len(x)))
+        whole = AttackBatch(clean, targets, radius("eps", self.eps, clean), (low, high))
+        found, log = np.empty_like(x, dtype=np.float32), RunLog()
+        method, config = self._method(), self._run_config()
         with frozen(estimator.model):
-            for part in session.batches(len(x), self.batch_size):
-                clean = torch.as_tensor(x[part], device=device)
-                threat = ThreatModel(NORMS[self.norm], rows(size, part, len(x)).to(device), bounds)
-                targets = estimator.targets(y[part], len(clean))
-                found[part] = session.attack(clean, targets, threat, first_index=part.start).cpu().numpy()
-        session.warn()
+            for start in range(0, len(x), self.batch_size):
+                part = slice(start, start + self.batch_size)
+                batch = whole[part].to(device)
+                searched = attack(
+                    estimator.forward_tasks,
+                    batch.inputs,
+                    estimator.tasks,
+                    batch.targets,
+                    method,
+                    batch.threat(NORMS[self.norm]),
+                    config,
+                    log=log,
+                    first_index=start,
+                )
+                found[part] = searched.cpu().numpy()
+        log.warn(len(x))
         return found
 
     def _method(self) -> Method:
@@ -128,12 +144,12 @@ class QuerySearch:
             f"square:{self.task}",
             objective=SOFT_FLIPS,
             weighting=Fixed(tuple(float(task.name == self.task) for task in self.estimator.tasks)),
-            schedule="square",
-            keep="best",
+            schedule=SQUARE,
+            keep_best=True,
             score_fn=SOFT_FLIPS,
         )
 
-    def _plan(self) -> RunConfig:
+    def _run_config(self) -> RunConfig:
         # One more forward pass judges the last candidate.
         generator = torch.Generator(self.estimator.device).manual_seed(self.seed)
         return RunConfig(steps=self.queries - 1, generator=generator)

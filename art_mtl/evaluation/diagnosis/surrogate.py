@@ -132,9 +132,9 @@ def _margin_scales(estimator: PyTorchMultiTaskEstimator, x: Inputs, y: MultiTask
             outputs = estimator.forward_tasks(inputs)
             targets = estimator.targets(y[start : start + batch_size], len(inputs))
             for k, (task, output, target) in enumerate(zip(estimator.tasks, outputs, targets, strict=True)):
-                if task.margin_elements is not None:
-                    margins = task.margin_elements(task.check_output(output, target), target.value)
-                    counted = target.valid & torch.isfinite(margins)
-                    squares[k] += torch.where(counted, margins, 0.0).double().square().sum().cpu()
+                found = task.measure(task.check_output(output, target), target)
+                if found.margins is not None and found.counted is not None:
+                    counted = found.counted & torch.isfinite(found.margins)
+                    squares[k] += torch.where(counted, found.margins, 0.0).double().square().sum().cpu()
                     counts[k] += counted.sum().cpu()
     return (squares / counts.clamp(min=1)).sqrt().clamp(min=1).tolist()

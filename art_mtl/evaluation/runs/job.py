@@ -9,9 +9,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from art_mtl.core.chunks import chunks
 from art_mtl.evaluation.attack import Attack, AttackInfo, generate
 from art_mtl.evaluation.measure import Evaluator, protocol_labels
-from art_mtl.evaluation.runs.records import CLEAN, PICTURED, Unit, UnitResult, chunks_of
+from art_mtl.evaluation.runs.records import CLEAN, PICTURED, Unit, UnitResult
 from art_mtl.evaluation.samples import Arrays, Source
 from art_mtl.evaluation.step_recorder import StepRecorder, observed
 
@@ -41,7 +42,7 @@ class Job:
             raise ValueError(f"Parameter `chunk` should be at least 1, or None. Found {chunk}.")
         self.evaluator, self.source, self.attacks, self.seed = evaluator, source, attacks, seed
         self.chunk = len(source) if chunk is None else min(chunk, len(source))
-        self.chunks = chunks_of(len(source), self.chunk)
+        self.chunks = chunks(len(source), self.chunk)
         self._held: tuple[int, Arrays] | None = None
         self._warned: set[str] = set()
 
@@ -65,7 +66,7 @@ class Job:
         """
         x, y = self._read(unit.chunk)
         if unit.attack == CLEAN:
-            return UnitResult(self.evaluator.part(x, y))
+            return UnitResult(self.evaluator.part(x, y, clean=True, first=self.chunks[unit.chunk].start))
         info, attack = self.attacks[unit.attack - 1]
         watch = StepRecorder()
         with observed(attack, watch), self._warnings(unit.chunk):

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from art_mtl.core.chunks import chunks as cut_chunks
 from art_mtl.evaluation.attack import AttackInfo
 from art_mtl.evaluation.measure import MetricSpec
 from art_mtl.evaluation.results import Results
-from art_mtl.evaluation.runs.records import CLEAN, Unit, UnitResult, chunks_of
+from art_mtl.evaluation.runs.records import CLEAN, Unit, UnitResult
 from art_mtl.evaluation.runs.store import StoredRun
 from art_mtl.evaluation.runs.summary import heading_of, results_of
 
@@ -92,7 +93,7 @@ def read_chains(folder: str | Path) -> Chunks:
     """The comparable part of a run."""
     with StoredRun.opened(folder) as run:
         about, infos, finished = run.about(), run.attacks(), run.finished()
-        count = len(chunks_of(about["samples"], about["chunk"]))
+        count = len(cut_chunks(about["samples"], about["chunk"]))
         chosen, chunks = _comparable(list(range(1, len(infos) + 1)), count, finished)
         read = {number: run.read(number, chunks) for number in ([CLEAN, *chosen] if chunks else [])}
     done = sum(unit.attack != CLEAN for unit in finished)

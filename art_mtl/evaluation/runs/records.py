@@ -6,10 +6,11 @@ import io
 import zipfile
 import zlib
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from art_mtl.evaluation.measure import MetricState
@@ -23,7 +24,7 @@ PICTURED = 8
 _FAST = 1
 """Level of compression: NumPy's own, 6, takes several times as long."""
 
-__all__ = ["CLEAN", "PICTURED", "UnitResult", "Unit", "chunks_of"]
+__all__ = ["CLEAN", "PICTURED", "UnitResult", "Unit"]
 
 
 class Unit(NamedTuple):
@@ -61,18 +62,13 @@ class UnitResult:
         """All but times and pictures, compressed: confusion matrices are mostly 0.
 
         Raises:
-            TypeError: A torchmetrics class keeps lists, which may grow with the data.
+            TypeError: The state of a torchmetrics class is neither a tensor nor a list of tensors.
         """
         arrays = {"has_label": self.part.has_label.numpy()}
         for k, (statistics, state) in enumerate(zip(self.part.statistics, self.part.states, strict=True)):
             arrays[f"statistics.{k}"] = statistics.double().cpu().numpy()
             for name, value in state.items():
-                if not isinstance(value, Tensor):
-                    raise TypeError(
-                        f"A stored run needs torchmetrics classes whose state is tensors. Found {name!r}, a "
-                        f"{type(value).__name__}."
-                    )
-                arrays[f"state.{k}.{name}"] = value.cpu().numpy()
+                arrays |= _state_arrays(k, name, value)
         if self.steps is not None:
             arrays["steps"] = self.steps.numpy()
         buffer = io.BytesIO()
@@ -94,19 +90,32 @@ class UnitResult:
             statistics = tuple(arrays[f"statistics.{k}"] for k in range(count))
         except (KeyError, OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
             raise ValueError(f"A stored chunk should be whole. Found it damaged: {error}.") from error
-        states = tuple(_state(arrays, f"state.{k}.") for k in range(count))
+        states = tuple(_state(arrays, f"state.{k}.") | _lists(arrays, f"list.{k}.") for k in range(count))
         return cls(MetricState(statistics, has_label, states), seconds, perturbation, steps, shown)
+
+
+def _state_arrays(k: int, name: str, value: Any) -> dict[str, NDArray[Any]]:
+    """One state of the torchmetrics class of task ``k``: an array, or the length of a list and its items."""
+    items = value if isinstance(value, list) else [value]
+    if not all(isinstance(item, Tensor) for item in items):
+        kinds = sorted({type(item).__name__ for item in items})
+        raise TypeError(
+            f"A stored run needs torchmetrics classes whose state is tensors or lists of tensors. Found {name!r}, of "
+            f"{kinds}."
+        )
+    if not isinstance(value, list):
+        return {f"state.{k}.{name}": value.cpu().numpy()}
+    stored = {f"item.{k}.{name}.{i}": item.cpu().numpy() for i, item in enumerate(items)}
+    return {f"list.{k}.{name}": np.array(len(items)), **stored}
+
+
+def _lists(arrays: dict[str, Tensor], prefix: str) -> dict[str, list[Tensor]]:
+    found = {}
+    for name, length in _state(arrays, prefix).items():
+        items = prefix.replace("list.", "item.", 1) + name
+        found[name] = [arrays[f"{items}.{i}"] for i in range(int(length))]
+    return found
 
 
 def _state(arrays: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
-
-
-def chunks_of(samples: int, chunk: int) -> list[slice]:
-    """The data set cut into chunks of neighbours.
-
-    Examples:
-        >>> chunks_of(5, 2)
-        [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
-    """
-    return [slice(first, min(first + chunk, samples)) for first in range(0, samples, chunk)]

@@ -70,8 +70,16 @@ def _mark(source: Source, index: int) -> str:
     digest = hashlib.sha256(x.tobytes())
     for name in y.names:
         if y.present(name).all():
-            digest.update(np.ascontiguousarray(y[name]).tobytes())
+            digest.update(_bytes(y[name]))
     return digest.hexdigest()[:16]
+
+
+def _bytes(values: Any) -> bytes:
+    """The content of a column of labels; of a ragged one, that of each sample's arrays."""
+    if isinstance(values, Mapping):
+        return b"".join(str(key).encode() + _bytes(part) for key, part in values.items())
+    array = np.asarray(values)
+    return b"".join(map(_bytes, array)) if array.dtype == object else array.tobytes()
 
 
 def _plain(value: Any) -> Any:

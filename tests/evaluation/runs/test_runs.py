@@ -12,6 +12,7 @@ import torch
 
 from art_mtl import MultiTaskLabels, PyTorchMultiTaskEstimator, tasks
 from art_mtl.attacks import MultiTaskPGD, WorstTaskPGD
+from art_mtl.attacks.base import MultiTaskAttack
 from art_mtl.evaluation import Results, compare_runs, evaluate, read_run
 from art_mtl.evaluation.measure import Evaluator, MetricSpec, batch_average
 from art_mtl.evaluation.runs.comparing import Figure, bootstrap, interval
@@ -22,6 +23,7 @@ from art_mtl.evaluation.runs.settings import describe_model
 from art_mtl.evaluation.runs.store import DATABASE
 from art_mtl.evaluation.samples import as_source
 from art_mtl.locking import locked
+from art_mtl.losses import absolute_error
 from art_mtl.team import ProcessGroup
 
 SIZE, CHAIN = 13, 4
@@ -94,15 +96,15 @@ class Stops(Exception):
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, calls: int) -> list[str]:
     """Let attacks be called so often, and write down by which chunk."""
-    generate, made = MultiTaskPGD.generate, list[str]()
+    generate, made = MultiTaskAttack.generate, list[str]()
 
-    def counted(self: MultiTaskPGD, x: np.ndarray, *others: Any, **named: Any) -> np.ndarray:
+    def counted(self: MultiTaskAttack, x: np.ndarray, *others: Any, **named: Any) -> np.ndarray:
         if len(made) == calls:
             raise Stops
         made.append(f"{self.name} {x.sum():.6f}")
         return generate(self, x, *others, **named)
 
-    monkeypatch.setattr(MultiTaskPGD, "generate", counted)
+    monkeypatch.setattr(MultiTaskAttack, "generate", counted)
     return made
 
 
@@ -309,19 +311,19 @@ def test_a_folder_that_cannot_be_made(estimator, tmp_path) -> None:
 
 def test_a_run_is_read_while_it_goes_on(estimator, tmp_path, monkeypatch) -> None:
     whole, seen = run(estimator, None), []
-    generate = MultiTaskPGD.generate
+    generate = MultiTaskAttack.generate
 
-    def looked(self: MultiTaskPGD, *others: Any, **named: Any) -> np.ndarray:
+    def looked(self: MultiTaskAttack, *others: Any, **named: Any) -> np.ndarray:
         seen.append(read_run(tmp_path))
         return generate(self, *others, **named)
 
-    monkeypatch.setattr(MultiTaskPGD, "generate", looked)
+    monkeypatch.setattr(MultiTaskAttack, "generate", looked)
     run(estimator, tmp_path)
     assert [(state.done, state.total, state.samples) for state in seen] == [(i, 8, SIZE) for i in range(8)]
     assert seen[0].results is None
     assert [attack.name for attack in seen[1].results.attacks] == ["equal"]
-    assert [state.results.samples for state in seen[2:]] == [4, 4, 8, 8, 12, 12]
-    assert seen[4].results["equal"].sample_values == whole["equal"].sample_values[:8]
+    assert [state.results.samples for state in seen[2:]] == [4, 4, 7, 7, 10, 10]
+    assert seen[4].results["equal"].sample_values == whole["equal"].sample_values[:7]
     state = read_run(tmp_path)
     assert state.is_finished and figures(state.results) == figures(whole) and state.results.tasks == whole.tasks
 
@@ -329,8 +331,8 @@ def test_a_run_is_read_while_it_goes_on(estimator, tmp_path, monkeypatch) -> Non
 def test_a_metric_of_the_user_s_can_be_stored_but_not_read_back(tmp_path) -> None:
     from dataclasses import replace
 
-    task = tasks.regression("value")
-    own = replace(task, metric=replace(task.metric, value=lambda sums: sums[..., 0]))
+    metric = replace(tasks.regression("value").metric, value=lambda sums: sums[..., 0])
+    own = tasks.custom("value", loss=absolute_error, metric=metric)
     estimator = PyTorchMultiTaskEstimator(
         torch.nn.Flatten(), tasks=[own], input_shape=(2,), clip_values=(0, 1), device_type="cpu"
     )

@@ -1,0 +1,283 @@
+"""What every attack for ART stands on: arrays in, :mod:`art_mtl.core.engine` does the work, an array out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from art.attacks.attack import EvasionAttack
+from art.estimators.classification import PyTorchClassifier
+from art.estimators.estimator import BaseEstimator, LossGradientsMixin
+from art.exceptions import EstimatorError
+from art.summary_writer import SummaryWriter, SummaryWriterDefault
+from scipy.stats import truncnorm
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from art_mtl.attacks.options import OPTIONS
+from art_mtl.attacks.summary import write_summary
+from art_mtl.core.batch import check_inputs
+from art_mtl.core.batch_size import BatchSize
+from art_mtl.core.checks import same_kind
+from art_mtl.core.config import AttackConfig
+from art_mtl.core.context import StepRecord
+from art_mtl.core.engine import AttackedModel, Callbacks, Engine, Search
+from art_mtl.core.front import Front
+from art_mtl.core.searches.universal import check_shared
+from art_mtl.estimators import PyTorchMultiTaskEstimator
+from art_mtl.tasks import Task
+
+FloatArray = npt.NDArray[np.float32]
+Estimator: TypeAlias = PyTorchMultiTaskEstimator | PyTorchClassifier
+
+
+class MultiTaskAttack(Front, EvasionAttack):  # type: ignore[misc]
+    """Base of the attacks for ART.
+
+    Attributes:
+        observer: None, or a function that is given a :class:`~art_mtl.core.StepRecord` at every step.
+        measured: :class:`~art_mtl.core.batch_size.BatchSize` that ``batch_size="auto"`` has found; None before.
+    """
+
+    attack_params = EvasionAttack.attack_params
+    option_table = OPTIONS
+    core_names = {"step_size": "eps_step", "steps": "max_iter", "restarts": "num_random_init", "momentum": "decay"}
+    other_names = {
+        "model": "`estimator`", "alpha": "`eps_step`", "steps": "`max_iter`", "epsilon": "`eps`",
+        "random_start": "`num_random_init`", "restarts": "`num_random_init`", "momentum": "`decay`",
+        "loss": "`objective`", "weights": "`weighting`", "bounds": "`clip_values` of the estimator",
+        "tasks": "`tasks` of the estimator",
+    }  # fmt: skip
+    _always_shown: ClassVar[tuple[str, ...]] = ("method", "norm", "eps", "max_iter")
+    _estimator_requirements = (BaseEstimator, LossGradientsMixin)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.attack_params = list(cls.options)
+
+    def __init__(self, estimator: Estimator, **options: Any) -> None:
+        self._engine = Engine()
+        self.observer = None
+        known = as_estimator(estimator, type(self))
+        super().__init__(estimator=known, summary_writer=options.get("summary_writer", False))
+        self._configure(**options)
+
+    @property
+    def measured(self) -> BatchSize | None:
+        """What the batch size "auto" has found."""
+        return self._engine.measured
+
+    @property
+    def summary_writer(self) -> SummaryWriter | None:
+        """Where losses and weights are logged, or None."""
+        return self._summary_writer
+
+    @summary_writer.setter
+    def summary_writer(self, writer: str | bool | SummaryWriter) -> None:
+        self._summary_writer_arg = writer
+        if isinstance(writer, SummaryWriter):
+            self._summary_writer = writer
+        else:
+            self._summary_writer = SummaryWriterDefault(writer) if writer else None
+
+    def generate(
+        self, x: npt.NDArray[Any], y: Any = None, mask: npt.NDArray[Any] | None = None, **kwargs: Any
+    ) -> FloatArray:
+        """Attack ``x``.
+
+        Args:
+            x: ``(N, *input_shape)``, floating point, inside the estimator's ``clip_values``.
+            y: Labels in any form of :meth:`art_mtl.MultiTaskLabels.of`. None: the model's own clean predictions, which
+                is not possible for a targeted attack. A targeted attack leaves tasks alone that ``y`` does not name;
+                "stealthy" and "smta" need targets of the attacked tasks and the true labels of the preserved ones.
+            mask: 0 where nothing may change, broadcastable to ``x``.
+            **kwargs: None is known.
+
+        Returns:
+            Adversarial inputs, ``(N, *input_shape)``, float32, within ε of ``x`` and inside the box.
+
+        Raises:
+            ValueError: Shapes, values or labels do not fit; the message says which, what was expected and what was
+                found.
+            TypeError: Wrong dtype, or an unknown keyword.
+        """
+        if kwargs:
+            raise TypeError(f"generate() knows `x`, `y` and `mask`. Found {sorted(kwargs)}.")
+        return self._attack(self._search(), x, y, mask)
+
+    def _attack(self, search: Search, x: npt.NDArray[Any], y: Any, mask: Any = None) -> FloatArray:
+        self._check_params()
+        estimator: PyTorchMultiTaskEstimator = self.estimator
+        found = self._engine.run(
+            search,
+            self._config(**self._radii()),
+            attacked_model(estimator),
+            host_inputs(estimator, x),
+            y,
+            estimator_bounds(estimator),
+            mask=mask,
+            callbacks=_Reports(self),
+        )
+        result: FloatArray = found.numpy()
+        return result
+
+    def _attacked_tasks(self) -> tuple[Task, ...]:
+        tasks: tuple[Task, ...] = self.estimator.tasks
+        return tasks
+
+    def _config(self, **settled: Any) -> AttackConfig:
+        return super()._config(random_start=getattr(self, "num_random_init", 0) > 0, **settled)
+
+    def _radii(self) -> dict[str, Any]:
+        """ε and the step size of the next call, where they are drawn at random: both scaled alike."""
+        if not getattr(self, "random_eps", False):
+            return {}
+        size = None if np.ndim(self.eps) == 0 else np.shape(self.eps)
+        source = None if self.seed is None else np.random.default_rng([int(self.seed), self._engine.calls])
+        # A truncated normal with standard deviation ε/2 on (0, ε]: in units of ε the same for every ε.
+        share = truncnorm.rvs(0, 2, scale=0.5, size=size, random_state=source)
+        share = np.maximum(share, np.finfo(np.float32).eps)
+        return {"eps": self.eps * share, "step_size": None if self.eps_step is None else self.eps_step * share}
+
+    def _check_params(self) -> None:
+        if not isinstance(self._summary_writer_arg, (bool, str, SummaryWriter)):
+            raise ValueError(
+                "Parameter `summary_writer` should be a bool, a folder or a SummaryWriter. "
+                f"Found {self._summary_writer_arg!r}."
+            )
+        if "eps" not in self.__dict__:
+            return  # ART checks its own part before there is anything else.
+        if getattr(self, "eps_step", None) is not None:
+            same_kind("eps_step", self.eps_step, "eps", self.eps)
+        self._check_config(estimator_bounds(self.estimator))
+
+    def _store(self, name: str, value: Any) -> None:
+        if name in ("batch_size", "prepare"):
+            self._engine.measured = None
+        super()._store(name, value)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy has a writer of its own where ART made it.
+        own = {} if isinstance(self._summary_writer_arg, SummaryWriter) else {"_summary_writer": None}
+        return {**super().__getstate__(), **own}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._store("summary_writer", self._summary_writer_arg)
+
+
+class FittedAttack(MultiTaskAttack):
+    """Base of the attacks that find something once and put it on any inputs."""
+
+    def apply(self, x: npt.NDArray[Any]) -> FloatArray:
+        """Inputs ``(N, *input_shape)``, seen before or not, with what was found, inside the clip values.
+
+        Raises:
+            ValueError: Nothing was found yet, or the inputs do not fit.
+        """
+        bounds = estimator_bounds(self.estimator)
+        applied: FloatArray = self._put_on(check_inputs("x", host_inputs(self.estimator, x), bounds, "clip_values"))
+        return applied
+
+    def _put_on(self, inputs: Tensor) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} should say how it is put on inputs.")
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        if "eps" in self.__dict__:
+            check_shared(self._config().assemble(self.estimator.tasks))
+
+
+class _Reports(Callbacks):
+    """A progress bar, ART's summary writer and the observer."""
+
+    def __init__(self, attack: MultiTaskAttack) -> None:
+        self.attack = attack
+        self.follows_members = bool(attack.verbose)
+
+    def begin(self, steps: int, tasks: Sequence[str]) -> None:
+        self.bar = tqdm(total=steps, desc=self.attack.name, disable=not self.attack.verbose)
+        self.tasks = tasks
+
+    def observer(self, batch: int) -> Callable[[StepRecord], None] | None:
+        attack = self.attack
+        if attack.observer is None and attack.summary_writer is None and not attack.verbose:
+            return None
+
+        def observe(record: StepRecord) -> None:
+            self.bar.update()
+            if attack.summary_writer is not None:
+                write_summary(attack.summary_writer, attack.estimator, self.tasks, record, batch, attack.targeted)
+            if attack.observer is not None:
+                attack.observer(record)
+
+        return observe
+
+    def advance(self, steps: int, what: str) -> None:
+        self.bar.set_description(f"{self.attack.name}: {what}", refresh=False)
+        self.bar.update(steps)
+
+    def end(self) -> None:
+        if hasattr(self, "bar"):
+            self.bar.close()
+        if self.attack.summary_writer is not None:
+            self.attack.summary_writer.reset()
+
+
+def as_estimator(estimator: Any, attack: type[MultiTaskAttack]) -> PyTorchMultiTaskEstimator:
+    """The estimator, for a class of attacks; a stock ART classifier is one of a single task.
+
+    Raises:
+        EstimatorError: It is neither; a TypeError, as ART raises it.
+    """
+    if isinstance(estimator, PyTorchClassifier):
+        return PyTorchMultiTaskEstimator.from_classifier(estimator)
+    if not isinstance(estimator, PyTorchMultiTaskEstimator):
+        wanted = [*attack._estimator_requirements, (PyTorchMultiTaskEstimator, PyTorchClassifier)]
+        raise EstimatorError(attack, wanted, estimator)
+    return estimator
+
+
+def attacked_model(estimator: PyTorchMultiTaskEstimator) -> AttackedModel:
+    """The estimator as the engine sees it."""
+    return AttackedModel(
+        module=estimator.model,
+        tasks=estimator.tasks,
+        device=estimator.device,
+        forward=estimator.forward_tasks,
+        prepared=estimator.forward_prepared,
+        own_labels=lambda inputs, size: estimator.own_labels(inputs.numpy(), size),
+        channels_first=estimator.channels_first,
+    )
+
+
+def estimator_bounds(estimator: PyTorchMultiTaskEstimator) -> tuple[Tensor, Tensor]:
+    """The estimator's clip values as two tensors broadcastable to its inputs; infinite where it has none."""
+    if estimator.clip_values is None:
+        return torch.tensor(-np.inf, device="cpu"), torch.tensor(np.inf, device="cpu")
+    lower, upper = (torch.from_numpy(np.array(value, dtype=np.float32)) for value in estimator.clip_values)
+    if lower.numel() == int(np.prod(estimator.input_shape)):
+        lower, upper = lower.reshape(estimator.input_shape), upper.reshape(estimator.input_shape)
+    return lower, upper
+
+
+def host_inputs(estimator: PyTorchMultiTaskEstimator, x: Any) -> Tensor:
+    """Inputs, checked, float32 on the host, in memory of their own; flipped and byte-swapped arrays will do.
+
+    Raises:
+        TypeError: No array, or not of floats.
+        ValueError: Another shape.
+    """
+    if not isinstance(x, np.ndarray):
+        raise TypeError(f"Parameter `x` should be a NumPy array. Found {type(x).__name__}.")
+    if x.shape[1:] != tuple(estimator.input_shape) or len(x) == 0:
+        raise ValueError(
+            f"Parameter `x` should have shape (N, {', '.join(map(str, estimator.input_shape))}) with N ≥ 1. "
+            f"Found {x.shape}."
+        )
+    if not np.issubdtype(x.dtype, np.floating):
+        raise TypeError(f"Parameter `x` should hold floating-point numbers. Found {x.dtype}.")
+    return torch.from_numpy(np.array(x, dtype=np.float32, order="C"))

@@ -1,0 +1,179 @@
+"""Attacks whose options are attributes: checked when they are set, shown by ``repr``, documented in one place."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar, get_args
+
+import numpy as np
+
+from art_mtl.core.options import Option, describe, table
+
+PLACEHOLDER = "{options}"
+"""Stands at the end of the arguments in the docstring of a class: there the options and what is raised belong."""
+
+
+_RAISES = """
+
+    Raises:
+        TypeError: An option of a wrong type, or an unknown one.
+        ValueError: An option out of its range, or options that do not go together; the message names them."""
+
+
+class Configurable:
+    """Base of the attacks of every host.
+
+    A class takes the options that its ``__init__`` names, those of its ``**options: Unpack[...]`` included. To set one
+    later is the same as to have given it: it is checked, takes effect at the next call and is shown by ``repr``. What a
+    class decides itself is refused in words that say who takes it.
+
+    A preset may be data alone: ``class Preset(Attack, method="minmax")`` decides the option ``method``, ``defaults``
+    says which others begin with another value, and its docstring gets the arguments of that of its base.
+
+    Attributes:
+        options: Name to option, of the options that the class takes, in the order of its signature.
+        option_table: Every option of the host.
+    """
+
+    options: ClassVar[Mapping[str, Option]] = {}
+    option_table: ClassVar[Mapping[str, Option]] = {}
+    decided: ClassVar[Mapping[str, Any]] = {}
+    """Options that the class decides by a keyword, with their values."""
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    """Values that options of the class begin with, where they are not the host's."""
+    other_names: ClassVar[Mapping[str, str]] = {}
+    """What other libraries call an option, to its name here; for messages."""
+    _always_shown: ClassVar[tuple[str, ...]] = ()
+    _own_arguments: ClassVar[tuple[str, ...]] = ()
+    _documented: ClassVar[str] = ""
+    _classes: ClassVar[list[type[Configurable]]] = []
+
+    def __init_subclass__(cls, **decided: Any) -> None:
+        super().__init_subclass__()
+        cls.decided = decided
+        signature = _full_signature(cls)
+        names = list(signature.parameters)
+        cls.options = {name: _with_default(cls, signature, name) for name in names if name in cls.option_table}
+        cls._own_arguments = tuple(name for name in names if name not in cls.option_table)
+        cls.__signature__ = signature  # type: ignore[attr-defined]
+        if cls.__doc__ and PLACEHOLDER in cls.__doc__:
+            cls._documented = cls.__doc__[cls.__doc__.index("\n\n    Args:") :]
+        elif cls.__doc__ and "    Args:" not in cls.__doc__:
+            cls.__doc__ += cls._documented
+        if cls.__doc__ and PLACEHOLDER in cls.__doc__:
+            told = {name: o for name, o in cls.options.items() if f"\n        {name}:" not in cls.__doc__}
+            cls.__doc__ = cls.__doc__.replace("        " + PLACEHOLDER, describe(told) + _RAISES)
+        if not cls.__name__.startswith("_"):
+            cls._classes.append(cls)
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        for name in kwargs:
+            if name not in cls.options and name not in cls._own_arguments:
+                raise TypeError(cls._unknown(name))
+        return super().__new__(cls)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self.option_table:
+            if name not in self.options:
+                raise AttributeError(self._unknown(name))
+            self.options[name].check(name, value)
+        self._store(name, value)
+
+    def __repr__(self) -> str:
+        shown = [name for name in self.options if name in self._always_shown or self._differs(name)]
+        return f"{type(self).__name__}({', '.join(f'{name}={_short(getattr(self, name))}' for name in shown)})"
+
+    def set_params(self, **options: Any) -> None:
+        """Set options, after the same checks as in the constructor; all of them or none.
+
+        Raises:
+            ValueError: An unknown name or a value that will not do; nothing is changed then.
+            TypeError: A value of a wrong type; likewise.
+        """
+        unknown = [name for name in options if name not in self.options]
+        if unknown:
+            raise ValueError(self._unknown(unknown[0]))
+        before = {name: getattr(self, name) for name in options}
+        try:
+            for name, value in options.items():
+                setattr(self, name, value)
+            self._check_params()
+        except (TypeError, ValueError):
+            for name, value in before.items():
+                self._store(name, value)
+            raise
+
+    def _configure(self, **given: Any) -> None:
+        """Take every option of the host, each checked by itself, then all together."""
+        for name, option in self.option_table.items():
+            option = self.options.get(name, option)
+            value = self.decided.get(name, given.get(name, option.default))
+            option.check(name, value)
+            self._store(name, value)
+        self._check_params()
+
+    def _store(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+
+    def _check_params(self) -> None:
+        """Raise where options that are right by themselves do not go together."""
+
+    def _differs(self, name: str) -> bool:
+        value, default = getattr(self, name), self.options[name].default
+        if value is None and not default:
+            return False
+        return value is not default and not (np.ndim(value) == 0 and np.ndim(default) == 0 and bool(value == default))
+
+    @classmethod
+    def _unknown(cls, name: str) -> str:
+        """What to say of an option that the class does not take."""
+        takers = [known.__name__ for known in cls._classes if name in known.options and _host(known) == _host(cls)]
+        if takers:
+            return f"{cls.__name__} decides `{name}` or has no use for it. Those that take it: {', '.join(takers)}."
+        close = difflib.get_close_matches(name, cls.options, n=1)
+        meant = cls.other_names.get(name, close[0] if close else None)
+        hint = "" if meant is None else f" Perhaps {meant}?"
+        return f"{cls.__name__} has no option `{name}`.{hint} Its options are {list(cls.options)}."
+
+
+def _host(cls: type) -> list[str]:
+    return cls.__module__.split(".")[:2]
+
+
+def _full_signature(cls: type[Configurable]) -> inspect.Signature:
+    """The signature of a class with the options that it unpacks as keywords of their own, without what it decides."""
+    parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]  # type: ignore[misc]
+    found = [parameter for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD]
+    for parameter in parameters:
+        if parameter.kind is parameter.VAR_KEYWORD:
+            groups = [group for group in get_args(parameter.annotation) if hasattr(group, "__annotations__")]
+            found += [
+                inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=cls.defaults.get(name, option.default))
+                for name, option in table(*groups).items()
+            ]
+    return inspect.Signature([parameter for parameter in found if parameter.name not in cls.decided])
+
+
+def _with_default(cls: type[Configurable], signature: inspect.Signature, name: str) -> Option:
+    """The option, with the default that the signature of the class gives it."""
+    option, default = cls.option_table[name], signature.parameters[name].default
+    if default is inspect.Parameter.empty or default is option.default:
+        return option
+    return replace(option, default=default)
+
+
+def _short(value: Any) -> str:
+    """A value as ``repr`` shows it: no contents of arrays, no addresses of functions."""
+    if np.ndim(value) > 0 and hasattr(value, "shape"):
+        return f"{type(value).__name__.lower()} of shape {tuple(value.shape)}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_short(part) for part in value) + "]"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if callable(value):
+        return getattr(value, "__qualname__", type(value).__name__)
+    shown = repr(value)
+    return type(value).__name__ if " at 0x" in shown else shown

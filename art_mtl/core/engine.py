@@ -1,0 +1,349 @@
+"""The engine: what every attack of every host does with a call. Validate, restrict, configure, run, warn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from art_mtl.core.batch import AttackBatch, Names, check_inputs, check_mask, check_targets, radius
+from art_mtl.core.batch_size import BatchSize, measure_batch_size
+from art_mtl.core.checks import AUTO
+from art_mtl.core.config import AttackConfig
+from art_mtl.core.forward import Forward
+from art_mtl.core.inference import normal_tensors, outside_inference_mode
+from art_mtl.core.lending import frozen
+from art_mtl.core.loop import Observer
+from art_mtl.core.method import Method
+from art_mtl.core.run_log import RunLog
+from art_mtl.core.session import Session
+from art_mtl.core.threat import RunConfig
+from art_mtl.labels import MultiTaskLabels
+from art_mtl.prepared import Preparation, PreparedCache
+from art_mtl.tasks import Task
+
+OWN_LABELS_BATCH = 32
+"""Samples a forward pass where labels are predicted before a batch size is measured."""
+
+
+@dataclass(frozen=True)
+class AttackedModel:
+    """A model as the engine sees it.
+
+    Attributes:
+        module: The user's, whose state is kept.
+        tasks: K tasks.
+        device: Where it computes.
+        forward: Inputs to one raw output a task, differentiable.
+        prepared: ``(how, inputs) -> forward``: the same on a prepared copy.
+        own_labels: ``(inputs, batch size) -> labels``: the model's own clean predictions.
+        evaluate: Whether it is put into evaluation mode.
+        channels_first: Where the channels of its inputs stand.
+    """
+
+    module: torch.nn.Module
+    tasks: tuple[Task, ...]
+    device: torch.device
+    forward: Forward
+    prepared: Callable[[Any, Tensor], Forward]
+    own_labels: Callable[[Tensor, int], MultiTaskLabels]
+    evaluate: bool = True
+    channels_first: bool = True
+
+    @classmethod
+    def of(
+        cls,
+        module: torch.nn.Module,
+        tasks: tuple[Task, ...],
+        cache: PreparedCache,
+        before: Callable[[Tensor], Tensor],
+        after: Callable[[Any], Any],
+        **settings: Any,
+    ) -> AttackedModel:
+        """A module as a host calls it.
+
+        Args:
+            module: The user's.
+            tasks: K tasks.
+            cache: Keeps its prepared copies.
+            before: What becomes of inputs before they enter the module.
+            after: What becomes of its raw outputs.
+            **settings: Attributes of the object.
+        """
+
+        def outputs(network: Callable[[Tensor], Any], x: Tensor) -> list[Any]:
+            raw = after(network(before(x)))
+            return [task.select(raw, k, len(tasks)) for k, task in enumerate(tasks)]
+
+        def prepared(how: Any, inputs: Tensor) -> Forward:
+            settings = Preparation.parse(how)
+            if settings is None:
+                return partial(outputs, module)
+            with torch.no_grad():
+                copied = cache(module, before(inputs[:2].to(device)), settings)
+            return partial(outputs, copied)
+
+        def own_labels(inputs: Tensor, size: int) -> MultiTaskLabels:
+            with torch.no_grad(), frozen(module):
+                parts = [outputs(module, part.to(device)) for part in torch.split(inputs, size)]
+            labels = [{t.name: t.decode(o) for t, o in zip(tasks, part, strict=True)} for part in parts]
+            return MultiTaskLabels.concatenate([MultiTaskLabels(part) for part in labels])
+
+        device = next(module.parameters(), torch.empty(0, device="cpu")).device
+        return cls(module, tasks, device, partial(outputs, module), prepared, own_labels, **settings)
+
+
+class Callbacks:
+    """What a host hears of a run. This base hears nothing."""
+
+    follows_members = False
+    """Whether :meth:`advance` is of any use."""
+
+    def begin(self, steps: int, tasks: Sequence[str]) -> None:
+        """The run begins: so many steps of so many batches, or queries of samples, on these tasks."""
+
+    def observer(self, batch: int) -> Observer | None:
+        """What is called at every step of a batch, by its number; None for nothing."""
+        return None
+
+    def advance(self, steps: int, what: str) -> None:
+        """An ensemble is so many steps of samples further, with the member ``what``."""
+
+    def end(self) -> None:
+        """The run has ended, also by an exception."""
+
+
+class Observing(Callbacks):
+    """Hands every step to a function; None for nobody."""
+
+    def __init__(self, observer: Observer | None) -> None:
+        self._observer = observer
+
+    def observer(self, batch: int) -> Observer | None:
+        return self._observer
+
+
+@dataclass
+class RunSetup:
+    """Everything that a search needs.
+
+    Attributes:
+        forward: What the gradient steps run on, of the tasks that have labels.
+        exact: The same of the model itself.
+        tasks: The tasks that have labels.
+        method: For these tasks.
+        batch: All samples of the call.
+        config: The attack's options.
+        run_config: How long and from where, for the loop.
+        device: Where the model computes.
+        engine: Of the attack object.
+        session: What outlives the call.
+        callbacks: What the host hears.
+        log: Gets what went wrong.
+    """
+
+    forward: Forward
+    exact: Forward
+    tasks: tuple[Task, ...]
+    method: Method
+    batch: AttackBatch
+    config: AttackConfig
+    run_config: RunConfig
+    device: torch.device
+    engine: Engine
+    session: Session
+    callbacks: Callbacks
+    log: RunLog = field(default_factory=RunLog)
+
+    @property
+    def seed(self) -> int:
+        """The seed of what is drawn in any case."""
+        return int(self.config.seed or 0)
+
+    @property
+    def samples_at_once(self) -> int:
+        """Samples a batch, where that is not to be measured."""
+        size = self.config.batch_size
+        return len(self.batch) if size is None else int(size)
+
+    def begin(self, steps: int) -> None:
+        """Tell the host that the run begins."""
+        self.callbacks.begin(steps, [task.name for task in self.tasks])
+
+
+class Search(Protocol):
+    """What is done with a call: attack each sample, find one perturbation or patch for all, run an ensemble."""
+
+    def run(self, setup: RunSetup) -> Tensor:
+        """The adversarial inputs, beside and of the shape of ``setup.batch.inputs``."""
+
+
+class Engine:
+    """Runs the calls of one attack object, and keeps what outlives a call.
+
+    Attributes:
+        session: Running statistics of the chunk.
+        measured: The batch size that "auto" has found; None before.
+        calls: How many calls there were, from which random radii are drawn.
+    """
+
+    def __init__(self) -> None:
+        self.session = Session()
+        self.measured: BatchSize | None = None
+        self.calls = 0
+
+    def reset(self) -> None:
+        """Forget the batches seen so far, and count calls anew."""
+        self.session.reset()
+        self.calls = 0
+
+    def run(
+        self,
+        search: Search,
+        config: AttackConfig,
+        model: AttackedModel,
+        inputs: Tensor,
+        labels: Any,
+        bounds: tuple[Any, Any],
+        *,
+        mask: Any = None,
+        names: Names = Names(),  # noqa: B008  (frozen)
+        callbacks: Callbacks | None = None,
+        state: Any = None,
+    ) -> Tensor:
+        """One call.
+
+        Args:
+            search: What is done.
+            config: The attack's options.
+            model: The model.
+            inputs: Clean inputs ``(N, ...)``; where they are is where the result will be.
+            labels: Labels in any form; None for the model's own clean predictions.
+            bounds: Lower and upper bound of the inputs.
+            mask: 0 where nothing may change, broadcastable to the inputs.
+            names: What the host calls its arguments.
+            callbacks: What the host hears.
+            state: Everything else that decides a result: where it differs from that of the last call, running
+                statistics start anew.
+
+        Returns:
+            Adversarial inputs like ``inputs``.
+
+        Raises:
+            TypeError: Inputs or labels of a wrong type.
+            ValueError: Shapes, values or labels do not fit; the message says which.
+        """
+        with outside_inference_mode():
+            return self._run(
+                search, config, model, normal_tensors(inputs.detach()), normal_tensors(labels), bounds, mask, names,
+                Callbacks() if callbacks is None else callbacks, state,
+            )  # fmt: skip
+
+    def _run(
+        self,
+        search: Search,
+        config: AttackConfig,
+        model: AttackedModel,
+        inputs: Tensor,
+        labels: Any,
+        bounds: tuple[Any, Any],
+        mask: Any,
+        names: Names,
+        callbacks: Callbacks,
+        state: Any,
+    ) -> Tensor:
+        batch = self._validate(config, model, inputs, labels, bounds, mask, names)
+        setup = self._configure(config, model, batch, callbacks)
+        self.session.match((state, setup.method, batch.kept))
+        self.calls += 1
+        try:
+            with frozen(model.module, evaluate=model.evaluate):
+                found = search.run(setup)
+        finally:
+            callbacks.end()
+        setup.log.warn(len(batch))
+        return found
+
+    def _validate(
+        self,
+        config: AttackConfig,
+        model: AttackedModel,
+        inputs: Tensor,
+        labels: Any,
+        bounds: tuple[Any, Any],
+        mask: Any,
+        names: Names,
+    ) -> AttackBatch:
+        lower, upper = (radius(names.bounds, bound, inputs) for bound in bounds)
+        inputs = check_inputs(names.inputs, inputs, (lower, upper), names.bounds)
+        allowed = check_mask(mask, inputs)
+        own = labels is None
+        if own and config.targeted:
+            raise ValueError(
+                f"Parameter `{names.labels}` should hold the target labels for a targeted attack. Found None."
+            )
+        if own:
+            size = OWN_LABELS_BATCH if config.batch_size == AUTO else config.batch_size
+            labels = model.own_labels(inputs, len(inputs) if size is None else int(size))
+        kept, targets = check_targets(model.tasks, labels, len(inputs), some=config.targeted, own=own)
+        return AttackBatch(
+            inputs=inputs,
+            targets=tuple(target.to(inputs.device) for target in targets),
+            eps=radius(names.eps, config.eps, inputs),
+            bounds=(lower, upper),
+            step_size=None if config.step_size is None else radius(names.step_size, config.step_size, inputs),
+            mask=allowed,
+            own_labels=own,
+            kept=kept,
+        )
+
+    def _configure(
+        self, config: AttackConfig, model: AttackedModel, batch: AttackBatch, callbacks: Callbacks
+    ) -> RunSetup:
+        tasks = tuple(model.tasks[k] for k in batch.kept)
+        method = config.assemble(model.tasks)
+        if len(tasks) < len(model.tasks):
+            method = method.restrict(batch.kept, model.tasks)
+        return RunSetup(
+            forward=_some_outputs(model.prepared(config.prepare, batch.inputs), batch.kept),
+            exact=_some_outputs(model.forward, batch.kept),
+            tasks=tasks,
+            method=method,
+            batch=batch,
+            config=config,
+            run_config=config.run_config(tasks, batch.own_labels, model.device, model.channels_first),
+            device=model.device,
+            engine=self,
+            session=self.session,
+            callbacks=callbacks,
+        )
+
+    def batch_size(self, setup: RunSetup, most: int | None) -> int:
+        """Samples a batch: the number that was asked for, or what is measured for "auto".
+
+        It is measured again where a call has more samples than the last measurement could use.
+
+        Args:
+            setup: The call.
+            most: Samples that a batch may hold, whatever there are; None for all.
+        """
+        if setup.config.batch_size != AUTO:
+            return setup.samples_at_once
+        available = len(setup.batch) if most is None else min(most, len(setup.batch))
+        if self.measured is None or (self.measured.ran_out and available > self.measured.size):
+            self.measured = measure_batch_size(setup.forward, setup.batch.inputs[:available], setup.device)
+        return self.measured.size
+
+
+def _some_outputs(forward: Forward, kept: Sequence[int]) -> Forward:
+    """The forward pass that shows the outputs of some of the tasks."""
+
+    def run(x: Tensor) -> Sequence[Tensor]:
+        outputs = forward(x)
+        return [outputs[k] for k in kept]
+
+    return run

@@ -1,0 +1,73 @@
+"""What the attack classes of every host have in common, beside their options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+from art_mtl.core.config import AttackConfig
+from art_mtl.core.configurable import Configurable
+from art_mtl.core.context import StepRecord
+from art_mtl.core.engine import Engine, Search
+from art_mtl.core.searches.per_sample import PerSampleSearch
+from art_mtl.tasks import Task
+
+
+class Front(Configurable):
+    """Base of the attack classes.
+
+    A host gives the names of its options, its tasks, and turns what it is called with into a call of the engine.
+
+    Attributes:
+        observer: None, or a function that is given a :class:`~art_mtl.core.StepRecord` at every step.
+    """
+
+    core_names: ClassVar[Mapping[str, str]] = {}
+    """The core's names of options to the host's, where they differ."""
+    observer: Callable[[StepRecord], None] | None
+    tasks: tuple[Task, ...]
+    method: str
+    variant: str
+    _engine: Engine
+
+    @property
+    def name(self) -> str:
+        """The method's name, as tables print it."""
+        return self._config().assemble(self._attacked_tasks()).name
+
+    def reset(self) -> None:
+        """Forget the batches that were attacked so far, and count calls anew."""
+        self._engine.reset()
+
+    def _attacked_tasks(self) -> tuple[Task, ...]:
+        """K tasks."""
+        return self.tasks
+
+    def _search(self) -> Search:
+        """What is done with a call."""
+        return PerSampleSearch()
+
+    def _config(self, **settled: Any) -> AttackConfig:
+        """The options, with the core's names."""
+        return AttackConfig.of(self, self.core_names, **{"method": self._method_name(), **settled})
+
+    def _method_name(self) -> str:
+        variants = {"paper": "minmax", "official": "minmax-official"}
+        return variants[self.variant] if "variant" in self.options else self.method
+
+    def _check_config(self, bounds: tuple[Any, Any]) -> None:
+        """Raise where options do not go together; warn of a radius in grey levels.
+
+        Args:
+            bounds: Lower and upper bound of the inputs.
+        """
+        config, eps = self._config(), self.core_names.get("eps", "eps")
+        config.check(self._attacked_tasks(), eps, self.core_names.get("step_size", "step_size"))
+        config.warn_of_grey_levels(bounds, eps)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy begins with statistics of its own.
+        return {**self.__dict__, "_engine": Engine()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)

@@ -1,0 +1,46 @@
+"""Data-set metrics and the degradation figures Δ_i, Δ_MTL and Δ_Wor.
+
+A metric is two pure functions: *additive statistics* of each sample and the *value* of their sum. The attack loop,
+which needs the metric of everything it has seen at every step, adds up statistics; reports use the metric's own
+:mod:`torchmetrics` class.
+"""
+
+from __future__ import annotations
+
+from art_mtl.metrics.degradation import delta, delta_mtl, delta_wor
+from art_mtl.metrics.metric import (
+    Bound,
+    Metric,
+    Statistics,
+    Value,
+    absolute_error,
+    accuracy,
+    describe_metric,
+    f1,
+    mean_angle,
+    mean_iou,
+    mean_of,
+    read_metric,
+)
+from art_mtl.metrics.statistics import ElementWise, confusion_matrix, sum_and_count
+
+__all__ = [
+    "Bound",
+    "ElementWise",
+    "Metric",
+    "Statistics",
+    "Value",
+    "absolute_error",
+    "accuracy",
+    "confusion_matrix",
+    "delta",
+    "delta_mtl",
+    "delta_wor",
+    "describe_metric",
+    "f1",
+    "mean_angle",
+    "mean_iou",
+    "mean_of",
+    "read_metric",
+    "sum_and_count",
+]

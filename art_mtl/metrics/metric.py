@@ -1,0 +1,215 @@
+"""Data-set metrics: each is additive statistics of samples, the value of their sum, and a torchmetrics class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from art_mtl import losses
+from art_mtl.metrics import statistics as by
+from art_mtl.metrics.statistics import ElementWise
+
+if TYPE_CHECKING:
+    import torchmetrics
+
+Statistics = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""``(output, target, valid) -> (B, S)``"""
+Value = Callable[[Tensor], Tensor]
+"""``(..., S) -> (...)``"""
+
+
+class Bound(partial):  # type: ignore[type-arg]
+    """A function with some of its arguments, equal to any other of the same function and arguments."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Bound) and _parts(self) == _parts(other)
+
+    def __hash__(self) -> int:
+        return hash((self.func, self.args, *sorted(self.keywords)))
+
+
+def _parts(bound: Bound) -> tuple[Any, ...]:
+    return bound.func, bound.args, bound.keywords
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A data-set metric.
+
+    Args:
+        name: As tables print it, "mIoU" for instance.
+        higher_is_better: Direction.
+        value: ``(..., S) -> (...)``: the metric of summed statistics; 0 where nothing was counted.
+        torchmetric: Makes the torchmetrics class of the same metric.
+        statistics: ``(output, target, valid) -> (B, S)``, float64, additive over samples; None for kinds of task that
+            find them themselves.
+        arguments: ``(output, target, valid)`` to the arguments of that class's ``update``; None in the same case.
+        scale: Tables print the value times this.
+        unit: Of the value, for captions; "" where it has none.
+        element: ``(output, target) -> (B, *S)`` where the metric is the mean of that over all valid places; else None.
+        entry: Which entry is the metric, where the torchmetrics class computes a dict; "" elsewhere.
+    """
+
+    name: str
+    higher_is_better: bool
+    value: Value
+    torchmetric: Callable[[], torchmetrics.Metric]
+    statistics: Statistics | None = None
+    arguments: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, ...]] | None = None
+    scale: float = 1.0
+    unit: str = ""
+    element: ElementWise | None = None
+    entry: str = ""
+
+
+def mean_iou(num_classes: int, ignored_class: int | None = None) -> Metric:
+    """mIoU: one confusion matrix over the data set, mean over the classes that occur in labels or predictions, in [0,
+    1].
+
+    Args:
+        num_classes: C.
+        ignored_class: One of the classes, which takes no part in the mean, as in torchmetrics. A place that is
+            predicted so is still lost for its true class.
+    """
+    kept = {} if ignored_class is None else {"ignored_class": ignored_class}
+    shown = {} if ignored_class is None else {"ignore_index": ignored_class}
+    return Metric(
+        name="mIoU",
+        higher_is_better=True,
+        statistics=Bound(by.confusion_statistics, num_classes=num_classes),
+        value=Bound(by.iou_of_confusion, num_classes=num_classes, **kept),
+        torchmetric=Bound(_torchmetric, "classification.MulticlassJaccardIndex", num_classes=num_classes, **shown),
+        arguments=by.valid_classes,
+        scale=100.0,
+    )
+
+
+def accuracy(num_classes: int) -> Metric:
+    """Share of samples whose arg-max is the label, in [0, 1]."""
+    return Metric(
+        name="accuracy",
+        higher_is_better=True,
+        statistics=Bound(by.mean_statistics, element=by.is_correct),
+        value=by.mean,
+        torchmetric=Bound(_torchmetric, "classification.MulticlassAccuracy", num_classes=num_classes, average="micro"),
+        arguments=by.valid_classes,
+        scale=100.0,
+    )
+
+
+def f1(num_labels: int) -> Metric:
+    """Macro F1 over the labels, in [0, 1]; a label that never occurs and is never predicted counts as 0.
+
+    Labels that are not known do not count.
+    """
+    made = (
+        Bound(_torchmetric, "classification.BinaryF1Score", ignore_index=-1)  # torchmetrics asks for 2 labels
+        if num_labels == 1
+        else Bound(_torchmetric, "classification.MultilabelF1Score", num_labels=num_labels, ignore_index=-1)
+    )
+    return Metric(
+        name="F1",
+        higher_is_better=True,
+        statistics=by.label_counts,
+        value=by.f1_of_counts,
+        torchmetric=made,
+        arguments=by.valid_labels,
+        scale=100.0,
+    )
+
+
+def absolute_error(name: str = "aErr", scale: float = 100.0, unit: str = "") -> Metric:
+    """Mean absolute error over all valid places, in the label's unit."""
+    return Metric(
+        name=name,
+        higher_is_better=False,
+        statistics=Bound(by.mean_statistics, element=losses.absolute_error),
+        value=by.mean,
+        torchmetric=Bound(_torchmetric, "MeanAbsoluteError"),
+        arguments=by.valid_values,
+        scale=scale,
+        unit=unit,
+        element=losses.absolute_error,
+    )
+
+
+def mean_angle() -> Metric:
+    """mDist: mean angle between predicted and true normals over all valid pixels, in degrees."""
+    return mean_of("mDist", losses.angle, higher_is_better=False, unit="degrees")
+
+
+def mean_of(
+    name: str,
+    element: ElementWise,
+    *,
+    higher_is_better: bool,
+    scale: float = 1.0,
+    unit: str = "",
+) -> Metric:
+    """The mean of any element-wise figure over all valid places of the data set.
+
+    Args:
+        name: As tables print it.
+        element: ``(output, target) -> (B, *S)`` with ``S`` the shape of the task's validity mask.
+        higher_is_better: Direction.
+        scale: Tables print the value times this.
+        unit: Of the value.
+    """
+    return Metric(
+        name=name,
+        higher_is_better=higher_is_better,
+        statistics=Bound(by.mean_statistics, element=element, name=name),
+        value=by.mean,
+        torchmetric=Bound(_torchmetric, "MeanMetric"),
+        arguments=Bound(by.valid_elements, element=element, name=name),
+        scale=scale,
+        unit=unit,
+        element=element,
+    )
+
+
+def describe_metric(metric: Metric) -> dict[str, Any] | None:
+    """How statistics become a metric, as JSON values; None for functions that are not this package's.
+
+    Examples:
+        >>> describe_metric(mean_angle())
+        {'value': 'mean', 'sizes': {}, 'torchmetric': 'MeanMetric', 'with': {}}
+    """
+    value, made = metric.value, metric.torchmetric
+    bare, sizes = (value.func, dict(value.keywords)) if isinstance(value, Bound) else (value, {})
+    name = next((name for name, known in _VALUES.items() if known is bare), None)
+    if name is None or not isinstance(made, Bound) or made.func is not _torchmetric:
+        return None
+    entry = {"entry": metric.entry} if metric.entry else {}
+    return {"value": name, "sizes": sizes, "torchmetric": made.args[0], "with": dict(made.keywords), **entry}
+
+
+def read_metric(document: dict[str, Any]) -> tuple[Value, Callable[[], torchmetrics.Metric]]:
+    """The value of summed statistics, and what makes the torchmetrics class, from :func:`describe_metric`.
+
+    Examples:
+        >>> import torch
+        >>> value, _ = read_metric(describe_metric(mean_iou(2)))
+        >>> value(torch.tensor([3.0, 1.0, 0.0, 4.0]))
+        tensor(0.7750)
+    """
+    value = _VALUES[document["value"]]
+    sizes = document["sizes"]
+    return Bound(value, **sizes) if sizes else value, Bound(_torchmetric, document["torchmetric"], **document["with"])
+
+
+def _torchmetric(path: str, **kwargs: Any) -> torchmetrics.Metric:
+    import torchmetrics
+
+    owner: Any = torchmetrics
+    for part in path.split("."):
+        owner = getattr(owner, part)
+    metric: torchmetrics.Metric = owner(**kwargs)
+    return metric
+
+
+_VALUES: dict[str, Callable[..., Tensor]] = {"mean": by.mean, "iou": by.iou_of_confusion, "f1": by.f1_of_counts}

@@ -1,0 +1,34 @@
+"""The options that have their name from secml-torch, beside those that all hosts share."""
+
+from typing import Annotated, Any
+
+from secmlt.trackers.trackers import Tracker
+from typing_extensions import TypedDict
+
+from art_mtl.core import checks
+from art_mtl.core.options import MethodName, MethodOptions, Momentum, Option, Variants, table
+
+_STEP = "Size of the step, of the first one where ``schedule`` falls. None: the method's own."
+_TARGET = "None, or a dict of one target for all samples by task; with one task the target alone will do."
+_BOUND = checks.number(-float("inf"))
+
+
+class Host(TypedDict, total=False):
+    """What has its name from secml-torch, in its order."""
+
+    perturbation_model: Annotated[str, Option("linf", checks.one_of("linf", "l2", "l1"), "The norm of the ball.")]
+    epsilon: Annotated[Any, Option(8 / 255, checks.radius, "Radius of the ball, > 0.")]
+    num_steps: Annotated[int, Option(10, checks.integer(1), "T ≥ 1, the number of steps.")]
+    step_size: Annotated[Any, Option(None, checks.optional(checks.radius), _STEP)]
+    random_start: Annotated[bool, Option(False, checks.flag, "Start at a random point of the ball.")]
+    y_target: Annotated[Any, Option(None, checks.nothing, _TARGET)]
+    lb: Annotated[float, Option(0.0, _BOUND, "Smallest allowed input.")]
+    ub: Annotated[float, Option(1.0, _BOUND, "Greatest allowed input.")]
+    trackers: Annotated[Any, Option(None, checks.optional(checks.objects(Tracker)), "A tracker or a list of them.")]
+
+
+class Options(Host, MethodName, Variants, Momentum, MethodOptions, total=False):
+    """What an attack takes, but for what it decides."""
+
+
+OPTIONS = table(Options)

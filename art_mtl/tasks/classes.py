@@ -1,0 +1,103 @@
+"""What segmentation and classification share: logits of classes, one of which is right at each place."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from art_mtl import losses
+from art_mtl.tasks.base import Measures
+from art_mtl.tasks.elementwise import ElementwiseTask
+from art_mtl.tasks.label_checks import check_count
+from art_mtl.tasks.target import DenseTarget
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassTask(ElementwiseTask):
+    """Base of the kinds whose output is logits ``(B, num_classes, *S)`` and whose labels are classes ``(B, *S)``.
+
+    Attributes:
+        num_classes: C, at least 2.
+    """
+
+    num_classes: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "num_classes", check_count("num_classes", self.num_classes, least=2))
+
+    @property
+    def score_floor(self) -> float:
+        """A probability."""
+        return 0.01
+
+    @property
+    def loss_floor(self) -> float:
+        """In nats."""
+        return 0.01
+
+    @property
+    def decides(self) -> bool:
+        """True."""
+        return True
+
+    @property
+    def has_classes(self) -> bool:
+        """True, unless the ignored class leaves but one."""
+        return self.num_classes > (1 if self.ignored_class is None else 2)
+
+    def decode(self, output: Tensor) -> Tensor:
+        """The class of the greatest logit."""
+        return (output.byte() if output.dtype == torch.bool else output).argmax(1)
+
+    def loss_elements(self, output: Tensor, value: Tensor) -> Tensor:
+        """Cross-entropy, in nats."""
+        return losses.cross_entropy(output, value)
+
+    def score_elements(self, output: Tensor, value: Tensor) -> Tensor:
+        """Probability of the true class."""
+        return losses.true_class_probability(output, value)
+
+    def margin_elements(self, output: Tensor, value: Tensor) -> Tensor:
+        """Logit of the true class less the greatest other one."""
+        return losses.margin(output, value)
+
+    def measure(self, output: Any, target: Any, margins: bool = True) -> Measures:
+        """See :meth:`Task.measure`."""
+        if not margins:
+            return Measures(None, None, None, self.statistics(output, target))
+        found, predicted = losses.margin_and_class(output, target.value)
+        return Measures(found, target.valid, None, self.count_predictions(predicted, target))
+
+    def statistics(self, output: Any, target: Any) -> Tensor:
+        """See :meth:`Task.statistics`."""
+        return self.count_predictions(losses.predicted_class(output), target)
+
+    @abstractmethod
+    def count_predictions(self, predicted: Tensor, target: DenseTarget) -> Tensor:
+        """Statistics of the metric from predicted classes ``(B, *S)``."""
+
+    def wrong_targets(
+        self, output: Any, target: DenseTarget, choose: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor] | None:
+        """See :meth:`Task.wrong_targets`."""
+        if not self.has_classes:
+            return None
+        scores = output.scatter(1, target.value.unsqueeze(1), float("inf"))
+        if self.ignored_class is None:
+            classes = choose(scores)
+        else:
+            others = torch.tensor([c for c in range(self.num_classes) if c != self.ignored_class], device=output.device)
+            classes = others[choose(scores.index_select(1, others))]
+        mark = 0 if self.missing_mark is None else int(self.missing_mark)
+        return torch.where(target.valid, classes, mark), target.has_label
+
+    @property
+    def ignored_class(self) -> int | None:
+        """The class that does not count; None where all do."""
+        return None

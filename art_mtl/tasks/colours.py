@@ -1,0 +1,65 @@
+"""Pictures of labels: arrays of red, green and blue in [0, 1], without any library for plots."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+CLASS_COLOURS = (
+    "#e6194b", "#c08552", "#aad4e5", "#7b4fa3", "#b9b4a7", "#f2a65a", "#f032e6", "#ffe119", "#2f6db5", "#46b17b",
+    "#22223b", "#d8e2dc", "#42d4f4", "#808000", "#000075", "#fabed4", "#9a6324", "#3cb44b", "#ff5f00",
+)  # fmt: skip
+"""Colours of classes, told apart by eye; further classes take them from the start again."""
+
+# The 256 colours of matplotlib's viridis, by Nathaniel Smith, Stéfan van der Walt and Eric Firing (CC0), 8 bits each.
+_VIRIDIS = (
+    "RAFURAJVRANXRQVYRQZaRQhbRglcRgteRgxfRg5hRw9iRxFjRxJlRxRmRxVnRxZpRxhqSBlrSBpsSBxuSB1vSB5wSCBxSCFySCJzSCN0RyV1RyZ2"
+    "Ryd3Ryh4Ryp5Ryt6Ryx7Ri18Ri98RjB9RjF+RTJ/RTR/RTWARTaBRDeBRDmCQzqDQzuDQzyEQj2EQj6FQkCFQUGGQUKGQEOHQESHP0WHP0eIPkiI"
+    "PkmJPUqJPUuJPUyJPE2KPE6KO1CKO1GKOlKLOlOLOVSLOVWLOFaLOFeMN1iMN1mMNlqMNluMNVyMNV2MNF6NNF+NM2CNM2GNMmKNMmONMWSNMWWN"
+    "MWaNMGeNMGiNL2mNL2qNLmuOLmyOLm2OLW6OLW+OLHCOLHGOLHKOK3OOK3SOKnWOKnaOKneOKXiOKXmOKHqOKHqOKHuOJ3yOJ32OJ36OJn+OJoCO"
+    "JoGOJYKOJYONJISNJIWNJIaNI4eNI4iNI4mNIomNIoqNIouNIYyNIY2MIY6MII+MIJCMIJGMH5KMH5OLH5SLH5WLH5aLHpeKHpiKHpmKHpmKHpqJ"
+    "HpuJHpyJHp2IHp6IHp+IHqCHH6GHH6KGH6OGIKSFIKWFIaaFIaeEIqeEI6iDI6mCJKqCJauBJqyBJ62AKK5/Ka9/KrB+K7F9LLF9LrJ8L7N7MLR6"
+    "MrV6M7Z5Nbd4Nrh3OLl2Obl2O7p1Pbt0PrxzQL1yQr5xRL5wRb9vR8BuScFtS8JsTcJrT8NpUcRoU8VnVcZmV8ZlWcdkW8hiXslhYMlgYspfZMtd"
+    "Z8xcacxba81Zbc5YcM5Wcs9VdNBUd9BSedFRfNJPftJOgdNMg9NLhtRJiNVHi9VGjdZEkNZDktdBldc/l9g+mtg8ndk6n9k4oto3pdo1p9szqtsy"
+    "rdwwr9wust0std0rt90put4nvd4mv98kwt8ixd8hx+AfyuAezeAdz+Ec0uEb1OEa1+IZ2uIY3OIY3+MY4eMY5OMY5+QZ6eQZ7OQa7uUb8eUc8+Ue"
+    "9uYf+OYh+uYi/eck"
+)
+
+
+def class_picture(classes: Array) -> Array:
+    """Classes ``(H, W)``, less than 0 where there is none, to colours ``(H, W, 3)``; white where there is none.
+
+    Examples:
+        >>> class_picture(np.array([[0, -1]])).round(2).tolist()
+        [[[0.9, 0.1, 0.29], [1.0, 1.0, 1.0]]]
+    """
+    palette = np.array([[int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)] for colour in CLASS_COLOURS])
+    picture: Array = palette[classes % len(palette)]
+    picture[classes < 0] = 1.0
+    return picture
+
+
+def value_picture(values: Array, low: float, high: float) -> Array:
+    """Values ``(H, W)``, NaN where there is none, to colours of viridis ``(H, W, 3)``; white where there is none.
+
+    Args:
+        values: Reals.
+        low: What has the first colour, and so has everything below.
+        high: What has the last colour, and so has everything above.
+
+    Examples:
+        >>> value_picture(np.array([[1.0, 3.0, np.nan]]), 1.0, 3.0).round(2).tolist()
+        [[[0.27, 0.01, 0.33], [0.99, 0.91, 0.14], [1.0, 1.0, 1.0]]]
+    """
+    # In the middle of what 8 bits round to.
+    table = (np.frombuffer(base64.b64decode(_VIRIDIS), np.uint8).reshape(256, 3) + 0.5) / 255
+    missing = np.isnan(values)
+    share = (np.where(missing, low, values) - low) / (high - low) if high > low else np.zeros(values.shape)
+    picture: Array = table[np.clip(share * 256, 0, 255).astype(int)]
+    picture[missing] = 1.0
+    return picture

@@ -1,0 +1,162 @@
+"""Tasks whose labels are a tensor, and whose loss is one number for each labelled place."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from art_mtl.columns import as_dense
+from art_mtl.losses import masked_mean
+from art_mtl.metrics import sum_and_count
+from art_mtl.tasks.base import Measures, Task, widen
+from art_mtl.tasks.label_checks import as_tensor, check_finite, check_present, masked_places, masked_samples
+from art_mtl.tasks.picking import describe
+from art_mtl.tasks.target import DenseTarget
+
+
+@dataclass(frozen=True, kw_only=True)
+class ElementwiseTask(Task):
+    """Base of the kinds whose labels are a :class:`~art_mtl.tasks.target.DenseTarget`.
+
+    A kind gives three functions of the output and of the labels' ``value``, each to one number for a place, ``(B,
+    *S)``: :meth:`loss_elements`, :meth:`score_elements` and, if it decides, :meth:`margin_elements`.
+    """
+
+    @abstractmethod
+    def loss_elements(self, output: Tensor, value: Tensor) -> Tensor:
+        """Loss of each place, greater is worse."""
+
+    @abstractmethod
+    def score_elements(self, output: Tensor, value: Tensor) -> Tensor:
+        """Differentiable score of each place, in the direction of the metric."""
+
+    def margin_elements(self, output: Tensor, value: Tensor) -> Tensor:
+        """Margin of each place, positive where the prediction is right; only where the task decides."""
+        raise NotImplementedError(f"A task of kind {self.kind!r} has no margins.")
+
+    @property
+    def metric_is_mean_score(self) -> bool:
+        """Whether the metric is the mean of :meth:`score_elements` over all valid places."""
+        return False
+
+    # --- labels and outputs ---
+
+    def targets(self, y: Any, present: np.ndarray | Tensor | None = None) -> DenseTarget:
+        """See :meth:`Task.targets`. What a NumPy masked array masks does not count."""
+        masked = masked_places(y)
+        if masked is None:
+            y, present = as_dense(self.name, y, present)
+        y = as_tensor(self.name, y)
+        mask = check_present(self.name, y, present)
+        if masked is not None and self.missing_mark is None:
+            mask = mask & ~masked_samples(self.name, masked)
+        elif masked is not None and self.missing_mark is not None:
+            y = self.hide_masked(y if y.is_floating_point() else y.long(), masked)
+        y = torch.where(mask.view(-1, *[1] * (y.ndim - 1)), y, torch.zeros_like(y))
+        self.check_labels(y)
+        return self.encode(y, mask)
+
+    @property
+    def missing_mark(self) -> float | None:
+        """The number that stands for one missing place in labels; None where the layout has none."""
+        return None
+
+    def hide_masked(self, y: Tensor, masked: Tensor) -> Tensor:
+        """Labels in which the masked places are marked as missing."""
+        mark = self.missing_mark
+        return y if mark is None else torch.where(masked, mark, y)
+
+    def check_labels(self, y: Tensor) -> None:
+        """Raise unless all labels are finite; those of absent samples are 0 here."""
+        check_finite(self.name, y)
+
+    @abstractmethod
+    def encode(self, y: Tensor, present: Tensor) -> DenseTarget:
+        """Canonical labels of a tensor in the layout of the task; ``present`` is ``(N,)``, boolean."""
+
+    def check_selected(self, output: Any) -> None:
+        """Raise ValueError unless this part of the model's output is a tensor."""
+        if not isinstance(output, Tensor):
+            raise ValueError(f"The model's output for task {self.name!r} should be a tensor. Found {describe(output)}.")
+
+    def check_output(self, output: Any, target: Any) -> Any:
+        """See :meth:`Task.check_output`."""
+        # Losses and metrics run over the channels, which is slow on a CPU where these are innermost.
+        return widen(self.lay_out(output, target)).contiguous()
+
+    @abstractmethod
+    def lay_out(self, output: Tensor, target: DenseTarget) -> Tensor:
+        """The raw output in the layout that losses take.
+
+        Raises:
+            ValueError: It does not fit the labels.
+        """
+
+    # --- what is attacked and reported ---
+
+    def loss(self, output: Any, target: Any) -> Tensor:
+        """See :meth:`Task.loss`."""
+        return masked_mean(self._losses(output, target), target.valid)
+
+    def score(self, output: Any, target: Any) -> Tensor:
+        """See :meth:`Task.score`."""
+        return masked_mean(self._scores(output, target), target.valid)
+
+    def pool(self, output: Any, target: Any, finite: bool = True) -> tuple[Tensor, Tensor]:
+        """See :meth:`Task.pool`."""
+        elements = self._losses(output, target)
+        counted = target.valid & torch.isfinite(elements) if finite else target.valid
+        elements = torch.where(counted, elements, torch.zeros_like(elements))
+        return elements.flatten(1).sum(1) if elements.ndim > 1 else elements, target.count
+
+    def statistics(self, output: Any, target: Any) -> Tensor:
+        """See :meth:`Task.statistics`."""
+        output = self.detach_output(output)
+        if self.metric_is_mean_score:
+            return sum_and_count(self._scores(output, target), target.valid)
+        if self.metric.statistics is None:
+            raise NotImplementedError(f"The metric of task {self.name!r} should have `statistics`. Found none.")
+        return self.metric.statistics(output, target.value, target.valid)
+
+    def metric_arguments(self, output: Any, target: Any) -> tuple[Any, ...]:
+        """See :meth:`Task.metric_arguments`."""
+        if self.metric.arguments is None:
+            raise NotImplementedError(f"The metric of task {self.name!r} should have `arguments`. Found none.")
+        return self.metric.arguments(output, target.value, target.valid)
+
+    def measure(self, output: Any, target: Any, margins: bool = True) -> Measures:
+        """See :meth:`Task.measure`."""
+        if self.decides:
+            found = self.margin_elements(output, target.value) if margins else None
+            return Measures(found, target.valid if margins else None, None, self.statistics(output, target))
+        elements = self._scores(output, target)
+        score = masked_mean(elements, target.valid)
+        if self.metric_is_mean_score:
+            return Measures(None, None, score, sum_and_count(elements.detach(), target.valid))
+        return Measures(None, None, score, self.statistics(output, target))
+
+    def _losses(self, output: Tensor, target: DenseTarget) -> Tensor:
+        return check_elements(self.name, self.loss_elements(output, target.value), target.valid)
+
+    def _scores(self, output: Tensor, target: DenseTarget) -> Tensor:
+        return check_elements(self.name, self.score_elements(output, target.value), target.valid)
+
+
+def check_elements(name: str, values: Any, valid: Tensor) -> Tensor:
+    """Losses or scores, one for each place that may have a label.
+
+    Raises:
+        ValueError: They are of another shape, or no tensor.
+    """
+    if isinstance(values, Tensor) and values.shape == valid.shape:
+        return values
+    found = str(tuple(values.shape)) if isinstance(values, Tensor) else type(values).__name__
+    raise ValueError(
+        f"The losses, errors and scores of task {name!r} should have shape {tuple(valid.shape)}, one value a sample "
+        f"or place with a label. Found {found}."
+    )

@@ -1,0 +1,77 @@
+"""Data sets of the forms that users have."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import TensorDataset
+
+from art_mtl import tasks
+from art_mtl.evaluation.samples import as_source
+
+X, A, B = torch.rand(4, 3, 2, 2), torch.arange(4), torch.rand(4, 1)
+JOBS = [tasks.classification("a", 4), tasks.regression("b")]
+
+FORMS = {
+    "dict": [(X[i], {"b": B[i], "a": A[i]}) for i in range(4)],
+    "tuple in task order": [(X[i], (A[i], B[i])) for i in range(4)],
+    "list in task order": [[X[i].numpy(), [int(A[i]), B[i].numpy()]] for i in range(4)],
+    "TensorDataset": TensorDataset(X, A, B),
+    "inputs that require gradients": [(X[i].clone().requires_grad_(), (A[i], B[i])) for i in range(4)],
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_forms_of_samples(form):
+    source = as_source(FORMS[form], JOBS)
+    x, y = source.read(slice(1, 4))
+    np.testing.assert_array_equal(x, X[1:].numpy())
+    np.testing.assert_array_equal(y["a"], A[1:].numpy())
+    np.testing.assert_array_equal(y["b"], B[1:].numpy())
+
+
+ONE_TASK = {
+    "TensorDataset": TensorDataset(X, A),
+    "numbers": [(X[i], int(A[i])) for i in range(4)],
+    "tuple of one": [(X[i], (A[i],)) for i in range(4)],
+}
+
+
+@pytest.mark.parametrize("form", ONE_TASK)
+def test_forms_of_samples_of_one_task(form):
+    _, y = as_source(ONE_TASK[form], JOBS[:1]).read(slice(0, 4))
+    np.testing.assert_array_equal(y["a"], A.numpy())
+
+
+def test_labels_in_task_order_may_be_missing():
+    rows = [(X[i], (A[i], None if i < 2 else B[i])) for i in range(4)]
+    source = as_source(rows, JOBS)
+    assert source.read(slice(0, 2))[1].present("b").tolist() == [False, False]
+    assert source.read(slice(1, 3))[1].present("b").tolist() == [False, True]
+
+
+OTHERS = {
+    "too many": (TensorDataset(X, A, A, B), "Found tuple of (Tensor, Tensor, Tensor, Tensor) as [i]"),
+    "too few": ([(X[i], (A[i],)) for i in range(4)], "Found tuple of (Tensor, tuple) as [i]"),
+    "dict samples": ([{"image": X[0], "a": 0, "b": 1.0}], "Found dict as [i]"),
+    "inputs and labels in a list": ([X, {"a": A, "b": B}], "Found Tensor as [i]"),
+    "input alone": ([(X[0],)], "Found tuple of (Tensor) as [i]"),
+}
+
+
+@pytest.mark.parametrize("form", OTHERS)
+def test_other_forms_are_named_beside_those_that_are_taken(form):
+    dataset, found = OTHERS[form]
+    taken = "(input, dict of labels), (input, (label, ...)) or (input, label, ...) with the labels in task order"
+    with pytest.raises(TypeError, match=re.escape(taken) + ".*" + re.escape(found)):
+        as_source(dataset, JOBS).read(slice(0, 1))
+
+
+def test_inputs_of_two_sizes():
+    with pytest.raises(
+        ValueError, match=r"inputs of `dataset` should have one shape. Found \[\(3, 1, 2\), \(3, 2, 2\)"
+    ):
+        as_source([(X[0], (0, B[0])), (X[1, :, :1], (0, B[0]))], JOBS).read(slice(0, 2))

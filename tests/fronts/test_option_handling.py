@@ -1,0 +1,284 @@
+"""Options: the same when given or set later, refused where they have no effect, named where they are unknown."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+KINDS = {
+    "MultiTaskPGD": ((), {}),
+    "MinMaxMultiTaskPGD": ((), {}),
+    "WorstTaskPGD": ((), {}),
+    "MultiTaskAutoPGD": ((), {}),
+    "MultiTaskAutoAttack": ((), {"version": "fast"}),
+    "StealthyMultiTaskPGD": (("k",), {}),
+    "UniversalMultiTaskPGD": ((), {}),
+    "MultiTaskPatch": ((), {"size": (2, 2)}),
+}
+"""Every class of both hosts, and what it cannot be made without."""
+
+
+def make_minmax(front, net, jobs, **options):
+    return front.make("MultiTaskPGD", net, jobs, **{"method": "minmax", "eps": 0.1, "steps": 5, **options})
+
+
+# --- set later ---
+
+CHANGES = [
+    {"eps": 0.2},
+    {"steps": 2},
+    {"step_size": 0.003},
+    {"norm": 2},
+    {"gamma": 0.01},
+    {"weight_step": 5.0},
+    {"schedule": "linear"},
+    {"objective": "log"},
+    {"weighting": "uniform"},
+    {"weighting": [0.0, 1.0]},
+    {"weight_scope": "batch"},
+    {"method": "worst-task"},
+    {"decay": 0.9},
+    {"keep": "best"},
+    {"seed": 3},
+]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: f"{change}")
+def test_an_attribute_that_is_set_later_is_the_same_as_one_that_was_given(front, net, jobs, data, change):
+    later, given = make_minmax(front, net, jobs), make_minmax(front, net, jobs, **change)
+    before = front.run(later, *data)
+    for name, value in front.options(**change).items():
+        setattr(later, name, value)
+    assert repr(later) == repr(given) and later.name == given.name
+    found = front.run(later, *data)
+    assert torch.equal(found, front.run(given, *data))
+    if not {"keep", "seed"} & {*change}:
+        assert not torch.equal(found, before)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("keep", "nonsense", ValueError),
+        ("gamma", -1.0, ValueError),
+        ("gamma", "1", TypeError),
+        ("eps", 0, ValueError),
+        ("step_size", -0.1, ValueError),
+        ("steps", 0, ValueError),
+        ("steps", 2.5, TypeError),
+        ("norm", 3, ValueError),
+        ("schedule", "exponential", ValueError),
+        ("weighting", {"k": 1.0}, TypeError),
+        ("seed", -1, ValueError),
+        ("prepare", "int8", ValueError),
+    ],
+)
+def test_what_the_constructor_refuses_is_refused_later_too(front, net, jobs, data, name, value, error):
+    attack = make_minmax(front, net, jobs)
+    named = front.words.get(name, name)
+    before = getattr(attack, named)
+    with pytest.raises(error, match=f"`{named}`"):
+        setattr(attack, named, value)
+    assert getattr(attack, named) is before
+    with pytest.raises(error, match=f"`{named}`"):
+        make_minmax(front, net, jobs, **{name: value})
+    assert torch.equal(front.run(attack, *data), front.run(make_minmax(front, net, jobs), *data))
+
+
+def test_several_options_are_set_all_together_or_not_at_all(front, net, jobs):
+    attack = make_minmax(front, net, jobs)
+    before = repr(attack)
+    with pytest.raises(ValueError, match="`gamma`"):
+        attack.set_params(**front.options(steps=7, keep="best", gamma=-1.0))
+    assert repr(attack) == before
+    step = front.words["step_size"]
+    with pytest.raises(ValueError, match=f"'auto' has a step size of its own; leave `{step}` out"):
+        attack.set_params(**front.options(steps=7, schedule="auto", step_size=0.01))
+    assert repr(attack) == before
+    attack.set_params(**front.options(steps=7, schedule="auto"))
+    assert attack.schedule == "auto" and "=7" in repr(attack)
+    with pytest.raises(ValueError, match="has no option `note`"):
+        attack.set_params(note=1)
+
+
+def test_options_that_stop_to_go_together_are_refused_at_the_call(front, net, jobs, data):
+    attack = make_minmax(front, net, jobs, step_size=0.01)
+    attack.schedule = "auto"
+    with pytest.raises(ValueError, match="'auto' has a step size of its own"):
+        front.run(attack, *data)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_short_repr_has_what_differs_from_the_defaults(front, net, jobs, kind):
+    arguments, extra = KINDS[kind]
+    attack = front.make(kind, net, jobs, *arguments, **extra)
+    assert repr(attack).startswith(f"{kind}(") and len(repr(attack)) < 120
+    attack.prepare = "fp32"
+    assert "prepare='fp32'" in repr(attack)
+
+
+def test_a_repr_has_no_contents_and_no_addresses(front, net, jobs):
+    attack = make_minmax(front, net, jobs, eps=np.full((8, 1, 1, 1), 0.1))
+    assert "eps=ndarray of shape (8, 1, 1, 1)" in repr(attack)
+    patch = front.make("MultiTaskPatch", net, jobs, size=(2, 2), transforms=[lambda canvas, mask, generator: None])
+    assert " at 0x" not in repr(patch) and "transforms=[" in repr(patch)
+
+
+# --- without effect ---
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"schedule": "auto", "step_size": 1e-4}, "'auto' has a step size of its own; leave `{step_size}` out"),
+        ({"schedule": "auto", "decay": 0.9}, "'auto' has a momentum of its own"),
+        ({"schedule": "auto", "keep": "last"}, "'auto' goes back to the best iterate"),
+        ({"norm": 2, "l1_step": "one-pixel"}, "`l1_step` is for the norm 1"),
+        ({"norm": 1, "l1_step": "one-pixel", "schedule": "auto"}, "`l1_step` is for .* a schedule without a rule"),
+        ({"weight_scope": "batch"}, "'equal' has weights that do not depend on the samples; leave `weight_scope` out"),
+        ({"weight_scope": "dataset"}, "'equal' has weights that do not depend on the samples"),
+        ({"method": "single:k", "weight_scope": "batch"}, "'single:k' has weights that do not depend"),
+        ({"method": "minmax", "weighting": [1, 2], "weight_scope": "batch"}, "weights that do not depend"),
+        ({"weight_group": 2}, "`weight_group` is for weights that samples share. Method 'equal' has weights that do"),
+        ({"method": "minmax", "weight_group": 2}, "`weight_group` is .* has weights for each sample"),
+        ({"method": "worst-image", "weight_group": 2}, "`weight_group` is .* has weights for each sample"),
+        ({"gamma": 0.5}, "`gamma` belongs to the min-max weightings"),
+        ({"weight_step": 0.5}, "`weight_step` belongs to the min-max weightings"),
+        ({"tolerance": 0.1}, "`tolerance` belongs to the method.*'stealthy'"),
+        ({"attacked": ["k"]}, "`attacked` belongs to the method.*'stealthy' and 'smta'"),
+        ({"method": "stealthy:k", "weighting": "uniform"}, "'stealthy:k' has a weighting of its own"),
+    ],
+)
+def test_an_option_without_any_effect_is_refused(front, net, jobs, options, message):
+    with pytest.raises(ValueError, match=message.format(**front.words)):
+        front.make("MultiTaskPGD", net, jobs, eps=0.1, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "extra"),
+    [
+        ({"method": "minmax"}, {"weight_scope": "batch", "weight_group": 2}),
+        ({"method": "minmax"}, {"weight_scope": "batch"}),
+        ({"norm": 1, "eps": 1.0, "step_size": 0.5}, {"l1_step": "one-pixel"}),
+        ({"method": "minmax"}, {"gamma": 0.01}),
+        ({"method": "worst-task"}, {"weight_group": 4}),
+    ],
+)
+def test_those_that_are_taken_have_one(front, net, jobs, data, options, extra):
+    settings = {"eps": 0.1, "steps": 8, **options}
+    plain, other = (front.attack("MultiTaskPGD", net, jobs, *data, **settings, **more) for more in ({}, extra))
+    if front.name == "torchattacks" and "weight_group" in extra and options["method"] == "worst-task":
+        pytest.skip("there a call is one batch, whatever the chunk")
+    assert not torch.equal(plain, other)
+
+
+def test_a_seed_is_never_refused(front, net, jobs, data):
+    plain, seeded = (front.attack("MultiTaskPGD", net, jobs, *data, steps=2, seed=seed) for seed in (None, 1))
+    assert torch.equal(plain, seeded)
+
+
+# --- unknown ---
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("loss", "`objective`"), ("weights", "`weighting`"), ("epsilon", "`eps`"), ("random_star", None)],
+)
+def test_unknown_options_name_the_public_class_and_what_replaces_them(front, net, jobs, kind, name, meant):
+    arguments, extra = KINDS[kind]
+    with pytest.raises(TypeError) as caught:
+        front.make(kind, net, jobs, *arguments, **extra, **{name: 0.1})
+    said = str(caught.value)
+    assert said.startswith(f"{kind} has no option `{name}`.") and "__init__" not in said
+    assert meant is None or f"Perhaps {meant}?" in said
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_other_hosts_words_are_translated(front, net, jobs, kind):
+    arguments, extra = KINDS[kind]
+    words = {
+        "art": {"alpha": "eps_step", "steps": "max_iter"},
+        "torchattacks": {"eps_step": "alpha", "max_iter": "steps"},
+    }
+    for name, meant in words[front.name].items():
+        with pytest.raises(TypeError, match=f"{kind} has no option `{name}`. Perhaps .*`{meant}`"):
+            getattr(front.module, kind)(*front.victim(net, jobs), *arguments, **extra, **{name: 0.1})
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "takers"),
+    [
+        ("WorstTaskPGD", "attacked", ["MultiTaskPGD", "StealthyMultiTaskPGD", "MultiTaskAutoPGD"]),
+        ("WorstTaskPGD", "method", ["MultiTaskPGD", "MultiTaskAutoPGD"]),
+        ("MultiTaskPGD", "variant", ["MinMaxMultiTaskPGD"]),
+        ("MultiTaskPGD", "size", ["MultiTaskPatch"]),
+        ("MultiTaskPGD", "version", ["MultiTaskAutoAttack"]),
+        ("MultiTaskPatch", "eps", ["MultiTaskPGD", "UniversalMultiTaskPGD"]),
+        ("MultiTaskAutoAttack", "gamma", ["MultiTaskPGD", "WorstTaskPGD"]),
+    ],
+)
+def test_an_option_of_other_attacks_names_them(front, net, jobs, kind, name, takers):
+    arguments, extra = KINDS[kind]
+    with pytest.raises(TypeError, match=f"{kind} decides `{name}` or has no use for it") as caught:
+        front.make(kind, net, jobs, *arguments, **extra, **{name: "k"})
+    named = str(caught.value).split("Those that take it: ")[1].rstrip(".").split(", ")
+    assert set(takers) <= set(named) and kind not in named and len(named) == len(set(named))
+    attack = front.make(kind, net, jobs, *arguments, **extra)
+    with pytest.raises(AttributeError, match=f"{kind} decides `{name}`"):
+        setattr(attack, name, "k")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_signatures_show_every_option(front, kind):
+    known = getattr(front.module, kind)
+    shown = inspect.signature(known).parameters
+    assert set(known.options) < set(shown) and all(f"\n        {name}" in known.__doc__ for name in known.options)
+
+
+# --- grey levels ---
+
+
+@pytest.mark.parametrize("kind", ["MultiTaskPGD", "WorstTaskPGD", "MultiTaskAutoPGD", "UniversalMultiTaskPGD"])
+def test_a_radius_in_grey_levels_is_asked_about(front, net, jobs, kind):
+    with pytest.warns(RuntimeWarning, match="`eps` is 8, more than the width 1 .* Did you mean 8/255?") as caught:
+        attack = front.make(kind, net, jobs, eps=8)
+    assert len(caught) == 1 and Path(caught[0].filename).parent == Path(__file__).parent
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        front.make(kind, net, jobs, eps=8 / 255)
+        front.make(kind, net, jobs, eps=8, norm=2)
+        front.make(kind, net, jobs, eps=8, bounds=(0, 255))
+        assert attack.eps == 8
+
+
+# --- exchanged parts ---
+
+
+def test_the_name_says_which_parts_were_exchanged(front, net, jobs):
+    def name(kind, **options):
+        return front.make(kind, net, jobs, **options).name
+
+    assert name("MinMaxMultiTaskPGD") == "minmax"
+    assert name("MinMaxMultiTaskPGD", variant="official") == "minmax-official"
+    assert name("MinMaxMultiTaskPGD", weighting="uniform") == "minmax(weighting=uniform)"
+    assert name("MinMaxMultiTaskPGD", objective="log") == "minmax(objective=log)"
+    assert name("MultiTaskPGD", method="equal", weighting=[1, 0.5]) == "equal(weighting=[1,0.5])"
+    both = {"objective": "degradation", "weighting": "inner-minimiser"}
+    assert name("MultiTaskPGD", **both) == "equal(objective=degradation, weighting=inner-minimiser)"
+    assert name("WorstTaskPGD", gamma=0.1, keep="best") == "worst-task"
+
+
+@pytest.mark.parametrize("options", [{"keep": "best"}, {"restarts": 3, "seed": 0}, {"schedule": "auto"}])
+def test_a_method_with_exchanged_weighting_is_the_method_of_that_weighting(front, net, jobs, data, options):
+    """It compares iterates and restarts as its new weighting does, not as the old one did."""
+    settings = {"eps": 0.15, "steps": 6, **options}
+    for method, weighting in (("equal", "minmax"), ("minmax", "uniform")):
+        other = {"minmax": "minmax", "uniform": "equal"}[weighting]
+        exchanged = front.attack("MultiTaskPGD", net, jobs, *data, method, weighting=weighting, **settings)
+        assert torch.equal(exchanged, front.attack("MultiTaskPGD", net, jobs, *data, other, **settings))
