@@ -191,7 +191,7 @@ def test_the_arguments_are_arts_in_name_order_and_default(kind):
     theirs = inspect.signature(ProjectedGradientDescent).parameters
     ours = inspect.signature(getattr(attacks, kind)).parameters
     assert set(theirs) <= set(ours)
-    assert [name for name in ours if name in theirs][:4] == [name for name in theirs][:4]
+    assert [name for name in ours if name in theirs][:4] == list(theirs)[:4]
     for name, parameter in theirs.items():
         if name not in ("estimator", "eps_step"):
             assert ours[name].default == parameter.default

@@ -246,6 +246,6 @@ def test_a_chunk_of_a_stream_is_not_overfilled_but_by_a_few(call):
         return engine.session.samples
 
     assert [samples(4), samples(4)] == [4, 8]
-    assert samples(2) == 10, "a quarter may join"
-    assert samples(1) == 1, "but once"
-    assert [samples(6), samples(3)] == [7, 3], "and no more than a quarter"
+    assert [samples(2), samples(1)] == [10, 1], "a quarter may join, and no more"
+    assert [samples(6), samples(3)] == [7, 3]
+    assert [samples(5), samples(1), samples(1)] == [8, 9, 1], "but once"

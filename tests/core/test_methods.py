@@ -12,6 +12,7 @@ from art_mtl.core import make_method
 from art_mtl.core.method import Method
 from art_mtl.core.methods import AGGREGATORS, FAMILIES, METHODS, family_names, find_method, installed, method_names
 from art_mtl.core.options import METHOD_PARTS
+from art_mtl.core.weightings import least
 
 JOBS = (tasks.segmentation("seg", 3), tasks.depth("deep"))
 SPECS = [*METHODS.values(), *FAMILIES.values()]
@@ -109,18 +110,20 @@ def test_what_is_no_name_is_a_wrong_type(name):
 def test_another_package_adds_a_method(package):
     package("theirs = their_attack:SPEC", """
         from art_mtl.core import Method, MethodSpec
-        from art_mtl.core.weightings import Fixed
+        from art_mtl.core.weightings import Fixed, least
 
         SPEC = MethodSpec("theirs", "their_attack:build", "baseline", "their attack")
 
         def build(request):
             assert request.member == ""
-            return Method("theirs", weighting=Fixed(tuple(1.0 + k for k, _ in enumerate(request.tasks))))
+            return Method("theirs", weighting=Fixed(tuple(1.0 + k for k, _ in enumerate(request.tasks))), merit=least)
     """)  # fmt: skip
     assert method_names()[-1] == "theirs" and installed()["theirs"].description == "their attack"
     method = make_method("theirs", JOBS)
     assert method.name == "theirs" and method.weighting.weights == (1.0, 2.0)
-    assert make_method("theirs", JOBS, schedule="linear", weighting="uniform").name == "theirs(weighting=uniform)"
+    exchanged = make_method("theirs", JOBS, schedule="linear", weighting="uniform")
+    assert exchanged.name == "theirs(weighting=uniform)"
+    assert (method.merit, exchanged.merit) == (least, None), "what is compared goes with the weighting"
     with pytest.raises(ValueError, match="Perhaps 'theirs'"):
         make_method("their", JOBS)
 

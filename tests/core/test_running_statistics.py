@@ -56,6 +56,14 @@ def test_a_batch_that_fails_leaves_no_trace():
     assert statistics.updated("errors", torch.tensor([2.0])).tolist() == [3.0] and statistics.samples == 4
 
 
+def test_a_batch_that_says_nothing_contributes_nothing():
+    statistics = made()
+    statistics.update("errors", torch.tensor([1.0]))
+    for samples in (4, 3):
+        statistics.commit(samples)
+    assert statistics.updated("errors", torch.tensor([2.0])).tolist() == [3.0] and statistics.samples == 7
+
+
 def test_tensors_of_the_caller_are_left_alone():
     statistics, value = made(), torch.tensor([1.0])
     for _ in range(3):
@@ -118,15 +126,15 @@ def test_batches_after_one_that_fails_go_on_as_if_it_had_not_been(mixed_case, na
     threat, plan = case.threat(math.inf, 0.1), {"start": 1.0, "restarts": 2}
     parts = [case[[0, 1, 2]], case[[3, 4, 5]], case[[6, 7, 8]]]
 
-    def run(part, statistics, forward=None):
-        config = RunConfig(4, generator=torch.Generator().manual_seed(0), **plan)
+    def run(part, statistics, steps=4, forward=None):
+        config = RunConfig(steps, generator=torch.Generator().manual_seed(0), **plan)
         return attack(
             forward or part.forward, part.x, part.tasks, part.targets, method, threat, config, statistics=statistics
         )
 
     def broken(x, calls=[]):  # noqa: B006
         calls.append(x)
-        if len(calls) > 7:
+        if len(calls) > 14:
             raise ArithmeticError("in the second restart")
         return case.forward(x)
 
@@ -135,7 +143,8 @@ def test_batches_after_one_that_fails_go_on_as_if_it_had_not_been(mixed_case, na
     expected = run(parts[2], spared)
     run(parts[0], met)
     with pytest.raises(ArithmeticError):
-        run(parts[1], met, broken)
+        run(parts[1], met, 9, broken)
     assert torch.equal(run(parts[2], met), expected)
     assert not torch.equal(run(parts[2], {}), expected), "the first batch matters"
-    assert [met[restart].samples for restart in (0, 1)] == [6, 6]
+    assert torch.equal(run(parts[1], met, 9), run(parts[1], spared, 9)), "also at steps that only it has taken"
+    assert [met[restart].samples for restart in (0, 1)] == [9, 9]
