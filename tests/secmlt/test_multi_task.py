@@ -146,7 +146,7 @@ def test_a_stream_attacks_batch_by_batch(net, jobs, loader):
 
 def test_a_stream_notices_that_the_model_was_trained(net, jobs, loader):
     attack = WorstTaskPGD(jobs, epsilon=0.1, num_steps=4)
-    stream, batches = attack(net, loader, stream=True), [batch for batch in loader]
+    stream, batches = attack(net, loader, stream=True), list(loader)
     next(stream)
     with torch.no_grad():
         net.hidden.weight.mul_(1.5)
