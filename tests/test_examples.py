@@ -21,6 +21,7 @@ SAYS = {
     "art_own_attacks.py": "FastGradientMethod",
     "claims.py": "share of the bound",
     "own_model.py": "Δ_Wor -",
+    "secmlt_in_ten_lines.py": "left: loss",
     "torchattacks_in_ten_lines.py": "% still right",
 }
 
@@ -35,8 +36,9 @@ def test_example_runs(path, tmp_path):
         for run, (steps, methods) in CLAIMED.items():
             results = benchmark(load_victim("digits"), methods, eps=[0.05], steps=steps, limit=8, progress=False)
             results.to_json(tmp_path / f"r-{run}" / "results.json")
-    if path.name.startswith("torchattacks"):
-        pytest.importorskip("torchattacks")
+    host = path.name.partition("_")[0]
+    if host in ("secmlt", "torchattacks"):
+        pytest.importorskip(host)
     ran = subprocess.run(
         [sys.executable, "-W", "error::RuntimeWarning", str(path), *ARGUMENTS.get(path.name, [])],
         cwd=tmp_path,
