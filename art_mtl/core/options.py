@@ -285,12 +285,6 @@ class Momentum(TypedDict, total=False):
     ]
 
 
-class Verbosity(TypedDict, total=False):
-    """Progress."""
-
-    verbose: Annotated[bool, Option(False, checks.flag, "Show how far a call has come, or what came of it.")]
-
-
 class Variants(TypedDict, total=False):
     """Which min-max."""
 

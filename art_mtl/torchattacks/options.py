@@ -19,9 +19,14 @@ from art_mtl.core.options import (
     SparseStep,
     StealthyParts,
     Variants,
-    Verbosity,
     table,
 )
+
+
+class Verbosity(TypedDict, total=False):
+    """Progress."""
+
+    verbose: Annotated[bool, Option(False, checks.flag, "Show how far a call has come, or what came of it.")]
 
 
 class Alpha(TypedDict, total=False):
