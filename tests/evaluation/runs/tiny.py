@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from art_mtl import tasks
-from art_mtl.attacks import MultiTaskPGD
+from art_mtl.attacks.base import MultiTaskAttack
 
 SAMPLES = 40
 
@@ -54,7 +54,7 @@ def victim() -> tuple[Any, ...]:
 
 
 def _write_calls_to(path: str) -> None:
-    generate = MultiTaskPGD.generate
+    generate = MultiTaskAttack.generate
 
     def noted(self: Any, x: np.ndarray, *others: Any, **named: Any) -> np.ndarray:
         line = f"{self.name} {mark(x)}\n".encode()
@@ -64,4 +64,4 @@ def _write_calls_to(path: str) -> None:
         time.sleep(0.05)  # so that there is a moment to be killed at
         return generate(self, x, *others, **named)
 
-    MultiTaskPGD.generate = noted  # type: ignore[method-assign]
+    MultiTaskAttack.generate = noted  # type: ignore[method-assign]
