@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
 
 from art_mtl.structure import map_tensors
 
@@ -42,18 +41,3 @@ def normal_tensors(value: Any) -> Any:
         (True, False)
     """
     return map_tensors(value, lambda tensor: tensor.clone() if tensor.is_inference() else tensor)
-
-
-def check_weights(model: nn.Module) -> None:
-    """Raise ValueError if a parameter or buffer was made in inference mode: no gradient can pass through it.
-
-    Examples:
-        >>> check_weights(nn.Linear(2, 2))
-    """
-    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        if tensor.is_inference():
-            raise ValueError(
-                "Parameter `model` should be made outside of torch.inference_mode, as gradients cannot pass through "
-                f"weights that were made inside. Found such a weight, {name!r}; give `copy.deepcopy(model)`, made "
-                "outside."
-            )

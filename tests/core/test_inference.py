@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from art_mtl.core import RunConfig, attack, make_method
-from art_mtl.core.inference import check_weights, normal_tensors, outside_inference_mode
+from art_mtl.core.inference import normal_tensors, outside_inference_mode
+from art_mtl.core.lending import check_differentiable
 
 
 def run(case, x, targets):
@@ -53,11 +54,11 @@ def test_normal_tensors_are_themselves():
 def test_weights_made_inside_are_named(make, name):
     with torch.inference_mode():
         model = make()
-    with pytest.raises(ValueError, match=f"outside of torch.inference_mode.*'{name}'.*deepcopy"):
-        check_weights(model)
-    check_weights(make())
+    with pytest.raises(ValueError, match=f"outside torch.inference_mode.*'{name}'.*deepcopy"):
+        check_differentiable(model)
+    check_differentiable(make())
     mended = copy.deepcopy(model)
-    check_weights(mended)
+    check_differentiable(mended)
     x = torch.ones(1, 3, requires_grad=True)
     assert torch.autograd.grad(mended(x).sum(), x)[0].shape == (1, 3)
 
