@@ -8,12 +8,11 @@ from art_mtl.bench.degradation import degradation_by_preparation, time_to_degrad
 from art_mtl.bench.subject import SUBJECTS, Subject, load_subject
 from art_mtl.bench.sweep import sweep
 from art_mtl.bench.timing import Ratio, compare
-from art_mtl.bench.variants import LIMIT, VARIANTS, make_variants
+from art_mtl.bench.variants import LIMIT, make_variants
 
 __all__ = [
     "LIMIT",
     "SUBJECTS",
-    "VARIANTS",
     "Ratio",
     "Subject",
     "compare",

@@ -11,48 +11,45 @@ import numpy as np
 from art_mtl.attacks import MinMaxMultiTaskPGD, MultiTaskPGD, WorstTaskPGD
 from art_mtl.bench import baselines
 from art_mtl.bench.subject import Subject
+from art_mtl.prepared import Preparation
 
 LIMIT = "limit"
-_RIVALS: dict[str, Callable[[Subject, int], object]] = {
-    LIMIT: baselines.limit,
-    "art": baselines.hosted_in_art,
-    "torchattacks": baselines.torchattacks_loop,
-    "authors": baselines.authors_loop,
-    "two-forwards": baselines.literal_algorithm,
+_METHODS: dict[str, Callable[..., Any]] = {
+    "equal": MultiTaskPGD, "minmax": MinMaxMultiTaskPGD, "worst-task": WorstTaskPGD
+}  # fmt: skip
+_BASELINES: dict[str, tuple[Callable[[Subject, int], object], str]] = {
+    "art": (baselines.hosted_in_art, "ART's PGD on a hand-made estimator, parameter gradients included"),
+    "torchattacks": (baselines.torchattacks_loop, "a loop as torchattacks writes it"),
+    "authors": (baselines.authors_loop, "the authors' published loop, re-derived"),
+    "two-forwards": (baselines.literal_algorithm, "Algorithm 1 with two forwards, no parameter gradients"),
+    LIMIT: (baselines.limit, "one forward + one backward to the input, nothing else"),
 }
-_OURS: dict[str, tuple[Callable[..., Any], str | None]] = {
-    "equal": (MultiTaskPGD, None),
-    "minmax": (MinMaxMultiTaskPGD, None),
-    "worst-task": (WorstTaskPGD, None),
-    "equal:fp32": (MultiTaskPGD, "fp32"),
-    "minmax:fp32": (MinMaxMultiTaskPGD, "fp32"),
-    "worst-task:fp32": (WorstTaskPGD, "fp32"),
-    "minmax:fp32,memory-efficient": (MinMaxMultiTaskPGD, "fp32,memory-efficient"),
-    "minmax:bf16": (MinMaxMultiTaskPGD, "bf16"),
-    "minmax:bf16,memory-efficient": (MinMaxMultiTaskPGD, "bf16,memory-efficient"),
-    "minmax:fp32,compile": (MinMaxMultiTaskPGD, "fp32,compile"),
-    "minmax:bf16,graphs": (MinMaxMultiTaskPGD, "bf16,graphs"),
-}
-VARIANTS = {
-    LIMIT: "one forward + one backward to the input, nothing else",
-    "equal": "ours: MultiTaskPGD('equal')",
-    "minmax": "ours: MinMaxMultiTaskPGD, Algorithm 1",
-    "worst-task": "ours: WorstTaskPGD",
-    **{
-        name: f"ours: {name.partition(':')[0]} on a model prepared by {how!r}"
-        for name, (_, how) in _OURS.items()
-        if how
-    },
-    "art": "ART's PGD on a hand-made estimator, parameter gradients included",
-    "torchattacks": "a loop as torchattacks writes it",
-    "authors": "the authors' published loop, re-derived",
-    "two-forwards": "Algorithm 1 with two forwards, no parameter gradients",
-}
-"""Name to what it is."""
-USUAL = (LIMIT, "equal", "minmax", "worst-task", "equal:fp32", "minmax:fp32", "worst-task:fp32", 
-         "minmax:fp32,memory-efficient",
+USUAL = (LIMIT, *_METHODS, *(f"{name}:fp32" for name in _METHODS), "minmax:fp32,memory-efficient",
          "art", "torchattacks", "authors", "two-forwards")  # fmt: skip
 """Those that every machine runs in reasonable time."""
+ALL = (*USUAL, "minmax:bf16", "worst-task:bf16", "minmax:bf16,memory-efficient", "minmax:fp32,compile",
+       "minmax:bf16,graphs")  # fmt: skip
+"""Those that ``art-mtl bench --variants all`` times."""
+
+
+def describe(name: str) -> str:
+    """What a variant is.
+
+    Args:
+        name: "limit", "art", "torchattacks", "authors", "two-forwards", or "equal", "minmax" or "worst-task", alone or
+            with a preparation of the model, such as "minmax:bf16,graphs".
+
+    Raises:
+        ValueError: An unknown name.
+
+    Examples:
+        >>> describe("minmax:bf16")
+        "ours: MinMaxMultiTaskPGD on a model prepared by 'bf16'"
+    """
+    if name in _BASELINES:
+        return _BASELINES[name][1]
+    make, how = _parse(name)
+    return f"ours: {make.__name__}" + (f" on a model prepared by {how!r}" if how else "")
 
 
 def make_variants(subject: Subject, steps: int, names: Sequence[str] = USUAL) -> dict[str, Callable[[], object]]:
@@ -61,25 +58,31 @@ def make_variants(subject: Subject, steps: int, names: Sequence[str] = USUAL) ->
     Args:
         subject: The model and the batch.
         steps: T.
-        names: Of :data:`VARIANTS`; "limit" is always there.
+        names: As :func:`describe` reads them; "limit" is always there.
 
     Raises:
         ValueError: An unknown name.
     """
-    unknown = [name for name in names if name not in VARIANTS]
-    if unknown:
-        raise ValueError(f"Parameter `names` should be of {list(VARIANTS)}. Found {unknown}.")
-    chosen = dict.fromkeys([LIMIT, *names])
-    return {
-        name: partial(_RIVALS[name], subject, steps) if name in _RIVALS else _own(subject, steps, name)
-        for name in chosen
-    }
+    return {name: _make(subject, steps, name) for name in dict.fromkeys([LIMIT, *names])}
 
 
-def _own(subject: Subject, steps: int, name: str) -> Callable[[], object]:
-    make, prepare = _OURS[name]
+def _parse(name: str) -> tuple[Callable[..., Any], str | None]:
+    method, _, how = name.partition(":")
+    if method not in _METHODS:
+        known = [*_BASELINES, *_METHODS]
+        raise ValueError(f"A variant should be one of {known}, the last three with a preparation as in 'minmax:bf16' "
+                         f"if wished. Found {name!r}.")  # fmt: skip
+    if how:
+        Preparation.parse(how)
+    return _METHODS[method], how or None
+
+
+def _make(subject: Subject, steps: int, name: str) -> Callable[[], object]:
+    if name in _BASELINES:
+        return partial(_BASELINES[name][0], subject, steps)
+    make, how = _parse(name)
     attack = make(
         subject.estimator, norm=np.inf, eps=subject.eps, eps_step=baselines.SHARE * subject.eps, max_iter=steps,
-        batch_size=len(subject.x), prepare=prepare, verbose=False,
+        batch_size=len(subject.x), prepare=how, verbose=False,
     )  # fmt: skip
     return partial(attack.generate, subject.x, subject.y)

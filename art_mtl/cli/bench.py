@@ -69,10 +69,10 @@ def _subject(options: argparse.Namespace, batch: int) -> Subject:
 
 
 def _steps(options: argparse.Namespace) -> None:
-    from art_mtl.bench import LIMIT, VARIANTS, compare, make_variants
-    from art_mtl.bench.variants import USUAL
+    from art_mtl.bench import LIMIT, compare, make_variants
+    from art_mtl.bench.variants import ALL, USUAL, describe
 
-    names = list(VARIANTS) if options.variants == ["all"] else options.variants or USUAL
+    names = ALL if options.variants == ["all"] else options.variants or USUAL
     subject = _subject(options, 1 if options.victim == "mtan" else 8)
     variants = make_variants(subject, options.steps, names)
     say(f"{len(variants)} variants, {options.rounds} rounds and one to warm up …")
@@ -80,7 +80,7 @@ def _steps(options: argparse.Namespace) -> None:
     _caption(subject, options, f"Limit: {1000 * ratios[0].seconds / options.steps:.2f} ms a step.")
     _table(
         ("variant", "what it is", "time / limit", "quartiles"),
-        ((r.name, VARIANTS[r.name], f"{r.median:.3f}", f"{r.low:.3f} – {r.high:.3f}") for r in ratios),
+        ((r.name, describe(r.name), f"{r.median:.3f}", f"{r.low:.3f} – {r.high:.3f}") for r in ratios),
     )
 
 

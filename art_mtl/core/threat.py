@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from art_mtl.core.optimizers.steps import direction
+from art_mtl.core.optimizers.steps import ROUNDING, direction
 from art_mtl.projections import project
 
 
@@ -75,7 +75,12 @@ class FeasibleSet:
 
     def direction(self, ascent: Tensor, x_adv: Tensor, step: int, l1_step: str = "adaptive") -> Tensor:
         """Steepest ascent direction of unit norm; see :func:`art_mtl.core.optimizers.steps.direction`."""
-        return direction(ascent, self.threat.norm, self.x, x_adv, self.threat.bounds, step, l1_step)
+        return direction(ascent, self.threat.norm, self.x, x_adv, self.threat.bounds, step, l1_step, self.slack)
+
+    @property
+    def slack(self) -> Tensor:
+        """What rounding leaves undecided, broadcastable to the inputs."""
+        return ROUNDING * self.threat.eps
 
     def masked(self, change: Tensor) -> Tensor:
         """``change``, 0 where nothing may change."""

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from art_mtl.attacks import MinMaxMultiTaskPGD, MultiTaskPGD
-from art_mtl.bench import LIMIT, VARIANTS, baselines, compare, load_subject, make_variants, sweep, timing
+from art_mtl.bench import LIMIT, baselines, compare, load_subject, make_variants, sweep, timing
 from art_mtl.bench.degradation import time_to_degradation
 from art_mtl.bench.subject import Subject
+from art_mtl.bench.variants import ALL
 from art_mtl.cli import main
 
 STEPS = 3
@@ -66,13 +67,15 @@ def test_parameter_gradients_are_taken_where_it_says_so(subject):
 
 
 def test_every_variant_is_known_and_runs(subject):
-    chosen = [name for name in VARIANTS if "compile" not in name and "graphs" not in name]
+    chosen = [name for name in ALL if "compile" not in name and "graphs" not in name]
     variants = make_variants(subject, 1, chosen)
     assert list(variants) == chosen and next(iter(variants)) == LIMIT
     for run in variants.values():
         assert np.asarray(run()).shape == subject.x.shape
-    with pytest.raises(ValueError, match=r"Parameter `names` should be of .* Found \['minmx'\]"):
+    with pytest.raises(ValueError, match=r"A variant should be one of .* Found 'minmx'"):
         make_variants(subject, 1, ["minmx"])
+    with pytest.raises(ValueError, match="bf61"):
+        make_variants(subject, 1, ["minmax:bf61"])
 
 
 def test_ratios_are_taken_round_by_round(monkeypatch):

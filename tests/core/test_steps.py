@@ -7,7 +7,8 @@ import pytest
 import torch
 from scipy import stats
 
-from art_mtl.core import RunConfig, ThreatModel
+from art_mtl import projections
+from art_mtl.core import METHODS, RunConfig, ThreatModel, attack, make_method
 from art_mtl.core.optimizers.schedules import AUTO_PGD, CONSTANT, COSINE, LINEAR, SCHEDULES, SQUARE
 from art_mtl.core.optimizers.steps import accumulate, direction, random_start
 from art_mtl.core.threat import FeasibleSet
@@ -134,6 +135,39 @@ def test_l1_steps_go_where_there_is_room_and_shrink_with_the_support():
     assert later.abs().sum().item() == pytest.approx(1)
     single = _direction(g, 1.0, room=(lower, upper), l1_step="one-pixel")
     assert single.nonzero()[:, 1].tolist() == [0]
+
+
+def test_a_last_digit_decides_no_sparse_step():
+    """A coordinate that rounding leaves just inside its bound cannot move, one just off 0 is not changed."""
+    g = torch.tensor([[10.0, -9.0, 8.0, -7.0]], dtype=torch.float64)
+    x, digit = torch.full_like(g, 0.5), 2.0**-52
+    feasible = FeasibleSet(
+        x, ThreatModel(1, torch.ones(1, 1, dtype=torch.float64), (torch.tensor(0.0), torch.tensor(1.0)))
+    )
+    x_adv = torch.tensor([[1 - digit, digit, 0.5 + digit, 0.2]], dtype=torch.float64)
+    unit = feasible.direction(g, x_adv, 1)
+    assert unit.tolist() == [[0, 0, 0.5, -0.5]], "3 changed coordinates make 2 that move"
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_order_of_a_sum_decides_no_sparse_attack(dense_case, name, monkeypatch):
+    """Another device adds up in another order: here, the L1 projection does."""
+    case, solve = dense_case(dtype=torch.float64), projections._l1_ball_and_box
+    generator = torch.Generator().manual_seed(0)
+
+    def run():
+        method = make_method(name, case.tasks)
+        return attack(case.forward, case.x, case.tasks, case.targets, method, case.threat(1, 2.0), RunConfig(3))
+
+    def shuffled(delta, eps, lower, upper):
+        order = torch.randperm(delta[0].numel(), generator=generator)
+        delta, lower, upper = (v.expand_as(delta).flatten(1)[:, order] for v in (delta, lower, upper))
+        return solve(delta, eps.flatten(1), lower, upper)[:, order.argsort()].view_as(case.x)
+
+    expected = run()
+    monkeypatch.setattr(projections, "_l1_ball_and_box", shuffled)
+    for _ in range(4):
+        torch.testing.assert_close(run(), expected, atol=1e-9, rtol=0)
 
 
 # --- random starts ---

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from art_mtl.core.optimizers.step_rule import StepRule
-from art_mtl.core.optimizers.steps import FIRST_L1_SHARE, L1_SPARSER, sparse_direction
+from art_mtl.core.optimizers.steps import FIRST_L1_SHARE, L1_SPARSER, sparse_direction, support
 from art_mtl.core.selection import BestIterate, choose
 from art_mtl.core.threat import FeasibleSet
 
@@ -24,9 +24,6 @@ _ENOUGH = 0.75
 _SHRINK = 1.5
 _LEAST_SHARE = 0.1
 _STILL_FALLING = 0.95
-_ROUNDING = 1e-6
-"""Share of ε by which the projection may miss a bound: a coordinate that near to it would waste its part of the step.
-"""
 
 
 def checkpoints(steps: int) -> list[int]:
@@ -122,17 +119,17 @@ class SparseAutoSteps(StepRule):
         if step > 0 and step % self.every == 0:
             x_adv, gradient = self._check(x_adv, gradient, best)
         eps, bounds = feasible.threat.eps, feasible.threat.bounds
-        unit = sparse_direction(gradient, x_adv, bounds, self.count.long()[:, None], _ROUNDING * eps)
+        unit = sparse_direction(gradient, x_adv, bounds, self.count.long()[:, None], feasible.slack)
         return feasible.project((x_adv + eps * feasible.each(self.share) * unit) - feasible.x)
 
     def _check(self, x_adv: Tensor, gradient: Tensor, best: BestIterate) -> tuple[Tensor, Tensor]:
-        support = (best.x != self.feasible.x).flatten(1).sum(1).to(self.support.dtype)
-        falling = support < _STILL_FALLING * self.support
+        changed = support(self.feasible.x, best.x, self.feasible.slack).to(self.support.dtype)
+        falling = changed < _STILL_FALLING * self.support
         # A best iterate that changes nothing yet says nothing about how many coordinates are wanted.
-        self.count = torch.where(support > 0, (support / L1_SPARSER).clamp(min=1), self.count)
+        self.count = torch.where(changed > 0, (changed / L1_SPARSER).clamp(min=1), self.count)
         smaller = (self.share / _SHRINK).clamp(min=_LEAST_SHARE)
         self.share = torch.where(falling, torch.ones_like(smaller), smaller)
-        self.support = support
+        self.support = changed
         return _go_back(falling, x_adv, gradient, best)
 
 

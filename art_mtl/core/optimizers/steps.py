@@ -11,6 +11,10 @@ from art_mtl.projections import near_one, sample_norm
 
 FIRST_L1_SHARE = 0.2
 L1_SPARSER = 1.5
+ROUNDING = 1e-6
+"""Share of ε by which a projection may miss a bound or 0. A coordinate that near to its bound would waste its part of a
+sparse step, and one that near to 0 is not part of the perturbation: without this margin, a last digit decides.
+"""
 
 
 def accumulate(momentum: Tensor | None, gradient: Tensor, decay: float) -> Tensor:
@@ -31,6 +35,7 @@ def direction(
     bounds: tuple[Tensor, Tensor],
     step: int,
     l1_step: str = "adaptive",
+    slack: Tensor | float = 0.0,
 ) -> Tensor:
     """Steepest ascent direction of unit Lp norm, per sample; 0 where the gradient is 0.
 
@@ -43,6 +48,7 @@ def direction(
         step: t.
         l1_step: "adaptive": the k greatest coordinates that can still move, k shrinking with the support of ``delta``
             (Croce & Hein 2021, section 3.3). "one-pixel": the greatest one, as in ART.
+        slack: What :data:`ROUNDING` leaves undecided, broadcastable to the inputs.
     """
     if norm == math.inf:
         return gradient.sign()
@@ -54,12 +60,23 @@ def direction(
     if step == 0:
         count = torch.full((len(gradient), 1), max(1, int(FIRST_L1_SHARE * size)), device=gradient.device)
     else:
-        count = ((x_adv != x).flatten(1).sum(1, keepdim=True) / L1_SPARSER).long().clamp(min=1)
-    return sparse_direction(gradient, x_adv, bounds, count)
+        count = (support(x, x_adv, slack)[:, None] / L1_SPARSER).long().clamp(min=1)
+    return sparse_direction(gradient, x_adv, bounds, count, slack)
+
+
+def support(x: Tensor, x_adv: Tensor, slack: Tensor | float = 0.0) -> Tensor:
+    """How many coordinates of each sample are changed, ``(B,)``.
+
+    Args:
+        x: Clean inputs, ``(B, ...)``.
+        x_adv: The iterate, same shape.
+        slack: A coordinate that is changed by no more than that does not count; broadcastable to the inputs.
+    """
+    return ((x_adv - x).abs() > slack).flatten(1).sum(1)
 
 
 def sparse_direction(
-    gradient: Tensor, x_adv: Tensor, bounds: tuple[Tensor, Tensor], count: Tensor, slack: Tensor | float = 0.0
+    gradient: Tensor, x_adv: Tensor, bounds: tuple[Tensor, Tensor], count: Tensor, slack: Tensor | float
 ) -> Tensor:
     """Signs of the greatest coordinates that can still move, of unit L1 norm together.
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from art_mtl.core.optimizers.schedules import StepSchedule
 from art_mtl.core.optimizers.step_rule import StepRule
-from art_mtl.core.optimizers.steps import accumulate, direction
+from art_mtl.core.optimizers.steps import accumulate
 from art_mtl.core.selection import BestIterate
 from art_mtl.core.threat import FeasibleSet, RunConfig
-from art_mtl.projections import project
 
 
 @dataclass(eq=False)
@@ -88,10 +87,10 @@ class SharedSteps(StepRule):
         shared, threat = self.shared, self.feasible.threat
         shared.momentum = accumulate(shared.momentum, gradient.sum(0, keepdim=True), self.decay)
         nowhere = torch.zeros_like(shared.delta)
-        # The ball alone: the box is each sample's own.
-        no_box = (nowhere - math.inf, nowhere + math.inf)
-        unit = direction(shared.momentum, threat.norm, nowhere, shared.delta, no_box, shared.taken, self.l1_step)
+        # The box is each sample's own.
+        ball = FeasibleSet(nowhere, replace(threat, bounds=(nowhere - math.inf, nowhere + math.inf)))
+        unit = ball.direction(shared.momentum, shared.delta, shared.taken, self.l1_step)
         size = self.first_step * self.schedule.factor(shared.taken, shared.total)
-        shared.delta = project(shared.delta + size * unit, nowhere, threat.eps, threat.norm, no_box)
+        shared.delta = ball.project(shared.delta + size * unit)
         shared.taken += 1
         return self.start()
