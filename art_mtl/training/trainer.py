@@ -24,6 +24,8 @@ from art_mtl.training.samples import Order, Samples, batches, stream
 
 __all__ = ["EpochResult", "Trainer"]
 
+_FIRST_SCALE = 2.0**10
+"""Of the loss in fp16. With torch's own, 2¹⁶, the gradients of the first steps overflow and these steps are skipped."""
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -93,7 +95,9 @@ class Trainer:
         self.optimiser = torch.optim.SGD(
             model.parameters(), lr=recipe.rate, momentum=recipe.momentum, weight_decay=recipe.decay
         )
-        self.scaler = torch.amp.GradScaler(team.device.type, enabled=recipe.precision == "fp16")
+        self.scaler = torch.amp.GradScaler(
+            team.device.type, init_scale=_FIRST_SCALE, enabled=recipe.precision == "fp16"
+        )  # fmt: skip
         if state.model:
             model.load_state_dict(state.model)
             self.optimiser.load_state_dict(state.optimiser)
