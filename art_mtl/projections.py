@@ -11,6 +11,8 @@ import math
 import torch
 from torch import Tensor
 
+from art_mtl.precision import wide_dtype, widen
+
 _L2_ITERATIONS = 12
 """Newton steps on a concave, piecewise linear function, from below: finite convergence, 2-4 on photographs, 12 for
 heavy tails.
@@ -64,19 +66,19 @@ def project(
             For L∞ all three agree.
 
     Returns:
-        ``x + projected delta``, in the box exactly.
+        ``x + projected delta`` in the type of ``x``, in the box exactly.
     """
     lower, upper = bounds
     if norm == math.inf:
         delta = between(delta, -eps, eps)
     elif order == "exact":
         solve = _l2_ball_and_box if norm == 2 else _l1_ball_and_box
-        delta = solve(delta, eps, lower - x, upper - x)
+        delta = solve(widen(delta), eps, lower - x, upper - x)
     elif order == "box-then-ball":
         delta = _rescale(between(x + delta, lower, upper) - x, eps, norm)
     else:
         delta = _rescale(delta, eps, norm)
-    return between(x + delta, lower, upper)
+    return between(x + delta, lower, upper).to(x.dtype)
 
 
 def between(v: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
@@ -90,15 +92,15 @@ def between(v: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
 
 
 def sample_norm(v: Tensor, norm: float) -> Tensor:
-    """Lp norm of each sample, ``(B, 1, ...)``, broadcastable to ``v``."""
+    """Lp norm of each sample, ``(B, 1, ...)``, broadcastable to ``v``; L2 and L1 in float32 at least."""
     rows = v.flatten(1)
     # torch's own L-infinity and L1 norms take several times as long on a CPU.
     if norm == math.inf:
         length = rows.abs().amax(1)
     elif norm == 1:
-        length = rows.abs().sum(1)
+        length = rows.abs().sum(1, dtype=wide_dtype(v.dtype))
     else:
-        length = torch.linalg.vector_norm(rows, norm, dim=1)
+        length = torch.linalg.vector_norm(rows, norm, dim=1, dtype=wide_dtype(v.dtype))
     return length.view(-1, *[1] * (v.ndim - 1))
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from art_mtl.core.device import full_precision
 from art_mtl.core.forward import zero_nonfinite
+from art_mtl.precision import widen
 from art_mtl.projections import near_one
 
 TORCHJD: Mapping[str, tuple[str, Mapping[str, float]]] = MappingProxyType(
@@ -128,7 +129,7 @@ def combine(
     jacobian = torch.stack(rows, 1)
     flat = jacobian.flatten(2)
     # In half precision a sum of squares has 3 digits, and squares of small gradients are 0 even in single.
-    wide = flat.float() if flat.dtype in (torch.float16, torch.bfloat16) else flat
+    wide = widen(flat)
     scaled = near_one(wide)
     with full_precision(scaled.device):
         gram = scaled @ scaled.transpose(1, 2)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from art_mtl.core.accumulation import accumulated_gradient, refuses_grad
+from art_mtl.precision import wide_dtype
 from art_mtl.structure import join_rows, map_tensors, take_rows, tensors_in
 
 _log = logging.getLogger(__name__)
@@ -311,9 +312,8 @@ def zero_nonfinite(gradient: Tensor) -> tuple[Tensor, Tensor]:
         (tensor([[1., 0.],
                 [2., 3.]]), tensor([ True, False]))
     """
-    wide = torch.float32 if gradient.dtype in (torch.float16, torch.bfloat16) else gradient.dtype
     # A sum is finite only if its terms are; it may overflow where they are.
-    if gradient.device.type == "cpu" and bool(torch.isfinite(gradient.sum(dtype=wide))):
+    if gradient.device.type == "cpu" and bool(torch.isfinite(gradient.sum(dtype=wide_dtype(gradient.dtype)))):
         return gradient, torch.zeros(len(gradient), dtype=torch.bool, device=gradient.device)
     places = tuple(range(1, gradient.ndim))
     largest = torch.linalg.vector_norm(gradient, float("inf"), places) if places else gradient

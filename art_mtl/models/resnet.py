@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from art_mtl.models.checkpoints import fit, read_state_dict
+from art_mtl.precision import widen
 
 __all__ = ["CHANNELS", "DilatedNet", "bottleneck", "make_trunk"]
 
@@ -140,9 +140,7 @@ def _check_heads(heads: Mapping[str, int]) -> dict[str, int]:
 
 
 def _enlarge(output: Tensor, like: Tensor) -> Tensor:
-    if output.dtype in (torch.float16, torch.bfloat16):
-        output = output.float()
-    return functional.interpolate(output, size=like.shape[-2:], mode="bilinear", align_corners=True)
+    return functional.interpolate(widen(output), size=like.shape[-2:], mode="bilinear", align_corners=True)
 
 
 def _unit(v: Tensor) -> Tensor:

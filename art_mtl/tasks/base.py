@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from art_mtl.metrics import Metric
+from art_mtl.precision import wide_dtype, widen
 from art_mtl.structure import join_rows, map_tensors, take_rows, tensors_in
 from art_mtl.tasks.drawing import Drawn
 from art_mtl.tasks.picking import OutputPicker, check_picker, describe, pick
@@ -280,13 +281,7 @@ class Task(Drawn, ABC):
         return None
 
 
-def widen(output: Tensor) -> Tensor:
-    """The same numbers in float32 at least: float16 overflows where maps are summed, and bfloat16 has 8 bits."""
-    return output.float() if output.dtype in (torch.float16, torch.bfloat16) else output
-
-
 def sample_sum(output: Tensor) -> Tensor:
     """Sum of each sample, ``(B,)``: finite only if its terms are, and one pass in any memory layout."""
-    wide = torch.float32 if output.dtype in (torch.float16, torch.bfloat16) else output.dtype
     places = tuple(range(1, output.ndim))
-    return output.sum(places, dtype=wide) if places else output
+    return output.sum(places, dtype=wide_dtype(output.dtype)) if places else output

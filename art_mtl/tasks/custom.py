@@ -11,8 +11,9 @@ from torch import Tensor
 
 from art_mtl import metrics
 from art_mtl.metrics import Metric
+from art_mtl.precision import widen
 from art_mtl.structure import map_tensors
-from art_mtl.tasks.base import Task, widen
+from art_mtl.tasks.base import Task
 from art_mtl.tasks.colours import Array
 from art_mtl.tasks.elementwise import ElementwiseTask
 from art_mtl.tasks.label_checks import output_error

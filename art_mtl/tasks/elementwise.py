@@ -13,7 +13,8 @@ from torch import Tensor
 from art_mtl.columns import as_dense
 from art_mtl.losses import masked_mean
 from art_mtl.metrics import sum_and_count
-from art_mtl.tasks.base import Measures, Task, widen
+from art_mtl.precision import widen
+from art_mtl.tasks.base import Measures, Task
 from art_mtl.tasks.label_checks import as_tensor, check_finite, check_present, masked_places, masked_samples
 from art_mtl.tasks.picking import describe
 from art_mtl.tasks.target import DenseTarget

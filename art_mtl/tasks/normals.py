@@ -12,7 +12,7 @@ from torch import Tensor
 
 from art_mtl import losses, metrics
 from art_mtl.metrics import Metric
-from art_mtl.tasks.base import widen
+from art_mtl.precision import widen
 from art_mtl.tasks.colours import Array
 from art_mtl.tasks.drawing import missing_share
 from art_mtl.tasks.elementwise import ElementwiseTask

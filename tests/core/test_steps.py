@@ -111,7 +111,7 @@ def test_the_whole_range_of_every_type_has_a_direction(dtype, end):
     g = torch.tensor([[1.0, -1.0, 0.5, 0.0]], dtype=dtype) * extreme
     unit = _direction(g, 2.0)
     torch.testing.assert_close(unit.double(), torch.tensor([[2, -2, 1, 0]]).double() / 3, rtol=1e-2, atol=1e-2)
-    assert unit.dtype == dtype
+    assert unit.dtype == (dtype if dtype == torch.float64 else torch.float32)
 
 
 def test_momentum():
@@ -120,6 +120,30 @@ def test_momentum():
     first = accumulate(None, a, 0.9)
     torch.testing.assert_close(first, a / a.abs().sum(1, keepdim=True))
     torch.testing.assert_close(accumulate(first, b, 0.9), 0.9 * first + b / b.abs().sum(1, keepdim=True))
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_momentum_in_half_precision_moves_what_it_moves_in_float32(norm, dtype):
+    """The L1 norm of so many entries overflows float16, and a small entry divided by it underflows."""
+    gradient = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0)) + 0.5
+    gradient[:, :, :112] *= -1e-3
+    gradient = gradient.to(dtype)
+
+    def moves(dtype):
+        x = torch.full(gradient.shape, 0.5, dtype=dtype)
+        bounds = (torch.zeros(1, dtype=dtype), torch.ones(1, dtype=dtype))
+        feasible = FeasibleSet(x, ThreatModel(norm, torch.full((1, 1, 1, 1), 16.0 ** (2 / norm), dtype=dtype), bounds))
+        rule = LINEAR.begin(feasible, RunConfig(3), 0.5, None)
+        for step in range(3):
+            x = rule(step, x, gradient.to(dtype), None)
+        assert x.dtype == dtype
+        return (x - feasible.x).float()
+
+    found, expected = moves(dtype), moves(torch.float32)
+    assert expected.flatten(1).any(1).all()
+    # A value is rounded to steps of 2⁻¹¹ (float16) or 2⁻⁸ (bfloat16) at each of three steps.
+    torch.testing.assert_close(found, expected, rtol=0, atol=4 * torch.finfo(dtype).eps)
 
 
 def test_l1_steps_go_where_there_is_room_and_shrink_with_the_support():

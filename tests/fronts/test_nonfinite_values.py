@@ -136,6 +136,35 @@ def test_nor_is_that_of_the_best_restart(front, method):
     assert Cliff(9.6)(found)["v"].isfinite().all()
 
 
+class Edge(nn.Module):
+    """The sum of the inputs, infinite where they are farther from ``clean`` than every other random start is."""
+
+    def __init__(self, clean):
+        super().__init__()
+        self.clean = clean
+
+    def forward(self, x):
+        far = (x - self.clean).abs().flatten(1).mean(1) > 0.05
+        return {"v": torch.where(far, float("inf"), x.flatten(1).sum(1))}
+
+
+def test_more_restarts_are_never_worse_where_the_last_iterate_is_not_finite(front):
+    """One that ends beyond the edge is worth what its last finite iterate is, which a clean image does not beat."""
+    x, y = (
+        torch.rand(6, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 0.5 + 0.2,
+        {"v": np.zeros(6, np.float32)},
+    )
+    found = []
+    for restarts in (2, 4, 8):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The model's output was not finite")
+            settings = {"eps": 0.1, "steps": 1, "restarts": restarts, "seed": 0}
+            adversarial = front.attack("MultiTaskPGD", Edge(x), NUMBER, x, y, "equal", **settings)
+        found.append(Edge(x)(adversarial)["v"])
+    assert all(sums.isfinite().all() for sums in found)
+    assert (found[1] >= found[0]).all() and (found[2] >= found[1]).all() and (found[1] > x.flatten(1).sum(1)).any()
+
+
 def test_nor_does_an_ensemble_keep_what_has_no_finite_output(front, monkeypatch):
     """One step ends beyond the cliff, which only the measurement of the results can see."""
     from art_mtl.core.searches.ensemble_members import VERSIONS, Budget

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from art_mtl.precision import widen
 from art_mtl.projections import near_one, sample_norm
 
 FIRST_L1_SHARE = 0.2
@@ -18,8 +19,8 @@ sparse step, and one that near to 0 is not part of the perturbation: without thi
 
 
 def accumulate(momentum: Tensor | None, gradient: Tensor, decay: float) -> Tensor:
-    """Momentum of gradients of unit L1 norm (Dong et al. 2018): ``G ← decay · G + g / ‖g‖₁``; the gradient itself where
-    decay is 0.
+    """Momentum of gradients of unit L1 norm (Dong et al. 2018): ``G ← decay · G + g / ‖g‖₁``, in float32 at least; the
+    gradient itself where decay is 0.
     """
     if decay == 0:
         return gradient
@@ -117,8 +118,8 @@ def random_start(x: Tensor, eps: Tensor, norm: float, share: float, generator: t
 
 
 def _unit(v: Tensor, norm: float) -> Tensor:
-    """Each sample divided by its Lp norm; 0 stays 0."""
-    v = near_one(v)  # Its norm can underflow, or its inverse overflow.
+    """Each sample divided by its Lp norm, in float32 at least; 0 stays 0."""
+    v = near_one(widen(v))  # Its norm can underflow, or its inverse overflow.
     length = sample_norm(v, norm)
     return v / torch.where(length == 0, torch.ones_like(length), length)
 
