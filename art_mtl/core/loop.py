@@ -107,8 +107,9 @@ class _Run:
         self.alive = torch.ones(len(x), dtype=torch.bool, device=x.device)
         self.zeroed = self.moved = torch.zeros_like(self.alive)
         self.flat: set[str] = set()
-        # The last iterate of each sample with finite outputs.
+        # The last iterate of each sample with finite outputs, and what it is compared by where the last one is returned.
         self.good = x
+        self.values_at_good: Tensor | None = None
 
     def __call__(self, compared_at: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """The adversarial inputs, the score of each sample if scores are wanted, and the weights of the last step.
@@ -124,11 +125,13 @@ class _Run:
         compared_at = weights if compared_at is None else compared_at
         if not self.scores:
             return x_adv, best.score(compared_at), weights
-        if not self.method.keep_best:
-            best = BestIterate(self.good, self._merit)
         with torch.no_grad():
             outputs = self._checked(self.network.no_grad(x_adv))
-            best.see(x_adv, self._values(outputs, self.context.finite(outputs)), compared_at)
+            finite = self.context.finite(outputs)
+            values = self._values(outputs, finite)
+            if self.values_at_good is not None:
+                x_adv, values = choose(finite, x_adv, self.good), choose(finite, values, self.values_at_good)
+            best.see(x_adv, values, compared_at)
             return best.x, best.score(compared_at), weights
 
     def _advance(self, step: int, x_adv: Tensor, clean: Outputs | None, best: BestIterate) -> tuple[Tensor, Tensor]:
@@ -151,6 +154,8 @@ class _Run:
             if self.method.keep_best:
                 values = self._values(outputs, self.alive)
                 best.see(x_adv, values, weights, gradient if rule.needs_best_gradient else None)
+            elif self.scores and step == self.config.steps - 1:
+                self.values_at_good = self._values(outputs, self.alive)
             if self.observer is not None:
                 self._observe(self.observer, step, x_adv, gradient, outputs, weights)
             return choose(self.alive, rule(step, x_adv, gradient, best), self.good), weights

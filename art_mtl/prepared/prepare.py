@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -126,13 +128,28 @@ def _prepared(model: nn.Module, example: Tensor, settings: Preparation) -> Prepa
     return PreparedModel(evaluate(inner), settings, folded, unfolded)
 
 
+@contextmanager
+def _without_tf32() -> Iterator[None]:
+    """Convolutions in full float32: TF32, a GPU's default for them, rounds by more than folding may change."""
+    try:
+        allowed = torch.backends.cudnn.allow_tf32
+    except RuntimeError:  # It was set by torch's newer switches, with which this one must not be mixed.
+        yield
+        return
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = allowed
+
+
 def _folded(model: nn.Module, inner: nn.Module, example: Tensor) -> tuple[nn.Module, int]:
     """The copy, folded, and the number of batch norms that are gone; one log line on those that are not."""
     if not batch_norms(inner):
         return inner, 0
 
     def look() -> list[Tensor]:
-        with kept_randomness(example.device):  # So that a random model draws the same each time.
+        with kept_randomness(example.device), _without_tf32():  # So that a random model draws the same each time.
             return tensors_in(inner(example.clone()))
 
     expected = look()

@@ -217,6 +217,27 @@ def test_a_norm_goes_where_folding_is_right(name):
     torch.testing.assert_close(look(fast, x + 0.2), look(net, x + 0.2), rtol=1e-4, atol=1e-5)
 
 
+def test_a_fold_is_not_refused_for_the_rounding_of_a_gpu():
+    """TF32 convolutions, a GPU's default, have ten bits: here they are rounded as these are."""
+
+    class OnAGpu(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = block()
+
+        def forward(self, x):
+            out = self.body(x)
+            if not torch.backends.cudnn.allow_tf32:
+                return out
+            noise = torch.rand(out.shape, generator=torch.Generator().manual_seed(int(1e6 * out.sum().abs())))
+            return out * (1 + 0.01 * noise)
+
+    assert torch.backends.cudnn.allow_tf32
+    net, x = moved_statistics(OnAGpu()), torch.rand(2, 3, 5, 6)
+    assert prepare(net, x).folded == 1
+    assert torch.backends.cudnn.allow_tf32, "the switch is as it was"
+
+
 def test_a_fold_that_changes_the_outputs_is_undone(caplog):
     class Peeks(nn.Module):
         """Uses the convolution's weight beside the convolution, which watching its outputs does not show."""
