@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from art_mtl.metrics import Metric
-from art_mtl.structure import join_rows, map_tensors, take_rows, tensors_in
+from art_mtl.structure import OutputLayout, map_tensors, tensors_in
 from art_mtl.tasks.drawing import Drawn
 from art_mtl.tasks.picking import OutputPicker, check_picker, describe, pick
 from art_mtl.tasks.target import Target
@@ -37,7 +37,7 @@ class Measures:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task(Drawn, ABC):
+class Task(Drawn, OutputLayout, ABC):
     """One job of a multi-task model.
 
     Make one with a function of :mod:`art_mtl.tasks`. Tasks hold plain values only: two that were made by the same call,
@@ -105,14 +105,6 @@ class Task(Drawn, ABC):
             ValueError: It does not fit the labels.
         """
         return map_tensors(output, widen)
-
-    def slice_output(self, output: Any, rows: slice | Tensor) -> Any:
-        """The output of some of the samples."""
-        return take_rows(output, rows)
-
-    def join_outputs(self, parts: Sequence[Any]) -> Any:
-        """The output of a batch from those of its parts: the inverse of :meth:`slice_output`."""
-        return parts[0] if len(parts) == 1 else join_rows(parts)
 
     def detach_output(self, output: Any) -> Any:
         """The output without its graph."""
