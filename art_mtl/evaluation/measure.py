@@ -348,10 +348,10 @@ class Evaluator:
         has_label: list[Tensor] = []
         for start in range(0, len(x), self.batch_size):
             batch = slice(start, start + self.batch_size)
-            raw = self.estimator.predict(x[batch], batch_size=self.batch_size)
+            raw = self.estimator.raw_outputs(x[batch], batch_size=self.batch_size)
             targets = [_target(task, y, batch) for task in self.tasks]
             for k, (task, target) in enumerate(zip(self.tasks, targets, strict=True)):
-                output = task.check_output(torch.as_tensor(raw[task.name]), target)
+                output = task.check_output(raw[k], target)
                 if clean:
                     _check_clean(task, output, target, first + start)
                 statistics[k].append(task.statistics(output, target))

@@ -98,6 +98,15 @@ class Task(Drawn, OutputLayout, ABC):
                 f"Found {describe(output)}."
             )
 
+    def check_size(self, output: Any, size: int) -> None:
+        """Raise ValueError unless the output is of ``size`` samples."""
+        for tensor in self.output_tensors(output):
+            if (tensor.ndim or tensor is output) and tensor.shape[:1] != (size,):
+                raise ValueError(
+                    f"The model's output for task {self.name!r} should have one entry for each of {size} samples. "
+                    f"Found shape {tuple(tensor.shape)}."
+                )
+
     def check_output(self, output: Any, target: Target) -> Any:
         """The output as losses take it: validated, in their layout, float16 and bfloat16 as float32.
 
@@ -145,8 +154,11 @@ class Task(Drawn, OutputLayout, ABC):
         """
 
     def decode(self, output: Any) -> Any:
-        """Labels that the raw output stands for: the arg-max of logits for instance; by default the output itself."""
-        return output
+        """Labels that the raw output stands for: the arg-max of logits for instance, or a list of one array a sample.
+
+        By default a tensor stands for itself, and a nest for nothing that could be a label: None.
+        """
+        return output if isinstance(output, Tensor) else None
 
     def auto_lambda_labels(self, y: np.ndarray) -> np.ndarray:
         """Labels in which every place that the protocol of Auto-Lambda takes for invalid is marked so.
@@ -205,7 +217,10 @@ class Task(Drawn, OutputLayout, ABC):
 
     def metric_arguments(self, output: Any, target: Any) -> tuple[Any, ...]:
         """What ``update`` of the metric's torchmetrics class takes, without what does not count."""
-        raise NotImplementedError(f"A task of kind {self.kind!r} should say what its torchmetrics class is given.")
+        raise NotImplementedError(
+            f"Task {self.name!r} should have `metric_arguments`, which say what its torchmetrics class is given. "
+            f"Found none in {type(self).__name__}."
+        )
 
     def pool(self, output: Any, target: Any, finite: bool = True) -> tuple[Tensor, Tensor]:
         """Sum of the losses of each sample's valid places, ``(B,)``, and the number of these, ``(B,)``.
