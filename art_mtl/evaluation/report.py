@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from art_mtl.columns import on_host, read_column
 from art_mtl.evaluation.files import staged_folder
 from art_mtl.evaluation.pictures import TaskStyle, View, cards_figure, scene_figure
 from art_mtl.evaluation.plots import WEIGHTED_METHODS, degradation_figure, method_colour, tasks_figure, weights_figure
@@ -136,7 +137,7 @@ class Gallery:
     def _predict(self, x: Inputs) -> dict[str, Labels]:
         decoded = [task.decode(raw) for task, raw in zip(self._tasks, self.estimator.raw_outputs(x), strict=True)]
         return {
-            task.name: [None] * len(x) if labels is None else MultiTaskLabels({task.name: labels}).numpy()[task.name]
+            task.name: [None] * len(x) if labels is None else on_host(read_column(task.name, labels)[0])
             for task, labels in zip(self._tasks, decoded, strict=True)
         }
 

@@ -26,7 +26,7 @@ from art_mtl.attacks import (
     UniversalMultiTaskPGD,
     WorstTaskPGD,
 )
-from art_mtl.evaluation import evaluate
+from art_mtl.evaluation import diagnose, evaluate
 from art_mtl.evaluation.report import Gallery, write_report
 from art_mtl.metrics import Metric
 from art_mtl.structure import map_tensors, tensors_in
@@ -371,6 +371,24 @@ def test_saved_and_loaded(task, ragged, tmp_path):
     target = task.targets(labels["points"])
     value = task.metric.value(task.statistics(host.raw_outputs(adversarial)[1], target).sum(0)).item()
     assert metrics["points found"] == pytest.approx(value) and value < 1
+
+
+def test_what_cannot_be_done_is_refused_with_the_name_of_the_task(estimator, data):
+    x, y = data[0][:2], {name: values[:2] for name, values in data[1].items()}
+    attack = MultiTaskPGD(estimator, eps=0.3, max_iter=2, verbose=False)
+    with pytest.raises(ValueError, match="output for task 'points' should be a tensor: the sanity checks.*'rest'"):
+        diagnose(estimator, attack, x, y, progress=False)
+
+    class Bare(Points):
+        metric_arguments = Task.metric_arguments
+
+    class Unmeasured(Points):
+        metric = Metric(name="found", higher_is_better=True, value=_value, torchmetric=None)
+
+    for kind, message in ((Bare, "'points' should have `metric_arguments`"), (Unmeasured, "'points' should have a `t")):
+        host = estimator_of(kind(name="points", radius=0.3))
+        with pytest.raises((ValueError, NotImplementedError), match=message):
+            evaluate(host, [MultiTaskPGD(host, eps=0.3, max_iter=2, verbose=False)], (x, y), progress=False)
 
 
 class Samples:
