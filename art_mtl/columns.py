@@ -17,7 +17,17 @@ from torch import Tensor
 Array = np.ndarray | Tensor
 Present = npt.NDArray[np.bool_]
 
-__all__ = ["Array", "Present", "as_dense", "both_masks", "join_columns", "on_host", "read_column", "same_labels"]
+__all__ = [
+    "Array",
+    "Present",
+    "as_dense",
+    "as_tensors",
+    "both_masks",
+    "join_columns",
+    "on_host",
+    "read_column",
+    "same_labels",
+]
 
 
 def read_column(name: str, values: Any) -> tuple[Array, Present | None]:
@@ -164,18 +174,23 @@ def _entry(name: str, value: Any) -> Any:
         (array,), mask = _unmasked(name, value[None])
         return array if mask is None or mask[0] else None
     if isinstance(value, Mapping):
-        return {key: part if isinstance(part, (str, bytes)) else _entry(name, part) for key, part in value.items()}
+        return {key: _part(name, part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
         if not isinstance(_innermost(value), (Tensor, np.ndarray, Mapping)):
             try:
                 return _numeric(name, np.asarray(value))
             except ValueError:
                 pass  # Lists of different lengths.
-        parts = [_entry(name, part) for part in value]
+        parts = [_part(name, part) for part in value]
         if all(isinstance(part, np.ndarray) and part.ndim == 0 for part in parts):
             return np.stack(parts)
         return parts if isinstance(value, list) else tuple(parts)
     return _numeric(name, on_host(value) if isinstance(value, Tensor) else np.asarray(value))
+
+
+def _part(name: str, value: Any) -> Any:
+    """A part of a nest: words stay."""
+    return value if isinstance(value, (str, bytes)) else _entry(name, value)
 
 
 def _ragged(entries: Sequence[Any]) -> npt.NDArray[Any]:
@@ -217,6 +232,20 @@ def _unmasked(name: str, values: np.ma.MaskedArray[Any, Any]) -> tuple[npt.NDArr
     array = np.asarray(values.filled(np.nan if floating else 0))
     array[~mask] = 0
     return _numeric(name, array), mask
+
+
+def as_tensors(value: Any) -> Any:
+    """A column as a tensor on the host, a ragged one as a list of a nest of tensors, or None, for each sample.
+
+    Examples:
+        >>> as_tensors(np.array([{"size": np.ones(2)}, None], dtype=object))
+        [{'size': tensor([1., 1.], dtype=torch.float64)}, None]
+    """
+    if isinstance(value, Mapping):
+        return {key: as_tensors(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.dtype == object):
+        return [as_tensors(part) for part in value]
+    return torch.as_tensor(value, device="cpu") if isinstance(value, (np.ndarray, Tensor)) else value
 
 
 def join_columns(parts: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:

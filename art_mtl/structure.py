@@ -48,12 +48,12 @@ def tensors_in(value: Any) -> list[Tensor]:
     return found
 
 
-def take_rows(value: Any, rows: slice | Tensor) -> Any:
+def take_rows(value: Any, rows: slice | Tensor | int) -> Any:
     """Some of the samples of a nest of batch-first tensors; numbers that belong to the whole batch stay.
 
     Args:
         value: See :func:`map_tensors`; tensors ``(B, ...)``.
-        rows: Which samples.
+        rows: Which samples; an integer is one sample, without the axis of the batch.
 
     Examples:
         >>> import torch
@@ -85,6 +85,24 @@ def join_rows(parts: Sequence[Any]) -> Any:
         )
     joined = iter([torch.cat(column) if column[0].ndim else column[0] for column in zip(*leaves, strict=True)])
     return map_tensors(parts[0], lambda tensor: next(joined))
+
+
+class OutputLayout:
+    """How an output is cut into samples and put together again: here a tensor ``(B, ...)``, or a nest of such tensors.
+
+    Examples:
+        >>> parts = [{"boxes": torch.zeros(1, 5, 4)}, {"boxes": torch.ones(2, 5, 4)}]
+        >>> OutputLayout().join_outputs(parts)["boxes"].shape
+        torch.Size([3, 5, 4])
+    """
+
+    def slice_output(self, output: Any, rows: slice | Tensor | int) -> Any:
+        """The output of some of the samples; an integer is one sample, without the axis of the batch."""
+        return take_rows(output, rows)
+
+    def join_outputs(self, parts: Sequence[Any]) -> Any:
+        """The output of a batch from those of its parts, in order: differentiable, and the inverse of slicing."""
+        return parts[0] if len(parts) == 1 else join_rows(parts)
 
 
 def arguments_in(value: Any) -> Iterator[Tensor]:

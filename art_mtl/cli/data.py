@@ -258,7 +258,7 @@ def _first(split: str, result: SplitCheck) -> list[str]:
 def _range(task: TaskCheck) -> list[str]:
     if not task.valid:
         return ["-", "-", f"{task.invalid_share:.1%}"]
-    if task.kind == "surface_normals":
+    if task.vectors:
         return ["length", f"{task.least:.3f} to {task.greatest:.3f}", f"{task.invalid_share:.1%}"]
     return [f"{task.least:.4g}", f"{task.greatest:.4g}", f"{task.invalid_share:.1%}"]
 

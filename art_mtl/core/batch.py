@@ -18,6 +18,7 @@ from art_mtl.core.warn import warn
 from art_mtl.labels import MultiTaskLabels
 from art_mtl.projections import between
 from art_mtl.tasks import Target, Task
+from art_mtl.tasks.picking import describe
 
 _SLACK = 1e-5
 """Share of the box's width by which inputs may overshoot it, from rounding; they are clamped."""
@@ -186,6 +187,26 @@ def check_targets(
     for task, target in zip(named, targets, strict=True):
         _check_some_labels(task, target, partial)
     return kept, targets
+
+
+def predicted_labels(tasks: Sequence[Task], outputs: Sequence[Any]) -> MultiTaskLabels:
+    """The labels that raw outputs stand for, where none are given.
+
+    Args:
+        tasks: K tasks.
+        outputs: The raw output of each.
+
+    Raises:
+        ValueError: The outputs of a task stand for no labels.
+    """
+    decoded = {task.name: task.decode(output) for task, output in zip(tasks, outputs, strict=True)}
+    for task, output in zip(tasks, outputs, strict=True):
+        if decoded[task.name] is None:
+            raise ValueError(
+                f"The labels of task {task.name!r} should be given, or its `decode` should make them of the model's "
+                f"output. Found no labels, and an output that is {describe(output)}."
+            )
+    return MultiTaskLabels(decoded)
 
 
 def named_targets(argument: str, target: Any, tasks: Sequence[Task]) -> Mapping[str, Any]:

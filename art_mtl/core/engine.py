@@ -10,11 +10,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from art_mtl.core.batch import AttackBatch, Names, check_inputs, check_mask, check_targets, radius
+from art_mtl.core.batch import AttackBatch, Names, check_inputs, check_mask, check_targets, predicted_labels, radius
 from art_mtl.core.batch_size import BatchSize, measure_batch_size
 from art_mtl.core.checks import AUTO
 from art_mtl.core.config import AttackConfig
-from art_mtl.core.forward import Forward
+from art_mtl.core.forward import Forward, ForwardBackward, MicroBatching
 from art_mtl.core.inference import normal_tensors, outside_inference_mode
 from art_mtl.core.lending import frozen
 from art_mtl.core.loop import Observer
@@ -89,9 +89,9 @@ class AttackedModel:
 
         def own_labels(inputs: Tensor, size: int) -> MultiTaskLabels:
             with torch.no_grad(), frozen(module):
-                parts = [outputs(module, part.to(device)) for part in torch.split(inputs, size)]
-            labels = [{t.name: t.decode(o) for t, o in zip(tasks, part, strict=True)} for part in parts]
-            return MultiTaskLabels.concatenate([MultiTaskLabels(part) for part in labels])
+                network = ForwardBackward(partial(outputs, module), MicroBatching(), tasks)
+                parts = [network.no_grad(part.to(device)) for part in torch.split(inputs, size)]
+            return MultiTaskLabels.concatenate([predicted_labels(tasks, part) for part in parts])
 
         device = next(module.parameters(), torch.empty(0, device="cpu")).device
         return cls(module, tasks, device, partial(outputs, module), prepared, own_labels, **settings)

@@ -12,14 +12,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from art_mtl.core.accumulation import accumulated_gradient, refuses_grad
 from art_mtl.precision import wide_dtype
-from art_mtl.structure import join_rows, map_tensors, take_rows, tensors_in
+from art_mtl.structure import OutputLayout, map_tensors, tensors_in
 
 _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
@@ -29,34 +29,6 @@ Forward = Callable[[Tensor], Sequence[Any]]
 
 Slopes = Sequence[Tensor | None]
 """The derivative of what is ascended in each tensor of some outputs; None for a tensor that is not used."""
-
-
-class OutputLayout(Protocol):
-    """How the output of a task is cut into samples and put together again; an :class:`art_mtl.Task` is one."""
-
-    def slice_output(self, output: Any, rows: slice, /) -> Any:
-        """The output of some of the samples."""
-
-    def join_outputs(self, parts: Sequence[Any], /) -> Any:
-        """The output of a batch from those of its parts, in order: differentiable, and the inverse of slicing."""
-
-
-class BatchFirst:
-    """The layout of a tensor ``(B, ...)`` or of a nest of such tensors.
-
-    Examples:
-        >>> parts = [{"boxes": torch.zeros(1, 5, 4)}, {"boxes": torch.ones(2, 5, 4)}]
-        >>> BatchFirst().join_outputs(parts)["boxes"].shape
-        torch.Size([3, 5, 4])
-    """
-
-    def slice_output(self, output: Any, rows: slice, /) -> Any:
-        """See :class:`OutputLayout`."""
-        return take_rows(output, rows)
-
-    def join_outputs(self, parts: Sequence[Any], /) -> Any:
-        """See :class:`OutputLayout`."""
-        return join_rows(parts)
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -132,7 +104,7 @@ class ForwardBackward:
     Args:
         forward: Of the network.
         micro_batching: How much of a batch it takes at once.
-        layouts: Of the output of each task; None where all are :class:`BatchFirst`.
+        layouts: Of the output of each task, which is the task itself; None where all are batch-first.
 
     Examples:
         >>> network = ForwardBackward(lambda x: [{"a": x.square(), "b": x}], MicroBatching(size=2))
@@ -239,7 +211,7 @@ class ForwardBackward:
         """The outputs of a batch from those of its parts, all but the last of ``size`` samples."""
         if len(parts) == 1:
             return parts[0]
-        layouts = [BatchFirst()] * len(parts[0]) if self._layouts is None else self._layouts
+        layouts = [OutputLayout()] * len(parts[0]) if self._layouts is None else self._layouts
         joined = []
         for number, (layout, outputs) in enumerate(zip(layouts, zip(*parts, strict=True), strict=True)):
             joined.append(layout.join_outputs(outputs))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from art_mtl.data._base import MultiTaskDataset
 from art_mtl.data.paper import PAPER_DATA, PaperData
 from art_mtl.data.prepare.jobs import stray_files
 from art_mtl.data.prepare.manifest import Manifest, read_manifest
+from art_mtl.tasks import Task
+from art_mtl.tasks.normals import LENGTH_SLACK
 
 __all__ = ["Check", "SplitCheck", "TaskCheck", "check", "recognise"]
 
@@ -28,16 +30,18 @@ class TaskCheck:
     """What the labels of one task hold, over one split.
 
     Attributes:
-        kind: as in :class:`art_mtl.tasks.Task`.
+        task: that the labels are of, one whose target is a :class:`art_mtl.tasks.DenseTarget`.
+        vectors: whether labels have several channels, as normals do; then values are lengths.
         pixels: of all labels.
         valid: those that are labelled or measured.
         least: smallest valid value.
         greatest: greatest valid value.
         classes: (C,) pixels of each class; empty for other tasks.
-        off: normals whose length differs from 1 by more than 0.05.
+        off: vectors whose length differs from 1 by more than 0.05.
     """
 
-    kind: str
+    task: Task
+    vectors: bool = False
     pixels: int = 0
     valid: int = 0
     least: float = float("inf")
@@ -55,20 +59,21 @@ class TaskCheck:
         """(C,) of each class among the labelled pixels."""
         return np.asarray(self.classes / max(1, self.valid), np.float64)
 
-    def add(self, label: NDArray[Any], num_classes: int) -> None:
-        """Count one label: (H, W) classes, (1, H, W) values or (3, H, W) normals."""
-        if self.kind == "segmentation":
-            values = label[label >= 0]
-            self.pixels += label.size
+    def add(self, label: Tensor, num_classes: int) -> None:
+        """Count one label, in the layout of the task.
+
+        Raises:
+            ValueError: If it is none.
+        """
+        target: Any = self.task.targets(label[None])
+        channels = target.value.view(-1, *label.shape[-2:])  # classes have one
+        self.vectors = len(channels) > 1
+        values = (channels.double().norm(dim=0) if self.vectors else channels[0])[target.valid[0]].numpy()
+        if self.task.has_classes:
             self.classes = np.bincount(values, minlength=num_classes) + (self.classes if self.classes.size else 0)
-        elif self.kind == "surface_normals":
-            length = np.linalg.norm(label.astype(np.float64), axis=0)
-            values = length[length > 0]
-            self.pixels += length.size
-            self.off += int((np.abs(values - 1) > 0.05).sum())
-        else:
-            values = label[label != (0 if self.kind == "depth" else -1)]
-            self.pixels += label.size
+        if self.vectors:
+            self.off += int((np.abs(values - 1) > LENGTH_SLACK).sum())
+        self.pixels += target.valid.numel()
         self.valid += values.size
         if values.size:
             self.least = min(self.least, float(values.min()))
@@ -176,7 +181,7 @@ def _read(
     total: int,
 ) -> int:
     """Add what a split holds; how many samples are done."""
-    counts = {task.name: TaskCheck(task.kind) for task in found.data.tasks()}
+    counts = {task.name: TaskCheck(task) for task in found.data.tasks()}
     result = SplitCheck(len(dataset), found.data.counts[split], (0, 0), counts)
     found.splits[split] = result
     for i in range(len(dataset)):
@@ -185,21 +190,16 @@ def _read(
             break
         try:
             image, labels = dataset[i]
+            result.size = result.size if any(result.size) else (image.shape[-2], image.shape[-1])
+            for name, label in labels.items():
+                counts[name].add(label, found.data.heads[name])
         except ValueError as error:
             found.faults.append(str(error))
-        else:
-            result.size = result.size if any(result.size) else (image.shape[-2], image.shape[-1])
-            _count(counts, labels, found.data.heads)
         done += 1
         if progress is not None:
             progress(done, total)
     _warn(found, split, result)
     return done
-
-
-def _count(counts: Mapping[str, TaskCheck], labels: Mapping[str, Tensor], heads: Mapping[str, int]) -> None:
-    for name, label in labels.items():
-        counts[name].add(label.numpy(), heads[name])
 
 
 def _warn(found: Check, split: str, result: SplitCheck) -> None:

@@ -34,7 +34,7 @@ class MultiTaskBase(MultiTaskParameters):
             x: Inputs ``(B, *input_shape)`` on any device, in the range that users see (before preprocessing).
 
         Returns:
-            One tensor for each task, in order, on :attr:`device`.
+            One tensor, or nest of tensors, for each task, in order, on :attr:`device`.
 
         Raises:
             ValueError: The shape of ``x`` is another, or the model's output has no tensor for a task.

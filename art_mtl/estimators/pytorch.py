@@ -10,13 +10,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from art_mtl.core.batch import predicted_labels
 from art_mtl.core.forward import ForwardBackward, MicroBatching
 from art_mtl.estimators import checks, training, views
 from art_mtl.estimators.activations import layer_name, layer_output
 from art_mtl.estimators.fitting import MultiTaskTraining
 from art_mtl.labels import MultiTaskLabels
 from art_mtl.prepared import PreparedCache
+from art_mtl.structure import map_tensors
 from art_mtl.tasks import Task
+from art_mtl.tasks.base import widen
 
 Inputs = npt.NDArray[Any] | Tensor
 
@@ -143,12 +146,22 @@ class PyTorchMultiTaskEstimator(MultiTaskTraining):
                 mode. Running statistics come back as they were.
 
         Returns:
-            NumPy arrays of N samples each. Given back as labels they are decoded.
+            NumPy arrays of N samples each. Given back as labels they are decoded. Where a task's output is a nest of
+            tensors, an object array ``(N,)`` of one nest of arrays a sample.
 
         Raises:
             TypeError: ``x`` is not of floats.
             ValueError: ``x`` has another shape, is empty or not finite; or the model returns something else than the
                 tasks ask for.
+        """
+        raw = self.raw_outputs(x, batch_size, training_mode)
+        pairs = zip(self._tasks, raw, strict=True)
+        return MultiTaskLabels({task.name: _column(task, output, len(x)) for task, output in pairs})
+
+    def raw_outputs(self, x: Inputs, batch_size: int = 128, training_mode: bool = False) -> list[Any]:
+        """What the model returns for each task, in order: tensors on the host or, for kinds that take them, nests.
+
+        Arguments and errors are those of :meth:`predict`. Half precision becomes float32.
         """
         x = checks.check_inputs(x, self._input_shape)
         parts = []
@@ -158,11 +171,10 @@ class PyTorchMultiTaskEstimator(MultiTaskTraining):
             for batch in torch.split(x, checks.check_count("batch_size", batch_size)):
                 inputs = self._place(batch)
                 outputs = self.forward_tasks(inputs) if passes is None else passes.no_grad(inputs)
-                self._check_sizes(outputs, len(batch))
-                parts.append([_to_numpy(output) for output in outputs])
-        return MultiTaskLabels(
-            {name: np.concatenate([part[k] for part in parts]) for k, name in enumerate(self._names)}
-        )
+                for task, output in zip(self._tasks, outputs, strict=True):
+                    task.check_size(output, len(batch))
+                parts.append([map_tensors(output, _to_host) for output in outputs])
+        return [task.join_outputs(column) for task, column in zip(self._tasks, zip(*parts, strict=True), strict=True)]
 
     def own_labels(self, x: Inputs, batch_size: int = 128) -> MultiTaskLabels:
         """The model's own clean predictions, in evaluation mode, as labels: arg-max of logits and the like.
@@ -176,11 +188,9 @@ class PyTorchMultiTaskEstimator(MultiTaskTraining):
 
         Raises:
             TypeError: As for :meth:`predict`.
-            ValueError: As for :meth:`predict`.
+            ValueError: As for :meth:`predict`; or the outputs of a task stand for no labels.
         """
-        raw = self.predict(x, batch_size=batch_size)
-        decoded = {task.name: task.decode(checks.host_tensor(raw[task.name])) for task in self._tasks}
-        return MultiTaskLabels({name: _to_numpy(labels) for name, labels in decoded.items()})
+        return predicted_labels(self._tasks, self.raw_outputs(x, batch_size=batch_size)).numpy()
 
     def get_activations(
         self, x: Inputs, layer: int | str, batch_size: int = 128, framework: bool = False
@@ -304,16 +314,20 @@ class PyTorchMultiTaskEstimator(MultiTaskTraining):
         """
         return views.view_task(self, name)
 
-    def _check_sizes(self, outputs: list[Tensor], size: int) -> None:
-        for task, output in zip(self._tasks, outputs, strict=True):
-            if output.ndim == 0 or len(output) != size:
-                raise ValueError(
-                    f"The model's output for task {task.name!r} should have one entry for each of {size} samples. "
-                    f"Found shape {tuple(output.shape)}."
-                )
+
+def _to_host(tensor: Tensor) -> Tensor:
+    # NumPy has no bfloat16, and half precision is of no use on the host.
+    return checks.host_tensor(widen(tensor))
 
 
 def _to_numpy(tensor: Tensor) -> npt.NDArray[Any]:
-    # NumPy has no bfloat16, and half precision is of no use on the host.
-    wide = tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
-    return np.asarray(wide.detach().cpu())
+    return np.asarray(widen(tensor).detach().cpu())
+
+
+def _column(task: Task, output: Any, size: int) -> npt.NDArray[Any]:
+    if isinstance(output, Tensor):
+        return output.numpy()
+    column = np.empty(size, dtype=object)
+    for sample in range(size):
+        column[sample] = task.slice_output(output, sample)
+    return column

@@ -15,6 +15,7 @@ from art_mtl.evaluation.report import Gallery, origin, remove_stale, show, write
 from art_mtl.evaluation.results import Number, Results
 from art_mtl.evaluation.tables import (
     MISSING,
+    NOT_FINITE,
     Cell,
     Row,
     Table,
@@ -207,6 +208,8 @@ def _table_rows(row: Compared, best: bool) -> Iterator[Row]:
     if best:
         measured[-1] = Cell(measured[-1].text, measured[-1].value, bold=True)
     kind = "clean" if row.eps is None else "attack"
+    metrics = len(measured) - 2  # before Δ_MTL and Δ_Wor
+    measured[:metrics] = [cell if cell.value is not None else Cell(NOT_FINITE) for cell in measured[:metrics]]
     yield Row(kind, (Cell(_TITLES.get(row.method, row.method)), *measured), row.norm, row.eps)
     if row.printed is None or row.differences is None:
         return

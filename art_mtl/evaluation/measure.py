@@ -202,7 +202,7 @@ def total(scales: Sequence[MetricSpec], parts: Sequence[MetricState], when: str)
     for k, scale in enumerate(scales):
         value, statistics = scale.total(parts, k)
         if not math.isfinite(value):
-            _warn(f"The metric of task {scale.name!r} is not finite {when}; it is left out.")
+            _warn(f"The metric of task {scale.name!r} is not finite {when}; Δ_MTL and Δ_Wor leave it out.")
         alone = scale.value(statistics).double()
         values.append(value.double().cpu())
         columns.append(torch.where(has_label[:, k], alone, torch.full_like(alone, math.nan)))
@@ -215,6 +215,18 @@ def check_labels(scales: Sequence[MetricSpec], parts: Sequence[MetricState]) -> 
     for k, scale in enumerate(scales):
         if not any(bool(part.has_label[:, k].any()) for part in parts):
             raise ValueError(f"Task {scale.name!r} should have a valid label in the data set. Found none.")
+
+
+def check_clean(scales: Sequence[MetricSpec], parts: Sequence[MetricState]) -> None:
+    """Raise ValueError unless every task has a valid label, and a metric that is finite, on the clean inputs."""
+    check_labels(scales, parts)
+    for k, scale in enumerate(scales):
+        value = float(scale.total(parts, k)[0])
+        if not math.isfinite(value):
+            raise ValueError(
+                f"The {scale.metric} of task {scale.name!r} should be finite on the clean inputs. Found {value}: no "
+                "degradation could be measured."
+            )
 
 
 def describe(scales: Sequence[MetricSpec], clean: Measured) -> tuple[TaskResult, ...]:
@@ -327,6 +339,12 @@ class Evaluator:
             raise ValueError(f"Parameter `batch_size` should be at least 1. Found {batch_size}.")
         self.estimator, self.batch_size, self.protocol = estimator, batch_size, protocol
         self.tasks: tuple[Task, ...] = tuple(estimator.tasks)
+        for task in self.tasks:
+            if not callable(task.metric.torchmetric):
+                raise ValueError(
+                    f"The metric of task {task.name!r} should have a `torchmetric`, which makes the class that "
+                    f"measures a data set. Found {task.metric.torchmetric!r}."
+                )
         self.scales = tuple(MetricSpec.of(task, protocol) for task in self.tasks)
 
     def part(self, x: Inputs, y: MultiTaskLabels, clean: bool = False, first: int = 0) -> MetricState:
@@ -348,10 +366,10 @@ class Evaluator:
         has_label: list[Tensor] = []
         for start in range(0, len(x), self.batch_size):
             batch = slice(start, start + self.batch_size)
-            raw = self.estimator.predict(x[batch], batch_size=self.batch_size)
+            raw = self.estimator.raw_outputs(x[batch], batch_size=self.batch_size)
             targets = [_target(task, y, batch) for task in self.tasks]
             for k, (task, target) in enumerate(zip(self.tasks, targets, strict=True)):
-                output = task.check_output(torch.as_tensor(raw[task.name]), target)
+                output = task.check_output(raw[k], target)
                 if clean:
                     _check_clean(task, output, target, first + start)
                 statistics[k].append(task.statistics(output, target))

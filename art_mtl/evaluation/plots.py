@@ -127,7 +127,10 @@ def tasks_figure(results: Results, block: Block, names: Sequence[str] | None = N
     for i, task in enumerate(results.tasks):
         places = [row + 0.4 - (i + 0.5) * height for row in range(len(rows))]
         values = [-100 * (attack.deltas[i] or 0.0) for attack in rows]
-        ax.barh(places, values, height=0.92 * height, color=TASK_COLOURS[i % len(TASK_COLOURS)], label=task.name)
+        bars = ax.barh(places, values, height=0.92 * height, color=TASK_COLOURS[i % len(TASK_COLOURS)], label=task.name)
+        # No bar is how an unharmed task looks.
+        unknown = ["undefined" if attack.deltas[i] is None else "" for attack in rows]
+        ax.bar_label(bars, labels=unknown, padding=3, fontsize=6, color="#666666")
     for row, attack in enumerate(rows):
         least = -_percent(attack, "delta_wor")
         ax.plot([least, least], [row - 0.44, row + 0.44], color="#222222", linewidth=1.2, linestyle=(0, (3, 1.5)))

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
+from art_mtl.columns import on_host, read_column
 from art_mtl.evaluation.files import staged_folder
 from art_mtl.evaluation.pictures import TaskStyle, View, cards_figure, scene_figure
 from art_mtl.evaluation.plots import WEIGHTED_METHODS, degradation_figure, method_colour, tasks_figure, weights_figure
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from art_mtl.evaluation.victims import Victim
 
 _CARDS = 6
+Labels = Sequence[Any] | np.ndarray
+"""The shown label of each sample; see :class:`art_mtl.tasks.drawing.Drawn`."""
 _OWN_FIGURES = re.compile(r"(degradation|(example|tasks|weights)-[\w.+-]+)\.png")
 
 __all__ = ["Gallery", "check_folder", "gallery_of", "origin", "remove_stale", "show", "write_figures", "write_report"]
@@ -79,11 +81,17 @@ class Gallery:
         """
         attacks = _contestants(block)
         title = describe_eps(block.norm, block.eps, results.clip_values)
-        styles = [TaskStyle(t, t.metric.unit, self.class_names.get(t.name, ())) for t in self._tasks]
-        if any(style.is_dense for style in styles):
+        if any(task.is_map for task in self._tasks):
             index = _median_sample(attacks[0], len(self.x))
-            return scene_figure([row[0] for row in self._views(attacks, [index])], styles, f"Sample {index}, {title}")
-        return cards_figure(self._views(attacks, range(min(_CARDS, len(self.x)))), styles, title)
+            rows = self._views(attacks, [index])
+            return scene_figure([row[0] for row in rows], self._styles(rows), f"Sample {index}, {title}")
+        rows = self._views(attacks, range(min(_CARDS, len(self.x))))
+        return cards_figure(rows, self._styles(rows), title)
+
+    def _styles(self, rows: Sequence[Sequence[View]]) -> list[TaskStyle]:
+        """Of the tasks that say how their labels and predictions are shown."""
+        shown = [t for t in self._tasks if all(any(view.labels[t.name] is not None for view in row) for row in rows)]
+        return [TaskStyle(task, task.metric.unit, self.class_names.get(task.name, ())) for task in shown]
 
     @property
     def _tasks(self) -> tuple[Task, ...]:
@@ -93,7 +101,7 @@ class Gallery:
         """Rows truth, clean, one an attack; a view a sample."""
         index = list(samples)
         clean, labels = self.x[index], self.y[index]
-        truth: dict[str, Sequence[Any] | np.ndarray] = {task.name: _truth(task, labels) for task in self._tasks}
+        truth: dict[str, Labels] = {task.name: _truth(task, labels) for task in self._tasks}
         rows = [self._row("truth", clean, truth), self._row("clean", clean, self._predict(clean))]
         for attack in attacks:
             x_adv = self.kept[attack.norm, attack.eps, attack.name][index]
@@ -104,7 +112,7 @@ class Gallery:
         self,
         title: str,
         x: Inputs,
-        labels: Mapping[str, Sequence[Any] | np.ndarray],
+        labels: Mapping[str, Labels],
         original: Inputs | None = None,
         colour: str = "#222222",
     ) -> list[View]:
@@ -126,9 +134,12 @@ class Gallery:
         scaled: Inputs = (x - low) / (high - low)
         return scaled
 
-    def _predict(self, x: Inputs) -> dict[str, np.ndarray]:
-        raw = self.estimator.predict(x)
-        return {task.name: task.decode(torch.as_tensor(raw[task.name])).numpy() for task in self._tasks}
+    def _predict(self, x: Inputs) -> dict[str, Labels]:
+        decoded = [task.decode(raw) for task, raw in zip(self._tasks, self.estimator.raw_outputs(x), strict=True)]
+        return {
+            task.name: [None] * len(x) if labels is None else on_host(read_column(task.name, labels)[0])
+            for task, labels in zip(self._tasks, decoded, strict=True)
+        }
 
 
 def gallery_of(victim: Victim, limit: int | None = None, device: str = "auto", split: str = "test") -> Gallery | None:
@@ -254,7 +265,7 @@ def _median_sample(attack: AttackResult, count: int) -> int:
     return int(np.argsort(least, kind="stable")[(len(least) - 1) // 2])
 
 
-def _truth(task: Task, labels: MultiTaskLabels) -> Sequence[Any] | np.ndarray:
+def _truth(task: Task, labels: MultiTaskLabels) -> Labels:
     """Labels as pictures and words show them."""
     return task.shown(task.targets(labels[task.name], labels.present(task.name)))
 

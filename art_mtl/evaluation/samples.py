@@ -106,7 +106,7 @@ class _Samples:
     def __init__(self, dataset: Any, names: Sequence[str], limit: int | None) -> None:
         self.dataset, self.names = dataset, names
         self.count = len(dataset) if limit is None else min(limit, len(dataset))
-        self.blank: dict[str, npt.NDArray[Any]] = {}
+        self.blank: dict[str, Any] = {}
 
     def __len__(self) -> int:
         return self.count
@@ -125,7 +125,7 @@ class _Samples:
         return x, self._with_absent(rows, absent)
 
     def _with_absent(self, rows: list[Mapping[str, Any]], absent: list[str]) -> MultiTaskLabels:
-        """Labels where no sample of the part has one of some tasks: any array of the right shape stands for them."""
+        """Labels where no sample of the part has one of some tasks: any label of the task stands for them."""
         data: dict[str, Any] = {}
         present: dict[str, npt.NDArray[np.bool_]] = {}
         there = [name for name in self.names if name not in absent]
@@ -135,18 +135,18 @@ class _Samples:
             data = {name: labels[name] for name in there}
             present = {name: labels.present(name) for name in there}
         for name in absent:
-            data[name] = np.stack([self._blank(name)] * len(rows))
+            data[name] = [self._blank(name)] * len(rows)
             present[name] = np.zeros(len(rows), dtype=bool)
         return MultiTaskLabels({n: data[n] for n in self.names}, {n: present[n] for n in self.names})
 
-    def _blank(self, name: str) -> npt.NDArray[Any]:
-        """Zeros of the shape of the first label of a task that the data set has."""
+    def _blank(self, name: str) -> Any:
+        """The first label of a task that the data set has."""
         if name not in self.blank:
             labels = (_sample(self.dataset[i], self.names)[1].get(name) for i in range(self.count))
             first = next((label for label in labels if label is not None), None)
             if first is None:
                 raise ValueError(f"Task {name!r} should have a label for at least one sample. Found none.")
-            self.blank[name] = np.zeros_like(np.asarray(first))
+            self.blank[name] = first
         return self.blank[name]
 
 

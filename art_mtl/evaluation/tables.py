@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from art_mtl.evaluation.measure import MetricSpec
 
 MISSING = "–"
+NOT_FINITE = "not finite"
 _NORM_SYMBOLS = {"linf": "L∞", "l2": "L2", "l1": "L1"}
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -133,12 +134,16 @@ def make_table(results: Results, deltas: bool = False) -> Table:
     rows = [Row("clean", (Cell("clean"), *clean, *nothing))]
     for block in results.blocks():
         rows += _block_rows(results, block, deltas)
-    return Table(columns, tuple(rows), _caption(results))
+    return Table(columns, tuple(rows), _caption(results), tuple(describe_lost(results)))
 
 
 def best_attacks(block: Block) -> set[str]:
-    """Names of the attacks whose Δ_Wor is the strongest of the block, as printed: equal figures are equally good."""
-    found = {attack.name: round(100 * attack.delta_wor, 2) for attack in block.attacks if attack.delta_wor is not None}
+    """Names of the attacks whose Δ_Wor is the strongest of the block, as printed: equal figures are equally good.
+
+    An attack under which a metric is not finite is not compared: its Δ_Wor is that of fewer tasks.
+    """
+    rivals = [attack for attack in block.attacks if attack.delta_wor is not None and None not in attack.values]
+    found = {attack.name: round(100 * (attack.delta_wor or 0.0), 2) for attack in rivals}
     return {name for name, value in found.items() if value == min(found.values())}
 
 
@@ -185,9 +190,16 @@ def describe_protocol(protocol: str) -> str:
 
 
 def describe_lost(results: Results) -> list[str]:
-    """A sentence on the tasks that Δ leaves out; none where there is none."""
+    """Sentences on the tasks that Δ leaves out: of all attacks, then attack by attack; none where there is none."""
     lost = [task.name for task in results.tasks if task.higher_is_better and task.clean == 0]
-    return [f"Δ leaves out {', '.join(lost)}, whose clean score is 0."] if lost else []
+    notes = [f"Δ leaves out {', '.join(lost)}, whose clean score is 0."] if lost else []
+    for attack in results.attacks:
+        pairs = zip(results.tasks, attack.values, strict=True)
+        lost = [task.name for task, value in pairs if value is None]
+        if lost:
+            where = describe_eps(attack.norm, attack.eps, results.clip_values)
+            notes.append(f"{where}: Δ of {attack.name} leaves out {', '.join(lost)}, whose metric is not finite.")
+    return notes
 
 
 def fraction(value: float) -> str:
@@ -319,7 +331,7 @@ def _attack_row(kind: str, attack: AttackResult, results: Results, deltas: bool,
 
 
 def _scaled(value: Number, task: TaskResult) -> Cell:
-    return Cell(MISSING if value is None else f"{value * task.scale:.2f}", value)
+    return Cell(NOT_FINITE if value is None else f"{value * task.scale:.2f}", value)
 
 
 def _percent(value: Number, bold: bool = False) -> Cell:
@@ -332,7 +344,7 @@ def _caption(results: Results) -> str:
         low, high = results.clip_values
         parts.append(f"ε is in the scale of the model's input, [{low:g}, {high:g}].")
     parts.append(describe_protocol(results.protocol))
-    return " ".join([*parts, *describe_lost(results)])
+    return " ".join(parts)
 
 
 def _plain(column: str) -> str:

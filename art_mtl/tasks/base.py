@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from art_mtl.metrics import Metric
 from art_mtl.precision import wide_dtype, widen
-from art_mtl.structure import join_rows, map_tensors, take_rows, tensors_in
+from art_mtl.structure import OutputLayout, map_tensors, tensors_in
 from art_mtl.tasks.drawing import Drawn
 from art_mtl.tasks.picking import OutputPicker, check_picker, describe, pick
 from art_mtl.tasks.target import Target
@@ -38,7 +38,7 @@ class Measures:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task(Drawn, ABC):
+class Task(Drawn, OutputLayout, ABC):
     """One job of a multi-task model.
 
     Make one with a function of :mod:`art_mtl.tasks`. Tasks hold plain values only: two that were made by the same call,
@@ -99,6 +99,15 @@ class Task(Drawn, ABC):
                 f"Found {describe(output)}."
             )
 
+    def check_size(self, output: Any, size: int) -> None:
+        """Raise ValueError unless the output is of ``size`` samples."""
+        for tensor in self.output_tensors(output):
+            if (tensor.ndim or tensor is output) and tensor.shape[:1] != (size,):
+                raise ValueError(
+                    f"The model's output for task {self.name!r} should have one entry for each of {size} samples. "
+                    f"Found shape {tuple(tensor.shape)}."
+                )
+
     def check_output(self, output: Any, target: Target) -> Any:
         """The output as losses take it: validated, in their layout, float16 and bfloat16 as float32.
 
@@ -106,14 +115,6 @@ class Task(Drawn, ABC):
             ValueError: It does not fit the labels.
         """
         return map_tensors(output, widen)
-
-    def slice_output(self, output: Any, rows: slice | Tensor) -> Any:
-        """The output of some of the samples."""
-        return take_rows(output, rows)
-
-    def join_outputs(self, parts: Sequence[Any]) -> Any:
-        """The output of a batch from those of its parts: the inverse of :meth:`slice_output`."""
-        return parts[0] if len(parts) == 1 else join_rows(parts)
 
     def detach_output(self, output: Any) -> Any:
         """The output without its graph."""
@@ -154,8 +155,11 @@ class Task(Drawn, ABC):
         """
 
     def decode(self, output: Any) -> Any:
-        """Labels that the raw output stands for: the arg-max of logits for instance; by default the output itself."""
-        return output
+        """Labels that the raw output stands for: the arg-max of logits for instance, or a list of one array a sample.
+
+        By default a tensor stands for itself, and a nest for nothing that could be a label: None.
+        """
+        return output if isinstance(output, Tensor) else None
 
     def auto_lambda_labels(self, y: np.ndarray) -> np.ndarray:
         """Labels in which every place that the protocol of Auto-Lambda takes for invalid is marked so.
@@ -214,7 +218,10 @@ class Task(Drawn, ABC):
 
     def metric_arguments(self, output: Any, target: Any) -> tuple[Any, ...]:
         """What ``update`` of the metric's torchmetrics class takes, without what does not count."""
-        raise NotImplementedError(f"A task of kind {self.kind!r} should say what its torchmetrics class is given.")
+        raise NotImplementedError(
+            f"Task {self.name!r} should have `metric_arguments`, which say what its torchmetrics class is given. "
+            f"Found none in {type(self).__name__}."
+        )
 
     def pool(self, output: Any, target: Any, finite: bool = True) -> tuple[Tensor, Tensor]:
         """Sum of the losses of each sample's valid places, ``(B,)``, and the number of these, ``(B,)``.

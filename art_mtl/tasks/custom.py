@@ -133,7 +133,7 @@ class Custom(ElementwiseTask):
 
     def decode(self, output: Any) -> Any:
         """What the user's function makes of it."""
-        return output if self.decoder is None else self.decoder(output)
+        return super().decode(output) if self.decoder is None else self.decoder(output)
 
     def shown(self, target: DenseTarget) -> Array:
         """Labels as they are."""

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from torchattacks.attack import Attack
 
-from art_mtl.core.batch import Names
+from art_mtl.core.batch import Names, predicted_labels
 from art_mtl.core.config import AttackConfig
 from art_mtl.core.engine import AttackedModel, Engine, Observing, Search
+from art_mtl.core.forward import ForwardBackward, MicroBatching
 from art_mtl.core.front import Front
 from art_mtl.core.lending import frozen
 from art_mtl.core.searches.per_sample import PerSampleSearch
@@ -89,14 +90,13 @@ class MultiTaskAttack(Front, ChoosesTargets, SavesExamples, Attack):  # type: ig
 
     @torch.no_grad()
     def eval_outputs(self, inputs: Tensor) -> list[Any]:
-        """:meth:`outputs` in evaluation mode, without a graph."""
+        """:meth:`outputs` in evaluation mode, without a graph; in pieces where memory runs out."""
         with frozen(self.model):
-            return self.outputs(inputs.to(self.device))
+            return ForwardBackward(self.outputs, MicroBatching(), self.tasks).no_grad(inputs.to(self.device))
 
     def predictions(self, inputs: Tensor) -> MultiTaskLabels:
         """The model's predictions in evaluation mode, decoded to labels."""
-        pairs = zip(self.tasks, self.eval_outputs(inputs), strict=True)
-        return MultiTaskLabels({task.name: task.decode(output) for task, output in pairs})
+        return predicted_labels(self.tasks, self.eval_outputs(inputs))
 
     def _select(self, raw: Any) -> list[Any]:
         return [task.select(raw, position, len(self.tasks)) for position, task in enumerate(self.tasks)]
@@ -145,7 +145,7 @@ class MultiTaskAttack(Front, ChoosesTargets, SavesExamples, Attack):  # type: ig
         return AttackedModel(
             module=self.model,
             tasks=self.tasks,
-            device=self.device,
+            device=torch.device(self.device),
             forward=self.outputs,
             prepared=self._outputs_prepared,
             own_labels=lambda inputs, size: self.predictions(inputs),

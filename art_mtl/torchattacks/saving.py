@@ -45,9 +45,9 @@ class SavesExamples:
             FileNotFoundError: The folder of ``save_path`` does not exist; nothing is attacked then.
         """
         check_storing(save_path, save_type, self.bounds)  # type: ignore[attr-defined]
-        record = collect(self, data_loader)  # type: ignore[arg-type]
+        record = collect(self, data_loader, save_predictions)  # type: ignore[arg-type]
         if save_path is not None:
-            record.write(Path(save_path), save_predictions, save_clean_inputs, save_type)
+            record.write(Path(save_path), save_clean_inputs, save_type)
         if verbose:
             figures = ", ".join(f"{name} {value:.4g}" for name, value in record.metrics.items())
             print(f"{figures}, L2 {record.l2:.5f} ({record.seconds:.1f} s)")
@@ -65,7 +65,8 @@ class SavesExamples:
         """A loader over what :meth:`save` stored.
 
         It yields ``(inputs, labels)`` with labels a :class:`~art_mtl.MultiTaskLabels` of tensors, then predictions
-        (another one) and clean inputs where asked for.
+        (another one) and clean inputs where asked for. Ragged labels are object arrays, as in any
+        :class:`~art_mtl.MultiTaskLabels`.
 
         Raises:
             ValueError: The file does not hold what is asked for.

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from art_mtl.columns import as_tensors
+from art_mtl.core.batch import predicted_labels
 from art_mtl.labels import MultiTaskLabels
 from art_mtl.tasks import Target, Task
 
@@ -40,7 +42,7 @@ class Record:
         inputs: Adversarial inputs ``(N, ...)``, without normalisation.
         clean: Clean inputs, likewise.
         labels: As given.
-        predictions: Decoded, on the adversarial inputs.
+        predictions: Decoded, on the adversarial inputs; None where they were not asked for.
         metrics: Data-set metric of each task on the adversarial inputs.
         l2: Mean L2 norm of the perturbations.
         seconds: Time taken.
@@ -50,13 +52,13 @@ class Record:
     inputs: Tensor
     clean: Tensor
     labels: MultiTaskLabels
-    predictions: MultiTaskLabels
+    predictions: MultiTaskLabels | None
     metrics: dict[str, float]
     l2: float
     seconds: float
     bounds: tuple[Tensor, Tensor]
 
-    def write(self, path: Path, predictions: bool, clean: bool, save_type: str) -> None:
+    def write(self, path: Path, clean: bool, save_type: str) -> None:
         """Write to ``path``, whole or not at all."""
 
         lower, upper = self.bounds
@@ -68,7 +70,7 @@ class Record:
 
         stored: dict[str, Any] = {"adv_inputs": shown(self.inputs), "save_type": save_type, "bounds": [lower, upper]}
         stored["labels"] = _pack(self.labels)
-        if predictions:
+        if self.predictions is not None:
             stored["preds"] = _pack(self.predictions)
         if clean:
             stored["clean_inputs"] = shown(self.clean)
@@ -101,7 +103,7 @@ def _tensors(bounds: tuple[Any, Any]) -> tuple[Tensor, Tensor]:
     return lower, upper
 
 
-def collect(attack: Attacking, data_loader: Iterable[tuple[Tensor, Any]]) -> Record:
+def collect(attack: Attacking, data_loader: Iterable[tuple[Tensor, Any]], keep_predictions: bool) -> Record:
     """Attack every batch of a loader, and score the result.
 
     Raises:
@@ -113,18 +115,17 @@ def collect(attack: Attacking, data_loader: Iterable[tuple[Tensor, Any]]) -> Rec
     for images, given in data_loader:
         adversarial = attack(images, given)
         batch = attack.labels(given, len(images))
-        decoded = {}
         statistics = []
         outputs = attack.eval_outputs(adversarial)
         for task, raw, target in zip(attack.tasks, outputs, attack.canonical(batch), strict=True):
             output = task.check_output(raw, target)
             statistics.append(task.statistics(output, target).sum(0))
-            decoded[task.name] = task.decode(output).cpu()
         sums = [total + new for total, new in zip(sums, statistics, strict=True)] if sums else statistics
         inputs.append(_plain(attack, adversarial).cpu())
         clean.append(_plain(attack, images).cpu())
         labels.append(batch.numpy())
-        predictions.append(MultiTaskLabels(decoded).numpy())
+        if keep_predictions:
+            predictions.append(predicted_labels(attack.tasks, outputs).numpy())
     if not inputs:
         raise ValueError("Parameter `data_loader` should yield at least one batch. Found none.")
     adversarial, original = torch.cat(inputs), torch.cat(clean)
@@ -132,7 +133,7 @@ def collect(attack: Attacking, data_loader: Iterable[tuple[Tensor, Any]]) -> Rec
         inputs=adversarial,
         clean=original,
         labels=MultiTaskLabels.concatenate(labels),
-        predictions=MultiTaskLabels.concatenate(predictions),
+        predictions=MultiTaskLabels.concatenate(predictions) if predictions else None,
         metrics={
             f"{task.name} {task.metric.name}": task.metric.value(total).item()
             for task, total in zip(attack.tasks, sums, strict=True)
@@ -185,8 +186,8 @@ def _plain(attack: Attacking, inputs: Tensor) -> Tensor:
     return plain.detach()
 
 
-def _pack(labels: MultiTaskLabels) -> dict[str, dict[str, Tensor]]:
+def _pack(labels: MultiTaskLabels) -> dict[str, dict[str, Any]]:
     return {
-        "data": {name: torch.as_tensor(labels[name], device="cpu") for name in labels.names},
+        "data": {name: as_tensors(labels[name]) for name in labels.names},
         "present": {name: torch.as_tensor(labels.present(name), device="cpu") for name in labels.names},
     }

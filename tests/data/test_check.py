@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from art_mtl import tasks
 from art_mtl.data import PAPER_DATA
 from art_mtl.data.check import TaskCheck, check, recognise
 from art_mtl.data.prepare import render_rooms
@@ -64,13 +66,20 @@ def test_a_hand_made_folder_is_counted_right(tmp_path: Path) -> None:
 
 
 def test_counts_add_up_over_samples() -> None:
-    one, parts = TaskCheck("segmentation"), TaskCheck("segmentation")
-    label = np.random.default_rng(0).integers(-1, 5, (6, 4))
+    one, parts = (TaskCheck(tasks.segmentation("s", 5)) for _ in range(2))
+    label = torch.tensor(np.random.default_rng(0).integers(-1, 5, (6, 4)))
     one.add(label, 5)
     parts.add(label[:2], 5)
     parts.add(label[2:], 5)
-    assert one.classes.tolist() == parts.classes.tolist() == np.bincount(label[label >= 0], minlength=5).tolist()
+    assert one.classes.tolist() == parts.classes.tolist() == label[label >= 0].bincount(minlength=5).tolist()
     assert (one.valid, one.pixels, one.least, one.greatest) == (parts.valid, parts.pixels, parts.least, parts.greatest)
+
+
+def test_what_does_not_count_is_what_the_task_says() -> None:
+    """Before, the check had a list of its own: 0 for depth, −1 for everything else."""
+    found = TaskCheck(tasks.depth("d", invalid=-1))
+    found.add(torch.tensor([[[-1.0, 0.0, 2.0]]]), 1)
+    assert (found.pixels, found.valid, found.least, found.greatest) == (3, 2, 0.0, 2.0)
 
 
 def test_a_prepared_folder_is_sound(rooms: Path) -> None:

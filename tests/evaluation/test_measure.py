@@ -11,7 +11,7 @@ from torchmetrics.utilities import dim_zero_mean
 
 from art_mtl import PyTorchMultiTaskEstimator, tasks
 from art_mtl.attacks import MultiTaskPGD
-from art_mtl.evaluation import diagnose, evaluate
+from art_mtl.evaluation import diagnose, evaluate, make_table
 from art_mtl.metrics import Metric
 
 X = np.random.default_rng(0).uniform(size=(23, 6)).astype(np.float32)
@@ -110,6 +110,42 @@ def test_states_are_reduced_as_their_class_declares():
     assert _reduced([a, b, c], dim_zero_mean).tolist() == [2.0, 2.0]
     assert _reduced([a, b, c], lambda stacked: stacked.amax(0)).tolist() == [3.0, 5.0]
     assert _reduced([a, b], None).tolist() == [[1.0, 5.0], [3.0, 1.0]]
+
+
+# --- metrics that are not finite ---
+
+
+class Ratio(torchmetrics.MeanMetric):
+    """Finite outputs may have a metric that is not: here where the mean is above a half."""
+
+    def compute(self):
+        mean = super().compute()
+        return torch.where(mean > 0.5, torch.nan, mean)
+
+
+def _evaluated(bias, eps):
+    metric = Metric(name="ratio", higher_is_better=False, value=_value, torchmetric=Ratio, statistics=_statistics,
+                    arguments=lambda output, target, valid: (output[:, 0][valid],))  # fmt: skip
+    model = torch.nn.Linear(6, 1)
+    torch.nn.init.constant_(model.weight, 1.0)
+    torch.nn.init.constant_(model.bias, bias)
+    task = tasks.custom("a", lambda output, target: output[:, 0] - target, metric=metric)
+    estimator = _estimator(task, model)
+    attack = MultiTaskPGD(estimator, eps=eps, max_iter=2, verbose=False)
+    return evaluate(estimator, [attack], (np.full((8, 6), 0.5, np.float32), {"a": np.zeros(8)}), progress=False)
+
+
+def test_a_metric_that_is_not_finite_under_attack_is_told():
+    with pytest.warns(RuntimeWarning, match="metric of task 'a' is not finite under attack 'equal'; Δ_MTL and Δ_Wor"):
+        found = _evaluated(-2.9, 0.2)
+    assert found.tasks[0].clean == pytest.approx(0.1) and found.attacks[0].values == (None,)
+    table = make_table(found)
+    assert table.rows[-1].cells[1].text == "not finite" and "equal leaves out a, whose metric" in table.notes[0]
+
+
+def test_a_metric_that_is_not_finite_on_clean_inputs_is_an_error():
+    with pytest.raises(ValueError, match="ratio of task 'a' should be finite on the clean inputs. Found nan"):
+        _evaluated(-1.0, 0.2)
 
 
 # --- outputs that are not finite on clean inputs ---

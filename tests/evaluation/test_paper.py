@@ -238,6 +238,10 @@ def test_what_is_left_out_is_said(hand_made: Results) -> None:
     notes = comparison_table(replace(hand_made, tasks=tasks, protocol="pooled"), paper_tables()["IV"]).notes
     assert "Δ leaves out segmentation, whose clean score is 0." in notes
     assert "The paper's own figures are by the protocol auto-lambda" in notes[-1]
+    lost = replace(hand_made.attacks[0], values=(None, *hand_made.attacks[0].values[1:]))
+    table = comparison_table(replace(hand_made, attacks=(lost,)), paper_tables()["IV"])
+    row = next(row for row in table.rows if row.kind == "attack")
+    assert row.cells[1].text == "not finite" and "segmentation, whose metric is not finite" in " ".join(table.notes)
 
 
 def test_latex_is_whole_and_plain(hand_made: Results) -> None:

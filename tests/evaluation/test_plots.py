@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -212,3 +214,7 @@ def test_tasks_figure_shows_every_task_of_every_attack_on_all(results):
     assert len(few.patches) == 2 * len(TASKS)
     with pytest.raises(ValueError, match="attack on all"):
         tasks_figure(results, block, names=["single:near"])
+    assert "undefined" not in [text.get_text() for text in ax.texts]
+    lost = replace(shown[0], deltas=(None, *shown[0].deltas[1:]))
+    texts = tasks_figure(results, replace(block, attacks=(lost,))).axes[0].texts
+    assert [text.get_text() for text in texts].count("undefined") == 1

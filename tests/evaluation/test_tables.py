@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -117,6 +118,20 @@ def test_undefined_figures_are_dashes_and_empty_fields(results: Results) -> None
     table = make_table(Results("v", results.tasks, (row,), None, results.environment))
     assert to_markdown(table).splitlines()[-1].endswith("| – | – | -10.00 |")
     assert to_csv(table).splitlines()[-1].endswith(",30.0,,,-0.1")
+
+
+def test_a_metric_that_is_not_finite_is_said_and_never_the_strongest(results: Results) -> None:
+    """Left out of Δ, the task that is harmed least makes the attack look stronger than it is."""
+    fine, lost = attack("equal", (0.2, 0.7, 30.0)), attack("nan", (0.2, None, 90.0), deltas=(-0.9, None, -0.8))
+    table = make_table(replace(results, attacks=(fine, lost), clip_values=None), deltas=True)
+    text = to_markdown(table)
+    row = next(line for line in text.splitlines() if line.startswith("| nan"))
+    assert row == "| nan | 20.00 | not finite | 90.00 | -90.00 | – | -80.00 | -85.00 | -80.00 | -10.00 |"
+    note = "L∞, ε = 2/255: Δ of nan leaves out depth, whose metric is not finite."
+    assert text.endswith(note) and escape_latex(note) in to_latex(table)
+    assert best_attacks(Block("linf", 0.1, (fine, lost))) == {"equal"}
+    assert best_attacks(Block("linf", 0.1, (lost,))) == set()
+    assert ",0.2,,90.0,-0.9,,-0.8," in to_csv(table)
 
 
 def test_best_is_the_strongest_as_printed() -> None:

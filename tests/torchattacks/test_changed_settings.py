@@ -32,6 +32,13 @@ def net():
     return Net().eval()
 
 
+def test_a_device_may_be_a_string(net, data):
+    attack = MultiTaskPGD(net, JOBS, eps=0.1, steps=2)
+    before = attack(*data)
+    attack.set_device("cpu")
+    assert torch.equal(attack(*data), before)
+
+
 @pytest.fixture
 def data():
     g = torch.Generator().manual_seed(0)

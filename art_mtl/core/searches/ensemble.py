@@ -22,6 +22,7 @@ from art_mtl.core.searches.population_choice import choose_by_population, popula
 from art_mtl.core.selection import choose, keep_best
 from art_mtl.core.session import Session
 from art_mtl.core.weightings import least_degradation
+from art_mtl.structure import map_tensors
 from art_mtl.tasks import Task
 
 
@@ -160,7 +161,8 @@ class _Run:
         self.references.append(DEGRADATION.references(context, clean))
         for task, output in zip(context.tasks, clean, strict=True):
             if task.name in self.clean:
-                self.clean[task.name].append(task.detach_output(output).to(self.setup.batch.inputs.device))
+                device = self.setup.batch.inputs.device
+                self.clean[task.name].append(map_tensors(task.detach_output(output), lambda t: t.to(device)))  # noqa: B023
 
     def _keep(self, x: Tensor) -> None:
         """Measure candidates by forward passes, and keep them; the clean input where the outputs are not finite."""
@@ -211,7 +213,7 @@ class _Run:
         tasks, targets = list(self.setup.tasks), list(batch.targets)
         for place, task in enumerate(tasks):
             if member.rank is not None and task.name in self.clean:
-                clean = torch.cat(self.clean[task.name])[index.to(batch.inputs.device)]
+                clean = task.slice_output(task.join_outputs(self.clean[task.name]), index.to(batch.inputs.device))
                 aimed = task.towards(targets[place], clean, member.rank)
                 tasks[place], targets[place] = (task, targets[place]) if aimed is None else aimed
         return tuple(tasks), replace(batch, targets=tuple(targets))

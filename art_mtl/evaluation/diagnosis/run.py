@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from art_mtl.evaluation import environment
@@ -16,7 +17,8 @@ from art_mtl.evaluation.diagnosis.diagnosis_context import TOLERANCE, DiagnosisC
 from art_mtl.evaluation.diagnosis.records import Check, Diagnosis
 from art_mtl.evaluation.diagnosis.sanity_checks import SANITY_CHECKS
 from art_mtl.evaluation.runner import as_estimator
-from art_mtl.evaluation.samples import as_arrays
+from art_mtl.evaluation.samples import Inputs, as_arrays
+from art_mtl.tasks.picking import describe
 
 if TYPE_CHECKING:
     from art_mtl.estimators import PyTorchMultiTaskEstimator
@@ -104,6 +106,7 @@ def diagnose(
     [(name, attack)] = named_attacks([attack])
     _check_settings(model, attack, surrogate, queries, tolerance, batch_size)
     inputs, labels = as_arrays((x, y), model.tasks, limit)
+    _check_outputs(model, inputs[:1])
     lab = DiagnosisContext(model, attack, inputs, labels, batch_size, seed, tolerance)
     attackable = any(gradient.connected for gradient in lab.gradients)
     made: dict[str, Callable[[], Check]] = {
@@ -130,6 +133,15 @@ def diagnose(
         environment=environment.describe(str(model.device), seed),
         command=command,
     )
+
+
+def _check_outputs(model: PyTorchMultiTaskEstimator, x: Inputs) -> None:
+    for task, output in zip(model.tasks, model.raw_outputs(x), strict=True):
+        if not isinstance(output, Tensor):
+            raise ValueError(
+                f"The model's output for task {task.name!r} should be a tensor: the sanity checks compare and project "
+                f"outputs. Found {describe(output)}."
+            )
 
 
 def _check_settings(

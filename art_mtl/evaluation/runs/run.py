@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from art_mtl.evaluation import environment
 from art_mtl.evaluation.attack import Attack, attack_info, input_range
-from art_mtl.evaluation.measure import Evaluator, check_labels
+from art_mtl.evaluation.measure import Evaluator, check_clean
 from art_mtl.evaluation.results import Results
 from art_mtl.evaluation.runs.job import Job
 from art_mtl.evaluation.runs.progress import Progress
@@ -98,7 +98,7 @@ class _Memory:
 
 
 class _Keeper:
-    """Saves what is finished, and looks at the labels as soon as all of them have been seen."""
+    """Saves what is finished, and looks at the clean metrics as soon as all labels have been seen."""
 
     def __init__(self, job: Job, ledger: RunStore | _Memory, bar: Progress) -> None:
         self.job, self.ledger, self.bar = job, ledger, bar
@@ -109,7 +109,7 @@ class _Keeper:
         if unit.attack == CLEAN:
             clean = self.ledger.read(CLEAN)
             if len(clean) == len(self.job.chunks):
-                check_labels(self.job.evaluator.scales, [one.part for one in clean])
+                check_clean(self.job.evaluator.scales, [one.part for one in clean])
 
 
 def _open(
