@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
+from torch import Tensor
+
 from art_mtl.core.config import AttackConfig
 from art_mtl.core.configurable import Configurable
 from art_mtl.core.context import StepRecord
@@ -43,9 +45,16 @@ class Front(Configurable):
         """K tasks."""
         return self.tasks
 
-    def _search(self) -> Search:
-        """What is done with a call."""
+    def _bounds(self) -> tuple[Any, Any]:
+        """Lower and upper bound of the inputs."""
+        raise NotImplementedError(f"{type(self).__name__} should say between which bounds inputs lie.")
+
+    def _search(self, inputs: Tensor) -> Search:
+        """What is done with a call on these inputs."""
         return PerSampleSearch()
+
+    def _keep(self, search: Any) -> None:
+        """Keep what a search has found beside its result."""
 
     def _config(self, **settled: Any) -> AttackConfig:
         """The options, with the core's names."""
@@ -55,15 +64,11 @@ class Front(Configurable):
         variants = {"paper": "minmax", "official": "minmax-official"}
         return variants[self.variant] if "variant" in self.options else self.method
 
-    def _check_config(self, bounds: tuple[Any, Any]) -> None:
-        """Raise where options do not go together; warn of a radius in grey levels.
-
-        Args:
-            bounds: Lower and upper bound of the inputs.
-        """
+    def _check_params(self) -> None:
+        """Raise where options do not go together; warn of a radius in grey levels."""
         config, eps = self._config(), self.core_names.get("eps", "eps")
         config.check(self._attacked_tasks(), eps, self.core_names.get("step_size", "step_size"))
-        config.warn_of_grey_levels(bounds, eps)
+        config.warn_of_grey_levels(self._bounds(), eps)
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy begins with statistics of its own.

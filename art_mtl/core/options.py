@@ -48,6 +48,17 @@ class Option:
     kind: str = ""
 
 
+STEP_SIZE = Option(
+    None,
+    checks.optional(checks.radius),
+    "Step size, of the same kind as the radius; the size of the *first* step where ``schedule`` falls. None: 2.5 ε/T "
+    "(L∞), 2 ε/T (L2), ε (L1) if constant; 2 ε if it falls, 3 ε with momentum.",
+)
+"""The step size, which each host calls by another name."""
+STEPS = "T ≥ 1, the number of steps."
+RANDOM_START = Option(False, checks.flag, "Start at a random point of the ball.")
+
+
 def table(*groups: Any) -> dict[str, Option]:
     """Name to option of some groups, in order.
 
@@ -433,9 +444,9 @@ def describe(options: Mapping[str, Option], indent: str = "        ") -> str:
     import textwrap
 
     entries = [
-        textwrap.fill(
-            f"{name} ({option.kind}): {option.doc}", 120, initial_indent=indent, subsequent_indent=indent + "    "
-        )
+        f"{name} ({option.kind}): {option.doc}" if option.kind else f"{name}: {option.doc}"
         for name, option in options.items()
     ]
-    return "\n".join(entries)
+    return "\n".join(
+        textwrap.fill(entry, 120, initial_indent=indent, subsequent_indent=indent + "    ") for entry in entries
+    )
