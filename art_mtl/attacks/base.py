@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -15,15 +14,13 @@ from art.exceptions import EstimatorError
 from art.summary_writer import SummaryWriter, SummaryWriterDefault
 from scipy.stats import truncnorm
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from art_mtl.attacks.options import OPTIONS
-from art_mtl.attacks.summary import write_summary
+from art_mtl.attacks.reports import Reports
 from art_mtl.core.batch_size import BatchSize
 from art_mtl.core.checks import same_kind
 from art_mtl.core.config import AttackConfig
-from art_mtl.core.context import StepRecord
-from art_mtl.core.engine import AttackedModel, Call, Callbacks, Engine
+from art_mtl.core.engine import AttackedModel, Call, Engine
 from art_mtl.core.front import Front
 from art_mtl.estimators import PyTorchMultiTaskEstimator
 from art_mtl.tasks import Task
@@ -33,12 +30,7 @@ Estimator: TypeAlias = PyTorchMultiTaskEstimator | PyTorchClassifier
 
 
 class MultiTaskAttack(Front, EvasionAttack):  # type: ignore[misc]
-    """Base of the attacks for ART.
-
-    Attributes:
-        observer: None, or a function that is given a :class:`~art_mtl.core.StepRecord` at every step.
-        measured: :class:`~art_mtl.core.batch_size.BatchSize` that ``batch_size="auto"`` has found; None before.
-    """
+    """Base of the attacks for ART."""
 
     attack_params = EvasionAttack.attack_params
     option_table = OPTIONS
@@ -121,7 +113,7 @@ class MultiTaskAttack(Front, EvasionAttack):  # type: ignore[misc]
             channels_first=estimator.channels_first,
         )
         search, config = self._search(inputs), self._config(**self._radii())
-        call = Call(model, inputs, y, self._bounds(), mask=mask, callbacks=_Reports(self))
+        call = Call(model, inputs, y, self._bounds(), mask=mask, callbacks=Reports(self))
         found: FloatArray = self._engine.run(search, config, call).numpy()
         self._keep(search)
         return found
@@ -170,42 +162,6 @@ class MultiTaskAttack(Front, EvasionAttack):  # type: ignore[misc]
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._store("summary_writer", self._summary_writer_arg)
-
-
-class _Reports(Callbacks):
-    """A progress bar, ART's summary writer and the observer."""
-
-    def __init__(self, attack: MultiTaskAttack) -> None:
-        self.attack = attack
-        self.follows_members = bool(attack.verbose)
-
-    def begin(self, steps: int, tasks: Sequence[str]) -> None:
-        self.bar = tqdm(total=steps, desc=self.attack.name, disable=not self.attack.verbose)
-        self.tasks = tasks
-
-    def observer(self, batch: int) -> Callable[[StepRecord], None] | None:
-        attack = self.attack
-        if attack.observer is None and attack.summary_writer is None and not attack.verbose:
-            return None
-
-        def observe(record: StepRecord) -> None:
-            self.bar.update()
-            if attack.summary_writer is not None:
-                write_summary(attack.summary_writer, attack.estimator, self.tasks, record, batch, attack.targeted)
-            if attack.observer is not None:
-                attack.observer(record)
-
-        return observe
-
-    def advance(self, steps: int, what: str) -> None:
-        self.bar.set_description(f"{self.attack.name}: {what}", refresh=False)
-        self.bar.update(steps)
-
-    def end(self) -> None:
-        if hasattr(self, "bar"):
-            self.bar.close()
-        if self.attack.summary_writer is not None:
-            self.attack.summary_writer.reset()
 
 
 def as_estimator(estimator: Any, attack: type[MultiTaskAttack]) -> PyTorchMultiTaskEstimator:

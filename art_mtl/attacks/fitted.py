@@ -166,16 +166,10 @@ class MultiTaskPatch(PatchFront, _FittedAttack):
     def generate(
         self, x: npt.NDArray[Any], y: Any = None, mask: npt.NDArray[Any] | None = None, **kwargs: Any
     ) -> FloatArray:
-        """Find the patch, and put it on ``x``, untransformed.
+        """Find the patch, and put it on ``x``, untransformed; other pixels are those of ``x``.
 
-        Args:
-            x: Images, as for :meth:`MultiTaskPGD.generate`.
-            y: Labels, or targets.
-            mask: None; where the patch lies is an option of the attack.
-            **kwargs: None is known.
-
-        Returns:
-            The patched images, float32, inside the box; other pixels are those of ``x``.
+        Arguments are those of :meth:`MultiTaskPGD.generate`, but for ``mask``, which should be None: where the patch
+        lies is an option of the attack.
         """
         if kwargs or mask is not None:
             found = [*(["mask"] if mask is not None else []), *sorted(kwargs)]

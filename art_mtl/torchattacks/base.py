@@ -30,9 +30,6 @@ class MultiTaskAttack(Front, ChoosesTargets, SavesExamples, Attack):  # type: ig
 
     It differs from its parent in what goes wrong there: the mode of *every* module, buffers and the state of
     normalisation are restored also after an exception, attributes may be any value, and labels are of several tasks.
-
-    Attributes:
-        observer: None, or a function that is given a :class:`~art_mtl.core.StepRecord` at every step.
     """
 
     option_table = OPTIONS
@@ -137,11 +134,8 @@ class MultiTaskAttack(Front, ChoosesTargets, SavesExamples, Attack):  # type: ig
         return self.get_target_label(images, self.predictions(images) if labels is None else labels)
 
     def _config(self, **settled: Any) -> AttackConfig:
-        return super()._config(batch_size=self._batch_size(), **settled)
-
-    def _batch_size(self) -> int | None:
-        """Samples at once; None: a call is one batch."""
-        return None
+        # A call is one batch, where nothing else is said.
+        return super()._config(**{"batch_size": None, **settled})
 
     def _state(self) -> tuple[Any, ...]:
         """Everything that decides a result beside the images: another state starts running statistics anew."""
@@ -165,10 +159,8 @@ class MultiTaskAttack(Front, ChoosesTargets, SavesExamples, Attack):  # type: ig
     def _store(self, name: str, value: Any) -> None:
         # The parent looks for attacks inside every value by comparing its parts, which fails on tensors and arrays.
         parts = value if isinstance(value, (list, tuple)) else [value]
-        if any(isinstance(part, Attack) for part in parts):
-            Attack.__setattr__(self, name, value)
-        else:
-            object.__setattr__(self, name, value)
+        owner = Attack if any(isinstance(part, Attack) for part in parts) else object
+        owner.__setattr__(self, name, value)
 
     @contextmanager
     def _kept_as_it_was(self) -> Iterator[None]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from art_mtl.core.checks import finite_bounds, single_radius
+from art_mtl.core.config import AttackConfig
 from art_mtl.core.configurable import arguments
 from art_mtl.core.front_searches import PatchFront, UniversalFront
 from art_mtl.tasks import Task
@@ -46,8 +47,8 @@ class _FittedAttack(MultiTaskAttack):
     def _keep(self, search: Any) -> None:
         self.found = search.found
 
-    def _batch_size(self) -> int:
-        return int(self.batch_size)
+    def _config(self, **settled: Any) -> AttackConfig:
+        return super()._config(batch_size=int(self.batch_size), **settled)
 
 
 class UniversalMultiTaskPGD(UniversalFront, _FittedAttack):

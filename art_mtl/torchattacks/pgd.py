@@ -160,15 +160,10 @@ class StealthyMultiTaskPGD(MultiTaskAttack):
     Examples:
         >>> import torch
         >>> from art_mtl import tasks
-        >>> class Net(torch.nn.Module):
-        ...     def __init__(self):
-        ...         super().__init__()
-        ...         self.layer = torch.nn.Linear(64, 11)
-        ...     def forward(self, x):
-        ...         out = self.layer(x.flatten(1))
-        ...         return out[:, :10], out[:, 10]
-        >>> jobs = [tasks.classification("digit", 10), tasks.regression("ink")]
-        >>> atk = StealthyMultiTaskPGD(Net(), jobs, "digit", tolerance=0.02, eps=0.1, steps=20)
+        >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 11))
+        >>> digit = tasks.classification("digit", 10, output=lambda raw: raw[:, :10])
+        >>> ink = tasks.regression("ink", output=lambda raw: raw[:, 10])
+        >>> atk = StealthyMultiTaskPGD(net, [digit, ink], "digit", tolerance=0.02, eps=0.1, steps=20)
         >>> images = torch.full((2, 1, 8, 8), 0.5)
         >>> adv = atk(images, {"digit": torch.tensor([3, 7]), "ink": torch.tensor([0.5, 0.4])})
         >>> bool((adv - images).abs().max() <= 0.1 + 1e-6)
