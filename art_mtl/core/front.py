@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -15,7 +16,7 @@ from art_mtl.core.searches.per_sample import PerSampleSearch
 from art_mtl.tasks import Task
 
 
-class Front(Configurable):
+class Front(Configurable, ABC):
     """Base of the attack classes.
 
     A host gives the names of its options, its tasks, and turns what it is called with into a call of the engine.
@@ -45,9 +46,9 @@ class Front(Configurable):
         """K tasks."""
         return self.tasks
 
+    @abstractmethod
     def _bounds(self) -> tuple[Any, Any]:
         """Lower and upper bound of the inputs."""
-        raise NotImplementedError(f"{type(self).__name__} should say between which bounds inputs lie.")
 
     def _search(self, inputs: Tensor) -> Search:
         """What is done with a call on these inputs."""

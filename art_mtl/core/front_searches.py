@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, ClassVar
 
 import torch
@@ -68,9 +69,9 @@ class FittedFront(Front):
         inputs = check_inputs(name, inputs, (lower, upper), bounds_name)
         return self._put_on(inputs, found.to(inputs.device)).clamp(lower, upper)
 
+    @abstractmethod
     def _put_on(self, inputs: Tensor, found: Tensor) -> Tensor:
         """The inputs with what was found."""
-        raise NotImplementedError(f"{type(self).__name__} should say how it is put on inputs.")
 
     def _check_params(self) -> None:
         super()._check_params()

@@ -63,10 +63,10 @@ class MultiTaskPGD(Front, BaseEvasionAttack):  # type: ignore[misc]
 
     def _run(self, model: Any, samples: Tensor, labels: Any) -> tuple[Tensor, Tensor]:
         self._check_params()
-        config, aims = self._config(), named_targets("y_target", self.y_target, self.tasks)
-        if aims:
+        config, partial_targets = self._config(), named_targets("y_target", self.y_target, self.tasks)
+        if partial_targets:
             preserves = config.assemble(self.tasks).objective.preserves
-            labels = constant_targets(self.tasks, labels, len(samples), aims, preserves)
+            labels = constant_targets(self.tasks, labels, len(samples), partial_targets, preserves)
         victim = AttackedModel.of(model.model, self.tasks, self._prepared, model._preprocessing, model._postprocessing)
         names = Names("samples", "labels", "epsilon", "step_size", "lb` and `ub")
         callbacks = Observing(self._observe if self.trackers or self.observer else None)
@@ -79,8 +79,8 @@ class MultiTaskPGD(Front, BaseEvasionAttack):  # type: ignore[misc]
         """Tell the trackers of a step, with secml-torch's signs: its gradient is that of the negative loss."""
         loss = (record.weights * record.losses).sum(1) * (1 if self.y_target is None else -1)
         scores = record.outputs[0] if len(self.tasks) == 1 else record.outputs
-        told = [loss, scores, record.inputs, record.inputs - record.clean, -record.gradient]
-        loss, *others = map_tensors(told, Tensor.cpu)
+        shown = [loss, scores, record.inputs, record.inputs - record.clean, -record.gradient]
+        loss, *others = map_tensors(shown, Tensor.cpu)
         loss.record = record  # type: ignore[attr-defined]
         for tracker in self.trackers or ():
             tracker.track(record.step, loss, *others)
