@@ -100,8 +100,7 @@ class UniversalMultiTaskPGD(UniversalFront, _FittedAttack):
             The perturbation, float32 of shape ``input_shape``, inside the ball.
         """
         self.generate(x, y, mask)
-        noise: FloatArray = self.noise  # type: ignore[assignment]
-        return noise
+        return self.noise  # type: ignore[return-value]
 
 
 class MultiTaskPatch(PatchFront, _FittedAttack):

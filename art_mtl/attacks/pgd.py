@@ -90,7 +90,7 @@ class MinMaxMultiTaskPGD(MultiTaskAttack):
 class WorstTaskPGD(MultiTaskAttack):
     """The strongest attack of this package on the *worst* task: min-max on reported degradation, not on losses.
 
-    With ``weight_scope="dataset"`` (default) there is one row of weights. A controller on the degradation of each
+    With ``weight_scope="dataset"`` (default) all samples share their weights. A controller on the degradation of each
     task's own data-set metric, over everything attacked so far, balances the tasks over the population: this is the
     figure Δ_Wor of the paper's tables. With "sample" each image is to lose *all* its tasks: the least degradation of
     the image itself is ascended, and the best iterate is returned. The step size falls from 3 ε to 0 unless

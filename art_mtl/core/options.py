@@ -295,11 +295,10 @@ class Variants(TypedDict, total=False):
         Option(
             "paper",
             checks.one_of("paper", "official"),
-            '"paper" is Algorithm 1: the raw losses of each sample, a row of weights for each sample, the weights '
-            'updated at the *new* perturbation. "official" is the loop that the authors published: relative losses of '
-            "batch "
-            "means, one row of weights for each 4 neighbours, both updates from the same forward pass, projection by "
-            "scaling to the ball, then clamping to the box.",
+            '"paper" is Algorithm 1: the raw losses of each sample, weights for each sample, updated at the *new* '
+            'perturbation. "official" is the loop that the authors published: relative losses of batch means, '
+            "weights shared by each 4 neighbours, both updates from the same forward pass, projection by scaling to "
+            "the ball, then clamping to the box.",
         ),
     ]
 

@@ -84,7 +84,7 @@ class MinMaxMultiTaskPGD(MultiTaskAttack):
 class WorstTaskPGD(MultiTaskAttack):
     """The strongest attack of this package on the *worst* task: min-max on reported degradation, not on losses.
 
-    With ``weight_scope="dataset"`` (default) one row of weights balances the tasks over everything attacked since
+    With ``weight_scope="dataset"`` (default) shared weights balance the tasks over everything attacked since
     :meth:`reset`, in chunks of ``weight_group`` (256) samples; call :meth:`reset` between data sets. With "sample" each
     image is to lose *all* its tasks. The step size falls from 3 ε to 0 unless ``alpha`` says otherwise.
 

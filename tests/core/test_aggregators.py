@@ -230,7 +230,7 @@ def test_no_task_loses_to_first_order(torchjd, name):
     assert (gram.sum(2) < 0).any()  # The plain sum does lose some.
 
 
-def test_a_task_out_of_play_and_a_zero_gradient_have_no_say(torchjd):
+def test_a_task_without_a_label_and_a_zero_gradient_have_no_say(torchjd):
     gram, _ = gram_of([3.0, 1.0], [-1.0, 2.0], [0.0, 5.0])
     known = torch.tensor([[True, True, False]])
     weights = TorchJD("mgda")(gram, known, 0)
