@@ -179,3 +179,24 @@ def _ball_and_box(z: np.ndarray, eps: float, low: np.ndarray, high: np.ndarray, 
 def plain():
     """Slow, plain versions of the projections, for one vector each."""
     return SimpleNamespace(simplex=_simplex, ball_and_box=_ball_and_box)
+
+
+class RuledLSTM(torch.nn.LSTM):
+    """cuDNN's rule: the backward pass of a recurrent layer needs a forward pass in training mode."""
+
+    def forward(self, x):
+        out, state = super().forward(x)
+        training = self.training
+
+        def rule(gradient):
+            assert training, "cudnn RNN backward can only be called in training mode"
+
+        if out.requires_grad:
+            out.register_hook(rule)
+        return out, state
+
+
+@pytest.fixture(scope="session")
+def ruled_lstm():
+    """A class of LSTMs that keep cuDNN's rule on every device."""
+    return RuledLSTM

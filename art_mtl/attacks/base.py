@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -15,18 +14,14 @@ from art.exceptions import EstimatorError
 from art.summary_writer import SummaryWriter, SummaryWriterDefault
 from scipy.stats import truncnorm
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from art_mtl.attacks.options import OPTIONS
-from art_mtl.attacks.summary import write_summary
-from art_mtl.core.batch import check_inputs
+from art_mtl.attacks.reports import Reports
 from art_mtl.core.batch_size import BatchSize
 from art_mtl.core.checks import same_kind
 from art_mtl.core.config import AttackConfig
-from art_mtl.core.context import StepRecord
-from art_mtl.core.engine import AttackedModel, Callbacks, Engine, Search
+from art_mtl.core.engine import AttackedModel, Call, Engine
 from art_mtl.core.front import Front
-from art_mtl.core.searches.universal import check_shared
 from art_mtl.estimators import PyTorchMultiTaskEstimator
 from art_mtl.tasks import Task
 
@@ -35,15 +30,14 @@ Estimator: TypeAlias = PyTorchMultiTaskEstimator | PyTorchClassifier
 
 
 class MultiTaskAttack(Front, EvasionAttack):  # type: ignore[misc]
-    """Base of the attacks for ART.
-
-    Attributes:
-        observer: None, or a function that is given a :class:`~art_mtl.core.StepRecord` at every step.
-        measured: :class:`~art_mtl.core.batch_size.BatchSize` that ``batch_size="auto"`` has found; None before.
-    """
+    """Base of the attacks for ART."""
 
     attack_params = EvasionAttack.attack_params
     option_table = OPTIONS
+    host_arguments = {
+        "estimator": "A :class:`~art_mtl.estimators.PyTorchMultiTaskEstimator`, or a stock ART ``PyTorchClassifier`` "
+        "(one task)."
+    }
     core_names = {"step_size": "eps_step", "steps": "max_iter", "restarts": "num_random_init", "momentum": "decay"}
     other_names = {
         "model": "`estimator`", "alpha": "`eps_step`", "steps": "`max_iter`", "epsilon": "`eps`",
@@ -54,8 +48,8 @@ class MultiTaskAttack(Front, EvasionAttack):  # type: ignore[misc]
     _always_shown: ClassVar[tuple[str, ...]] = ("method", "norm", "eps", "max_iter")
     _estimator_requirements = (BaseEstimator, LossGradientsMixin)
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
         cls.attack_params = list(cls.options)
 
     def __init__(self, estimator: Estimator, **options: Any) -> None:
@@ -106,34 +100,37 @@ class MultiTaskAttack(Front, EvasionAttack):  # type: ignore[misc]
         """
         if kwargs:
             raise TypeError(f"generate() knows `x`, `y` and `mask`. Found {sorted(kwargs)}.")
-        return self._attack(self._search(), x, y, mask)
-
-    def _attack(self, search: Search, x: npt.NDArray[Any], y: Any, mask: Any = None) -> FloatArray:
         self._check_params()
         estimator: PyTorchMultiTaskEstimator = self.estimator
-        found = self._engine.run(
-            search,
-            self._config(**self._radii()),
-            attacked_model(estimator),
-            host_inputs(estimator, x),
-            y,
-            estimator_bounds(estimator),
-            mask=mask,
-            callbacks=_Reports(self),
+        inputs = host_inputs(estimator, x)
+        model = AttackedModel(
+            module=estimator.model,
+            tasks=estimator.tasks,
+            device=estimator.device,
+            forward=estimator.forward_tasks,
+            prepared=estimator.forward_prepared,
+            own_labels=lambda inputs, size: estimator.own_labels(inputs.numpy(), size),
+            channels_first=estimator.channels_first,
         )
-        result: FloatArray = found.numpy()
-        return result
+        search, config = self._search(inputs), self._config(**self._radii())
+        call = Call(model, inputs, y, self._bounds(), mask=mask, callbacks=Reports(self))
+        found: FloatArray = self._engine.run(search, config, call).numpy()
+        self._keep(search)
+        return found
+
+    def _bounds(self) -> tuple[Tensor, Tensor]:
+        return estimator_bounds(self.estimator)
 
     def _attacked_tasks(self) -> tuple[Task, ...]:
         tasks: tuple[Task, ...] = self.estimator.tasks
         return tasks
 
     def _config(self, **settled: Any) -> AttackConfig:
-        return super()._config(random_start=getattr(self, "num_random_init", 0) > 0, **settled)
+        return super()._config(random_start=self.num_random_init > 0, **settled)
 
     def _radii(self) -> dict[str, Any]:
         """ε and the step size of the next call, where they are drawn at random: both scaled alike."""
-        if not getattr(self, "random_eps", False):
+        if not self.random_eps:
             return {}
         size = None if np.ndim(self.eps) == 0 else np.shape(self.eps)
         source = None if self.seed is None else np.random.default_rng([int(self.seed), self._engine.calls])
@@ -148,11 +145,9 @@ class MultiTaskAttack(Front, EvasionAttack):  # type: ignore[misc]
                 "Parameter `summary_writer` should be a bool, a folder or a SummaryWriter. "
                 f"Found {self._summary_writer_arg!r}."
             )
-        if "eps" not in self.__dict__:
-            return  # ART checks its own part before there is anything else.
-        if getattr(self, "eps_step", None) is not None:
+        if self.eps_step is not None:
             same_kind("eps_step", self.eps_step, "eps", self.eps)
-        self._check_config(estimator_bounds(self.estimator))
+        super()._check_params()
 
     def _store(self, name: str, value: Any) -> None:
         if name in ("batch_size", "prepare"):
@@ -169,64 +164,6 @@ class MultiTaskAttack(Front, EvasionAttack):  # type: ignore[misc]
         self._store("summary_writer", self._summary_writer_arg)
 
 
-class FittedAttack(MultiTaskAttack):
-    """Base of the attacks that find something once and put it on any inputs."""
-
-    def apply(self, x: npt.NDArray[Any]) -> FloatArray:
-        """Inputs ``(N, *input_shape)``, seen before or not, with what was found, inside the clip values.
-
-        Raises:
-            ValueError: Nothing was found yet, or the inputs do not fit.
-        """
-        bounds = estimator_bounds(self.estimator)
-        applied: FloatArray = self._put_on(check_inputs("x", host_inputs(self.estimator, x), bounds, "clip_values"))
-        return applied
-
-    def _put_on(self, inputs: Tensor) -> Any:
-        raise NotImplementedError(f"{type(self).__name__} should say how it is put on inputs.")
-
-    def _check_params(self) -> None:
-        super()._check_params()
-        if "eps" in self.__dict__:
-            check_shared(self._config().assemble(self.estimator.tasks))
-
-
-class _Reports(Callbacks):
-    """A progress bar, ART's summary writer and the observer."""
-
-    def __init__(self, attack: MultiTaskAttack) -> None:
-        self.attack = attack
-        self.follows_members = bool(attack.verbose)
-
-    def begin(self, steps: int, tasks: Sequence[str]) -> None:
-        self.bar = tqdm(total=steps, desc=self.attack.name, disable=not self.attack.verbose)
-        self.tasks = tasks
-
-    def observer(self, batch: int) -> Callable[[StepRecord], None] | None:
-        attack = self.attack
-        if attack.observer is None and attack.summary_writer is None and not attack.verbose:
-            return None
-
-        def observe(record: StepRecord) -> None:
-            self.bar.update()
-            if attack.summary_writer is not None:
-                write_summary(attack.summary_writer, attack.estimator, self.tasks, record, batch, attack.targeted)
-            if attack.observer is not None:
-                attack.observer(record)
-
-        return observe
-
-    def advance(self, steps: int, what: str) -> None:
-        self.bar.set_description(f"{self.attack.name}: {what}", refresh=False)
-        self.bar.update(steps)
-
-    def end(self) -> None:
-        if hasattr(self, "bar"):
-            self.bar.close()
-        if self.attack.summary_writer is not None:
-            self.attack.summary_writer.reset()
-
-
 def as_estimator(estimator: Any, attack: type[MultiTaskAttack]) -> PyTorchMultiTaskEstimator:
     """The estimator, for a class of attacks; a stock ART classifier is one of a single task.
 
@@ -239,19 +176,6 @@ def as_estimator(estimator: Any, attack: type[MultiTaskAttack]) -> PyTorchMultiT
         wanted = [*attack._estimator_requirements, (PyTorchMultiTaskEstimator, PyTorchClassifier)]
         raise EstimatorError(attack, wanted, estimator)
     return estimator
-
-
-def attacked_model(estimator: PyTorchMultiTaskEstimator) -> AttackedModel:
-    """The estimator as the engine sees it."""
-    return AttackedModel(
-        module=estimator.model,
-        tasks=estimator.tasks,
-        device=estimator.device,
-        forward=estimator.forward_tasks,
-        prepared=estimator.forward_prepared,
-        own_labels=lambda inputs, size: estimator.own_labels(inputs.numpy(), size),
-        channels_first=estimator.channels_first,
-    )
 
 
 def estimator_bounds(estimator: PyTorchMultiTaskEstimator) -> tuple[Tensor, Tensor]:

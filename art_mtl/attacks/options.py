@@ -1,51 +1,29 @@
 """The options that have their name from ART, beside those that all hosts share."""
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from typing_extensions import TypedDict
 
 from art_mtl.core import checks
-from art_mtl.core.options import (
-    AllTasksParts,
-    AutoParts,
-    Ball,
-    Ensembles,
-    FittedParts,
-    MethodName,
-    MethodOptions,
-    Momentum,
-    Option,
-    Place,
-    Seed,
-    SparseStep,
-    StealthyParts,
-    Variants,
-    table,
-)
+from art_mtl.core import options as core
+from art_mtl.core.options import Option
 
 
 class FirstStep(TypedDict, total=False):
     """The step size."""
 
-    eps_step: Annotated[
-        Any,
-        Option(
-            None,
-            checks.optional(checks.radius),
-            "Step size, of the same kind as ``eps``; the size of the *first* step where ``schedule`` falls. None: 2.5 "
-            "ε/T (L∞), 2 ε/T (L2), ε (L1) if constant; 2 ε if it falls, 3 ε with momentum.",
-        ),
-    ]
+    eps_step: Annotated[Any, core.STEP_SIZE]
 
 
 class Steps(TypedDict, total=False):
     """How long."""
 
-    max_iter: Annotated[int, Option(100, checks.integer(1), "T ≥ 1, the number of steps.")]
+    max_iter: Annotated[int, Option(100, checks.integer(1), core.STEPS)]
 
 
-class Aim(TypedDict, total=False):
-    """Where to."""
+class Calls(TypedDict, total=False):
+    """What every attack takes that is told a method: where to, how much at once, what is shown and logged."""
 
     targeted: Annotated[
         bool,
@@ -55,24 +33,6 @@ class Aim(TypedDict, total=False):
             "The labels are what the outputs should become. Tasks without a label for any sample are left alone.",
         ),
     ]
-
-
-class Starts(TypedDict, total=False):
-    """From where."""
-
-    num_random_init: Annotated[
-        int,
-        Option(
-            0,
-            checks.integer(0),
-            "0 starts at ``x``; n > 0 makes n runs from random points of the ball and keeps the best of each sample.",
-        ),
-    ]
-
-
-class Batches(TypedDict, total=False):
-    """How much at once."""
-
     batch_size: Annotated[
         int | str,
         Option(
@@ -83,25 +43,6 @@ class Batches(TypedDict, total=False):
             "later, parts of a batch pass through the network one after another, which changes no result.",
         ),
     ]
-
-
-class RandomRadius(TypedDict, total=False):
-    """ε at random."""
-
-    random_eps: Annotated[
-        bool,
-        Option(
-            False,
-            checks.flag,
-            "Draw ε, and with it the step size, anew for each call from a truncated normal distribution on (0, ε], as "
-            "ART does (but ``eps`` keeps its value). With ``seed`` the draws of call 1, 2, … are the same each time.",
-        ),
-    ]
-
-
-class Reporting(TypedDict, total=False):
-    """What is shown and logged."""
-
     verbose: Annotated[bool, Option(True, checks.flag, "Show a progress bar.")]
     summary_writer: Annotated[
         Any,
@@ -114,33 +55,60 @@ class Reporting(TypedDict, total=False):
     ]
 
 
-class _Unchosen(Aim, Starts, Batches, RandomRadius, Reporting, total=False):
+class Samples(Calls, total=False):
     """What every attack on single samples takes, however it steps."""
 
+    num_random_init: Annotated[
+        int,
+        Option(
+            0,
+            checks.integer(0),
+            "0 starts at ``x``; n > 0 makes n runs from random points of the ball and keeps the best of each sample.",
+        ),
+    ]
+    random_eps: Annotated[
+        bool,
+        Option(
+            False,
+            checks.flag,
+            "Draw ε, and with it the step size, anew for each call from a truncated normal distribution on (0, ε], as "
+            "ART does (but ``eps`` keeps its value). With ``seed`` the draws of call 1, 2, … are the same each time.",
+        ),
+    ]
 
-class PGDOptions(Momentum, Steps, _Unchosen, MethodOptions, total=False):
-    """Everything that :class:`~art_mtl.attacks.MultiTaskPGD` takes, but its method and its radius."""
 
-
-class AllTasksOptions(Steps, _Unchosen, AllTasksParts, total=False):
+class AllTasksOptions(Steps, Samples, core.AllTasksParts, total=False):
     """What an attack on all tasks takes whose method is settled."""
 
 
-class AutoPGDOptions(_Unchosen, AutoParts, total=False):
+class AutoPGDOptions(Samples, core.AutoParts, total=False):
     """What Auto-PGD leaves to choose."""
 
 
-class StealthyOptions(Steps, _Unchosen, StealthyParts, total=False):
+class StealthyOptions(Steps, Samples, core.StealthyParts, total=False):
     """What a task-selective attack leaves to choose."""
 
 
-class UniversalOptions(Aim, Batches, Reporting, SparseStep, Seed, FittedParts, total=False):
+class UniversalOptions(Calls, core.SparseStep, core.Seed, core.FittedParts, total=False):
     """What the search for one perturbation leaves to choose."""
 
 
-class PatchOptions(Momentum, Aim, Batches, Reporting, FittedParts, total=False):
+class PatchOptions(Calls, core.Momentum, core.FittedParts, total=False):
     """What the search for a patch leaves to choose."""
 
 
-OPTIONS = table(MethodName, Variants, Ball, FirstStep, PGDOptions, Place, Ensembles)
+OPTIONS = core.table(
+    core.MethodName, core.Variants, core.Ball, FirstStep, core.Momentum, Steps, Samples, core.MethodOptions, core.Place,
+    core.Ensembles,
+)  # fmt: skip
 """Every option of this host."""
+
+FIXED_BATCHES = {
+    **OPTIONS,
+    "batch_size": replace(
+        OPTIONS["batch_size"],
+        check=checks.fixed_batch_size,
+        doc="Samples a batch, and so of each step where one perturbation is found for all.",
+    ),
+}
+"""The same where a batch size is part of the setting, so that it cannot be measured."""

@@ -126,7 +126,7 @@ def _prepare_nyuv2(options: argparse.Namespace) -> None:
     with _resumable(), _bar("nyuv2", options.quiet) as progress:
         made = prepare_nyuv2(options.source, options.target, size=options.size, processes=options.processes,
                              progress=progress)  # fmt: skip
-    _tell(made)
+    _print_summary(made)
 
 
 def _prepare_cityscapes(options: argparse.Namespace) -> None:
@@ -142,7 +142,7 @@ def _prepare_cityscapes(options: argparse.Namespace) -> None:
             processes=options.processes,
             progress=progress,
         )
-    _tell(made)
+    _print_summary(made)
 
 
 def _render(options: argparse.Namespace) -> None:
@@ -158,7 +158,7 @@ def _render(options: argparse.Namespace) -> None:
             processes=options.processes,
             progress=progress,
         )
-    _tell(made)
+    _print_summary(made)
 
 
 @contextmanager
@@ -192,7 +192,7 @@ def _bar(title: str, quiet: bool) -> Iterator[_Progress | None]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _tell(made: Prepared) -> None:
+def _print_summary(made: Prepared) -> None:
     splits = ", ".join(f"{split} {number}" for split, number in made.manifest.counts.items())
     size = sum(entry.bytes for entry in made.manifest.files.values())
     kept = f" ({made.kept} from before, verified)" if made.kept else ""

@@ -233,7 +233,7 @@ def named_targets(argument: str, target: Any, tasks: Sequence[Task]) -> Mapping[
 
 
 def constant_targets(
-    tasks: Sequence[Task], labels: Any, size: int, aims: Mapping[str, Any], preserves: Callable[[int], bool]
+    tasks: Sequence[Task], labels: Any, size: int, partial_targets: Mapping[str, Any], preserves: Callable[[int], bool]
 ) -> MultiTaskLabels:
     """The same targets for all samples, beside the true labels of the other tasks that are preserved.
 
@@ -241,7 +241,7 @@ def constant_targets(
         tasks: K tasks.
         labels: The true ones, in any form of :meth:`art_mtl.MultiTaskLabels.of`; targets have their shape and type.
         size: N.
-        aims: As of :func:`named_targets`.
+        partial_targets: As of :func:`named_targets`.
         preserves: Whether the task at a place is to be preserved.
 
     Raises:
@@ -249,8 +249,10 @@ def constant_targets(
         ValueError: Labels or targets do not fit.
     """
     known = MultiTaskLabels.of(labels, [task.name for task in tasks], size).numpy()
-    targets = {name: np.full_like(known.dense(name), host_array(aim)) for name, aim in aims.items()}
-    kept = {task.name: known[task.name] for k, task in enumerate(tasks) if preserves(k) and task.name not in aims}
+    targets = {name: np.full_like(known.dense(name), host_array(target)) for name, target in partial_targets.items()}
+    kept = {
+        task.name: known[task.name] for k, task in enumerate(tasks) if preserves(k) and task.name not in partial_targets
+    }
     return MultiTaskLabels({**targets, **kept}, {name: known.present(name) for name in kept})
 
 

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import textwrap
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, get_args
 
 import numpy as np
 
+from art_mtl.core.checks import nothing
 from art_mtl.core.options import Option, describe, table
 
-PLACEHOLDER = "{options}"
-"""Stands at the end of the arguments in the docstring of a class: there the options and what is raised belong."""
-
-
-_RAISES = """
-
-    Raises:
+_SECTIONS = ("    Args:", "    Attributes:", "    Raises:", "    Examples:")
+_RAISES = """    Raises:
         TypeError: An option of a wrong type, or an unknown one.
         ValueError: An option out of its range, or options that do not go together; the message names them."""
+
+
+def arguments(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a constructor by name, from its ``locals()``; those that it unpacks as ``options`` among them.
+
+    Examples:
+        >>> arguments({"self": None, "eps": 0.1, "options": {"seed": 1}})
+        {'eps': 0.1, 'seed': 1}
+    """
+    given = {name: value for name, value in found.items() if name not in ("self", "__class__", "options")}
+    return {**given, **found.get("options", {})}
 
 
 class Configurable:
@@ -30,8 +38,9 @@ class Configurable:
     later is the same as to have given it: it is checked, takes effect at the next call and is shown by ``repr``. What a
     class decides itself is refused in words that say who takes it.
 
-    A preset may be data alone: ``class Preset(Attack, method="minmax")`` decides the option ``method``, ``defaults``
-    says which others begin with another value, and its docstring gets the arguments of that of its base.
+    A preset may be data alone: ``decided = {"method": "minmax"}`` decides the option ``method``, and ``defaults`` says
+    which others begin with another value. The section of arguments in the docstring of a class is completed by those
+    that it does not name, with the documentation of the host.
 
     Attributes:
         options: Name to option, of the options that the class takes, in the order of its signature.
@@ -40,32 +49,27 @@ class Configurable:
 
     options: ClassVar[Mapping[str, Option]] = {}
     option_table: ClassVar[Mapping[str, Option]] = {}
+    host_arguments: ClassVar[Mapping[str, str]] = {}
+    """What a class of the host takes beside its options, to the documentation."""
     decided: ClassVar[Mapping[str, Any]] = {}
-    """Options that the class decides by a keyword, with their values."""
+    """Options that the class decides, with their values."""
     defaults: ClassVar[Mapping[str, Any]] = {}
     """Values that options of the class begin with, where they are not the host's."""
     other_names: ClassVar[Mapping[str, str]] = {}
     """What other libraries call an option, to its name here; for messages."""
     _always_shown: ClassVar[tuple[str, ...]] = ()
     _own_arguments: ClassVar[tuple[str, ...]] = ()
-    _documented: ClassVar[str] = ""
     _classes: ClassVar[list[type[Configurable]]] = []
 
-    def __init_subclass__(cls, **decided: Any) -> None:
+    def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        cls.decided = decided
         signature = _full_signature(cls)
         names = list(signature.parameters)
         cls.options = {name: _with_default(cls, signature, name) for name in names if name in cls.option_table}
         cls._own_arguments = tuple(name for name in names if name not in cls.option_table)
         cls.__signature__ = signature  # type: ignore[attr-defined]
-        if cls.__doc__ and PLACEHOLDER in cls.__doc__:
-            cls._documented = cls.__doc__[cls.__doc__.index("\n\n    Args:") :]
-        elif cls.__doc__ and "    Args:" not in cls.__doc__:
-            cls.__doc__ += cls._documented
-        if cls.__doc__ and PLACEHOLDER in cls.__doc__:
-            told = {name: o for name, o in cls.options.items() if f"\n        {name}:" not in cls.__doc__}
-            cls.__doc__ = cls.__doc__.replace("        " + PLACEHOLDER, describe(told) + _RAISES)
+        if cls.__doc__ and cls.options:
+            cls.__doc__ = _with_arguments(cls, cls.__doc__)
         if not cls.__name__.startswith("_"):
             cls._classes.append(cls)
 
@@ -163,6 +167,24 @@ def _with_default(cls: type[Configurable], signature: inspect.Signature, name: s
     if default is inspect.Parameter.empty or default is option.default:
         return option
     return replace(option, default=default)
+
+
+def _with_arguments(cls: type[Configurable], text: str) -> str:
+    """A docstring, its section of arguments completed by those that it does not name, and what is raised behind."""
+    parts = textwrap.indent(inspect.cleandoc(text), "    ").split("\n\n")
+    at = next((i for i, part in enumerate(parts) if part.startswith(_SECTIONS)), len(parts))
+    if not "".join(parts[at : at + 1]).startswith("    Args:"):
+        parts.insert(at, "    Args:")
+    head, *own = parts[at].split("\n")
+    host = {name: Option(None, nothing, doc) for name, doc in cls.host_arguments.items() if name in cls._own_arguments}
+    first, last = (
+        [describe({name: option}) for name, option in group.items() if f"\n        {name}:" not in parts[at]]
+        for group in (host, cls.options)
+    )
+    parts[at] = "\n".join([head, *first, *own, *last])
+    if not any(part.startswith("    Raises:") for part in parts):
+        parts.insert(at + 1, _RAISES)
+    return "\n\n".join(parts).lstrip()
 
 
 def _short(value: Any) -> str:

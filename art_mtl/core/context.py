@@ -99,8 +99,8 @@ class BatchContext:
         targets: Canonical labels, one for each task, B samples each.
         steps: T.
         targeted: Whether the labels are what the outputs should become.
-        scope: "sample", "batch" or "dataset": which samples share a row of weights.
-        group: With "batch", how many neighbouring samples share a row; None for all.
+        scope: "sample", "batch" or "dataset": which samples share weights.
+        group: With "batch", how many neighbouring samples share weights; None for all.
         statistics: Of the chunk, for "dataset".
     """
 
@@ -129,7 +129,7 @@ class BatchContext:
 
     @cached_property
     def group_index(self) -> Tensor:
-        """``(B,)``: the row of weights of each sample."""
+        """``(B,)``: the group of each sample, which shares weights."""
         sample = torch.arange(self.size, device=self.has_label.device)
         if self.scope == "sample":
             return sample
@@ -139,7 +139,7 @@ class BatchContext:
 
     @cached_property
     def num_groups(self) -> int:
-        """How many rows of weights there are."""
+        """How many groups of samples share weights."""
         if self.scope == "sample":
             return self.size
         if self.scope == "dataset" or self.group is None:

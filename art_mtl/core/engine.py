@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -62,6 +62,7 @@ class AttackedModel:
         cache: PreparedCache,
         before: Callable[[Tensor], Tensor],
         after: Callable[[Any], Any],
+        device: torch.device | None = None,
         **settings: Any,
     ) -> AttackedModel:
         """A module as a host calls it.
@@ -72,6 +73,7 @@ class AttackedModel:
             cache: Keeps its prepared copies.
             before: What becomes of inputs before they enter the module.
             after: What becomes of its raw outputs.
+            device: Where it computes; None for where its parameters are.
             **settings: Attributes of the object.
         """
 
@@ -84,17 +86,17 @@ class AttackedModel:
             if settings is None:
                 return partial(outputs, module)
             with torch.no_grad():
-                copied = cache(module, before(inputs[:2].to(device)), settings)
+                copied = cache(module, before(inputs[:2].to(place)), settings)
             return partial(outputs, copied)
 
         def own_labels(inputs: Tensor, size: int) -> MultiTaskLabels:
             with torch.no_grad(), frozen(module):
                 network = ForwardBackward(partial(outputs, module), MicroBatching(), tasks)
-                parts = [network.no_grad(part.to(device)) for part in torch.split(inputs, size)]
+                parts = [network.no_grad(part.to(place)) for part in torch.split(inputs, size)]
             return MultiTaskLabels.concatenate([predicted_labels(tasks, part) for part in parts])
 
-        device = next(module.parameters(), torch.empty(0, device="cpu")).device
-        return cls(module, tasks, device, partial(outputs, module), prepared, own_labels, **settings)
+        place = device or next(module.parameters(), torch.empty(0, device="cpu")).device
+        return cls(module, tasks, place, partial(outputs, module), prepared, own_labels, **settings)
 
 
 class Callbacks:
@@ -125,6 +127,32 @@ class Observing(Callbacks):
 
     def observer(self, batch: int) -> Observer | None:
         return self._observer
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a host hands over for one call.
+
+    Attributes:
+        model: The model.
+        inputs: Clean inputs ``(N, ...)``; where they are is where the result will be.
+        labels: Labels in any form; None for the model's own clean predictions.
+        bounds: Lower and upper bound of the inputs.
+        mask: 0 where nothing may change, broadcastable to the inputs.
+        names: What the host calls its arguments.
+        callbacks: What the host hears.
+        state: Everything else that decides a result: where it differs from that of the last call, running statistics
+            start anew.
+    """
+
+    model: AttackedModel
+    inputs: Tensor
+    labels: Any
+    bounds: tuple[Any, Any]
+    mask: Any = None
+    names: Names = Names()
+    callbacks: Callbacks = field(default_factory=Callbacks)
+    state: Any = None
 
 
 @dataclass
@@ -201,86 +229,43 @@ class Engine:
         self.session.reset()
         self.calls = 0
 
-    def run(
-        self,
-        search: Search,
-        config: AttackConfig,
-        model: AttackedModel,
-        inputs: Tensor,
-        labels: Any,
-        bounds: tuple[Any, Any],
-        *,
-        mask: Any = None,
-        names: Names = Names(),  # noqa: B008  (frozen)
-        callbacks: Callbacks | None = None,
-        state: Any = None,
-    ) -> Tensor:
+    def run(self, search: Search, config: AttackConfig, call: Call) -> Tensor:
         """One call.
 
         Args:
             search: What is done.
             config: The attack's options.
-            model: The model.
-            inputs: Clean inputs ``(N, ...)``; where they are is where the result will be.
-            labels: Labels in any form; None for the model's own clean predictions.
-            bounds: Lower and upper bound of the inputs.
-            mask: 0 where nothing may change, broadcastable to the inputs.
-            names: What the host calls its arguments.
-            callbacks: What the host hears.
-            state: Everything else that decides a result: where it differs from that of the last call, running
-                statistics start anew.
+            call: What the host hands over.
 
         Returns:
-            Adversarial inputs like ``inputs``.
+            Adversarial inputs like those of the call.
 
         Raises:
             TypeError: Inputs or labels of a wrong type.
             ValueError: Shapes, values or labels do not fit; the message says which.
         """
         with outside_inference_mode():
-            return self._run(
-                search, config, model, normal_tensors(inputs.detach()), normal_tensors(labels), bounds, mask, names,
-                Callbacks() if callbacks is None else callbacks, state,
-            )  # fmt: skip
+            inputs, labels = normal_tensors(call.inputs.detach()), normal_tensors(call.labels)
+            return self._run(search, config, replace(call, inputs=inputs, labels=labels))
 
-    def _run(
-        self,
-        search: Search,
-        config: AttackConfig,
-        model: AttackedModel,
-        inputs: Tensor,
-        labels: Any,
-        bounds: tuple[Any, Any],
-        mask: Any,
-        names: Names,
-        callbacks: Callbacks,
-        state: Any,
-    ) -> Tensor:
-        batch = self._validate(config, model, inputs, labels, bounds, mask, names)
-        setup = self._configure(config, model, batch, callbacks)
-        self.session.match((state, setup.method, batch.kept))
+    def _run(self, search: Search, config: AttackConfig, call: Call) -> Tensor:
+        batch = self._validate(config, call)
+        setup = self._configure(config, call, batch)
+        self.session.match((call.state, setup.method, batch.kept))
         self.calls += 1
         try:
-            with frozen(model.module, evaluate=model.evaluate):
+            with frozen(call.model.module, evaluate=call.model.evaluate):
                 found = search.run(setup)
         finally:
-            callbacks.end()
+            call.callbacks.end()
         setup.log.warn(len(batch))
         return found
 
-    def _validate(
-        self,
-        config: AttackConfig,
-        model: AttackedModel,
-        inputs: Tensor,
-        labels: Any,
-        bounds: tuple[Any, Any],
-        mask: Any,
-        names: Names,
-    ) -> AttackBatch:
-        lower, upper = (radius(names.bounds, bound, inputs) for bound in bounds)
-        inputs = check_inputs(names.inputs, inputs, (lower, upper), names.bounds)
-        allowed = check_mask(mask, inputs)
+    def _validate(self, config: AttackConfig, call: Call) -> AttackBatch:
+        names, labels = call.names, call.labels
+        lower, upper = (radius(names.bounds, bound, call.inputs) for bound in call.bounds)
+        inputs = check_inputs(names.inputs, call.inputs, (lower, upper), names.bounds)
+        allowed = check_mask(call.mask, inputs)
         own = labels is None
         if own and config.targeted:
             raise ValueError(
@@ -288,8 +273,8 @@ class Engine:
             )
         if own:
             size = OWN_LABELS_BATCH if config.batch_size == AUTO else config.batch_size
-            labels = model.own_labels(inputs, len(inputs) if size is None else int(size))
-        kept, targets = check_targets(model.tasks, labels, len(inputs), some=config.targeted, own=own)
+            labels = call.model.own_labels(inputs, len(inputs) if size is None else int(size))
+        kept, targets = check_targets(call.model.tasks, labels, len(inputs), some=config.targeted, own=own)
         return AttackBatch(
             inputs=inputs,
             targets=tuple(target.to(inputs.device) for target in targets),
@@ -301,9 +286,8 @@ class Engine:
             kept=kept,
         )
 
-    def _configure(
-        self, config: AttackConfig, model: AttackedModel, batch: AttackBatch, callbacks: Callbacks
-    ) -> RunSetup:
+    def _configure(self, config: AttackConfig, call: Call, batch: AttackBatch) -> RunSetup:
+        model = call.model
         tasks = tuple(model.tasks[k] for k in batch.kept)
         method = config.assemble(model.tasks)
         if len(tasks) < len(model.tasks):
@@ -319,7 +303,7 @@ class Engine:
             device=model.device,
             engine=self,
             session=self.session,
-            callbacks=callbacks,
+            callbacks=call.callbacks,
         )
 
     def batch_size(self, setup: RunSetup, most: int | None) -> int:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
+
+from torch import Tensor
 
 from art_mtl.core.config import AttackConfig
 from art_mtl.core.configurable import Configurable
@@ -13,7 +16,7 @@ from art_mtl.core.searches.per_sample import PerSampleSearch
 from art_mtl.tasks import Task
 
 
-class Front(Configurable):
+class Front(Configurable, ABC):
     """Base of the attack classes.
 
     A host gives the names of its options, its tasks, and turns what it is called with into a call of the engine.
@@ -43,9 +46,16 @@ class Front(Configurable):
         """K tasks."""
         return self.tasks
 
-    def _search(self) -> Search:
-        """What is done with a call."""
+    @abstractmethod
+    def _bounds(self) -> tuple[Any, Any]:
+        """Lower and upper bound of the inputs."""
+
+    def _search(self, inputs: Tensor) -> Search:
+        """What is done with a call on these inputs."""
         return PerSampleSearch()
+
+    def _keep(self, search: Any) -> None:
+        """Keep what a search has found beside its result."""
 
     def _config(self, **settled: Any) -> AttackConfig:
         """The options, with the core's names."""
@@ -55,15 +65,11 @@ class Front(Configurable):
         variants = {"paper": "minmax", "official": "minmax-official"}
         return variants[self.variant] if "variant" in self.options else self.method
 
-    def _check_config(self, bounds: tuple[Any, Any]) -> None:
-        """Raise where options do not go together; warn of a radius in grey levels.
-
-        Args:
-            bounds: Lower and upper bound of the inputs.
-        """
+    def _check_params(self) -> None:
+        """Raise where options do not go together; warn of a radius in grey levels."""
         config, eps = self._config(), self.core_names.get("eps", "eps")
         config.check(self._attacked_tasks(), eps, self.core_names.get("step_size", "step_size"))
-        config.warn_of_grey_levels(bounds, eps)
+        config.warn_of_grey_levels(self._bounds(), eps)
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy begins with statistics of its own.

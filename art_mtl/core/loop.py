@@ -107,7 +107,7 @@ class _Run:
         self.alive = torch.ones(len(x), dtype=torch.bool, device=x.device)
         self.zeroed = self.moved = torch.zeros_like(self.alive)
         self.flat: set[str] = set()
-        # The last iterate of each sample with finite outputs, and what it is compared by where the last one is returned.
+        # The last iterate of each sample with finite outputs, and what it is compared by.
         self.good = x
         self.values_at_good: Tensor | None = None
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from art_mtl.tasks import Task
@@ -52,7 +52,17 @@ class MethodSpec:
 
 
 _ASSEMBLY = "art_mtl.core.assembly:"
-_SELECTIVE = ("attacked", "preserved")
+
+
+def _spec(name: str, role: str, description: str, **more: Any) -> MethodSpec:
+    """A method of this package, which a function of its name makes."""
+    return MethodSpec(name, _ASSEMBLY + more.pop("build", name.replace("-", "_")), role, description, **more)
+
+
+def _selective(name: str, role: str, description: str, own: str) -> MethodSpec:
+    """A method that degrades one task and preserves the others, with an option of its own."""
+    more = {"options": ("attacked", "preserved", own), "decides": ("objective", "weighting")}
+    return _spec(name, role, description, member="task", on_request=True, **more)
 
 
 def _by_name(*specs: MethodSpec) -> Mapping[str, MethodSpec]:
@@ -60,77 +70,37 @@ def _by_name(*specs: MethodSpec) -> Mapping[str, MethodSpec]:
 
 
 METHODS: Mapping[str, MethodSpec] = _by_name(
-    MethodSpec("equal", _ASSEMBLY + "equal", "baseline", "sum of the task losses (Mao et al. 2020)"),
-    MethodSpec("normalize", _ASSEMBLY + "normalize", "baseline", "sum of the losses, each divided by its clean value"),
-    MethodSpec("dgba", _ASSEMBLY + "dgba", "baseline", "sum of the logarithms of the losses (Zhang et al. 2023)"),
-    MethodSpec("alternate", _ASSEMBLY + "alternate", "baseline", "one task a step, in turn (Ghamizi et al. 2022)"),
-    MethodSpec("minmax", _ASSEMBLY + "minmax", "baseline", "min-max over task weights, Algorithm 1 of Guo et al. 2025"),
-    MethodSpec(
-        "minmax-official", _ASSEMBLY + "minmax_official", "baseline", "min-max as the authors' published code has it"
-    ),
-    MethodSpec(
-        "worst-task",
-        _ASSEMBLY + "worst_task",
-        "ours",
-        "population-degradation min-max: the strongest degradation of the least degraded task",
-    ),
-    MethodSpec(
-        "equal-official",
-        _ASSEMBLY + "equal_official",
-        "baseline",
-        "equal as the authors' published code has it",
-        on_request=True,
-    ),
-    MethodSpec(
-        "normalize-official",
-        _ASSEMBLY + "normalize_official",
-        "baseline",
-        "normalize as the authors' published code has it",
-        on_request=True,
-    ),
-    MethodSpec(
-        "worst-image",
-        _ASSEMBLY + "worst_image",
-        "ours",
-        "worst-task with weights for each image, which is to lose all its tasks",
-        on_request=True,
+    _spec("equal", "baseline", "sum of the task losses (Mao et al. 2020)"),
+    _spec("normalize", "baseline", "sum of the losses, each divided by its clean value"),
+    _spec("dgba", "baseline", "sum of the logarithms of the losses (Zhang et al. 2023)"),
+    _spec("alternate", "baseline", "one task a step, in turn (Ghamizi et al. 2022)"),
+    _spec("minmax", "baseline", "min-max over task weights, Algorithm 1 of Guo et al. 2025"),
+    _spec("minmax-official", "baseline", "min-max as the authors' published code has it"),
+    _spec("worst-task", "ours", "population-degradation min-max: the strongest degradation of the least degraded task"),
+    _spec("equal-official", "baseline", "equal as the authors' published code has it", on_request=True),
+    _spec("normalize-official", "baseline", "normalize as the authors' published code has it", on_request=True),
+    _spec(
+        "worst-image", "ours", "worst-task with weights for each image, which is to lose all its tasks", on_request=True
     ),
 )
 """The methods by themselves."""
 
 FAMILIES: Mapping[str, MethodSpec] = _by_name(
-    MethodSpec(
+    _spec(
         "single",
-        _ASSEMBLY + "single",
         "reference",
         "all weight on one task; together they make the empirical limit of Δ_Wor",
         member="task",
     ),
-    MethodSpec(
-        "stealthy",
-        _ASSEMBLY + "stealthy",
-        "ours",
-        "degrades one task while no other changes by more than 5 %; 40 steps or more",
-        member="task",
-        on_request=True,
-        options=(*_SELECTIVE, "tolerance"),
-        decides=("objective", "weighting"),
+    _selective(
+        "stealthy", "ours", "degrades one task while no other changes by more than 5 %; 40 steps or more", "tolerance"
     ),
-    MethodSpec(
-        "smta",
-        _ASSEMBLY + "smta",
-        "baseline",
-        "degrades one task, minus the change of the others (Guo et al. 2024)",
-        member="task",
-        on_request=True,
-        options=(*_SELECTIVE, "penalty"),
-        decides=("objective", "weighting"),
-    ),
-    MethodSpec(
+    _selective("smta", "baseline", "degrades one task, minus the change of the others (Guo et al. 2024)", "penalty"),
+    _spec(
         "jd",
-        _ASSEMBLY + "aggregated",
         "baseline",
         "gradients combined by TorchJD: upgrad, mgda, pcgrad, cagrad, …",
+        build="aggregated",
         member="aggregator",
         on_request=True,
     ),

@@ -48,6 +48,21 @@ class Option:
     kind: str = ""
 
 
+def optional(check: Callable[[str, Any], None], doc: str, sets: str | None = None) -> Option:
+    """An option that is None where the user gives none, so that the method's own value stays."""
+    return Option(None, checks.optional(check), doc, sets)
+
+
+STEP_SIZE = optional(
+    checks.radius,
+    "Step size, of the same kind as the radius; the size of the *first* step where ``schedule`` falls. None: 2.5 ε/T "
+    "(L∞), 2 ε/T (L2), ε (L1) if constant; 2 ε if it falls, 3 ε with momentum.",
+)
+"""The step size, which each host calls by another name."""
+STEPS = "T ≥ 1, the number of steps."
+RANDOM_START = Option(False, checks.flag, "Start at a random point of the ball.")
+
+
 def table(*groups: Any) -> dict[str, Option]:
     """Name to option of some groups, in order.
 
@@ -79,9 +94,8 @@ class Objectives(TypedDict, total=False):
 
     objective: Annotated[
         str | None,
-        Option(
-            None,
-            checks.optional(checks.one_of(*OBJECTIVES)),
+        optional(
+            checks.one_of(*OBJECTIVES),
             'What is ascended: "loss", "log", "normalized", "relative", "degradation", "population" (that of '
             '"worst-task"), or with means over a batch "pooled-loss", "pooled-normalized", "pooled-relative". None: '
             "the method's own.",
@@ -90,9 +104,8 @@ class Objectives(TypedDict, total=False):
     ]
     weighting: Annotated[
         str | Sequence[float] | None,
-        Option(
-            None,
-            checks.optional(checks.weighting(*WEIGHTINGS)),
+        optional(
+            checks.weighting(*WEIGHTINGS),
             '"uniform", "alternating", "minmax", "inner-minimiser", or a list of one fixed weight for each task. None: '
             "the method's own.",
             sets="weighting",
@@ -100,9 +113,8 @@ class Objectives(TypedDict, total=False):
     ]
     gamma: Annotated[
         float | None,
-        Option(
-            None,
-            checks.optional(checks.number(0)),
+        optional(
+            checks.number(0),
             'γ, the pull towards equal weights, of the min-max weightings (≥ 0) and of "worst-task": in [0, 1], 0.3; '
             'above 0 with ``weight_scope`` "sample" (0.3) and "batch" (0.1).',
             sets="weighting.gamma",
@@ -110,9 +122,8 @@ class Objectives(TypedDict, total=False):
     ]
     weight_step: Annotated[
         float | None,
-        Option(
-            None,
-            checks.optional(checks.number(0, above=True)),
+        optional(
+            checks.number(0, above=True),
             "α₂, the step size of the weights.",
             sets="weighting.weight_step",
         ),
@@ -124,18 +135,16 @@ class Sharing(TypedDict, total=False):
 
     weight_scope: Annotated[
         str | None,
-        Option(
-            None,
-            checks.optional(checks.one_of(*SCOPES)),
+        optional(
+            checks.one_of(*SCOPES),
             'Which samples share weights: "sample", "batch" or "dataset". None: the method\'s own.',
             sets="scope",
         ),
     ]
     weight_group: Annotated[
         int | None,
-        Option(
-            None,
-            checks.optional(checks.fixed_batch_size),
+        optional(
+            checks.fixed_batch_size,
             'With ``weight_scope`` "batch": how many neighbours share weights. With "dataset": the samples of a chunk, '
             "the part of a data set over which weights are shared (256).",
             sets="group",
@@ -148,9 +157,8 @@ class Schedule(TypedDict, total=False):
 
     schedule: Annotated[
         str | None,
-        Option(
-            None,
-            checks.optional(checks.one_of(*SCHEDULES)),
+        optional(
+            checks.one_of(*SCHEDULES),
             'Step size: "constant", "linear" (to 0), "cosine", or "auto": the rule of Auto-PGD, which has its own step '
             "size and momentum and returns the best iterate. None: the method's own.",
             sets="schedule",
@@ -176,9 +184,8 @@ class Result(TypedDict, total=False):
 
     keep: Annotated[
         str | None,
-        Option(
-            None,
-            checks.optional(checks.one_of(*KEEPS)),
+        optional(
+            checks.one_of(*KEEPS),
             'Return the "last" iterate or the "best" one of each sample, which costs one more forward pass. None: the '
             "method's own.",
             sets="keep_best",
@@ -191,9 +198,8 @@ class Projection(TypedDict, total=False):
 
     projection: Annotated[
         str | None,
-        Option(
-            None,
-            checks.optional(checks.one_of(*PROJECTIONS)),
+        optional(
+            checks.one_of(*PROJECTIONS),
             '"exact" (the Euclidean projection onto ball ∩ box), "box-then-ball" (the order of ART) or "ball-then-box" '
             "(that of torchattacks). For L∞ all three agree. None: the method's own.",
             sets="projection",
@@ -206,9 +212,8 @@ class Preserved(TypedDict, total=False):
 
     preserved: Annotated[
         Sequence[str] | None,
-        Option(
-            None,
-            checks.optional(checks.names_of_tasks),
+        optional(
+            checks.names_of_tasks,
             'Of "stealthy" and "smta": names of the tasks that should not change. None: all that are not attacked.',
         ),
     ]
@@ -219,23 +224,21 @@ class Selective(Preserved, total=False):
 
     attacked: Annotated[
         Sequence[str] | None,
-        Option(
-            None,
-            checks.optional(checks.names_of_tasks),
+        optional(
+            checks.names_of_tasks,
             'Of "stealthy" and "smta": names of the tasks to degrade.',
         ),
     ]
     tolerance: Annotated[
         float | None,
-        Option(
-            None,
-            checks.optional(checks.number(0, above=True, below=1)),
+        optional(
+            checks.number(0, above=True, below=1),
             'Of "stealthy": the largest relative change of a preserved task, in (0, 1); 0.05.',
         ),
     ]
     penalty: Annotated[
         float | None,
-        Option(None, checks.optional(checks.number(0)), 'Of "smta": the weight of the preserved tasks, ≥ 0; 1.'),
+        optional(checks.number(0), 'Of "smta": the weight of the preserved tasks, ≥ 0; 1.'),
     ]
 
 
@@ -276,9 +279,8 @@ class Momentum(TypedDict, total=False):
 
     decay: Annotated[
         float | None,
-        Option(
-            None,
-            checks.optional(checks.number(0)),
+        optional(
+            checks.number(0),
             'Momentum of the gradient (Dong et al. 2018). None: the method\'s own, which is 0.5 for "worst-task" and '
             '"worst-image", 0.9 for "stealthy" and none for the others.',
         ),
@@ -293,11 +295,10 @@ class Variants(TypedDict, total=False):
         Option(
             "paper",
             checks.one_of("paper", "official"),
-            '"paper" is Algorithm 1: the raw losses of each sample, a row of weights for each sample, the weights '
-            'updated at the *new* perturbation. "official" is the loop that the authors published: relative losses of '
-            "batch "
-            "means, one row of weights for each 4 neighbours, both updates from the same forward pass, projection by "
-            "scaling to the ball, then clamping to the box.",
+            '"paper" is Algorithm 1: the raw losses of each sample, weights for each sample, updated at the *new* '
+            'perturbation. "official" is the loop that the authors published: relative losses of batch means, '
+            "weights shared by each 4 neighbours, both updates from the same forward pass, projection by scaling to "
+            "the ball, then clamping to the box.",
         ),
     ]
 
@@ -341,17 +342,15 @@ class Place(TypedDict, total=False):
 
     size: Annotated[
         tuple[int, int] | None,
-        Option(
-            None,
-            checks.optional(checks.pair_of_integers(1)),
+        optional(
+            checks.pair_of_integers(1),
             "Height and width of the patch, in pixels; or give ``mask``.",
         ),
     ]
     location: Annotated[
         tuple[int, int] | None,
-        Option(
-            None,
-            checks.optional(checks.pair_of_integers(0)),
+        optional(
+            checks.pair_of_integers(0),
             "Row and column of its upper left corner. None: the middle of the image.",
         ),
     ]
@@ -433,9 +432,9 @@ def describe(options: Mapping[str, Option], indent: str = "        ") -> str:
     import textwrap
 
     entries = [
-        textwrap.fill(
-            f"{name} ({option.kind}): {option.doc}", 120, initial_indent=indent, subsequent_indent=indent + "    "
-        )
+        f"{name} ({option.kind}): {option.doc}" if option.kind else f"{name}: {option.doc}"
         for name, option in options.items()
     ]
-    return "\n".join(entries)
+    return "\n".join(
+        textwrap.fill(entry, 120, initial_indent=indent, subsequent_indent=indent + "    ") for entry in entries
+    )

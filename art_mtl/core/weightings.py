@@ -6,6 +6,7 @@ Rows are samples or groups of samples that share their weights.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -43,17 +44,17 @@ def weighted(values: Tensor, weights: Tensor, context: BatchContext) -> Tensor:
     return (values * weights[context.group_index]).sum(1)
 
 
-class Weighting:
-    """Base of the weightings; every method can be overridden."""
+class Weighting(ABC):
+    """Base of the weightings; every method can be overridden, and :meth:`begin` has to be."""
 
     adapts = True
     """Whether weights follow the values, so that it matters which samples share them."""
     compares_objectives = False
     """Whether iterates are compared by the objective itself, where that is one number a sample; else by degradation."""
 
+    @abstractmethod
     def begin(self, steps: int) -> WeightingRun:
         """Bind to a run of ``steps`` steps."""
-        raise NotImplementedError(f"{type(self).__name__} should say how it weights tasks.")
 
     def merit(self, values: Tensor, weights: Tensor, context: BatchContext) -> Tensor:
         """What iterates are worth, ``(B,)``, by the values of their tasks, ``(B, K)``; greater is better."""

@@ -68,6 +68,6 @@ class TrainingAttack:
             return torch.full((1,) * x.ndim, value, dtype=x.dtype, device=x.device)
 
         threat = ThreatModel(math.inf, constant(self.eps), (constant(self.bounds[0]), constant(self.bounds[1])))
-        plan = RunConfig(self.steps, step_size=constant(self.step_size), start=1.0, generator=generator)
+        run_config = RunConfig(self.steps, step_size=constant(self.step_size), start=1.0, generator=generator)
         with frozen(model):
-            return attack(forward, x, tasks, targets, make_method(self.method, tasks), threat, plan)
+            return attack(forward, x, tasks, targets, make_method(self.method, tasks), threat, run_config)

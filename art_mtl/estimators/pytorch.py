@@ -16,10 +16,10 @@ from art_mtl.estimators import checks, training, views
 from art_mtl.estimators.activations import layer_name, layer_output
 from art_mtl.estimators.fitting import MultiTaskTraining
 from art_mtl.labels import MultiTaskLabels
+from art_mtl.precision import widen
 from art_mtl.prepared import PreparedCache
 from art_mtl.structure import map_tensors
 from art_mtl.tasks import Task
-from art_mtl.tasks.base import widen
 
 Inputs = npt.NDArray[Any] | Tensor
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from typing import Any
 
@@ -12,6 +13,8 @@ from art_mtl.prepared.copying import kept_randomness, private_copy, unwrapped
 from art_mtl.prepared.prepare import PreparedModel, prepare
 from art_mtl.prepared.settings import Preparation
 from art_mtl.prepared.signature import Path, differences, signature
+
+_log = logging.getLogger(__name__)
 
 
 class PreparedCache:
@@ -92,7 +95,8 @@ def _written_by_forward(model: nn.Module, example: Tensor) -> set[Path]:
         before = signature(twin)
         try:
             twin(example.detach().clone())
-        except Exception:  # Of the user's own forward; it is told where it matters.
+        except Exception as error:  # Of the user's own forward, which may raise anything on a copy of the model.
+            _log.warning("A copy of %s cannot be run (%s): each change of it is noticed.", type(model).__name__, error)
             return set()
         changed = differences(before, signature(twin))
     return {path for path in changed if not {"_parameters", "_buffers"} & set(path)}

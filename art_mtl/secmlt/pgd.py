@@ -14,7 +14,7 @@ from art_mtl.core import checks
 from art_mtl.core.batch import Names, constant_targets, named_targets
 from art_mtl.core.config import AttackConfig
 from art_mtl.core.context import StepRecord
-from art_mtl.core.engine import AttackedModel, Engine, Observing
+from art_mtl.core.engine import AttackedModel, Call, Engine, Observing
 from art_mtl.core.front import Front
 from art_mtl.core.searches.per_sample import PerSampleSearch
 from art_mtl.core.session import versions
@@ -24,15 +24,12 @@ from art_mtl.structure import map_tensors
 from art_mtl.tasks import Task, check_tasks
 
 
-class MultiTaskPGD(Front, BaseEvasionAttack, variant="paper"):  # type: ignore[misc]
-    """Projected gradient descent on all tasks of a multi-task model.
-
-    Args:
-        tasks: K tasks.
-        {options}
-    """
+class MultiTaskPGD(Front, BaseEvasionAttack):  # type: ignore[misc]
+    """Projected gradient descent on all tasks of a multi-task model."""
 
     option_table = OPTIONS
+    host_arguments = {"tasks": "K tasks."}
+    decided = {"variant": "paper"}
     core_names = {"norm": "perturbation_model", "eps": "epsilon", "steps": "num_steps", "momentum": "decay"}
     other_names = {"norm": "`perturbation_model`", "eps": "`epsilon`", "steps": "`num_steps`", "alpha": "`step_size`",
                    "bounds": "`lb` and `ub`", "targeted": "`y_target`", "loss_function": "`objective`"}  # fmt: skip
@@ -66,42 +63,44 @@ class MultiTaskPGD(Front, BaseEvasionAttack, variant="paper"):  # type: ignore[m
 
     def _run(self, model: Any, samples: Tensor, labels: Any) -> tuple[Tensor, Tensor]:
         self._check_params()
-        config, aims = self._config(), named_targets("y_target", self.y_target, self.tasks)
-        if aims:
+        config, partial_targets = self._config(), named_targets("y_target", self.y_target, self.tasks)
+        if partial_targets:
             preserves = config.assemble(self.tasks).objective.preserves
-            labels = constant_targets(self.tasks, labels, len(samples), aims, preserves)
+            labels = constant_targets(self.tasks, labels, len(samples), partial_targets, preserves)
         victim = AttackedModel.of(model.model, self.tasks, self._prepared, model._preprocessing, model._postprocessing)
-        found = self._engine.run(
-            PerSampleSearch(one_batch=True), config, victim, samples, labels, (self.lb, self.ub),
-            names=Names("samples", "labels", "epsilon", "step_size", "lb` and `ub"),
-            callbacks=Observing(self._observe if self.trackers or self.observer else None),
-            state=(repr(self), model.model, versions(model.model.parameters())),
-        )  # fmt: skip
+        names = Names("samples", "labels", "epsilon", "step_size", "lb` and `ub")
+        callbacks = Observing(self._observe if self.trackers or self.observer else None)
+        state = (repr(self), model.model, versions(model.model.parameters()))
+        call = Call(victim, samples, labels, self._bounds(), names=names, callbacks=callbacks, state=state)
+        found = self._engine.run(PerSampleSearch(one_batch=True), config, call)
         return found, found - samples
 
     def _observe(self, record: StepRecord) -> None:
         """Tell the trackers of a step, with secml-torch's signs: its gradient is that of the negative loss."""
         loss = (record.weights * record.losses).sum(1) * (1 if self.y_target is None else -1)
         scores = record.outputs[0] if len(self.tasks) == 1 else record.outputs
-        told = [loss, scores, record.inputs, record.inputs - record.clean, -record.gradient]
-        loss, *others = map_tensors(told, Tensor.cpu)
+        shown = [loss, scores, record.inputs, record.inputs - record.clean, -record.gradient]
+        loss, *others = map_tensors(shown, Tensor.cpu)
         loss.record = record  # type: ignore[attr-defined]
         for tracker in self.trackers or ():
             tracker.track(record.step, loss, *others)
         if self.observer is not None:
             self.observer(record)
 
+    def _bounds(self) -> tuple[float, float]:
+        return self.lb, self.ub
+
     def _config(self, **settled: Any) -> AttackConfig:
         seed = None if self.seed is None else self.seed + self._engine.calls
         return super()._config(targeted=self.y_target is not None, seed=seed, **settled)
 
     def _check_params(self) -> None:
-        checks.bounds("lb` and `ub", (self.lb, self.ub))
+        checks.bounds("lb` and `ub", self._bounds())
         named_targets("y_target", self.y_target, self.tasks)
         one = [type(t).__name__ for t in self.trackers or () if isinstance(t, (PredictionTracker, ScoresTracker))]
         if one and len(self.tasks) > 1:
             raise ValueError(f"Parameter `trackers` should hold none that is for one task. Found {', '.join(one)}.")
-        self._check_config((self.lb, self.ub))
+        super()._check_params()
 
 
 _NOT_SELECTIVE = dict.fromkeys(("attacked", "preserved", "tolerance", "penalty"))
@@ -109,21 +108,27 @@ _AUTO = dict.fromkeys(("step_size", "decay", "keep"))
 _STEALTHY = dict.fromkeys(("objective", "weighting", "gamma", "weight_step", "penalty"))
 
 
-class MinMaxMultiTaskPGD(MultiTaskPGD, method="minmax", **_NOT_SELECTIVE):
+class MinMaxMultiTaskPGD(MultiTaskPGD):
     """The attack of Guo et al., ICASSP 2025; see :class:`art_mtl.attacks.MinMaxMultiTaskPGD`."""
 
+    decided = {"method": "minmax", **_NOT_SELECTIVE}
 
-class WorstTaskPGD(MultiTaskPGD, method="worst-task", variant="paper", **_NOT_SELECTIVE):
+
+class WorstTaskPGD(MultiTaskPGD):
     """The strongest attack on the *worst* task; see :class:`art_mtl.attacks.WorstTaskPGD`."""
 
+    decided = {"method": "worst-task", "variant": "paper", **_NOT_SELECTIVE}
 
-class MultiTaskAutoPGD(MultiTaskPGD, schedule="auto", variant="paper", **_AUTO):
+
+class MultiTaskAutoPGD(MultiTaskPGD):
     """Auto-PGD, without a step size to choose; see :class:`art_mtl.attacks.MultiTaskAutoPGD`."""
 
+    decided = {"schedule": "auto", "variant": "paper", **_AUTO}
     defaults = {"method": "worst-task", "num_steps": 100}
 
 
-class StealthyMultiTaskPGD(MultiTaskPGD, method="stealthy", variant="paper", **_STEALTHY):
+class StealthyMultiTaskPGD(MultiTaskPGD):
     """Degrade the ``attacked`` tasks and preserve the others; see :class:`art_mtl.attacks.StealthyMultiTaskPGD`."""
 
+    decided = {"method": "stealthy", "variant": "paper", **_STEALTHY}
     defaults = {"num_steps": 100}

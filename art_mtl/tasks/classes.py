@@ -12,13 +12,13 @@ from torch import Tensor
 
 from art_mtl import losses
 from art_mtl.tasks.base import Measures
-from art_mtl.tasks.elementwise import ElementwiseTask
+from art_mtl.tasks.elementwise import DecisionTask
 from art_mtl.tasks.label_checks import check_count
 from art_mtl.tasks.target import DenseTarget
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassTask(ElementwiseTask):
+class ClassTask(DecisionTask):
     """Base of the kinds whose output is logits ``(B, num_classes, *S)`` and whose labels are classes ``(B, *S)``.
 
     Attributes:
@@ -30,21 +30,6 @@ class ClassTask(ElementwiseTask):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "num_classes", check_count("num_classes", self.num_classes, least=2))
-
-    @property
-    def score_floor(self) -> float:
-        """A probability."""
-        return 0.01
-
-    @property
-    def loss_floor(self) -> float:
-        """In nats."""
-        return 0.01
-
-    @property
-    def decides(self) -> bool:
-        """True."""
-        return True
 
     @property
     def has_classes(self) -> bool:

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from art_mtl import losses, metrics
+from art_mtl import metrics
 from art_mtl.metrics import Metric
 from art_mtl.tasks.colours import Array, value_picture
 from art_mtl.tasks.drawing import missing_share
-from art_mtl.tasks.elementwise import ElementwiseTask
+from art_mtl.tasks.elementwise import ErrorTask
 from art_mtl.tasks.label_checks import check_finite, check_shape, shape_error
 from art_mtl.tasks.picking import OutputPicker
 from art_mtl.tasks.target import DenseTarget
@@ -55,7 +55,7 @@ def disparity(name: str, invalid: float = -1.0, output: OutputPicker = None) -> 
 
 
 @dataclass(frozen=True, kw_only=True)
-class ValueMap(ElementwiseTask):
+class ValueMap(ErrorTask):
     """Base of depth and disparity: one value a pixel.
 
     Attributes:
@@ -64,7 +64,6 @@ class ValueMap(ElementwiseTask):
 
     is_map: ClassVar[bool] = True
     unit: ClassVar[str]
-    floor: ClassVar[float]
 
     invalid: float = field(compare=False)
     _invalid: str = field(init=False, repr=False)  # NaN does not equal itself, but tasks of one call do.
@@ -83,25 +82,6 @@ class ValueMap(ElementwiseTask):
     def metric(self) -> Metric:
         """Mean absolute error."""
         return metrics.absolute_error("aErr", scale=100.0, unit=self.unit)
-
-    @property
-    def score_floor(self) -> float:
-        """In the unit of the labels."""
-        return self.floor
-
-    @property
-    def loss_floor(self) -> float:
-        """In the unit of the labels."""
-        return self.floor
-
-    @property
-    def metric_is_mean_score(self) -> bool:
-        """True."""
-        return True
-
-    def shown(self, target: DenseTarget) -> Array:
-        """``(N, 1, H, W)``, NaN where not measured."""
-        return torch.where(target.valid[:, None], target.value, float("nan")).cpu().numpy()
 
     def picture(self, label: Array, limits: tuple[float, float] | None = None) -> Array:
         """Colours of viridis."""
@@ -150,14 +130,6 @@ class ValueMap(ElementwiseTask):
             output = output[:, None]
         check_shape(self.name, output, tuple(target.value.shape))
         return output
-
-    def loss_elements(self, output: Tensor, value: Tensor) -> Tensor:
-        """Absolute error."""
-        return losses.absolute_error(output, value)
-
-    def score_elements(self, output: Tensor, value: Tensor) -> Tensor:
-        """Absolute error."""
-        return losses.absolute_error(output, value)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from art_mtl.columns import as_dense
-from art_mtl.losses import masked_mean
+from art_mtl.losses import absolute_error, masked_mean
 from art_mtl.metrics import sum_and_count
 from art_mtl.precision import widen
 from art_mtl.tasks.base import Measures, Task
+from art_mtl.tasks.colours import Array
 from art_mtl.tasks.label_checks import as_tensor, check_finite, check_present, masked_places, masked_samples
 from art_mtl.tasks.picking import describe
 from art_mtl.tasks.target import DenseTarget
@@ -161,3 +162,57 @@ def check_elements(name: str, values: Any, valid: Tensor) -> Tensor:
         f"The losses, errors and scores of task {name!r} should have shape {tuple(valid.shape)}, one value a sample "
         f"or place with a label. Found {found}."
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecisionTask(ElementwiseTask):
+    """Base of the kinds whose output is logits of decisions: the loss is in nats, the score a probability."""
+
+    @property
+    def score_floor(self) -> float:
+        """A probability."""
+        return 0.01
+
+    @property
+    def loss_floor(self) -> float:
+        """In nats."""
+        return 0.01
+
+    @property
+    def decides(self) -> bool:
+        """True."""
+        return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class ErrorTask(ElementwiseTask):
+    """Base of the kinds whose loss, score and metric are the mean absolute error."""
+
+    floor: ClassVar[float]
+
+    @property
+    def score_floor(self) -> float:
+        """In the unit of the labels."""
+        return self.floor
+
+    @property
+    def loss_floor(self) -> float:
+        """In the unit of the labels."""
+        return self.floor
+
+    @property
+    def metric_is_mean_score(self) -> bool:
+        """True."""
+        return True
+
+    def loss_elements(self, output: Tensor, value: Tensor) -> Tensor:
+        """Absolute error, the mean over a vector."""
+        return absolute_error(output, value)
+
+    def score_elements(self, output: Tensor, value: Tensor) -> Tensor:
+        """Absolute error, the mean over a vector."""
+        return absolute_error(output, value)
+
+    def shown(self, target: DenseTarget) -> Array:
+        """The labels, NaN where there is none."""
+        return torch.where(target.valid[:, None], target.value, float("nan")).cpu().numpy()

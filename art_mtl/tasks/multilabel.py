@@ -14,7 +14,7 @@ from torch import Tensor
 from art_mtl import losses, metrics
 from art_mtl.metrics import Metric
 from art_mtl.tasks.colours import Array
-from art_mtl.tasks.elementwise import ElementwiseTask
+from art_mtl.tasks.elementwise import DecisionTask
 from art_mtl.tasks.label_checks import check_count, check_shape, shape_error
 from art_mtl.tasks.picking import OutputPicker
 from art_mtl.tasks.target import DenseTarget
@@ -43,7 +43,7 @@ def multilabel(name: str, num_labels: int, output: OutputPicker = None) -> Multi
 
 
 @dataclass(frozen=True, kw_only=True)
-class Multilabel(ElementwiseTask):
+class Multilabel(DecisionTask):
     """See :func:`multilabel`."""
 
     kind: ClassVar[str] = "multilabel"
@@ -58,21 +58,6 @@ class Multilabel(ElementwiseTask):
     def metric(self) -> Metric:
         """Macro F1."""
         return metrics.f1(self.num_labels)
-
-    @property
-    def score_floor(self) -> float:
-        """A probability."""
-        return 0.01
-
-    @property
-    def loss_floor(self) -> float:
-        """In nats."""
-        return 0.01
-
-    @property
-    def decides(self) -> bool:
-        """True."""
-        return True
 
     def decode(self, output: Tensor) -> Tensor:
         """1 where the logit is positive."""

@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
-from art_mtl import losses, metrics
+from art_mtl import metrics
 from art_mtl.metrics import Metric
-from art_mtl.tasks.colours import Array
-from art_mtl.tasks.elementwise import ElementwiseTask
+from art_mtl.tasks.elementwise import ErrorTask
 from art_mtl.tasks.label_checks import check_shape, shape_error
 from art_mtl.tasks.picking import OutputPicker
 from art_mtl.tasks.target import DenseTarget
@@ -31,35 +29,17 @@ def regression(name: str, output: OutputPicker = None) -> Regression:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Regression(ElementwiseTask):
+class Regression(ErrorTask):
     """See :func:`regression`."""
 
     kind: ClassVar[str] = "regression"
     art_view: ClassVar[str | None] = "regressor"
+    floor: ClassVar[float] = 1e-3
 
     @cached_property
     def metric(self) -> Metric:
         """Mean absolute error."""
         return metrics.absolute_error("MAE", scale=1.0)
-
-    @property
-    def score_floor(self) -> float:
-        """In the unit of the labels."""
-        return 1e-3
-
-    @property
-    def loss_floor(self) -> float:
-        """In the unit of the labels."""
-        return 1e-3
-
-    @property
-    def metric_is_mean_score(self) -> bool:
-        """True."""
-        return True
-
-    def shown(self, target: DenseTarget) -> Array:
-        """``(N, D)``, NaN where there is none."""
-        return torch.where(target.valid[:, None], target.value, float("nan")).cpu().numpy()
 
     def encode(self, y: Tensor, present: Tensor) -> DenseTarget:
         """``(N, D)`` or ``(N,)``."""
@@ -75,11 +55,3 @@ class Regression(ElementwiseTask):
             output = output[:, None]
         check_shape(self.name, output, tuple(target.value.shape))
         return output
-
-    def loss_elements(self, output: Tensor, value: Tensor) -> Tensor:
-        """Absolute error, mean over the vector."""
-        return losses.absolute_error(output, value)
-
-    def score_elements(self, output: Tensor, value: Tensor) -> Tensor:
-        """Absolute error, mean over the vector."""
-        return losses.absolute_error(output, value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -12,7 +12,7 @@ from torchattacks.attack import Attack
 
 from art_mtl.core.batch import Names, predicted_labels
 from art_mtl.core.config import AttackConfig
-from art_mtl.core.engine import AttackedModel, Engine, Observing, Search
+from art_mtl.core.engine import AttackedModel, Call, Engine, Observing, Search
 from art_mtl.core.forward import ForwardBackward, MicroBatching
 from art_mtl.core.front import Front
 from art_mtl.core.lending import frozen
@@ -25,20 +25,16 @@ from art_mtl.torchattacks.options import OPTIONS
 from art_mtl.torchattacks.saving import SavesExamples
 from art_mtl.torchattacks.target_modes import ChoosesTargets
 
-_ARGUMENTS = Names(inputs="images", labels="labels", eps="eps", step_size="alpha", bounds="bounds")
-
 
 class MultiTaskAttack(Front, ChoosesTargets, SavesExamples, Attack):  # type: ignore[misc]
     """Base of the attacks for torchattacks.
 
     It differs from its parent in what goes wrong there: the mode of *every* module, buffers and the state of
     normalisation are restored also after an exception, attributes may be any value, and labels are of several tasks.
-
-    Attributes:
-        observer: None, or a function that is given a :class:`~art_mtl.core.StepRecord` at every step.
     """
 
     option_table = OPTIONS
+    host_arguments = {"model": "Returns the outputs of all tasks.", "tasks": "K tasks."}
     core_names = {"step_size": "alpha", "momentum": "decay"}
     other_names = {
         "eps_step": "`alpha`", "max_iter": "`steps`", "num_random_init": "`random_start` and `restarts`",
@@ -81,12 +77,25 @@ class MultiTaskAttack(Front, ChoosesTargets, SavesExamples, Attack):  # type: ig
 
     def forward(self, images: Tensor, labels: Any = None) -> Tensor:
         """Attack images without normalisation, in the mode that the model is in; use :meth:`__call__`."""
-        return self._attack(self._search(), images, labels)
+        self._check_params()
+        images = self._here(images)
+        names = Names(inputs="images", labels="labels", eps="eps", step_size="alpha", bounds="bounds")
+        labels = self._targets(images, labels) if self.targeted else labels
+        model = AttackedModel.of(
+            self.model, self.tasks, self._prepared, self._model_inputs, lambda raw: raw, self.device, evaluate=False
+        )
+        callbacks, state = Observing(self.observer), self._state()
+        call = Call(model, images, labels, self.bounds, names=names, callbacks=callbacks, state=state)
+        search = self._search(images)
+        found = self._engine.run(search, self._config(), call)
+        self._keep(search)
+        return found
 
     def outputs(self, inputs: Tensor) -> list[Any]:
         """Raw output of each task, differentiable in ``inputs``; normalises them first where that is switched on."""
         # A copy, as the model may write into it.
-        return self._select(self.get_logits(inputs.clone()))
+        raw = self.get_logits(inputs.clone())
+        return [task.select(raw, position, len(self.tasks)) for position, task in enumerate(self.tasks)]
 
     @torch.no_grad()
     def eval_outputs(self, inputs: Tensor) -> list[Any]:
@@ -97,20 +106,6 @@ class MultiTaskAttack(Front, ChoosesTargets, SavesExamples, Attack):  # type: ig
     def predictions(self, inputs: Tensor) -> MultiTaskLabels:
         """The model's predictions in evaluation mode, decoded to labels."""
         return predicted_labels(self.tasks, self.eval_outputs(inputs))
-
-    def _select(self, raw: Any) -> list[Any]:
-        return [task.select(raw, position, len(self.tasks)) for position, task in enumerate(self.tasks)]
-
-    def _outputs_prepared(self, how: Preparation | str | None, inputs: Tensor) -> Callable[[Tensor], list[Any]]:
-        """:meth:`outputs` on a prepared copy of the model, which is kept; normalisation stays in full precision."""
-        settings = Preparation.parse(how)
-        if settings is None:
-            return self.outputs
-        if self._model_training:
-            raise ValueError("A prepared model has no training mode; leave out `prepare`, or set_model_training_mode.")
-        with torch.no_grad():
-            copied = self._prepared(self.model, self._model_inputs(inputs[:2]), settings)
-        return lambda x: self._select(copied(self._model_inputs(x)))
 
     def _here(self, images: Tensor) -> Tensor:
         """Images, detached, on the attack's device."""
@@ -123,34 +118,12 @@ class MultiTaskAttack(Front, ChoosesTargets, SavesExamples, Attack):  # type: ig
         normalized: Tensor = self.normalize(inputs) if self._normalization_applied is False else inputs.clone()
         return normalized
 
-    def _search(self) -> Search:
-        """What is done with a call."""
+    def _bounds(self) -> tuple[Any, Any]:
+        bounds: tuple[Any, Any] = self.bounds
+        return bounds
+
+    def _search(self, inputs: Tensor) -> Search:
         return PerSampleSearch(one_batch=True)
-
-    def _attack(self, search: Search, images: Tensor, labels: Any) -> Tensor:
-        self._check_params()
-        return self._engine.run(
-            search,
-            self._config(),
-            self._attacked_model(),
-            self._here(images),
-            self._targets(images, labels) if self.targeted else labels,
-            self.bounds,
-            names=_ARGUMENTS,
-            callbacks=Observing(self.observer),
-            state=self._state(),
-        )
-
-    def _attacked_model(self) -> AttackedModel:
-        return AttackedModel(
-            module=self.model,
-            tasks=self.tasks,
-            device=torch.device(self.device),
-            forward=self.outputs,
-            prepared=self._outputs_prepared,
-            own_labels=lambda inputs, size: self.predictions(inputs),
-            evaluate=False,
-        )
 
     def _targets(self, images: Tensor, labels: Any) -> Any:
         """The target labels of the mode that is set."""
@@ -161,11 +134,8 @@ class MultiTaskAttack(Front, ChoosesTargets, SavesExamples, Attack):  # type: ig
         return self.get_target_label(images, self.predictions(images) if labels is None else labels)
 
     def _config(self, **settled: Any) -> AttackConfig:
-        return super()._config(batch_size=self._batch_size(), **settled)
-
-    def _batch_size(self) -> int | None:
-        """Samples at once; None: a call is one batch."""
-        return None
+        # A call is one batch, where nothing else is said.
+        return super()._config(**{"batch_size": None, **settled})
 
     def _state(self) -> tuple[Any, ...]:
         """Everything that decides a result beside the images: another state starts running statistics anew."""
@@ -180,17 +150,17 @@ class MultiTaskAttack(Front, ChoosesTargets, SavesExamples, Attack):  # type: ig
         )
 
     def _check_params(self) -> None:
-        if getattr(self, "restarts", 1) > 1 and not self.random_start:
+        if self.restarts > 1 and not self.random_start:
             raise ValueError("Parameter `restarts` above 1 needs `random_start=True`: all runs would be the same.")
-        self._check_config(self.bounds)
+        if self._model_training and Preparation.parse(self.prepare) is not None:
+            raise ValueError("A prepared model has no training mode; leave out `prepare`, or set_model_training_mode.")
+        super()._check_params()
 
     def _store(self, name: str, value: Any) -> None:
         # The parent looks for attacks inside every value by comparing its parts, which fails on tensors and arrays.
         parts = value if isinstance(value, (list, tuple)) else [value]
-        if any(isinstance(part, Attack) for part in parts):
-            Attack.__setattr__(self, name, value)
-        else:
-            object.__setattr__(self, name, value)
+        owner = Attack if any(isinstance(part, Attack) for part in parts) else object
+        owner.__setattr__(self, name, value)
 
     @contextmanager
     def _kept_as_it_was(self) -> Iterator[None]:

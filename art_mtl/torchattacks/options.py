@@ -5,54 +5,25 @@ from typing import Annotated, Any
 from typing_extensions import TypedDict
 
 from art_mtl.core import checks
-from art_mtl.core.options import (
-    AllTasksParts,
-    AutoParts,
-    Ball,
-    Ensembles,
-    FittedParts,
-    MethodName,
-    MethodOptions,
-    Momentum,
-    Option,
-    Place,
-    SparseStep,
-    StealthyParts,
-    Variants,
-    table,
-)
+from art_mtl.core import options as core
+from art_mtl.core.options import Option
 
 
-class Verbosity(TypedDict, total=False):
-    """Progress."""
+class Host(TypedDict, total=False):
+    """What stands by name in the signatures of the attacks."""
 
-    verbose: Annotated[bool, Option(False, checks.flag, "Show how far a call has come, or what came of it.")]
-
-
-class Alpha(TypedDict, total=False):
-    """The step size."""
-
-    alpha: Annotated[
+    alpha: Annotated[Any, core.STEP_SIZE]
+    steps: Annotated[int, Option(10, checks.integer(1), core.STEPS)]
+    random_start: Annotated[bool, core.RANDOM_START]
+    bounds: Annotated[
         Any,
         Option(
-            None,
-            checks.optional(checks.radius),
-            "Step size; the size of the *first* step where ``schedule`` falls. None: 2.5 ε/T (L∞), 2 ε/T (L2), ε (L1) "
-            "if constant; 2 ε if it falls, 3 ε with momentum.",
+            (0, 1),
+            checks.bounds,
+            "Smallest and largest allowed input, numbers or tensors broadcastable to the inputs.",
         ),
     ]
-
-
-class Steps(TypedDict, total=False):
-    """How long."""
-
-    steps: Annotated[int, Option(10, checks.integer(1), "T ≥ 1, the number of steps.")]
-
-
-class Start(TypedDict, total=False):
-    """From where."""
-
-    random_start: Annotated[bool, Option(False, checks.flag, "Start at a random point of the ball.")]
+    verbose: Annotated[bool, Option(False, checks.flag, "Show how far a call has come, or what came of it.")]
 
 
 class Restarts(TypedDict, total=False):
@@ -68,46 +39,35 @@ class Restarts(TypedDict, total=False):
     ]
 
 
-class Bounds(TypedDict, total=False):
-    """The range of the inputs."""
-
-    bounds: Annotated[
-        Any,
-        Option(
-            (0, 1),
-            checks.bounds,
-            "Smallest and largest allowed input, numbers or tensors broadcastable to the inputs.",
-        ),
-    ]
-
-
 class Batches(TypedDict, total=False):
     """How much at once."""
 
     batch_size: Annotated[int, Option(32, checks.fixed_batch_size, "Images a step.")]
 
 
-class PGDOptions(Restarts, Momentum, MethodOptions, total=False):
+class PGDOptions(Restarts, core.Momentum, core.MethodOptions, total=False):
     """What :class:`~art_mtl.torchattacks.MultiTaskPGD` takes beside its positional arguments."""
 
 
-class AllTasksOptions(Restarts, AllTasksParts, total=False):
+class AllTasksOptions(Restarts, core.AllTasksParts, total=False):
     """What an attack on all tasks takes whose method is settled."""
 
 
-class AutoPGDOptions(Restarts, AutoParts, total=False):
+class AutoPGDOptions(Restarts, core.AutoParts, total=False):
     """What Auto-PGD leaves to choose."""
 
 
-class StealthyOptions(Restarts, StealthyParts, total=False):
+class StealthyOptions(Restarts, core.StealthyParts, total=False):
     """What a task-selective attack leaves to choose."""
 
 
-class UniversalOptions(SparseStep, FittedParts, total=False):
+class PatchOptions(Batches, core.Momentum, core.Seed, core.FittedParts, total=False):
+    """What the search for a patch leaves to choose."""
+
+
+class UniversalOptions(core.SparseStep, PatchOptions, total=False):
     """What the search for one perturbation leaves to choose."""
 
 
-OPTIONS = table(
-    MethodName, Variants, Ball, Alpha, Steps, Start, Bounds, Batches, Verbosity, PGDOptions, Place, Ensembles
-)
+OPTIONS = core.table(core.MethodName, core.Variants, core.Ball, Host, Batches, PGDOptions, core.Place, core.Ensembles)
 """Every option of this host."""

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from typing_extensions import Unpack
 
+from art_mtl.core.configurable import arguments
 from art_mtl.core.methods import TOLERANCE
 from art_mtl.tasks import Task
 from art_mtl.torchattacks.base import MultiTaskAttack
@@ -17,11 +18,6 @@ class MultiTaskPGD(MultiTaskAttack):
 
     The same names and meaning of arguments as ``torchattacks.PGD``, with ``tasks`` and ``method`` after the model. With
     ``weight_scope="dataset"`` weights are shared by all calls until :meth:`reset`, in chunks.
-
-    Args:
-        model: Returns the outputs of all tasks.
-        tasks: K tasks.
-        {options}
 
     Attributes:
         observer: None, or a function that is given a :class:`~art_mtl.core.StepRecord` at every step.
@@ -53,10 +49,7 @@ class MultiTaskPGD(MultiTaskAttack):
         norm: str | float = "Linf",
         **options: Unpack[PGDOptions],
     ) -> None:
-        super().__init__(
-            model, tasks, method=method, eps=eps, alpha=alpha, steps=steps, random_start=random_start, bounds=bounds,
-            norm=norm, **options,
-        )  # fmt: skip
+        super().__init__(**arguments(locals()))
 
 
 class MinMaxMultiTaskPGD(MultiTaskAttack):
@@ -64,20 +57,12 @@ class MinMaxMultiTaskPGD(MultiTaskAttack):
 
     Defaults where the paper is silent: γ = 1, α₂ = 1/30, start at the images, constant step, last iterate.
 
-    Args:
-        model: Returns the outputs of all tasks.
-        tasks: K tasks.
-        {options}
-
     Examples:
         >>> import torch
         >>> from art_mtl import tasks
         >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
         >>> atk = MinMaxMultiTaskPGD(net, [tasks.classification("digit", 10)], eps=0.1, steps=5)
-        >>> images = torch.full((2, 1, 8, 8), 0.5)
-        >>> adv = atk(images, {"digit": torch.tensor([3, 7])})
-        >>> round((adv - images).abs().max().item(), 4)
-        0.1
+        >>> adv = atk(torch.rand(2, 1, 8, 8), {"digit": torch.tensor([3, 7])})
     """
 
     def __init__(
@@ -93,34 +78,25 @@ class MinMaxMultiTaskPGD(MultiTaskAttack):
         norm: str | float = "Linf",
         **options: Unpack[AllTasksOptions],
     ) -> None:
-        super().__init__(
-            model, tasks, variant=variant, eps=eps, alpha=alpha, steps=steps, random_start=random_start, bounds=bounds,
-            norm=norm, **options,
-        )  # fmt: skip
+        super().__init__(**arguments(locals()))
 
 
 class WorstTaskPGD(MultiTaskAttack):
     """The strongest attack of this package on the *worst* task: min-max on reported degradation, not on losses.
 
-    With ``weight_scope="dataset"`` (default) one row of weights balances the tasks over everything attacked since
+    With ``weight_scope="dataset"`` (default) shared weights balance the tasks over everything attacked since
     :meth:`reset`, in chunks of ``weight_group`` (256) samples; call :meth:`reset` between data sets. With "sample" each
     image is to lose *all* its tasks. The step size falls from 3 ε to 0 unless ``alpha`` says otherwise.
-
-    Args:
-        model: Returns the outputs of all tasks.
-        tasks: K tasks.
-        {options}
 
     Examples:
         >>> import torch
         >>> from art_mtl import tasks
         >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
         >>> atk = WorstTaskPGD(net, [tasks.classification("digit", 10)], eps=0.1, steps=5)
-        >>> images = torch.full((2, 1, 8, 8), 0.5)
-        >>> adv = atk(images, {"digit": torch.tensor([3, 7])})
-        >>> round((adv - images).abs().max().item(), 4)
-        0.1
+        >>> adv = atk(torch.rand(2, 1, 8, 8), {"digit": torch.tensor([3, 7])})
     """
+
+    decided = {"method": "worst-task"}
 
     def __init__(
         self,
@@ -134,10 +110,7 @@ class WorstTaskPGD(MultiTaskAttack):
         norm: str | float = "Linf",
         **options: Unpack[AllTasksOptions],
     ) -> None:
-        super().__init__(
-            model, tasks, method="worst-task", eps=eps, alpha=alpha, steps=steps, random_start=random_start,
-            bounds=bounds, norm=norm, **options,
-        )  # fmt: skip
+        super().__init__(**arguments(locals()))
 
 
 class MultiTaskAutoPGD(MultiTaskAttack):
@@ -149,21 +122,15 @@ class MultiTaskAutoPGD(MultiTaskAttack):
     backward passes, and one forward for the last iterate. In 10 steps checkpoints are one to three apart, and
     :class:`WorstTaskPGD` was stronger in what was measured.
 
-    Args:
-        model: Returns the outputs of all tasks.
-        tasks: K tasks.
-        {options}
-
     Examples:
         >>> import torch
         >>> from art_mtl import tasks
         >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
         >>> atk = MultiTaskAutoPGD(net, [tasks.classification("digit", 10)], eps=0.1, steps=10)
-        >>> images = torch.full((2, 1, 8, 8), 0.5)
-        >>> adv = atk(images, {"digit": torch.tensor([3, 7])})
-        >>> round((adv - images).abs().max().item(), 4)
-        0.1
+        >>> adv = atk(torch.rand(2, 1, 8, 8), {"digit": torch.tensor([3, 7])})
     """
+
+    decided = {"schedule": "auto"}
 
     def __init__(
         self,
@@ -177,11 +144,7 @@ class MultiTaskAutoPGD(MultiTaskAttack):
         norm: str | float = "Linf",
         **options: Unpack[AutoPGDOptions],
     ) -> None:
-        settled = {"schedule": "auto", **options}
-        super().__init__(
-            model, tasks, method=method, eps=eps, steps=steps, random_start=random_start, bounds=bounds, norm=norm,
-            **settled,
-        )  # fmt: skip
+        super().__init__(**arguments(locals()))
 
 
 class StealthyMultiTaskPGD(MultiTaskAttack):
@@ -192,28 +155,22 @@ class StealthyMultiTaskPGD(MultiTaskAttack):
     "sample" each image's own errors and scores. To preserve takes 40 steps or more.
 
     Args:
-        model: Returns the outputs of all tasks.
-        tasks: K tasks.
         attacked: Name of the task to degrade, or a list of several.
-        {options}
 
     Examples:
         >>> import torch
         >>> from art_mtl import tasks
-        >>> class Net(torch.nn.Module):
-        ...     def __init__(self):
-        ...         super().__init__()
-        ...         self.layer = torch.nn.Linear(64, 11)
-        ...     def forward(self, x):
-        ...         out = self.layer(x.flatten(1))
-        ...         return out[:, :10], out[:, 10]
-        >>> jobs = [tasks.classification("digit", 10), tasks.regression("ink")]
-        >>> atk = StealthyMultiTaskPGD(Net(), jobs, "digit", tolerance=0.02, eps=0.1, steps=20)
+        >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 11))
+        >>> digit = tasks.classification("digit", 10, output=lambda raw: raw[:, :10])
+        >>> ink = tasks.regression("ink", output=lambda raw: raw[:, 10])
+        >>> atk = StealthyMultiTaskPGD(net, [digit, ink], "digit", tolerance=0.02, eps=0.1, steps=20)
         >>> images = torch.full((2, 1, 8, 8), 0.5)
         >>> adv = atk(images, {"digit": torch.tensor([3, 7]), "ink": torch.tensor([0.5, 0.4])})
         >>> bool((adv - images).abs().max() <= 0.1 + 1e-6)
         True
     """
+
+    decided = {"method": "stealthy"}
 
     def __init__(
         self,
@@ -229,8 +186,5 @@ class StealthyMultiTaskPGD(MultiTaskAttack):
         norm: str | float = "Linf",
         **options: Unpack[StealthyOptions],
     ) -> None:
-        names = [attacked] if isinstance(attacked, str) else attacked
-        super().__init__(
-            model, tasks, method="stealthy", attacked=names, tolerance=tolerance, eps=eps, alpha=alpha, steps=steps,
-            random_start=random_start, bounds=bounds, norm=norm, **options,
-        )  # fmt: skip
+        attacked = [attacked] if isinstance(attacked, str) else attacked
+        super().__init__(**arguments(locals()))

@@ -134,7 +134,7 @@ class Trainer:
             for name, value in losses.items():
                 self.state.sums[name] = self.state.sums.get(name, 0.0) + value
             if self.team.is_first:
-                self._tell(losses)
+                self._log_epoch(losses)
 
     def _step(self, images: Tensor, labels: Mapping[str, Tensor]) -> dict[str, float]:
         """One step down the sum of the tasks' losses over the whole batch; returns these losses."""
@@ -154,7 +154,7 @@ class Trainer:
         self.scaler.update()
         return whole
 
-    def _tell(self, losses: Mapping[str, float]) -> None:
+    def _log_epoch(self, losses: Mapping[str, float]) -> None:
         self.log.add("loss", losses, self.taken)
         # Saved before anyone is told: whoever stops the run from there, finds the step on disk.
         if time.monotonic() - self._saved >= self.checkpoint_seconds:

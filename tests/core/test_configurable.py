@@ -10,7 +10,7 @@ import torch
 from typing_extensions import TypedDict, Unpack
 
 from art_mtl.core import checks
-from art_mtl.core.configurable import PLACEHOLDER, Configurable
+from art_mtl.core.configurable import Configurable, arguments
 from art_mtl.core.options import Option, table
 
 
@@ -32,6 +32,7 @@ class Everything(Sizes, Noises, Colours, total=False):
 
 class _Host(Configurable):
     option_table = table(Everything)
+    host_arguments = {"model": "What is attacked."}
     other_names = {"width": "`size`"}
     _always_shown = ("size",)
 
@@ -45,12 +46,7 @@ class _Host(Configurable):
 
 
 class Plain(_Host):
-    """Takes everything.
-
-    Args:
-        model: What is attacked.
-        {options}
-    """
+    """Takes everything."""
 
     def __init__(self, model, **options: Unpack[Everything]):
         super().__init__(model, **options)
@@ -61,11 +57,20 @@ class Large(_Host):
 
     Args:
         size: Its own words.
-        {options}
+
+    Examples:
+        >>> 1
+        1
     """
 
+    decided = {"colour": "green"}
+
     def __init__(self, model, *, size: int = 20, **options: Unpack[Noises]):
-        super().__init__(model, size=size, colour="green", **options)
+        super().__init__(**arguments(locals()))
+
+
+class Heir(Large):
+    """Inherits what is settled."""
 
 
 class Elsewhere(_Host):
@@ -101,6 +106,10 @@ def test_a_class_has_the_options_of_its_signature_with_its_own_defaults():
     assert values(Large("net")) == {"size": 20, "noise": None, "colour": "green"}
 
 
+def test_what_a_class_decides_its_heirs_decide_too():
+    assert values(Heir("net")) == values(Large("net")) and list(Heir.options) == ["size", "noise"]
+
+
 def test_the_signature_names_every_option():
     parameters = inspect.signature(Large).parameters
     assert list(parameters) == ["model", "size", "noise"]
@@ -108,8 +117,11 @@ def test_the_signature_names_every_option():
     assert inspect.signature(Plain).parameters["colour"].default == "red"
 
 
-def test_the_documentation_stands_for_the_placeholder():
-    assert PLACEHOLDER not in Plain.__doc__ + Large.__doc__
+def test_the_arguments_are_documented_in_the_order_of_the_sections():
+    for known in (Plain, Large, Heir):
+        parts = [part.split("\n")[0].strip() for part in known.__doc__.split("\n\n")]
+        assert parts[1:] == ["Args:", "Raises:", *(["Examples:"] if known is Large else [])]
+        assert known.__doc__.count("\n        model: What is attacked.") == 1
     for words in ("size (int): How large it is.", "noise (Any): What is added.", "colour (str): What it looks like."):
         assert f"\n        {words}" in Plain.__doc__
     assert "Its own words." in Large.__doc__ and "How large it is." not in Large.__doc__

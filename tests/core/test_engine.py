@@ -13,7 +13,7 @@ from art_mtl.core import engine as engine_module
 from art_mtl.core.batch import Names
 from art_mtl.core.batch_size import BatchSize
 from art_mtl.core.config import AttackConfig
-from art_mtl.core.engine import AttackedModel, Callbacks, Engine
+from art_mtl.core.engine import AttackedModel, Call, Callbacks, Engine
 from art_mtl.core.searches.per_sample import PerSampleSearch
 
 JOBS = (tasks.classification("kind", 3), tasks.regression("size"))
@@ -50,7 +50,7 @@ def call():
         model = AttackedModel(net, JOBS, torch.device("cpu"), net, lambda how, inputs: net, own_labels)
         kept = {name: options.pop(name) for name in ("mask", "names", "callbacks", "state") if name in options}
         config = AttackConfig(**{"method": "equal", "norm": math.inf, "eps": 0.1, "steps": 3, **options})
-        return (engine or Engine()).run(search or PerSampleSearch(), config, model, x, y, bounds, **kept)
+        return (engine or Engine()).run(search or PerSampleSearch(), config, Call(model, x, y, bounds, **kept))
 
     run.own = []
     return run

@@ -141,21 +141,6 @@ def test_models_that_refuse_eval_are_lent_too():
 # --- recurrent layers ---
 
 
-class Ruled(torch.nn.LSTM):
-    """cuDNN's rule: the backward pass of a recurrent layer needs a forward pass in training mode."""
-
-    def forward(self, x):
-        out, state = super().forward(x)
-        training = self.training
-
-        def rule(gradient):
-            assert training, "cudnn RNN backward can only be called in training mode"
-
-        if out.requires_grad:
-            out.register_hook(rule)
-        return out, state
-
-
 class Recurrent(torch.nn.Module):
     def __init__(self, layer):
         super().__init__()
@@ -166,21 +151,25 @@ class Recurrent(torch.nn.Module):
 
 
 LAYERS = {
-    "lstm": lambda: Ruled(4, 3, batch_first=True),
-    "stacked": lambda: Ruled(4, 3, num_layers=3, dropout=0.5, bidirectional=True, batch_first=True),
-    "gru": lambda: torch.nn.GRU(4, 3, num_layers=2, dropout=0.5, batch_first=True),
-    "rnn": lambda: torch.nn.RNN(4, 3, num_layers=2, dropout=0.5, batch_first=True),
+    "lstm": lambda lstm: lstm(4, 3, batch_first=True),
+    "stacked": lambda lstm: lstm(4, 3, num_layers=3, dropout=0.5, bidirectional=True, batch_first=True),
+    "gru": lambda lstm: torch.nn.GRU(4, 3, num_layers=2, dropout=0.5, batch_first=True),
+    "rnn": lambda lstm: torch.nn.RNN(4, 3, num_layers=2, dropout=0.5, batch_first=True),
 }
 
 
 @pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("evaluate", [True, False])
-def test_recurrent_layers_can_be_differentiated_and_compute_what_they_do_in_evaluation_mode(layer, evaluate):
-    net, x = Recurrent(LAYERS[layer]()), torch.randn(5, 12, 4)
+def test_recurrent_layers_can_be_differentiated_and_compute_what_they_do_in_evaluation_mode(
+    ruled_lstm, layer, evaluate
+):
+    net, x = Recurrent(LAYERS[layer](ruled_lstm)), torch.randn(5, 12, 4)
     net.train(evaluate)  # As it is found; left alone, it is in evaluation mode already.
     dropout = net.layer.dropout
     plain = copy.deepcopy(net).eval().requires_grad_(False)
-    plain.layer.__class__ = plain.layer.__class__.__mro__[1] if isinstance(plain.layer, Ruled) else type(plain.layer)
+    plain.layer.__class__ = (
+        plain.layer.__class__.__mro__[1] if isinstance(plain.layer, ruled_lstm) else type(plain.layer)
+    )
     before = _state(net)
     with frozen(net, evaluate=evaluate):
         assert net.layer.training and net.layer.dropout == 0 and not net.norm.training and not net.drop.training
@@ -191,7 +180,7 @@ def test_recurrent_layers_can_be_differentiated_and_compute_what_they_do_in_eval
 
 
 def test_dropout_of_a_recurrent_layer_stays_on_where_training_is_asked_for():
-    net = Recurrent(LAYERS["gru"]()).train()
+    net = Recurrent(LAYERS["gru"](None)).train()
     with frozen(net, evaluate=False):
         assert net.layer.training and net.layer.dropout == 0.5
     with frozen(net):

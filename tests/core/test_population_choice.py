@@ -35,7 +35,7 @@ def worst(parts, chosen):
     return min(1 - accuracy / parts[0][0, :, 0].mean().item(), 1 - parts[1][0, :, 0].mean().item() / error)
 
 
-def test_sample_degradation_is_the_least_of_the_tasks_in_play():
+def test_sample_degradation_is_the_least_of_the_tasks_with_a_label():
     before = [part[0] for part in statistics([[1, 1, 0, 0, 1, 1]], [[1.0, 1.0, 1.0, 1.0, 2.0, 2.0]])]
     after = [part[0] for part in statistics([[0, 1, 0, 1, 0, 0]], [[4.0, 4.0, 2.0, 2.0, 1.0, 4.0]])]
     play = torch.tensor([[True, True]] * 5 + [[False, False]])

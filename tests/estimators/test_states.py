@@ -74,25 +74,10 @@ def test_an_attack_without_labels_leaves_a_model_in_training_mode_as_it_was(make
 # --- recurrent ---
 
 
-class Ruled(nn.LSTM):
-    """cuDNN's rule: the backward pass of a recurrent layer needs a forward pass in training mode."""
-
-    def forward(self, x):
-        out, state = super().forward(x)
-        training = self.training
-
-        def rule(gradient):
-            assert training, "cudnn RNN backward can only be called in training mode"
-
-        if out.requires_grad:
-            out.register_hook(rule)
-        return out, state
-
-
 class Recurrent(nn.Module):
-    def __init__(self):
+    def __init__(self, lstm):
         super().__init__()
-        self.layer, self.norm = Ruled(10, 6, num_layers=2, dropout=0.5, batch_first=True), nn.BatchNorm1d(6)
+        self.layer, self.norm = lstm(10, 6, num_layers=2, dropout=0.5, batch_first=True), nn.BatchNorm1d(6)
         self.drop, self.head = nn.Dropout(), nn.Linear(6, 4)
 
     def forward(self, x):
@@ -100,8 +85,8 @@ class Recurrent(nn.Module):
 
 
 @pytest.fixture
-def recurrent():
-    net = Recurrent()
+def recurrent(ruled_lstm):
+    net = Recurrent(ruled_lstm)
     optimizer = torch.optim.SGD(net.parameters(), 0.01)
     return PyTorchMultiTaskEstimator(
         net, tasks.classification("k", 4), (12, 10), (0, 1), optimizer=optimizer, device_type="cpu"

@@ -172,24 +172,10 @@ def test_predictions_and_losses_leave_the_callers_tensor_alone(dense):
 
 
 class Recurrent(nn.Module):
-    """An LSTM under cuDNN's rule: it can be differentiated in training mode only."""
-
-    class Layer(nn.LSTM):
-        def forward(self, x):
-            states, last = super().forward(x)
-            training = self.training
-
-            def rule(gradient):
-                assert training, "cudnn RNN backward can only be called in training mode"
-
-            if states.requires_grad:
-                states.register_hook(rule)
-            return states, last
-
-    def __init__(self):
+    def __init__(self, lstm):
         super().__init__()
         torch.manual_seed(0)
-        self.layer = self.Layer(10, 6, num_layers=2, dropout=0.5, batch_first=True)
+        self.layer = lstm(10, 6, num_layers=2, dropout=0.5, batch_first=True)
         self.norm, self.head = nn.BatchNorm1d(6), nn.Linear(6, 4)
 
     def forward(self, x):
@@ -197,9 +183,9 @@ class Recurrent(nn.Module):
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_recurrent_layers_are_attacked_without_dropout_and_left_as_they_were(front, training):
+def test_recurrent_layers_are_attacked_without_dropout_and_left_as_they_were(front, ruled_lstm, training):
     x = torch.from_numpy(np.random.default_rng(0).uniform(size=(4, 12, 10)).astype(np.float32))
-    net = Recurrent().train(training)
+    net = Recurrent(ruled_lstm).train(training)
     before = state_of(net)
     found, again = (
         front.attack("MultiTaskPGD", net, ONE_CLASS, x, {"k": np.arange(4)}, eps=0.1, steps=3) for _ in range(2)

@@ -166,15 +166,20 @@ def test_an_option_without_any_effect_is_refused(front, net, jobs, options, mess
         ({"method": "minmax"}, {"weight_scope": "batch"}),
         ({"norm": 1, "eps": 1.0, "step_size": 0.5}, {"l1_step": "one-pixel"}),
         ({"method": "minmax"}, {"gamma": 0.01}),
-        ({"method": "worst-task"}, {"weight_group": 4}),
     ],
 )
 def test_those_that_are_taken_have_one(front, net, jobs, data, options, extra):
     settings = {"eps": 0.1, "steps": 8, **options}
     plain, other = (front.attack("MultiTaskPGD", net, jobs, *data, **settings, **more) for more in ({}, extra))
-    if front.name == "torchattacks" and "weight_group" in extra and options["method"] == "worst-task":
-        pytest.skip("there a call is one batch, whatever the chunk")
     assert not torch.equal(plain, other)
+
+
+def test_a_chunk_has_an_effect_where_a_call_is_cut_and_none_where_it_is_one_batch(front, net, jobs, data):
+    settings = {"method": "worst-task", "eps": 0.1, "steps": 8}
+    plain, other = (
+        front.attack("MultiTaskPGD", net, jobs, *data, **settings, **more) for more in ({}, {"weight_group": 4})
+    )
+    assert torch.equal(plain, other) == (front.name == "torchattacks")
 
 
 def test_a_seed_is_never_refused(front, net, jobs, data):

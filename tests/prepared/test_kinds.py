@@ -102,33 +102,18 @@ def test_symbolically_traced_models_can_be_prepared(x):
 # --- recurrent ---
 
 
-class Ruled(nn.LSTM):
-    """cuDNN's rule: the backward pass of a recurrent layer needs a forward pass in training mode."""
-
-    def forward(self, x):
-        out, state = super().forward(x)
-        training = self.training
-
-        def rule(gradient):
-            assert training, "cudnn RNN backward can only be called in training mode"
-
-        if out.requires_grad:
-            out.register_hook(rule)
-        return out, state
-
-
 class Recurrent(nn.Module):
-    def __init__(self):
+    def __init__(self, lstm):
         super().__init__()
-        self.layer, self.drop = Ruled(4, 3, num_layers=2, dropout=0.5, batch_first=True), nn.Dropout()
+        self.layer, self.drop = lstm(4, 3, num_layers=2, dropout=0.5, batch_first=True), nn.Dropout()
 
     def forward(self, x):
         return self.drop(self.layer(x)[0])
 
 
 @pytest.mark.parametrize("how", ["fp32", "fp32,memory-efficient", "bf16"])
-def test_recurrent_layers_can_be_differentiated(how):
-    net, x = Recurrent().eval(), torch.randn(5, 7, 4)
+def test_recurrent_layers_can_be_differentiated(ruled_lstm, how):
+    net, x = Recurrent(ruled_lstm).eval(), torch.randn(5, 7, 4)
     fast = prepare(net, x, how)
     leaf = x.clone().requires_grad_()
     out = fast.train()(leaf)

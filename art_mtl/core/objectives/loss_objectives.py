@@ -6,6 +6,7 @@ targeted mode every objective grows as the outputs come nearer to the targets.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,8 +39,8 @@ class ObjectiveValues:
 ObjectiveRun = Callable[[Outputs, int], ObjectiveValues]
 
 
-class Objective:
-    """Base of the objectives; every method can be overridden."""
+class Objective(ABC):
+    """Base of the objectives; every method can be overridden, and :meth:`begin` has to be."""
 
     pools = False
     """Whether it looks at several samples together, so that it matters which ones."""
@@ -71,9 +72,9 @@ class Objective:
         """The objective of some of the tasks, by their places in order."""
         return self
 
+    @abstractmethod
     def begin(self, context: BatchContext, clean: Outputs | None) -> ObjectiveRun:
         """Bind to one batch; ``clean`` are the detached outputs on the clean inputs, or None."""
-        raise NotImplementedError(f"{type(self).__name__} should say what is ascended.")
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ class PerSample(Objective):
             for task, output, target, reference in zip(context.tasks, outputs, context.targets, references, strict=True)
         ]
         columns = context.has_label.unbind(1)
-        return [torch.where(play, v, torch.zeros_like(v)) for play, v in zip(columns, values, strict=True)]
+        return [torch.where(has, v, torch.zeros_like(v)) for has, v in zip(columns, values, strict=True)]
 
     def references(self, context: BatchContext, clean: Outputs | None) -> list[Tensor | None]:
         """The reference of each task, detached."""

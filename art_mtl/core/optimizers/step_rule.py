@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from torch import Tensor
 
 from art_mtl.core.selection import BestIterate
 
 
-class StepRule:
+class StepRule(ABC):
     """From what the loop knows of an iterate to the next one.
 
     A step rule belongs to one run on one batch and may keep state. The loop asks it for every iterate; the best
@@ -23,6 +25,6 @@ class StepRule:
         """Where the run starts, ``(B, ...)``; None for what the run itself says."""
         return None
 
+    @abstractmethod
     def __call__(self, step: int, x_adv: Tensor, gradient: Tensor, best: BestIterate) -> Tensor:
         """The next iterate, feasible, from that of ``step`` and its ascent direction ``gradient``, ``(B, ...)``."""
-        raise NotImplementedError(f"{type(self).__name__} should say where to go.")

@@ -1,7 +1,8 @@
 """One perturbation for a whole data set: Moosavi-Dezfooli et al., "Universal adversarial perturbations", CVPR 2017.
 
 Found by stochastic gradient ascent, a step a batch (Shafahi et al., "Universal adversarial training", AAAI 2020), with
-min-max over the tasks: one row of weights, moved by what the perturbation does to all batches of about one pass.
+min-max over the tasks: weights shared by all samples, moved by what the perturbation does to all batches of about one
+pass.
 """
 
 from __future__ import annotations

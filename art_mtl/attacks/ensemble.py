@@ -1,21 +1,16 @@
 """The parameter-free ensemble, with ART's names."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from art_mtl.attacks.base import Estimator, FloatArray, MultiTaskAttack
-from art_mtl.attacks.options import OPTIONS
-from art_mtl.core.checks import fixed_batch_size, parse_norm
-from art_mtl.core.config import AttackConfig
-from art_mtl.core.searches.ensemble import EnsembleSearch
-from art_mtl.core.searches.ensemble_members import make_members
-from art_mtl.core.searches.ensemble_report import EnsembleReport
+from art_mtl.attacks.base import Estimator, MultiTaskAttack
+from art_mtl.attacks.options import FIXED_BATCHES
+from art_mtl.core.configurable import arguments
+from art_mtl.core.front_searches import EnsembleFront
 
 
-class MultiTaskAutoAttack(MultiTaskAttack):
+class MultiTaskAutoAttack(EnsembleFront, MultiTaskAttack):
     """An ensemble of attacks without parameters; of each sample the worst case over its members is kept.
 
     After AutoAttack (Croce & Hein, ICML 2020). Members of "standard", 100 steps each: ``worst-task`` with its falling
@@ -29,9 +24,7 @@ class MultiTaskAutoAttack(MultiTaskAttack):
     member's result. The results of all members are kept until the end: one copy of ``x`` each.
 
     Args:
-        estimator: A :class:`~art_mtl.estimators.PyTorchMultiTaskEstimator`, or a stock ART ``PyTorchClassifier``.
         seed: Of the Square search; None draws from torch's global generator.
-        {options}
 
     Attributes:
         report: :class:`~art_mtl.core.searches.ensemble_report.EnsembleReport` of the last call: which member won where;
@@ -55,11 +48,7 @@ class MultiTaskAutoAttack(MultiTaskAttack):
         4
     """
 
-    option_table = {
-        **OPTIONS,
-        "batch_size": replace(OPTIONS["batch_size"], check=fixed_batch_size, doc="Samples a batch."),
-    }
-    _always_shown = ("norm", "eps", "version")
+    option_table = FIXED_BATCHES
 
     def __init__(
         self,
@@ -73,24 +62,4 @@ class MultiTaskAutoAttack(MultiTaskAttack):
         verbose: bool = True,
         prepare: Any = None,
     ) -> None:
-        self.report: EnsembleReport | None = None
-        super().__init__(
-            estimator, method="worst-task", norm=norm, eps=eps, version=version, selection=selection,
-            batch_size=batch_size, seed=seed, verbose=verbose, prepare=prepare,
-        )  # fmt: skip
-
-    @property
-    def name(self) -> str:
-        """As tables print it."""
-        return "auto-attack" if self.version == "standard" else f"auto-attack, {self.version}"
-
-    def _attack(self, search: Any, x: npt.NDArray[Any], y: Any, mask: Any = None) -> FloatArray:
-        found = super()._attack(search, x, y, mask)
-        self.report = search.report
-        return found
-
-    def _search(self) -> EnsembleSearch:
-        return EnsembleSearch(make_members(self.estimator.tasks, parse_norm(self.norm), self.version), self.selection)
-
-    def _config(self, **settled: Any) -> AttackConfig:
-        return super()._config(steps=1, **settled)
+        super().__init__(**arguments(locals()))
