@@ -120,6 +120,7 @@ class MultiTaskAttack(Front, EvasionAttack):  # type: ignore[misc]
             estimator_bounds(estimator),
             mask=mask,
             callbacks=_Reports(self),
+            settings=self._settings,
         )
         result: FloatArray = found.numpy()
         return result

@@ -43,6 +43,7 @@ class AttackedModel:
         own_labels: ``(inputs, batch size) -> labels``: the model's own clean predictions.
         evaluate: Whether it is put into evaluation mode.
         channels_first: Where the channels of its inputs stand.
+        whole: What holds everything that a result depends on, where it is more than the module.
     """
 
     module: torch.nn.Module
@@ -53,6 +54,7 @@ class AttackedModel:
     own_labels: Callable[[Tensor, int], MultiTaskLabels]
     evaluate: bool = True
     channels_first: bool = True
+    whole: Any = None
 
     @classmethod
     def of(
@@ -144,6 +146,8 @@ class RunSetup:
         session: What outlives the call.
         callbacks: What the host hears.
         log: Gets what went wrong.
+        settings: Gives everything beside the model that decides a result, as it is now.
+        model: As :meth:`~art_mtl.core.session.Session.match` takes it.
     """
 
     forward: Forward
@@ -158,6 +162,8 @@ class RunSetup:
     session: Session
     callbacks: Callbacks
     log: RunLog = field(default_factory=RunLog)
+    settings: Callable[[], Any] = tuple
+    model: Any = None
 
     @property
     def seed(self) -> int:
@@ -213,7 +219,7 @@ class Engine:
         mask: Any = None,
         names: Names = Names(),  # noqa: B008  (frozen)
         callbacks: Callbacks | None = None,
-        state: Any = None,
+        settings: Callable[[], Any] = tuple,
     ) -> Tensor:
         """One call.
 
@@ -227,8 +233,8 @@ class Engine:
             mask: 0 where nothing may change, broadcastable to the inputs.
             names: What the host calls its arguments.
             callbacks: What the host hears.
-            state: Everything else that decides a result: where it differs from that of the last call, running
-                statistics start anew.
+            settings: Gives everything beside model and data that decides a result. Where it, or the model, differs from
+                that of the last call, running statistics start anew. Asked where there are some.
 
         Returns:
             Adversarial inputs like ``inputs``.
@@ -240,7 +246,7 @@ class Engine:
         with outside_inference_mode():
             return self._run(
                 search, config, model, normal_tensors(inputs.detach()), normal_tensors(labels), bounds, mask, names,
-                Callbacks() if callbacks is None else callbacks, state,
+                Callbacks() if callbacks is None else callbacks, settings,
             )  # fmt: skip
 
     def _run(
@@ -254,11 +260,11 @@ class Engine:
         mask: Any,
         names: Names,
         callbacks: Callbacks,
-        state: Any,
+        settings: Callable[[], Any],
     ) -> Tensor:
         batch = self._validate(config, model, inputs, labels, bounds, mask, names)
         setup = self._configure(config, model, batch, callbacks)
-        self.session.match((state, setup.method, batch.kept))
+        setup.settings = lambda: (settings(), setup.method, batch.kept)
         self.calls += 1
         try:
             with frozen(model.module, evaluate=model.evaluate):
@@ -320,6 +326,7 @@ class Engine:
             engine=self,
             session=self.session,
             callbacks=callbacks,
+            model=model.module if model.whole is None else model.whole,
         )
 
     def batch_size(self, setup: RunSetup, most: int | None) -> int:

@@ -10,6 +10,7 @@ from art_mtl.core.configurable import Configurable
 from art_mtl.core.context import StepRecord
 from art_mtl.core.engine import Engine, Search
 from art_mtl.core.searches.per_sample import PerSampleSearch
+from art_mtl.core.session import content
 from art_mtl.tasks import Task
 
 
@@ -42,6 +43,10 @@ class Front(Configurable):
     def _attacked_tasks(self) -> tuple[Task, ...]:
         """K tasks."""
         return self.tasks
+
+    def _settings(self) -> Any:
+        """Everything beside the model that decides a result: after a change running statistics start anew."""
+        return tuple((name, content(getattr(self, name))) for name in self.options), self._attacked_tasks()
 
     def _search(self) -> Search:
         """What is done with a call."""

@@ -17,7 +17,6 @@ from art_mtl.core.context import StepRecord
 from art_mtl.core.engine import AttackedModel, Engine, Observing
 from art_mtl.core.front import Front
 from art_mtl.core.searches.per_sample import PerSampleSearch
-from art_mtl.core.session import versions
 from art_mtl.prepared import PreparedCache
 from art_mtl.secmlt.options import OPTIONS, Options
 from art_mtl.structure import map_tensors
@@ -70,12 +69,14 @@ class MultiTaskPGD(Front, BaseEvasionAttack, variant="paper"):  # type: ignore[m
         if aims:
             preserves = config.assemble(self.tasks).objective.preserves
             labels = constant_targets(self.tasks, labels, len(samples), aims, preserves)
-        victim = AttackedModel.of(model.model, self.tasks, self._prepared, model._preprocessing, model._postprocessing)
+        victim = AttackedModel.of(
+            model.model, self.tasks, self._prepared, model._preprocessing, model._postprocessing, whole=model
+        )
         found = self._engine.run(
             PerSampleSearch(one_batch=True), config, victim, samples, labels, (self.lb, self.ub),
             names=Names("samples", "labels", "epsilon", "step_size", "lb` and `ub"),
             callbacks=Observing(self._observe if self.trackers or self.observer else None),
-            state=(repr(self), model.model, versions(model.model.parameters())),
+            settings=self._settings,
         )  # fmt: skip
         return found, found - samples
 

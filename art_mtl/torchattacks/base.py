@@ -16,7 +16,7 @@ from art_mtl.core.engine import AttackedModel, Engine, Observing, Search
 from art_mtl.core.front import Front
 from art_mtl.core.lending import frozen
 from art_mtl.core.searches.per_sample import PerSampleSearch
-from art_mtl.core.session import versions
+from art_mtl.core.session import content
 from art_mtl.labels import MultiTaskLabels
 from art_mtl.prepared import Preparation, PreparedCache
 from art_mtl.tasks import Task, check_tasks
@@ -138,7 +138,7 @@ class MultiTaskAttack(Front, ChoosesTargets, SavesExamples, Attack):  # type: ig
             self.bounds,
             names=_ARGUMENTS,
             callbacks=Observing(self.observer),
-            state=self._state(),
+            settings=self._settings,
         )
 
     def _attacked_model(self) -> AttackedModel:
@@ -167,17 +167,10 @@ class MultiTaskAttack(Front, ChoosesTargets, SavesExamples, Attack):  # type: ig
         """Samples at once; None: a call is one batch."""
         return None
 
-    def _state(self) -> tuple[Any, ...]:
-        """Everything that decides a result beside the images: another state starts running statistics anew."""
-        # In training mode a call moves the buffers, and puts them back.
-        tensors = [*self.model.parameters(), *(() if self._model_training else self.model.buffers())]
-        scale = None if self.normalization_used is None else _plain(list(self.normalization_used.values()))
-        return (
-            tuple((name, _plain(getattr(self, name))) for name in self.options),
-            tuple((id(module), type(module)) for module in self.model.modules()),
-            versions(tensors),
-            (scale, self._normalization_applied, self.targeted, self._model_training),
-        )
+    def _settings(self) -> Any:
+        modes = self._model_training, self._batchnorm_training, self._dropout_training
+        scale = content(self.normalization_used)
+        return super()._settings(), scale, self._normalization_applied, self.attack_mode, modes
 
     def _check_params(self) -> None:
         if getattr(self, "restarts", 1) > 1 and not self.random_start:
@@ -215,12 +208,3 @@ class MultiTaskAttack(Front, ChoosesTargets, SavesExamples, Attack):  # type: ig
 
     def _recover_model_mode(self, given_training: bool) -> None:
         """Nothing; see above."""
-
-
-def _plain(value: Any) -> Any:
-    """A value that can be compared: tensors and arrays by their content."""
-    if isinstance(value, (list, tuple)):
-        return tuple(_plain(part) for part in value)
-    if isinstance(value, Tensor):
-        return tuple(value.shape), str(value.dtype), value.detach().cpu().contiguous().view(-1).tolist()
-    return value if getattr(value, "ndim", 0) == 0 else (value.shape, value.tobytes())
