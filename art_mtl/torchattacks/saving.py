@@ -29,7 +29,7 @@ class SavesExamples:
         """Attack everything a loader yields, and store it.
 
         Args:
-            data_loader: Yields ``(inputs, labels)``, labels in any form.
+            data_loader: Yields ``(inputs, labels)``, labels in any form, or None for the model's own predictions.
             save_path: File to write, whole or not at all; None: only measure.
             verbose: Print the metrics of each task and the mean L2 distance at the end.
             return_verbose: Return them.

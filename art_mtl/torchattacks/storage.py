@@ -27,6 +27,7 @@ class Attacking(Protocol):
 
     def __call__(self, inputs: Tensor, labels: Any = None) -> Tensor: ...
     def labels(self, labels: Any, size: int) -> MultiTaskLabels: ...
+    def predictions(self, inputs: Tensor) -> MultiTaskLabels: ...
     def canonical(self, labels: MultiTaskLabels) -> list[Target]: ...
     def eval_outputs(self, inputs: Tensor) -> list[Any]: ...
     def inverse_normalize(self, inputs: Tensor) -> Tensor: ...
@@ -39,7 +40,7 @@ class Record:
     Attributes:
         inputs: Adversarial inputs ``(N, ...)``, without normalisation.
         clean: Clean inputs, likewise.
-        labels: As given.
+        labels: As given, or the predictions on the clean inputs where none were.
         predictions: Decoded, on the adversarial inputs.
         metrics: Data-set metric of each task on the adversarial inputs.
         l2: Mean L2 norm of the perturbations.
@@ -111,8 +112,9 @@ def collect(attack: Attacking, data_loader: Iterable[tuple[Tensor, Any]]) -> Rec
     inputs, clean, labels, predictions = [], [], [], []
     sums: list[Tensor] = []
     for images, given in data_loader:
+        # Before the attack, so that labels that will not do cost no time.
+        batch = attack.predictions(images) if given is None else attack.labels(given, len(images))
         adversarial = attack(images, given)
-        batch = attack.labels(given, len(images))
         decoded = {}
         statistics = []
         outputs = attack.eval_outputs(adversarial)
