@@ -19,9 +19,9 @@ from tqdm.auto import tqdm
 
 from art_mtl.attacks.options import OPTIONS
 from art_mtl.attacks.summary import write_summary
+from art_mtl.core import checks
 from art_mtl.core.batch import check_inputs
 from art_mtl.core.batch_size import BatchSize
-from art_mtl.core.checks import same_kind
 from art_mtl.core.config import AttackConfig
 from art_mtl.core.context import StepRecord
 from art_mtl.core.engine import AttackedModel, Callbacks, Engine, Search
@@ -152,8 +152,10 @@ class MultiTaskAttack(Front, EvasionAttack):  # type: ignore[misc]
         if "eps" not in self.__dict__:
             return  # ART checks its own part before there is anything else.
         if getattr(self, "eps_step", None) is not None:
-            same_kind("eps_step", self.eps_step, "eps", self.eps)
-        self._check_config(estimator_bounds(self.estimator))
+            checks.same_kind("eps_step", self.eps_step, "eps", self.eps)
+        bounds = estimator_bounds(self.estimator)
+        checks.bounds("clip_values", bounds)
+        self._check_config(bounds)
 
     def _store(self, name: str, value: Any) -> None:
         if name in ("batch_size", "prepare"):

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from art_mtl.core.batch import AttackBatch, Names, check_inputs, check_mask, check_targets, radius
+from art_mtl.core.batch import AttackBatch, Names, check_inputs, check_mask, check_targets, check_tensor, radius
 from art_mtl.core.batch_size import BatchSize, measure_batch_size
 from art_mtl.core.checks import AUTO
 from art_mtl.core.config import AttackConfig
@@ -243,6 +243,7 @@ class Engine:
             TypeError: Inputs or labels of a wrong type.
             ValueError: Shapes, values or labels do not fit; the message says which.
         """
+        check_tensor(names.inputs, inputs)
         with outside_inference_mode():
             return self._run(
                 search, config, model, normal_tensors(inputs.detach()), normal_tensors(labels), bounds, mask, names,

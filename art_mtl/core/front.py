@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
+import numpy as np
+from torch import Tensor
+
 from art_mtl.core.config import AttackConfig
 from art_mtl.core.configurable import Configurable
 from art_mtl.core.context import StepRecord
@@ -61,11 +64,14 @@ class Front(Configurable):
         return variants[self.variant] if "variant" in self.options else self.method
 
     def _check_config(self, bounds: tuple[Any, Any]) -> None:
-        """Raise where options do not go together; warn of a radius in grey levels.
+        """Raise where options do not go together, or one was changed in place; warn of a radius in grey levels.
 
         Args:
             bounds: Lower and upper bound of the inputs.
         """
+        for name in self.options:
+            if _can_be_written(getattr(self, name)):
+                self.options[name].check(name, getattr(self, name))
         config, eps = self._config(), self.core_names.get("eps", "eps")
         config.check(self._attacked_tasks(), eps, self.core_names.get("step_size", "step_size"))
         config.warn_of_grey_levels(bounds, eps)
@@ -76,3 +82,10 @@ class Front(Configurable):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+
+
+def _can_be_written(value: Any) -> bool:
+    """Whether a value that was checked when it was set may have become another one in place."""
+    return isinstance(value, (Tensor, np.ndarray)) or (
+        isinstance(value, (tuple, list)) and any(_can_be_written(part) for part in value)
+    )

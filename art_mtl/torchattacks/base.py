@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torchattacks.attack import Attack
 
-from art_mtl.core.batch import Names
+from art_mtl.core.batch import Names, check_tensor
 from art_mtl.core.config import AttackConfig
 from art_mtl.core.engine import AttackedModel, Engine, Observing, Search
 from art_mtl.core.front import Front
@@ -114,8 +114,7 @@ class MultiTaskAttack(Front, ChoosesTargets, SavesExamples, Attack):  # type: ig
 
     def _here(self, images: Tensor) -> Tensor:
         """Images, detached, on the attack's device."""
-        if not isinstance(images, Tensor):
-            raise TypeError(f"Parameter `images` should be a torch.Tensor. Found {type(images).__name__}.")
+        check_tensor("images", images)
         return images.detach().to(self.device)
 
     def _model_inputs(self, inputs: Tensor) -> Tensor:

@@ -282,3 +282,35 @@ def test_a_method_with_exchanged_weighting_is_the_method_of_that_weighting(front
         other = {"minmax": "minmax", "uniform": "equal"}[weighting]
         exchanged = front.attack("MultiTaskPGD", net, jobs, *data, method, weighting=weighting, **settings)
         assert torch.equal(exchanged, front.attack("MultiTaskPGD", net, jobs, *data, other, **settings))
+
+
+# --- changed in place ---
+
+
+@pytest.mark.parametrize("value", [-0.1, float("nan")])
+@pytest.mark.parametrize("option", ["eps", "step_size"])
+@pytest.mark.parametrize("kind", ["WorstTaskPGD", "MultiTaskPGD"])
+def test_an_option_that_is_changed_in_place_is_checked_at_the_next_call(front, net, jobs, data, kind, option, value):
+    radii = {"eps": np.full((1, 1, 1, 1), 0.1), "step_size": np.full((1, 1, 1, 1), 0.1)}
+    attack = front.make(kind, net, jobs, steps=2, **radii)
+    radii[option].fill(value)
+    with pytest.raises(ValueError, match=f"`{front.words.get(option, option)}` should be positive and finite"):
+        front.run(attack, *data)
+
+
+def test_so_are_tensors_and_bounds(front, net, jobs, data):
+    eps, bounds = torch.full((1, 1, 1, 1), 0.1), (np.zeros((1, 4, 4), np.float32), np.ones((1, 4, 4), np.float32))
+    bounds = tuple(np.repeat(bound, 3, 0) for bound in bounds)
+    if front.name == "torchattacks":
+        bounds = tuple(torch.from_numpy(bound) for bound in bounds)
+    attack = front.make("MultiTaskPGD", net, jobs, steps=2, eps=eps, bounds=bounds)
+    owner = attack.estimator.clip_values if front.name == "art" else attack.bounds
+    upper, name = owner[1], "clip_values" if front.name == "art" else "bounds"
+    upper[...] = -1
+    with pytest.raises(ValueError, match=f"`{name}` should be a smaller and a larger value"):
+        front.run(attack, *data)
+    upper[...] = 1
+    front.run(attack, *data)
+    eps.fill_(-0.1)
+    with pytest.raises(ValueError, match="`eps` should be positive and finite"):
+        front.run(attack, *data)
