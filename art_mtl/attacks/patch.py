@@ -127,9 +127,8 @@ class MultiTaskPatch(FittedAttack):
         )
 
     def _mask(self) -> Tensor:
-        mask = None if self.mask is None else torch.from_numpy(np.array(self.mask))
         estimator = self.estimator
-        return patch_mask(tuple(estimator.input_shape), self.size, self.location, mask, estimator.channels_first)
+        return patch_mask(tuple(estimator.input_shape), self.size, self.location, self.mask, estimator.channels_first)
 
     def _config(self, **settled: Any) -> AttackConfig:
         scope = "batch" if self.shared else "sample"

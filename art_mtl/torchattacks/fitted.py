@@ -12,7 +12,7 @@ from art_mtl.core.batch import check_inputs, radius
 from art_mtl.core.checks import finite_bounds, host_array, single_radius
 from art_mtl.core.config import AttackConfig
 from art_mtl.core.options import FittedParts
-from art_mtl.core.searches.patch import PATCH_STEP, PatchPlace, PatchSearch, apply_patch, patch_mask
+from art_mtl.core.searches.patch import PATCH_STEP, PatchPlace, PatchSearch, apply_patch, check_place, patch_mask
 from art_mtl.core.searches.universal import UniversalSearch, check_shared
 from art_mtl.tasks import Task
 from art_mtl.torchattacks.base import MultiTaskAttack
@@ -42,12 +42,18 @@ class _FittedAttack(MultiTaskAttack):
         """Images ``(N, ...)``, seen before or not, with what was found, inside the bounds.
 
         Raises:
+            TypeError: The images are no tensor.
             ValueError: Nothing has been found yet, or the images do not fit.
         """
         if self.found is None:
             raise ValueError("There should be something to apply; call `fit` first. Found none.")
         scaled = self._normalization_applied is True
-        images = images.detach().to(self.device)
+        images = self._here(images)
+        if images.shape[1:] != self.found.shape[1:]:
+            raise ValueError(
+                f"Parameter `images` should have shape (N, {', '.join(map(str, self.found.shape[1:]))}), as those that "
+                f"it was found for. Found {tuple(images.shape)}."
+            )
         images = self.inverse_normalize(images) if scaled else images
         lower, upper = (radius("bounds", bound, images) for bound in self.bounds)
         applied = self._put_on(check_inputs("images", images, (lower, upper)), self.found, (lower, upper))
@@ -198,12 +204,15 @@ class MultiTaskPatch(_FittedAttack):
         return self._attack(PatchSearch(self._place(images)), images, labels)
 
     def _place(self, images: Tensor) -> PatchPlace:
-        mask = None if self.mask is None else torch.as_tensor(self.mask, device="cpu")
-        place = patch_mask(tuple(images.shape[1:]), self.size, self.location, mask)
+        place = patch_mask(tuple(images.shape[1:]), self.size, self.location, self.mask)
         return PatchPlace(place, tuple(self.transforms), bool(self.ignore_patch), bool(self.shared))
 
     def _put_on(self, images: Tensor, found: Tensor, bounds: tuple[Tensor, Tensor]) -> Tensor:
         return apply_patch(images, found, self._place(images).mask)
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        check_place(self.size, self.location, self.mask)
 
     def _config(self, **settled: Any) -> AttackConfig:
         width = max(float((host_array(self.bounds[1]) - host_array(self.bounds[0])).max()), 0.0)

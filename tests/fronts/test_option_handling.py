@@ -314,3 +314,41 @@ def test_so_are_tensors_and_bounds(front, net, jobs, data):
     eps.fill_(-0.1)
     with pytest.raises(ValueError, match="`eps` should be positive and finite"):
         front.run(attack, *data)
+
+
+# --- where a patch lies, and what a found one is put on ---
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({}, ValueError, "either `size` or `mask`. Found neither"),
+        ({"size": (2, 2), "mask": np.ones((4, 4))}, ValueError, "either `size` or `mask`. Found both"),
+        ({"location": (0, 0), "mask": np.ones((4, 4))}, ValueError, "`location` belongs to `size`"),
+        ({"mask": "abc"}, TypeError, "`mask` should be an array or a tensor of numbers.* Found str"),
+        ({"mask": np.ones(4)}, ValueError, r"`mask` should have shape \(.*\). Found \(4,\)"),
+        ({"mask": np.zeros((4, 4))}, ValueError, "`mask` should be other than 0 somewhere"),
+    ],
+)
+def test_where_a_patch_lies_is_checked_when_it_is_made(front, net, jobs, options, error, message):
+    with pytest.raises(error, match=message):
+        front.make("MultiTaskPatch", net, jobs, **options)
+    made = front.make("MultiTaskPatch", net, jobs, size=(2, 2))
+    with pytest.raises(error, match=message):
+        made.set_params(**{"size": None, **options})
+    assert made.size == (2, 2) and made.mask is None
+
+
+@pytest.mark.parametrize("kind", ["UniversalMultiTaskPGD", "MultiTaskPatch"])
+def test_what_is_found_is_put_on_images_of_the_same_shape(front, net, jobs, data, kind):
+    attack = front.make(kind, net, jobs, steps=1, **({"size": (2, 2)} if kind == "MultiTaskPatch" else {}))
+    front.run(attack, *data)
+    good, other = np.zeros((2, 3, 4, 4), np.float32), torch.zeros(2, 3, 4, 4)
+    wrong = np.zeros((2, 3, 8, 8), np.float32)
+    if front.name == "torchattacks":
+        good, other, wrong = other, good, torch.from_numpy(wrong)
+    assert attack.apply(good).shape == (2, 3, 4, 4)
+    with pytest.raises(ValueError, match=r"should have shape \(N, 3, 4, 4\).* Found \(2, 3, 8, 8\)"):
+        attack.apply(wrong)
+    with pytest.raises(TypeError, match="should be a (NumPy array|torch.Tensor). Found (Tensor|ndarray)"):
+        attack.apply(other)
