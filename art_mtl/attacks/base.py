@@ -17,8 +17,8 @@ from torch import Tensor
 
 from art_mtl.attacks.options import OPTIONS
 from art_mtl.attacks.reports import Reports
+from art_mtl.core import checks
 from art_mtl.core.batch_size import BatchSize
-from art_mtl.core.checks import same_kind
 from art_mtl.core.config import AttackConfig
 from art_mtl.core.engine import AttackedModel, Call, Engine
 from art_mtl.core.front import Front
@@ -113,7 +113,7 @@ class MultiTaskAttack(Front, EvasionAttack):  # type: ignore[misc]
             channels_first=estimator.channels_first,
         )
         search, config = self._search(inputs), self._config(**self._radii())
-        call = Call(model, inputs, y, self._bounds(), mask=mask, callbacks=Reports(self))
+        call = Call(model, inputs, y, self._bounds(), mask=mask, callbacks=Reports(self), settings=self._settings)
         found: FloatArray = self._engine.run(search, config, call).numpy()
         self._keep(search)
         return found
@@ -146,7 +146,8 @@ class MultiTaskAttack(Front, EvasionAttack):  # type: ignore[misc]
                 f"Found {self._summary_writer_arg!r}."
             )
         if self.eps_step is not None:
-            same_kind("eps_step", self.eps_step, "eps", self.eps)
+            checks.same_kind("eps_step", self.eps_step, "eps", self.eps)
+        checks.bounds("clip_values", self._bounds())
         super()._check_params()
 
     def _store(self, name: str, value: Any) -> None:

@@ -118,6 +118,12 @@ def radius(argument: str, value: Any, x: Tensor) -> Tensor:
     return tensor.reshape(*[1] * (x.ndim - tensor.ndim), *tensor.shape)
 
 
+def check_tensor(argument: str, x: Any) -> None:
+    """Raise TypeError unless ``x`` is a tensor."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"Parameter `{argument}` should be a torch.Tensor. Found {type(x).__name__}.")
+
+
 def check_inputs(argument: str, x: Tensor, bounds: tuple[Tensor, Tensor], found: str = "bounds") -> Tensor:
     """The inputs, clamped to the box; they may overshoot it by rounding only.
 

@@ -10,7 +10,16 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from art_mtl.core.batch import AttackBatch, Names, check_inputs, check_mask, check_targets, predicted_labels, radius
+from art_mtl.core.batch import (
+    AttackBatch,
+    Names,
+    check_inputs,
+    check_mask,
+    check_targets,
+    check_tensor,
+    predicted_labels,
+    radius,
+)
 from art_mtl.core.batch_size import BatchSize, measure_batch_size
 from art_mtl.core.checks import AUTO
 from art_mtl.core.config import AttackConfig
@@ -43,6 +52,7 @@ class AttackedModel:
         own_labels: ``(inputs, batch size) -> labels``: the model's own clean predictions.
         evaluate: Whether it is put into evaluation mode.
         channels_first: Where the channels of its inputs stand.
+        whole: What holds everything that a result depends on, where it is more than the module.
     """
 
     module: torch.nn.Module
@@ -53,6 +63,7 @@ class AttackedModel:
     own_labels: Callable[[Tensor, int], MultiTaskLabels]
     evaluate: bool = True
     channels_first: bool = True
+    whole: Any = None
 
     @classmethod
     def of(
@@ -141,8 +152,8 @@ class Call:
         mask: 0 where nothing may change, broadcastable to the inputs.
         names: What the host calls its arguments.
         callbacks: What the host hears.
-        state: Everything else that decides a result: where it differs from that of the last call, running statistics
-            start anew.
+        settings: Gives everything beside model and data that decides a result. Where it, or the model, differs from that
+            of the last call, running statistics start anew. Asked where there are some.
     """
 
     model: AttackedModel
@@ -152,7 +163,7 @@ class Call:
     mask: Any = None
     names: Names = Names()
     callbacks: Callbacks = field(default_factory=Callbacks)
-    state: Any = None
+    settings: Callable[[], Any] = tuple
 
 
 @dataclass
@@ -172,6 +183,8 @@ class RunSetup:
         session: What outlives the call.
         callbacks: What the host hears.
         log: Gets what went wrong.
+        settings: Gives everything beside the model that decides a result, as it is now.
+        model: As :meth:`~art_mtl.core.session.Session.match` takes it.
     """
 
     forward: Forward
@@ -186,6 +199,8 @@ class RunSetup:
     session: Session
     callbacks: Callbacks
     log: RunLog = field(default_factory=RunLog)
+    settings: Callable[[], Any] = tuple
+    model: Any = None
 
     @property
     def seed(self) -> int:
@@ -244,6 +259,7 @@ class Engine:
             TypeError: Inputs or labels of a wrong type.
             ValueError: Shapes, values or labels do not fit; the message says which.
         """
+        check_tensor(call.names.inputs, call.inputs)
         with outside_inference_mode():
             inputs, labels = normal_tensors(call.inputs.detach()), normal_tensors(call.labels)
             return self._run(search, config, replace(call, inputs=inputs, labels=labels))
@@ -251,7 +267,7 @@ class Engine:
     def _run(self, search: Search, config: AttackConfig, call: Call) -> Tensor:
         batch = self._validate(config, call)
         setup = self._configure(config, call, batch)
-        self.session.match((call.state, setup.method, batch.kept))
+        setup.settings = lambda: (call.settings(), setup.method, batch.kept)
         self.calls += 1
         try:
             with frozen(call.model.module, evaluate=call.model.evaluate):
@@ -304,6 +320,7 @@ class Engine:
             engine=self,
             session=self.session,
             callbacks=call.callbacks,
+            model=model.module if model.whole is None else model.whole,
         )
 
     def batch_size(self, setup: RunSetup, most: int | None) -> int:

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
+import numpy as np
 from torch import Tensor
 
 from art_mtl.core.config import AttackConfig
@@ -13,6 +14,7 @@ from art_mtl.core.configurable import Configurable
 from art_mtl.core.context import StepRecord
 from art_mtl.core.engine import Engine, Search
 from art_mtl.core.searches.per_sample import PerSampleSearch
+from art_mtl.core.session import content
 from art_mtl.tasks import Task
 
 
@@ -50,6 +52,10 @@ class Front(Configurable, ABC):
     def _bounds(self) -> tuple[Any, Any]:
         """Lower and upper bound of the inputs."""
 
+    def _settings(self) -> Any:
+        """Everything beside the model that decides a result: after a change running statistics start anew."""
+        return tuple((name, content(getattr(self, name))) for name in self.options), self._attacked_tasks()
+
     def _search(self, inputs: Tensor) -> Search:
         """What is done with a call on these inputs."""
         return PerSampleSearch()
@@ -66,7 +72,10 @@ class Front(Configurable, ABC):
         return variants[self.variant] if "variant" in self.options else self.method
 
     def _check_params(self) -> None:
-        """Raise where options do not go together; warn of a radius in grey levels."""
+        """Raise where options do not go together, or one was changed in place; warn of a radius in grey levels."""
+        for name in self.options:
+            if _can_be_written(getattr(self, name)):
+                self.options[name].check(name, getattr(self, name))
         config, eps = self._config(), self.core_names.get("eps", "eps")
         config.check(self._attacked_tasks(), eps, self.core_names.get("step_size", "step_size"))
         config.warn_of_grey_levels(self._bounds(), eps)
@@ -77,3 +86,10 @@ class Front(Configurable, ABC):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+
+
+def _can_be_written(value: Any) -> bool:
+    """Whether a value that was checked when it was set may have become another one in place."""
+    return isinstance(value, (Tensor, np.ndarray)) or (
+        isinstance(value, (tuple, list)) and any(_can_be_written(part) for part in value)
+    )

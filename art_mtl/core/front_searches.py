@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from art_mtl.core.batch import check_inputs, radius
@@ -15,7 +14,7 @@ from art_mtl.core.front import Front
 from art_mtl.core.searches.ensemble import EnsembleSearch
 from art_mtl.core.searches.ensemble_members import make_members
 from art_mtl.core.searches.ensemble_report import EnsembleReport
-from art_mtl.core.searches.patch import PATCH_STEP, PatchPlace, PatchSearch, apply_patch, patch_mask
+from art_mtl.core.searches.patch import PATCH_STEP, PatchPlace, PatchSearch, apply_patch, check_place, patch_mask
 from art_mtl.core.searches.universal import UniversalSearch, check_shared
 
 
@@ -65,6 +64,12 @@ class FittedFront(Front):
         """
         if found is None:
             raise ValueError(f"There should be something to apply; call `{self._finder}` first. Found none.")
+        if inputs.shape[1:] != found.shape[1:]:
+            shape = ", ".join(map(str, found.shape[1:]))
+            raise ValueError(
+                f"Parameter `{name}` should have shape (N, {shape}), as those that it was found for. "
+                f"Found {tuple(inputs.shape)}."
+            )
         lower, upper = (radius(bounds_name, bound, inputs) for bound in self._bounds())
         inputs = check_inputs(name, inputs, (lower, upper), bounds_name)
         return self._put_on(inputs, found.to(inputs.device)).clamp(lower, upper)
@@ -115,13 +120,16 @@ class PatchFront(FittedFront):
 
     def _patch_place(self, image: tuple[int, ...]) -> PatchPlace:
         """Where the patch lies on an image of this shape."""
-        mask = None if self.mask is None else torch.as_tensor(host_array(self.mask) != 0, device="cpu")
-        place = patch_mask(image, self.size, self.location, mask, self._channels_first)
+        place = patch_mask(image, self.size, self.location, self.mask, self._channels_first)
         how = bool(self.ignore_patch), bool(self.shared), self._channels_first
         return PatchPlace(place, tuple(self.transforms), *how)
 
     def _put_on(self, inputs: Tensor, found: Tensor) -> Tensor:
         return apply_patch(inputs, found, self._patch_place(tuple(inputs.shape[1:])).mask)
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        check_place(self.size, self.location, self.mask)
 
     def _config(self, **settled: Any) -> AttackConfig:
         lower, upper = map(host_array, self._bounds())

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from art_mtl.prepared.recurrent import is_recurrent
 
@@ -33,9 +34,9 @@ def frozen(
 ) -> Iterator[None]:
     """Parameters are not differentiated inside; on leaving, also by an exception, everything is as it was.
 
-    Restored are the mode of every module, ``requires_grad`` of every parameter, and the buffers of modules that ran in
-    training mode, such as the running statistics of a batch norm. Modes are set on each module by itself: a ``train``
-    of the model's own is not called, as it may do more than that.
+    Restored are the mode of every module, ``requires_grad`` of every parameter, and all buffers, whoever wrote to them:
+    a batch norm in training mode, or a forward pass that counts its calls. Modes are set on each module by itself: a
+    ``train`` of the model's own is not called, as it may do more than that.
 
     Recurrent layers (``nn.RNNBase``) that should be in evaluation mode are put into training mode with their dropout at
     0, on every device: cuDNN can differentiate them in no other mode, and they compute the same.
@@ -114,12 +115,14 @@ class _Mode(NamedTuple):
 
 @dataclass(eq=False)
 class _Loan:
-    """What one borrower has: modules with the modes it wants, parameters, and copies of the buffers that may move."""
+    """What one borrower has: modules with the modes it wants, parameters, and copies of the buffers that will move."""
 
     thread: int
     modes: list[tuple[nn.Module, _Mode]] = field(default_factory=list)
     parameters: list[Tensor] = field(default_factory=list)
     buffers: list[_Buffer] = field(default_factory=list)
+    shared: list[_Buffer] = field(default_factory=list)
+    """Those of modules in evaluation mode, which loans may have together."""
 
 
 @dataclass(eq=False)
@@ -131,17 +134,21 @@ class _Lent:
 
 
 class _Buffer:
-    """A buffer as it was."""
+    """A buffer as it was, and how many have it."""
 
-    def __init__(self, module: nn.Module, name: str, tensor: Tensor) -> None:
-        self.module, self.name, self.tensor = module, name, tensor
-        self.values = tensor.detach().clone()
+    def __init__(self, module: nn.Module, name: str, tensor: Tensor | None) -> None:
+        self.module, self.name, self.tensor, self.borrowers = module, name, tensor, 0
+        self.values = tensor.detach().clone() if tensor is not None and _is_writable(tensor) else None
 
     def restore(self) -> None:
-        if not (self.tensor.is_inference() and torch.equal(self.tensor, self.values)):
-            # By `.data`, as a graph that has saved the tensor may be asked for gradients yet.
-            self.tensor.data.copy_(self.values)
-        self.module._buffers[self.name] = self.tensor
+        if self.tensor is not None and self.values is not None:
+            # Memory of the host may be there to be read only; to look on a device would wait for it.
+            looks = self.tensor.is_inference() or self.tensor.is_cpu
+            if not (looks and torch.equal(self.tensor, self.values)):
+                # By `.data`, as a graph that has saved the tensor may be asked for gradients yet.
+                self.tensor.data.copy_(self.values)
+        if self.module._buffers.get(self.name) is not self.tensor:
+            self.module._buffers[self.name] = self.tensor
 
 
 class _Ledger:
@@ -153,6 +160,7 @@ class _Ledger:
         # By id, as modules may compare equal; what is lent is alive.
         self.modules: dict[int, _Lent] = {}
         self.parameters: dict[int, int] = {}
+        self.buffers: dict[tuple[int, str], _Buffer] = {}
         self.waiting: set[int] = set()
 
     def lend(self, model: nn.Module, wish: Callable[[nn.Module], bool] | None) -> _Loan:
@@ -211,9 +219,7 @@ class _Ledger:
 
     def _begin(self, loan: _Loan, model: nn.Module) -> None:
         for module, mode in loan.modes:
-            if mode.training:
-                own = [(name, buffer) for name, buffer in module._buffers.items() if buffer is not None]
-                loan.buffers += [_Buffer(module, name, buffer) for name, buffer in own]
+            self._lend_buffers(loan, module, mode.training)
             lent = self.modules.setdefault(id(module), _Lent(_Mode.of(module)))
             lent.wishes.append((loan, mode))
             mode.put_on(module)
@@ -225,8 +231,20 @@ class _Ledger:
                 loan.parameters.append(parameter)
                 self.parameters[id(parameter)] = self.parameters.get(id(parameter), 0) + 1
 
+    def _lend_buffers(self, loan: _Loan, module: nn.Module, moves: bool) -> None:
+        for name, tensor in module._buffers.items():
+            if moves:
+                loan.buffers.append(_Buffer(module, name, tensor))
+                continue
+            place = id(module), name
+            if place not in self.buffers:
+                self.buffers[place] = _Buffer(module, name, tensor)
+            self.buffers[place].borrowers += 1
+            loan.shared.append(self.buffers[place])
+
     def _end(self, loan: _Loan) -> list[Exception]:
         steps: list[Callable[[], None]] = [buffer.restore for buffer in loan.buffers]
+        steps += [partial(self._return_buffer, buffer) for buffer in loan.shared]
         steps += [partial(self._return_parameter, parameter) for parameter in loan.parameters]
         steps += [partial(self._return_module, module, loan) for module, _ in loan.modes]
         failures = []
@@ -238,6 +256,12 @@ class _Ledger:
         self.loans.remove(loan)
         self.changed.notify_all()
         return failures
+
+    def _return_buffer(self, buffer: _Buffer) -> None:
+        buffer.borrowers -= 1
+        if not buffer.borrowers:
+            del self.buffers[id(buffer.module), buffer.name]
+            buffer.restore()
 
     def _return_parameter(self, parameter: Tensor) -> None:
         left = self.parameters.pop(id(parameter)) - 1
@@ -258,6 +282,13 @@ class _Ledger:
 
 
 _LEDGER = _Ledger()
+
+
+def _is_writable(tensor: Tensor) -> bool:
+    """Whether a forward pass can write to a buffer in place: not where places share memory, or there are none yet."""
+    if is_lazy(tensor) or tensor.layout is not torch.strided or tensor.is_nested or tensor.is_meta:
+        return False
+    return all(size < 2 or stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
 
 
 def _has_buffers(module: nn.Module) -> bool:

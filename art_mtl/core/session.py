@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from art_mtl.core.batch import AttackBatch
@@ -15,15 +18,32 @@ from art_mtl.core.loop import Observer, attack
 from art_mtl.core.method import Method
 from art_mtl.core.run_log import RunLog
 from art_mtl.core.threat import RunConfig
+from art_mtl.prepared.signature import Path, differences, outside, signature
 from art_mtl.tasks import Task
 
 _ROOM = 1.25
 """How much longer than asked for a chunk may grow, so that a few samples need not begin one of their own."""
 
 
-def versions(tensors: Iterable[Tensor]) -> tuple[tuple[int, int], ...]:
-    """What is another one where a tensor was replaced or written to."""
-    return tuple((tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors)
+def content(value: Any) -> Any:
+    """A setting as it is now, to be compared: tensors and arrays by their content, whatever becomes of them later.
+
+    Examples:
+        >>> eps = torch.tensor(0.1)
+        >>> before = content([eps, "Linf"])
+        >>> before == content([eps.clone(), "Linf"]), before == content([eps.mul_(2), "Linf"])
+        (True, False)
+    """
+    if isinstance(value, (list, tuple)):
+        return tuple(content(part) for part in value)
+    if isinstance(value, Mapping):
+        return tuple((name, content(part)) for name, part in value.items())
+    if isinstance(value, Tensor):
+        octets = value.detach().cpu().contiguous().view(-1).view(torch.uint8)
+        return tuple(value.shape), str(value.dtype), octets.numpy().tobytes()
+    if isinstance(value, np.ndarray):
+        return value.shape, str(value.dtype), value.tobytes()
+    return value
 
 
 @dataclass
@@ -39,13 +59,37 @@ class Session:
     statistics: dict[int, RunningStatistics] = field(default_factory=dict)
     samples: int = 0
     micro_batching: MicroBatching = field(default_factory=MicroBatching)
-    _state: object = None
+    _settings: object = None
+    _model: dict[Path, Any] = field(default_factory=dict)
+    _written: set[Path] | None = None
 
-    def match(self, state: object) -> None:
-        """Begin a new chunk where the state is another one than that of the call before."""
-        if state != self._state:
+    def match(self, settings: object, model: Any) -> None:
+        """Begin a new chunk where settings or model are others than those of the call before.
+
+        Args:
+            settings: Everything beside the model that decides a result.
+            model: As :func:`~art_mtl.prepared.signature.signature` takes it. What its own forward pass writes, such as
+                a counter, does not count; see :meth:`learn`.
+        """
+        found = signature(model, versions=False)
+        if settings != self._settings or outside(differences(self._model, found), self._written or set()):
             self.reset()
-            self._state = state
+            self._written = None
+        self._settings, self._model = settings, found
+
+    def learn(self, model: Any) -> None:
+        """After the first call of a chunk: what of the model differs from before was written by its forward pass."""
+        if self._written is None:
+            found = signature(model, versions=False)
+            written = differences(self._model, found)
+            # Weights that a forward pass writes are compared with what they have become.
+            self._written = {path for path in written if "_parameters" not in path}
+            self._model = found
+
+    def forget(self) -> None:
+        """Begin a new chunk at the next call, whatever its state."""
+        self.reset()
+        self._settings = None
 
     def reset(self) -> None:
         """Begin a new chunk."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from art_mtl.prepared.copying import kept_randomness, private_copy, unwrapped
 from art_mtl.prepared.prepare import PreparedModel, prepare
 from art_mtl.prepared.settings import Preparation
-from art_mtl.prepared.signature import Path, differences, signature
+from art_mtl.prepared.signature import Path, differences, outside, signature
 
 _log = logging.getLogger(__name__)
 
@@ -77,8 +77,7 @@ class PreparedCache:
             return self._made[key]
 
     def _has_changed(self, found: dict[Path, Any]) -> bool:
-        changed = differences(self._signature, found)
-        return not all(any(path[:end] in self._written for end in range(1, len(path) + 1)) for path in changed)
+        return bool(outside(differences(self._signature, found), self._written))
 
     def __deepcopy__(self, memo: object) -> PreparedCache:
         return PreparedCache()

@@ -7,7 +7,7 @@ import hashlib
 import logging
 import types
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from art_mtl.structure import attributes_of
 
@@ -47,7 +48,7 @@ modulo 2^64.
 """
 
 
-def signature(model: nn.Module) -> dict[Path, Any]:
+def signature(model: Any, *, versions: bool = True) -> dict[Path, Any]:
     """Everything that a deep copy of a model is made of, part by part; two are equal where nothing has changed.
 
     Parts are the values and layout of parameters, buffers and other tensors; the kinds and order of modules; their
@@ -58,6 +59,10 @@ def signature(model: nn.Module) -> dict[Path, Any]:
     Large tensors are told apart by sums of their bits over rows and columns, so almost surely. It costs a look at every
     parameter, and one wait for the device.
 
+    Args:
+        model: A module, or an object that holds one.
+        versions: Whether a tensor that was written to and put back is another one.
+
     Examples:
         >>> net = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5))
         >>> before = signature(net)
@@ -67,13 +72,23 @@ def signature(model: nn.Module) -> dict[Path, Any]:
     """
     walk = _Walk()
     walk(model, (), DEPTH)
-    return walk.finish()
+    return walk.finish(versions)
 
 
 def differences(before: Mapping[Path, Any], after: Mapping[Path, Any]) -> set[Path]:
     """Paths of the parts that differ, or that one signature lacks."""
     missing = object()
     return {path for path in {*before, *after} if before.get(path, missing) != after.get(path, missing)}
+
+
+def outside(changed: Iterable[Path], written: set[Path]) -> set[Path]:
+    """Of some paths those that are not among ``written``, nor lead to a part of what is.
+
+    Examples:
+        >>> outside({("calls",), ("cache", "x"), ("weight",)}, {("calls",), ("cache",)})
+        {('weight',)}
+    """
+    return {path for path in changed if not any(path[:end] in written for end in range(1, len(path) + 1))}
 
 
 class _Same:
@@ -106,15 +121,17 @@ class _Walk:
             self.seen[id(value)] = (path, value)
             self._part(value, path, depth)
 
-    def finish(self) -> dict[Path, Any]:
+    def finish(self, versions: bool) -> dict[Path, Any]:
         """The leaves, those of tensors filled in."""
         contents = _contents([tensor for _, tensor in self.tensors])
         for (path, tensor), content in zip(self.tensors, contents, strict=True):
-            self.leaves[path] = (type(tensor), *_layout(tensor), content)
+            self.leaves[path] = (type(tensor), *_layout(tensor, versions), content)
         return self.leaves
 
     def _part(self, value: Any, path: Path, depth: int) -> None:
-        if isinstance(value, Tensor):
+        if is_lazy(value):
+            self.leaves[path] = _Same(value)
+        elif isinstance(value, Tensor):
             self.tensors.append((path, value))
         elif isinstance(value, nn.Module):
             self._module(value, path)
@@ -140,9 +157,12 @@ class _Walk:
         for name, value in vars(module).items():
             if name == "training" or (name == "dropout" and isinstance(module, nn.RNNBase)):
                 continue
-            # A hook that is taken off and put back has another number.
-            hooks = isinstance(value, dict) and name.endswith("_hooks")
-            self(list(value.values()) if hooks else value, (*path, name), DEPTH)
+            if isinstance(value, dict) and "_hooks" in name:
+                if not value:
+                    continue  # Most of what a module holds is a dozen of these.
+                # A hook that is taken off and put back has another number.
+                value = list(value.values())
+            self(value, (*path, name), DEPTH)
 
     def _entries(self, value: Any, entries: list[tuple[Any, Any]], path: Path, depth: int) -> None:
         names = [key if isinstance(key, (str, int)) else f"{index}: {key!r}" for index, (key, _) in enumerate(entries)]
@@ -151,8 +171,8 @@ class _Walk:
             self(part, (*path, name), depth)
 
 
-def _layout(tensor: Tensor) -> tuple[Any, ...]:
-    version = None if tensor.is_inference() else tensor._version
+def _layout(tensor: Tensor, versions: bool) -> tuple[Any, ...]:
+    version = None if tensor.is_inference() or not versions else tensor._version
     shape = (tensor.dtype, tensor.device, tensor.layout, version)
     if tensor.layout is not torch.strided or tensor.is_nested:
         return shape
@@ -164,29 +184,29 @@ def _contents(tensors: list[Tensor]) -> list[bytes | None]:
     with torch.no_grad():
         short = [_condensed(tensor) for tensor in tensors]
     found: list[bytes | None] = [None] * len(tensors)
-    for device in {numbers.device for numbers in short if numbers is not None}:
-        places = [place for place, numbers in enumerate(short) if numbers is not None and numbers.device == device]
-        parts = [numbers for numbers in short if numbers is not None and numbers.device == device]
-        joined, start = torch.cat(parts).cpu().numpy(), 0
-        for place, part in zip(places, parts, strict=True):
-            found[place] = _digest(joined[start : start + len(part)])
-            start += len(part)
+    for device in {parts[0].device for parts in short if parts}:
+        places = [place for place, parts in enumerate(short) if parts and parts[0].device == device]
+        joined, start = torch.cat([part for place in places for part in short[place]]).cpu().numpy(), 0
+        for place in places:
+            end = start + sum(map(torch.numel, short[place]))
+            found[place] = _digest(joined[start:end])
+            start = end
     return found
 
 
-def _condensed(tensor: Tensor) -> Tensor | None:
+def _condensed(tensor: Tensor) -> list[Tensor]:
     """The bits of a tensor as integers; of a large one, sums over the rows and columns of a table of them."""
     plain = tensor.layout is torch.strided and not (tensor.is_nested or tensor.is_meta or tensor.is_quantized)
     if not plain or tensor.numel() == 0:
-        return None
+        return []
     octets = _in_memory_order(tensor.detach()).view(torch.uint8)
-    size = len(octets) // 8 * 8
-    words, rest = octets[:size].view(torch.int64), octets[size:].to(torch.int64)
-    if len(words) < _WIDTH:
-        return torch.cat([words, rest])
-    size = len(words) // _WIDTH * _WIDTH
+    size = octets.numel() // 8 * 8
+    words, rest = octets[:size].view(torch.int64), [octets[size:].to(torch.int64)] if size < octets.numel() else []
+    if words.numel() < _WIDTH:
+        return [words, *rest]
+    size = words.numel() // _WIDTH * _WIDTH
     table = words[:size].view(-1, _WIDTH)
-    return torch.cat([table.sum(1), table.sum(0), words[size:], rest])
+    return [table.sum(1), table.sum(0), words[size:], *rest]
 
 
 def _in_memory_order(tensor: Tensor) -> Tensor:

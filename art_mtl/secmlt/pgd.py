@@ -17,7 +17,6 @@ from art_mtl.core.context import StepRecord
 from art_mtl.core.engine import AttackedModel, Call, Engine, Observing
 from art_mtl.core.front import Front
 from art_mtl.core.searches.per_sample import PerSampleSearch
-from art_mtl.core.session import versions
 from art_mtl.prepared import PreparedCache
 from art_mtl.secmlt.options import OPTIONS, Options
 from art_mtl.structure import map_tensors
@@ -67,11 +66,14 @@ class MultiTaskPGD(Front, BaseEvasionAttack):  # type: ignore[misc]
         if partial_targets:
             preserves = config.assemble(self.tasks).objective.preserves
             labels = constant_targets(self.tasks, labels, len(samples), partial_targets, preserves)
-        victim = AttackedModel.of(model.model, self.tasks, self._prepared, model._preprocessing, model._postprocessing)
+        victim = AttackedModel.of(
+            model.model, self.tasks, self._prepared, model._preprocessing, model._postprocessing, whole=model
+        )
         names = Names("samples", "labels", "epsilon", "step_size", "lb` and `ub")
         callbacks = Observing(self._observe if self.trackers or self.observer else None)
-        state = (repr(self), model.model, versions(model.model.parameters()))
-        call = Call(victim, samples, labels, self._bounds(), names=names, callbacks=callbacks, state=state)
+        call = Call(
+            victim, samples, labels, self._bounds(), names=names, callbacks=callbacks, settings=self._settings
+        )  # fmt: skip
         found = self._engine.run(PerSampleSearch(one_batch=True), config, call)
         return found, found - samples
 

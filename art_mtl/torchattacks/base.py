@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 from torchattacks.attack import Attack
 
-from art_mtl.core.batch import Names, predicted_labels
+from art_mtl.core.batch import Names, check_tensor, predicted_labels
 from art_mtl.core.config import AttackConfig
 from art_mtl.core.engine import AttackedModel, Call, Engine, Observing, Search
 from art_mtl.core.forward import ForwardBackward, MicroBatching
 from art_mtl.core.front import Front
 from art_mtl.core.lending import frozen
 from art_mtl.core.searches.per_sample import PerSampleSearch
-from art_mtl.core.session import versions
+from art_mtl.core.session import content
 from art_mtl.labels import MultiTaskLabels
 from art_mtl.prepared import Preparation, PreparedCache
 from art_mtl.tasks import Task, check_tasks
@@ -84,8 +84,8 @@ class MultiTaskAttack(Front, ChoosesTargets, SavesExamples, Attack):  # type: ig
         model = AttackedModel.of(
             self.model, self.tasks, self._prepared, self._model_inputs, lambda raw: raw, self.device, evaluate=False
         )
-        callbacks, state = Observing(self.observer), self._state()
-        call = Call(model, images, labels, self.bounds, names=names, callbacks=callbacks, state=state)
+        callbacks = Observing(self.observer)
+        call = Call(model, images, labels, self.bounds, names=names, callbacks=callbacks, settings=self._settings)
         search = self._search(images)
         found = self._engine.run(search, self._config(), call)
         self._keep(search)
@@ -109,8 +109,7 @@ class MultiTaskAttack(Front, ChoosesTargets, SavesExamples, Attack):  # type: ig
 
     def _here(self, images: Tensor) -> Tensor:
         """Images, detached, on the attack's device."""
-        if not isinstance(images, Tensor):
-            raise TypeError(f"Parameter `images` should be a torch.Tensor. Found {type(images).__name__}.")
+        check_tensor("images", images)
         return images.detach().to(self.device)
 
     def _model_inputs(self, inputs: Tensor) -> Tensor:
@@ -137,17 +136,10 @@ class MultiTaskAttack(Front, ChoosesTargets, SavesExamples, Attack):  # type: ig
         # A call is one batch, where nothing else is said.
         return super()._config(**{"batch_size": None, **settled})
 
-    def _state(self) -> tuple[Any, ...]:
-        """Everything that decides a result beside the images: another state starts running statistics anew."""
-        # In training mode a call moves the buffers, and puts them back.
-        tensors = [*self.model.parameters(), *(() if self._model_training else self.model.buffers())]
-        scale = None if self.normalization_used is None else _plain(list(self.normalization_used.values()))
-        return (
-            tuple((name, _plain(getattr(self, name))) for name in self.options),
-            tuple((id(module), type(module)) for module in self.model.modules()),
-            versions(tensors),
-            (scale, self._normalization_applied, self.targeted, self._model_training),
-        )
+    def _settings(self) -> Any:
+        modes = self._model_training, self._batchnorm_training, self._dropout_training
+        scale = content(self.normalization_used)
+        return super()._settings(), scale, self._normalization_applied, self.attack_mode, modes
 
     def _check_params(self) -> None:
         if self.restarts > 1 and not self.random_start:
@@ -185,12 +177,3 @@ class MultiTaskAttack(Front, ChoosesTargets, SavesExamples, Attack):  # type: ig
 
     def _recover_model_mode(self, given_training: bool) -> None:
         """Nothing; see above."""
-
-
-def _plain(value: Any) -> Any:
-    """A value that can be compared: tensors and arrays by their content."""
-    if isinstance(value, (list, tuple)):
-        return tuple(_plain(part) for part in value)
-    if isinstance(value, Tensor):
-        return tuple(value.shape), str(value.dtype), value.detach().cpu().contiguous().view(-1).tolist()
-    return value if getattr(value, "ndim", 0) == 0 else (value.shape, value.tobytes())

@@ -38,6 +38,7 @@ class _FittedAttack(MultiTaskAttack):
         """Images ``(N, ...)``, seen before or not, with what was found, inside the bounds.
 
         Raises:
+            TypeError: The images are no tensor.
             ValueError: Nothing has been found yet, or the images do not fit.
         """
         scaled, images = self._normalization_applied is True, self._here(images)

@@ -1,8 +1,10 @@
 """Several attacks on the same batch, the worst case kept per sample."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -46,22 +48,28 @@ class MultiAttack(MultiTaskAttack):
     def __init__(
         self, attacks: Sequence[MultiTaskAttack], success: Success | None = None, verbose: bool = False
     ) -> None:
-        attacks = list(attacks)
-        if len(attacks) < 2 or not all(isinstance(attack, MultiTaskAttack) for attack in attacks):
-            raise ValueError(
-                "Parameter `attacks` should hold at least two attacks of art_mtl.torchattacks. "
-                f"Found {[type(attack).__name__ for attack in attacks]}."
-            )
-        first = attacks[0]
-        if any(attack.model is not first.model or attack.tasks != first.tasks for attack in attacks):
-            raise ValueError("Parameter `attacks` should hold attacks of one model and the same tasks.")
-        super().__init__(first.model, first.tasks, verbose=verbose)
+        _check_attacks(attacks)
+        _check_success(success)
+        # Not by name, as the parent would look for these among its own.
+        self.__dict__.update(attacks=list(attacks), success=success)
+        super().__init__(attacks[0].model, attacks[0].tasks, verbose=verbose)
         self.supported_mode = ["default"]
-        self.attacks = attacks
-        self.success = success
+        self.attacks = list(attacks)
+
+    @property
+    def name(self) -> str:
+        """The methods that run, as tables print it."""
+        return f"strongest of {', '.join(attack.name for attack in self.attacks)}"
+
+    def reset(self) -> None:
+        """Let every attack forget the batches that it has seen."""
+        super().reset()
+        for attack in self.attacks:
+            attack.reset()
 
     def forward(self, images: Tensor, labels: Any = None) -> Tensor:
         """Attack images without normalisation; use :meth:`__call__`."""
+        self._check_params()
         given = self.predictions(images) if labels is None else self.labels(labels, len(images))
         targets = self.canonical(given)
         context = BatchContext(self.tasks, tuple(targets), steps=1)
@@ -75,19 +83,30 @@ class MultiAttack(MultiTaskAttack):
                 if not bool(todo.any()):
                     return
                 candidate = images.clone()
-                candidate[todo] = self._run(attack, images[todo], None if labels is None else given[todo])
+                with _cut_to(attack, todo, images.ndim):
+                    candidate[todo] = self._run(attack, images[todo], None if labels is None else given[todo])
                 outputs = self._checked_outputs(candidate, targets)
                 values = torch.stack(DEGRADATION.values(context, outputs, references), 1)
                 counts = todo & context.finite(outputs)
                 yield candidate, torch.where(counts, least_degradation(values, context.has_label), none)
                 if self.success is not None:
-                    todo = todo & ~self.success(outputs, given)
+                    todo = todo & ~self._succeeded(outputs, given)
 
         kept = keep_best(candidates())
         if self.verbose:
             numbered = enumerate(self.attacks, start=1)
             print(f"Kept: { {attack.attack: int((kept.winner == number).sum()) for number, attack in numbered} }")
         return kept.inputs
+
+    def _succeeded(self, outputs: list[Any], labels: Any) -> Tensor:
+        assert self.success is not None
+        found = self.success(outputs, labels)
+        if not isinstance(found, Tensor) or found.dtype != torch.bool or found.shape != (len(labels),):
+            what = f"{found.dtype} of shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+            raise ValueError(
+                f"Parameter `success` should return a boolean tensor of shape ({len(labels)},). Found {what}."
+            )
+        return found.to(self.device)
 
     def _run(self, attack: MultiTaskAttack, images: Tensor, labels: Any) -> Tensor:
         """Here the images are free of normalisation; the attack's own call undoes and redoes it."""
@@ -103,4 +122,62 @@ class MultiAttack(MultiTaskAttack):
         return [task.check_output(output, target) for task, output, target in triples]
 
     def _check_params(self) -> None:
-        """The attacks have checked their own options."""
+        _check_attacks(self.attacks)
+        _check_success(self.success)
+        if any(attack.model is not self.model or attack.tasks != self.tasks for attack in self.attacks):
+            raise ValueError(
+                "Parameter `attacks` should hold attacks of the model and the tasks of this one. Found another."
+            )
+
+
+def _check_attacks(attacks: Any) -> None:
+    known = isinstance(attacks, Sequence)
+    if not known or len(attacks) < 2 or not all(isinstance(attack, MultiTaskAttack) for attack in attacks):
+        raise ValueError(
+            "Parameter `attacks` should hold at least two attacks of art_mtl.torchattacks. "
+            f"Found {[type(attack).__name__ for attack in attacks] if known else type(attacks).__name__}."
+        )
+    first = attacks[0]
+    if any(attack.model is not first.model or attack.tasks != first.tasks for attack in attacks):
+        raise ValueError("Parameter `attacks` should hold attacks of one model and the same tasks. Found others.")
+
+
+def _check_success(success: Any) -> None:
+    if success is not None and not callable(success):
+        raise TypeError(
+            "Parameter `success` should be None or a function (outputs, labels) -> (B,), boolean. "
+            f"Found {type(success).__name__}."
+        )
+
+
+@contextmanager
+def _cut_to(attack: MultiTaskAttack, chosen: Tensor, ndim: int) -> Iterator[None]:
+    """Meanwhile options with one value a sample, of an attack and of those that it runs, are those of some samples.
+
+    Args:
+        attack: The attack.
+        chosen: Which samples, ``(N,)``, boolean.
+        ndim: Number of dimensions of the inputs, with which an option has one row a sample.
+    """
+
+    def cut(value: Any) -> Any:
+        if isinstance(value, (tuple, list)):
+            return tuple(cut(part) for part in value)
+        if np.ndim(value) != ndim or len(value) != len(chosen) or len(chosen) == 1:
+            return value
+        return value[chosen.to(value.device)] if isinstance(value, Tensor) else value[chosen.cpu().numpy()]
+
+    if bool(chosen.all()):
+        yield
+        return
+    with ExitStack() as stack:
+        for member in getattr(attack, "attacks", ()):
+            stack.enter_context(_cut_to(member, chosen, ndim))
+        before = {name: getattr(attack, name) for name in ("eps", "alpha", "bounds") if name in attack.options}
+        try:
+            for name, value in before.items():
+                attack._store(name, cut(value))
+            yield
+        finally:
+            for name, value in before.items():
+                attack._store(name, value)

@@ -26,7 +26,7 @@ class Record:
     Attributes:
         inputs: Adversarial inputs ``(N, ...)``, without normalisation.
         clean: Clean inputs, likewise.
-        labels: As given.
+        labels: As given, or the predictions on the clean inputs where none were.
         predictions: Decoded, on the adversarial inputs; None where they were not asked for.
         metrics: Data-set metric of each task on the adversarial inputs.
         l2: Mean L2 norm of the perturbations.
@@ -97,8 +97,9 @@ def collect(attack: Any, data_loader: Iterable[tuple[Tensor, Any]], keep_predict
     inputs, clean, labels, predictions = [], [], [], []
     sums: list[Tensor] = []
     for images, given in data_loader:
+        # Before the attack, so that labels that will not do cost no time.
+        batch = attack.predictions(images) if given is None else attack.labels(given, len(images))
         adversarial = attack(images, given)
-        batch = attack.labels(given, len(images))
         statistics = []
         outputs = attack.eval_outputs(adversarial)
         for task, raw, target in zip(attack.tasks, outputs, attack.canonical(batch), strict=True):
@@ -201,7 +202,7 @@ class SavesExamples:
         """Attack everything a loader yields, and store it.
 
         Args:
-            data_loader: Yields ``(inputs, labels)``, labels in any form.
+            data_loader: Yields ``(inputs, labels)``, labels in any form, or None for the model's own predictions.
             save_path: File to write, whole or not at all; None: only measure.
             verbose: Print the metrics of each task and the mean L2 distance at the end.
             return_verbose: Return them.

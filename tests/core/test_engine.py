@@ -48,7 +48,7 @@ def call():
             return MultiTaskLabels({"kind": net(inputs)[0].argmax(1), "size": net(inputs)[1].detach()})
 
         model = AttackedModel(net, JOBS, torch.device("cpu"), net, lambda how, inputs: net, own_labels)
-        kept = {name: options.pop(name) for name in ("mask", "names", "callbacks", "state") if name in options}
+        kept = {name: options.pop(name) for name in ("mask", "names", "callbacks", "settings") if name in options}
         config = AttackConfig(**{"method": "equal", "norm": math.inf, "eps": 0.1, "steps": 3, **options})
         return (engine or Engine()).run(search or PerSampleSearch(), config, Call(model, x, y, bounds, **kept))
 
@@ -219,17 +219,21 @@ def test_what_stopped_at_the_gain_is_not_measured_again(call):
 
 
 def test_a_stream_goes_on_with_its_chunk_until_something_else_is_attacked(call):
-    engine, stream = Engine(), PerSampleSearch(one_batch=True)
+    engine, stream, net = Engine(), PerSampleSearch(one_batch=True), Net().eval()
 
     def samples(**changes):
-        call(engine=engine, search=stream, method="worst-task", steps=2, **changes)
+        call(net=net, engine=engine, search=stream, method="worst-task", steps=2, **changes)
         return engine.session.samples
 
     assert [samples(), samples()] == [6, 12]
-    assert samples(state="another normalisation") == 6, "something else that decides results"
+    assert samples(settings=lambda: "another normalisation") == 6, "something else that decides results"
     assert samples() == 6 and samples() == 12
     assert samples(parts={"gamma": 0.1}) == 6, "another method"
     assert samples(parts={"gamma": 0.1}, eps=0.2) == 12, "the radius may differ from batch to batch"
+    call(net=net, engine=engine, search=stream, steps=2)
+    assert samples(parts={"gamma": 0.1}) == 6, "a method in between that shares nothing"
+    net.note = "an attribute"
+    assert samples(parts={"gamma": 0.1}) == 6, "another model"
     with pytest.warns(RuntimeWarning, match="No targets"):
         assert samples(parts={"gamma": 0.1}, y={"size": Y["size"]}, targeted=True) == 6, "other tasks"
     engine.reset()
@@ -237,12 +241,12 @@ def test_a_stream_goes_on_with_its_chunk_until_something_else_is_attacked(call):
 
 
 def test_a_chunk_of_a_stream_is_not_overfilled_but_by_a_few(call):
-    engine, stream = Engine(), PerSampleSearch(one_batch=True)
+    engine, stream, net = Engine(), PerSampleSearch(one_batch=True), Net().eval()
 
     def samples(count):
         labels = {name: values[:count] for name, values in Y.items()}
         parts = {"weight_group": 8}
-        call(X[:count], labels, stream, engine=engine, method="worst-task", steps=1, parts=parts)
+        call(X[:count], labels, stream, net, engine, method="worst-task", steps=1, parts=parts)
         return engine.session.samples
 
     assert [samples(4), samples(4)] == [4, 8]

@@ -4,9 +4,11 @@ import copy
 import random
 import threading
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 
@@ -98,6 +100,74 @@ def test_statistics_that_move_in_training_mode_come_back(net):
             net[1].running_var = torch.zeros(4)  # Replaced, not only written to.
         net[1].eval()
         assert _same({**before, "rng": 0}, {**_state(net), "rng": 0})
+
+
+class Writing(torch.nn.Module):
+    """Writes to its buffers in evaluation mode: in place, by their data, by others in their places."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = torch.nn.BatchNorm1d(3)
+        for name in ("count", "total", "last"):
+            self.register_buffer(name, torch.zeros(()))
+        self.register_buffer("cache", None)
+        self.register_buffer("wide", torch.zeros(1).expand(3))
+        self.register_buffer("sparse", torch.eye(3).to_sparse())
+
+    def forward(self, x):
+        self.count += 1
+        self.total.data += x.sum()
+        self.last, self.cache = x.mean(), x
+        self.norm.train()
+        return self.norm(x) @ self.sparse + self.wide
+
+
+def _buffers(model):
+    return {name: None if b is None else b.clone() for m in model.modules() for name, b in m._buffers.items()}
+
+
+def _are_same(before, after):
+    return all(
+        after[name] is None if b is None else torch.equal(b.to_dense(), after[name].to_dense())
+        for name, b in before.items()
+    )
+
+
+@pytest.mark.parametrize("mode", [False, True])
+def test_buffers_that_a_forward_pass_writes_come_back(mode):
+    model = Writing().eval()
+    before, places = _buffers(model), [buffer.data_ptr() for buffer in (model.count, model.last)]
+    with frozen(model, training=lambda module: mode):
+        model(torch.randn(5, 3))
+        with frozen(model):
+            model(torch.randn(5, 3))
+        assert not _are_same(before, _buffers(model))
+    assert _are_same(before, _buffers(model)) and not model.norm.training
+    assert places == [buffer.data_ptr() for buffer in (model.count, model.last)]
+
+
+def test_they_come_back_when_the_last_of_several_loans_ends():
+    model = Writing().eval()
+    before = _buffers(model)
+    first, second = frozen(model), frozen(model)
+    first.__enter__()
+    model(torch.randn(5, 3))
+    second.__enter__()
+    first.__exit__(None, None, None)
+    model(torch.randn(5, 3))
+    second.__exit__(None, None, None)
+    assert _are_same(before, _buffers(model)) and not lending._LEDGER.buffers
+
+
+def test_memory_that_can_only_be_read_is_not_written(tmp_path):
+    np.save(tmp_path / "table.npy", np.ones(4, dtype=np.float32))
+    model = torch.nn.Module()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.register_buffer("table", torch.from_numpy(np.load(tmp_path / "table.npy", mmap_mode="r")))
+    with frozen(model):
+        pass
+    assert model.table.sum() == 4
 
 
 def test_a_graph_that_saved_the_statistics_can_still_be_differentiated(net):

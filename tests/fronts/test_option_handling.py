@@ -287,3 +287,73 @@ def test_a_method_with_exchanged_weighting_is_the_method_of_that_weighting(front
         other = {"minmax": "minmax", "uniform": "equal"}[weighting]
         exchanged = front.attack("MultiTaskPGD", net, jobs, *data, method, weighting=weighting, **settings)
         assert torch.equal(exchanged, front.attack("MultiTaskPGD", net, jobs, *data, other, **settings))
+
+
+# --- changed in place ---
+
+
+@pytest.mark.parametrize("value", [-0.1, float("nan")])
+@pytest.mark.parametrize("option", ["eps", "step_size"])
+@pytest.mark.parametrize("kind", ["WorstTaskPGD", "MultiTaskPGD"])
+def test_an_option_that_is_changed_in_place_is_checked_at_the_next_call(front, net, jobs, data, kind, option, value):
+    radii = {"eps": np.full((1, 1, 1, 1), 0.1), "step_size": np.full((1, 1, 1, 1), 0.1)}
+    attack = front.make(kind, net, jobs, steps=2, **radii)
+    radii[option].fill(value)
+    with pytest.raises(ValueError, match=f"`{front.words.get(option, option)}` should be positive and finite"):
+        front.run(attack, *data)
+
+
+def test_so_are_tensors_and_bounds(front, net, jobs, data):
+    eps, bounds = torch.full((1, 1, 1, 1), 0.1), (np.zeros((1, 4, 4), np.float32), np.ones((1, 4, 4), np.float32))
+    bounds = tuple(np.repeat(bound, 3, 0) for bound in bounds)
+    if front.name == "torchattacks":
+        bounds = tuple(torch.from_numpy(bound) for bound in bounds)
+    attack = front.make("MultiTaskPGD", net, jobs, steps=2, eps=eps, bounds=bounds)
+    owner = attack.estimator.clip_values if front.name == "art" else attack.bounds
+    upper, name = owner[1], "clip_values" if front.name == "art" else "bounds"
+    upper[...] = -1
+    with pytest.raises(ValueError, match=f"`{name}` should be a smaller and a larger value"):
+        front.run(attack, *data)
+    upper[...] = 1
+    front.run(attack, *data)
+    eps.fill_(-0.1)
+    with pytest.raises(ValueError, match="`eps` should be positive and finite"):
+        front.run(attack, *data)
+
+
+# --- where a patch lies, and what a found one is put on ---
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({}, ValueError, "either `size` or `mask`. Found neither"),
+        ({"size": (2, 2), "mask": np.ones((4, 4))}, ValueError, "either `size` or `mask`. Found both"),
+        ({"location": (0, 0), "mask": np.ones((4, 4))}, ValueError, "`location` belongs to `size`"),
+        ({"mask": "abc"}, TypeError, "`mask` should be an array or a tensor of numbers.* Found str"),
+        ({"mask": np.ones(4)}, ValueError, r"`mask` should have shape \(.*\). Found \(4,\)"),
+        ({"mask": np.zeros((4, 4))}, ValueError, "`mask` should be other than 0 somewhere"),
+    ],
+)
+def test_where_a_patch_lies_is_checked_when_it_is_made(front, net, jobs, options, error, message):
+    with pytest.raises(error, match=message):
+        front.make("MultiTaskPatch", net, jobs, **options)
+    made = front.make("MultiTaskPatch", net, jobs, size=(2, 2))
+    with pytest.raises(error, match=message):
+        made.set_params(**{"size": None, **options})
+    assert made.size == (2, 2) and made.mask is None
+
+
+@pytest.mark.parametrize("kind", ["UniversalMultiTaskPGD", "MultiTaskPatch"])
+def test_what_is_found_is_put_on_images_of_the_same_shape(front, net, jobs, data, kind):
+    attack = front.make(kind, net, jobs, steps=1, **({"size": (2, 2)} if kind == "MultiTaskPatch" else {}))
+    front.run(attack, *data)
+    good, other = np.zeros((2, 3, 4, 4), np.float32), torch.zeros(2, 3, 4, 4)
+    wrong = np.zeros((2, 3, 8, 8), np.float32)
+    if front.name == "torchattacks":
+        good, other, wrong = other, good, torch.from_numpy(wrong)
+    assert attack.apply(good).shape == (2, 3, 4, 4)
+    with pytest.raises(ValueError, match=r"should have shape \(N, 3, 4, 4\).* Found \(2, 3, 8, 8\)"):
+        attack.apply(wrong)
+    with pytest.raises(TypeError, match="should be a (NumPy array|torch.Tensor). Found (Tensor|ndarray)"):
+        attack.apply(other)

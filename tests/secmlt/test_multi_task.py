@@ -11,11 +11,12 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, StackDataset, TensorDataset
 
-from art_mtl import MultiTaskLabels, PyTorchMultiTaskEstimator, attacks
+from art_mtl import MultiTaskLabels, PyTorchMultiTaskEstimator, attacks, tasks
 from art_mtl.core.warn import AttackWarning
 
 pytest.importorskip("secmlt")
 from secmlt.adv.evasion.base_evasion_attack import BaseEvasionAttack
+from secmlt.models.pytorch.base_pytorch_nn import BasePyTorchClassifier
 from secmlt.trackers.trackers import IMAGE, LossTracker, PerturbationNormTracker, Tracker
 
 from art_mtl.secmlt import (
@@ -142,6 +143,44 @@ def test_a_stream_attacks_batch_by_batch(net, jobs, loader):
     stream = attack(net, loader, stream=True)
     first = next(stream)[0]
     assert torch.equal(torch.cat([first, inputs(stream)]), whole)
+
+
+class Shifted(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("shift", torch.zeros(()))
+
+    def forward(self, x):
+        return x + self.shift
+
+
+def hooked(net):
+    net.v.register_forward_hook(lambda module, arguments, output: 30 * output)
+
+
+LOUD = tasks.regression("v", output=lambda raw: 30 * raw["v"])
+
+
+MIDSTREAM = {
+    "the digits of ε": lambda attack, model: setattr(attack, "epsilon", 0.1 + 1e-8),
+    "an array in place": lambda attack, model: attack.step_size.fill(0.07),
+    "tasks": lambda attack, model: setattr(attack, "tasks", (attack.tasks[0], LOUD)),
+    "a buffer": lambda attack, model: model.model.norm.running_var.mul_(4),
+    "weights by their data": lambda attack, model: model.model.hidden.weight.data.mul_(1.5),
+    "a hook": lambda attack, model: hooked(model.model),
+    "preprocessing": lambda attack, model: model._preprocessing.shift.fill_(0.1),
+}
+
+
+@pytest.mark.parametrize("change", MIDSTREAM)
+def test_a_stream_notices_a_change(net, jobs, loader, change):
+    model = BasePyTorchClassifier(net, preprocessing=Shifted())
+    attack = WorstTaskPGD(jobs, epsilon=0.1, num_steps=4, step_size=np.full((1, 1, 1, 1), 0.05))
+    stream, batches = attack(model, loader, stream=True), list(loader)
+    next(stream)
+    MIDSTREAM[change](attack, model)
+    found = next(stream)[0]
+    assert torch.equal(found, inputs(attack(model, batches[1:2])))
 
 
 def test_a_stream_notices_that_the_model_was_trained(net, jobs, loader):

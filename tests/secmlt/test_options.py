@@ -201,3 +201,17 @@ def test_without_the_host_the_message_says_what_to_install():
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
     last = ran.stderr.strip().splitlines()[-1]
     assert last == "ImportError: art_mtl.secmlt needs secml-torch. Install it with: pip install '.[secmlt]'"
+
+
+def test_an_option_that_is_changed_in_place_is_checked_at_the_next_call(net, jobs, loader):
+    epsilon = torch.full((1, 1, 1, 1), 0.1)
+    attack = WorstTaskPGD(jobs, epsilon=epsilon, num_steps=2)
+    epsilon.fill_(-0.1)
+    with pytest.raises(ValueError, match="`epsilon` should be positive and finite"):
+        attack(net, loader)
+
+
+def test_a_loader_of_arrays_is_named(net, jobs, data):
+    x, y = data
+    with pytest.raises(TypeError, match="`samples` should be a torch.Tensor. Found ndarray"):
+        list(MultiTaskPGD(jobs)(net, [(x.numpy(), y)], stream=True))

@@ -13,6 +13,7 @@ pytest.importorskip("torchattacks")
 from art_mtl.torchattacks import MultiTaskPGD, WorstTaskPGD
 
 JOBS = [tasks.classification("k", 4), tasks.regression("v")]
+LOUD = tasks.regression("v", output=lambda raw: 30 * raw["v"])
 
 
 class Net(nn.Module):
@@ -60,6 +61,14 @@ def moved_statistics(net):
     net.norm.running_var.mul_(4)
 
 
+def by_numpy(net):
+    net.b.weight.detach().numpy()[:] *= 30
+
+
+def hooked(net):
+    net.b.register_forward_hook(lambda module, arguments, output: 30 * output)
+
+
 def normalised(attack):
     attack.set_normalization_used([0.1] * 3, [0.3] * 3)
     attack._set_normalization_applied(False)
@@ -75,6 +84,12 @@ CHANGES = {
     "another model": lambda attack: attack.set_model(Net(1, 50.0).eval()),
     "other weights": lambda attack: attack.model.load_state_dict(Net(2).state_dict()),
     "weights in place": lambda attack: scaled(attack.model),
+    "weights by their data": lambda attack: attack.model.b.weight.data.mul_(30),
+    "weights by NumPy": lambda attack: by_numpy(attack.model),
+    "a buffer by its data": lambda attack: attack.model.norm.running_var.data.mul_(4),
+    "an attribute": lambda attack: setattr(attack.model, "scale", -30.0),
+    "a hook": lambda attack: hooked(attack.model),
+    "tasks": lambda attack: setattr(attack, "tasks", (JOBS[0], LOUD)),
     "a step of training": lambda attack: trained(attack.model),
     "a layer's weight": lambda attack: setattr(attack.model.b, "weight", nn.Parameter(torch.ones(1, 48))),
     "a buffer in place": lambda attack: moved_statistics(attack.model),
@@ -140,6 +155,33 @@ def test_without_a_change_they_go_on(net, data):
         net(x)
     net.train().eval()
     assert not torch.equal(attack(x, y), first)
+
+
+class Counting(Net):
+    """Writes to attributes and to a buffer of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls, self.seen = 0, {}
+        self.register_buffer("count", torch.zeros(()))
+
+    def forward(self, x):
+        self.calls += 1
+        self.seen[len(x)] = self.calls
+        self.count += 1
+        return super().forward(x)
+
+
+def test_what_the_model_itself_writes_is_no_change(data):
+    x, y = data
+    net = Counting().eval()
+    attack = WorstTaskPGD(net, JOBS, eps=0.1)
+    first = attack(x, y)
+    attack.reset()
+    attack(1 - x, y)
+    net(x)
+    assert not torch.equal(attack(x, y), first)
+    check_fresh(attack, lambda attack: setattr(net, "scale", -30.0), data)
 
 
 def test_training_mode_does_not_look_like_a_change(net, data):

@@ -13,6 +13,7 @@ pytest.importorskip("torchattacks")
 
 from art_mtl import attacks as with_art
 from art_mtl import torchattacks as with_torchattacks
+from art_mtl.torchattacks import MultiAttack, MultiTaskPGD, WorstTaskPGD
 
 JOBS = [tasks.segmentation("seg", 3), tasks.depth("depth"), tasks.classification("kind", 5)]
 
@@ -188,3 +189,76 @@ def test_a_patch_outside_the_images_is_named(net, data):
         with_torchattacks.MultiTaskPatch(net, JOBS, (3, 3), (6, 0), steps=2)(x, y)
     with pytest.raises(ValueError, match="each has its own"):
         with_torchattacks.MultiTaskPatch(net, JOBS, (3, 3), shared=False, steps=2).fit(x, y)
+
+
+# --- several attacks ---
+
+
+def early(outputs, labels):
+    """Every other sample leaves after the first attack."""
+    return torch.arange(len(labels)) % 2 == 0
+
+
+@pytest.mark.parametrize("kind", ["eps", "alpha", "bounds", "an array", "nested"])
+def test_samples_that_leave_early_take_their_own_options_along(kind):
+    net, jobs, x, y = small_case()
+    per_sample = torch.linspace(0.05, 0.2, len(x)).view(-1, 1, 1, 1)
+    options = {
+        "eps": {"eps": per_sample},
+        "alpha": {"alpha": per_sample / 2},
+        "bounds": {"bounds": (torch.zeros(len(x), 1, 1, 1), 1 + per_sample)},
+        "an array": {"eps": per_sample.numpy()},
+        "nested": {"eps": per_sample},
+    }[kind]
+    first, last = (MultiTaskPGD(net, jobs, method, steps=3, **options) for method in ("single:v", "equal"))
+    inner = MultiAttack([last, last]) if kind == "nested" else last
+    found = MultiAttack([first, inner], success=early)(x, y)
+    alone, stayed = MultiAttack([first, first])(x, y), MultiAttack([first, inner])(x, y)
+    leaves = early(None, x)
+    assert torch.equal(found[leaves], alone[leaves]) and torch.equal(found[~leaves], stayed[~leaves])
+    assert not torch.equal(found, stayed) and all(getattr(last, n) is v for n, v in options.items() if n != "bounds")
+
+
+def test_several_attacks_are_checked_when_they_are_called():
+    net, jobs, x, y = small_case()
+    attack = MultiAttack([MultiTaskPGD(net, jobs), MultiTaskPGD(net, jobs, "minmax")])
+    assert attack.name == "strongest of equal, minmax"
+    with pytest.raises(TypeError, match="`success` should be None or a function .* Found int"):
+        MultiAttack(attack.attacks, success=5)
+    attack.success = 5
+    with pytest.raises(TypeError, match="`success` should be None or a function .* Found int"):
+        attack(x, y)
+    attack.success = lambda outputs, labels: torch.zeros(2)
+    with pytest.raises(
+        ValueError, match=r"`success` should return a boolean tensor of shape \(6,\). Found torch.float"
+    ):
+        attack(x, y)
+    attack.success, attack.attacks = None, []
+    with pytest.raises(ValueError, match=r"`attacks` should hold at least two attacks .* Found \[\]"):
+        attack(x, y)
+
+
+def test_to_reset_several_attacks_resets_each():
+    net, jobs, x, y = small_case()
+    attack = MultiAttack([WorstTaskPGD(net, jobs, steps=4), WorstTaskPGD(net, jobs, steps=4, norm="L2", eps=0.5)])
+    first = attack(x, y)
+    attack(1 - x, y)
+    attack.reset()
+    assert torch.equal(attack(x, y), first)
+
+
+def small_case():
+    """A class and a number of 6 images."""
+
+    class Small(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.k, self.v = torch.nn.Linear(48, 4), torch.nn.Linear(48, 1)
+
+        def forward(self, x):
+            return {"k": self.k(x.flatten(1)), "v": self.v(x.flatten(1))[:, 0]}
+
+    jobs = [tasks.classification("k", 4), tasks.regression("v")]
+    x = torch.rand(6, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    return Small(), jobs, x, {"k": torch.arange(6) % 4, "v": torch.linspace(0, 1, 6)}

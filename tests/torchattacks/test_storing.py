@@ -77,3 +77,14 @@ def test_what_cannot_be_stored_is_refused_before_anything_is_attacked(
     with pytest.raises(error, match=message):
         MultiTaskPGD(net, JOBS, bounds=bounds).save(loader(), tmp_path / path, verbose=False, save_type=save_type)
     assert not seen and not list(tmp_path.iterdir())
+
+
+def test_without_labels_the_models_own_predictions_count(net, tmp_path):
+    images, _ = make_data((0, 1))
+    attack = MultiTaskPGD(net, JOBS, eps=0.1, steps=3)
+    metrics, _, _ = attack.save([(images, None)], tmp_path / "adv.pt", verbose=False, return_verbose=True)
+    adversarial, labels = next(iter(attack.load(tmp_path / "adv.pt")))
+    with torch.no_grad():
+        own, found = net(images).argmax(1), net(adversarial).argmax(1)
+    assert torch.equal(adversarial, attack(images)) and torch.equal(labels["k"], own)
+    assert list(metrics.values()) == [pytest.approx((own == found).float().mean().item())]

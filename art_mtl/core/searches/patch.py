@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,7 +27,7 @@ def patch_mask(
     image: tuple[int, ...],
     size: tuple[int, int] | None,
     location: tuple[int, int] | None,
-    mask: Tensor | None,
+    mask: Any,
     channels_first: bool = True,
 ) -> Tensor:
     """Where the patch is, of 0 and 1: ``(1, 1, H, W)``, or ``(1, H, W, 1)`` where the channels stand last.
@@ -34,10 +36,11 @@ def patch_mask(
         image: Shape of an input, (C, H, W), or (H, W, C) where the channels stand last.
         size: Height and width of a rectangle.
         location: Row and column of its upper left corner; None for the middle.
-        mask: Instead of a rectangle: ``(H, W)``, not 0 where the patch is.
+        mask: Instead of a rectangle: an array or a tensor ``(H, W)``, not 0 where the patch is.
         channels_first: Where the channels of the image stand.
 
     Raises:
+        TypeError: A mask of no numbers.
         ValueError: Inputs that are no images, both or neither of rectangle and mask, a patch that leaves the image or
             is empty.
 
@@ -52,25 +55,41 @@ def patch_mask(
     return place[None, None] if channels_first else place[None, ..., None]
 
 
-def _place(
-    height: int, width: int, size: tuple[int, int] | None, location: tuple[int, int] | None, mask: Tensor | None
-) -> Tensor:
-    """Where the patch is, ``(H, W)``."""
+def check_place(size: tuple[int, int] | None, location: tuple[int, int] | None, mask: Any) -> Tensor | None:
+    """The mask as a boolean tensor, or None; what can be checked before there is an image. See :func:`patch_mask`."""
     if (size is None) == (mask is None):
         raise ValueError(
             f"A patch should have either `size` or `mask`. Found {'neither' if size is None else 'both of them'}."
         )
-    if mask is not None:
+    if mask is None:
+        pair_of_integers(1)("size", size)
         if location is not None:
-            raise ValueError("Parameter `location` belongs to `size`; a mask says itself where it is. Found both.")
-        if tuple(mask.shape) != (height, width):
-            raise ValueError(f"Parameter `mask` should have shape {(height, width)}. Found {tuple(mask.shape)}.")
-        if not bool((mask != 0).any()):
-            raise ValueError("Parameter `mask` should be other than 0 somewhere. Found no place for the patch.")
-        return (mask != 0).to(torch.float32)
-    pair_of_integers(1)("size", size)
+            pair_of_integers(0)("location", location)
+        return None
     if location is not None:
-        pair_of_integers(0)("location", location)
+        raise ValueError("Parameter `location` belongs to `size`; a mask says itself where it is. Found both.")
+    array = mask.detach().cpu() if isinstance(mask, Tensor) else np.asarray(mask)
+    if isinstance(array, np.ndarray) and array.dtype.kind not in "biuf":
+        raise TypeError(
+            f"Parameter `mask` should be an array or a tensor of numbers, (H, W). Found {type(mask).__name__}."
+        )
+    place = torch.as_tensor(array != 0, device="cpu")
+    if place.ndim != 2:
+        raise ValueError(f"Parameter `mask` should have shape (H, W). Found {tuple(place.shape)}.")
+    if not bool(place.any()):
+        raise ValueError("Parameter `mask` should be other than 0 somewhere. Found no place for the patch.")
+    return place
+
+
+def _place(
+    height: int, width: int, size: tuple[int, int] | None, location: tuple[int, int] | None, mask: Any
+) -> Tensor:
+    """Where the patch is, ``(H, W)``."""
+    given = check_place(size, location, mask)
+    if given is not None:
+        if tuple(given.shape) != (height, width):
+            raise ValueError(f"Parameter `mask` should have shape {(height, width)}. Found {tuple(given.shape)}.")
+        return given.to(torch.float32)
     tall, wide = size or (0, 0)
     row, column = location or ((height - tall) // 2, (width - wide) // 2)
     if row + tall > height or column + wide > width or row < 0 or column < 0:

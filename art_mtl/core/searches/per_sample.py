@@ -25,8 +25,13 @@ class PerSampleSearch:
     def run(self, setup: RunSetup) -> Tensor:
         """See :class:`~art_mtl.core.engine.Search`."""
         method, size = setup.method, len(setup.batch)
-        if self.one_batch:
+        goes_on = self.one_batch and method.scope == "dataset"
+        if goes_on:
+            setup.session.match(setup.settings(), setup.model)
             setup.session.make_room(method, size)
+        elif self.one_batch:
+            setup.session.forget()
+        if self.one_batch:
             parts, fresh = [slice(0, size)], set[int]()
         else:
             shared = method.scope == "dataset"
@@ -51,4 +56,6 @@ class PerSampleSearch:
                 first_index=part.start,
             )
             found[part] = adversarial.to(found.device)
+        if goes_on:
+            setup.session.learn(setup.model)
         return found
