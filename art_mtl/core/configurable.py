@@ -53,7 +53,7 @@ class Configurable:
 
     def __init_subclass__(cls, **decided: Any) -> None:
         super().__init_subclass__()
-        cls.decided = decided
+        cls.decided = {**cls.decided, **decided}
         signature = _full_signature(cls)
         names = list(signature.parameters)
         cls.options = {name: _with_default(cls, signature, name) for name in names if name in cls.option_table}

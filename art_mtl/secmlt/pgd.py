@@ -24,8 +24,8 @@ from art_mtl.structure import map_tensors
 from art_mtl.tasks import Task, check_tasks
 
 
-class MultiTaskPGD(Front, BaseEvasionAttack, variant="paper"):  # type: ignore[misc]
-    """Projected gradient descent on all tasks of a multi-task model.
+class _MultiTaskAttack(Front, BaseEvasionAttack):  # type: ignore[misc]
+    """Base of the attacks for secml-torch.
 
     Args:
         tasks: K tasks.
@@ -109,21 +109,25 @@ _AUTO = dict.fromkeys(("step_size", "decay", "keep"))
 _STEALTHY = dict.fromkeys(("objective", "weighting", "gamma", "weight_step", "penalty"))
 
 
-class MinMaxMultiTaskPGD(MultiTaskPGD, method="minmax", **_NOT_SELECTIVE):
+class MultiTaskPGD(_MultiTaskAttack, variant="paper"):
+    """Projected gradient descent on all tasks of a multi-task model."""
+
+
+class MinMaxMultiTaskPGD(_MultiTaskAttack, method="minmax", **_NOT_SELECTIVE):
     """The attack of Guo et al., ICASSP 2025; see :class:`art_mtl.attacks.MinMaxMultiTaskPGD`."""
 
 
-class WorstTaskPGD(MultiTaskPGD, method="worst-task", variant="paper", **_NOT_SELECTIVE):
+class WorstTaskPGD(_MultiTaskAttack, method="worst-task", variant="paper", **_NOT_SELECTIVE):
     """The strongest attack on the *worst* task; see :class:`art_mtl.attacks.WorstTaskPGD`."""
 
 
-class MultiTaskAutoPGD(MultiTaskPGD, schedule="auto", variant="paper", **_AUTO):
+class MultiTaskAutoPGD(_MultiTaskAttack, schedule="auto", variant="paper", **_AUTO):
     """Auto-PGD, without a step size to choose; see :class:`art_mtl.attacks.MultiTaskAutoPGD`."""
 
     defaults = {"method": "worst-task", "num_steps": 100}
 
 
-class StealthyMultiTaskPGD(MultiTaskPGD, method="stealthy", variant="paper", **_STEALTHY):
+class StealthyMultiTaskPGD(_MultiTaskAttack, method="stealthy", variant="paper", **_STEALTHY):
     """Degrade the ``attacked`` tasks and preserve the others; see :class:`art_mtl.attacks.StealthyMultiTaskPGD`."""
 
     defaults = {"num_steps": 100}
