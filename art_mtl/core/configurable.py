@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, ClassVar, get_args
 
 import numpy as np
+from typing_extensions import is_typeddict
 
 from art_mtl.core.options import Option, describe, table
 
@@ -29,6 +30,9 @@ class Configurable:
     A class takes the options that its ``__init__`` names, those of its ``**options: Unpack[...]`` included. To set one
     later is the same as to have given it: it is checked, takes effect at the next call and is shown by ``repr``. What a
     class decides itself is refused in words that say who takes it.
+
+    A subclass keeps the options of its base, whatever its own ``__init__`` takes; plain ``**kwargs`` take what the base
+    takes.
 
     A preset may be data alone: ``class Preset(Attack, method="minmax")`` decides the option ``method``, ``defaults``
     says which others begin with another value, and its docstring gets the arguments of that of its base.
@@ -53,10 +57,12 @@ class Configurable:
 
     def __init_subclass__(cls, **decided: Any) -> None:
         super().__init_subclass__()
+        base = next(known for known in cls.__mro__[1:] if issubclass(known, Configurable))
         cls.decided = {**cls.decided, **decided}
-        signature = _full_signature(cls)
+        signature = _full_signature(cls, base)
         names = list(signature.parameters)
-        cls.options = {name: _with_default(cls, signature, name) for name in names if name in cls.option_table}
+        named = {name: _with_default(cls, signature, name) for name in names if name in cls.option_table}
+        cls.options = {**{name: o for name, o in base.options.items() if name not in cls.decided}, **named}
         cls._own_arguments = tuple(name for name in names if name not in cls.option_table)
         cls.__signature__ = signature  # type: ignore[attr-defined]
         if cls.__doc__ and PLACEHOLDER in cls.__doc__:
@@ -64,7 +70,7 @@ class Configurable:
         elif cls.__doc__ and "    Args:" not in cls.__doc__:
             cls.__doc__ += cls._documented
         if cls.__doc__ and PLACEHOLDER in cls.__doc__:
-            told = {name: o for name, o in cls.options.items() if f"\n        {name}:" not in cls.__doc__}
+            told = {name: o for name, o in named.items() if f"\n        {name}:" not in cls.__doc__}
             cls.__doc__ = cls.__doc__.replace("        " + PLACEHOLDER, describe(told) + _RAISES)
         if not cls.__name__.startswith("_"):
             cls._classes.append(cls)
@@ -130,8 +136,8 @@ class Configurable:
     @classmethod
     def _unknown(cls, name: str) -> str:
         """What to say of an option that the class does not take."""
-        takers = [known.__name__ for known in cls._classes if name in known.options and _host(known) == _host(cls)]
-        if takers:
+        known = [known for known in cls._classes if name in known.options and _host(known) == _host(cls)]
+        if takers := dict.fromkeys(taker.__name__ for taker in known):
             return f"{cls.__name__} decides `{name}` or has no use for it. Those that take it: {', '.join(takers)}."
         close = difflib.get_close_matches(name, cls.options, n=1)
         meant = cls.other_names.get(name, close[0] if close else None)
@@ -143,18 +149,33 @@ def _host(cls: type) -> list[str]:
     return cls.__module__.split(".")[:2]
 
 
-def _full_signature(cls: type[Configurable]) -> inspect.Signature:
-    """The signature of a class with the options that it unpacks as keywords of their own, without what it decides."""
+def _full_signature(cls: type[Configurable], base: type[Configurable]) -> inspect.Signature:
+    """The signature of a class with the options that it unpacks as keywords of their own, without what it decides.
+
+    Keywords that name no group of options are those of the base, to which they are passed on.
+    """
     parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]  # type: ignore[misc]
-    found = [parameter for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD]
-    for parameter in parameters:
-        if parameter.kind is parameter.VAR_KEYWORD:
-            groups = [group for group in get_args(parameter.annotation) if hasattr(group, "__annotations__")]
-            found += [
-                inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=cls.defaults.get(name, option.default))
-                for name, option in table(*groups).items()
-            ]
-    return inspect.Signature([parameter for parameter in found if parameter.name not in cls.decided])
+    stars = {parameter.kind: parameter for parameter in parameters if parameter.kind in _STARS}
+    found = [parameter for parameter in parameters if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
+    if inspect.Parameter.VAR_KEYWORD in stars:
+        groups = [group for group in get_args(stars[inspect.Parameter.VAR_KEYWORD].annotation) if is_typeddict(group)]
+        names = {parameter.name for parameter in parameters}
+        if groups:
+            found += [_keyword(cls, name, option.default) for name, option in table(*groups).items()]
+        elif "__signature__" in vars(base):
+            passed = [p for p in inspect.signature(base).parameters.values() if p.name not in names]
+            in_place = inspect.Parameter.VAR_POSITIONAL in stars and all(p.default is p.empty for p in parameters)
+            found = [parameter for parameter in found if parameter.kind not in _STARS]
+            found += passed if in_place else [_keyword(cls, p.name, p.default) for p in passed]
+    kept = [parameter for parameter in found if parameter.name not in cls.decided]
+    return inspect.Signature(sorted(kept, key=lambda parameter: parameter.kind))
+
+
+_STARS = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+def _keyword(cls: type[Configurable], name: str, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=cls.defaults.get(name, default))
 
 
 def _with_default(cls: type[Configurable], signature: inspect.Signature, name: str) -> Option:
