@@ -62,7 +62,7 @@ class MultiTaskAttack(Front, EvasionAttack):  # type: ignore[misc]
         self._engine = Engine()
         self.observer = None
         known = as_estimator(estimator, type(self))
-        super().__init__(estimator=known, summary_writer=options.get("summary_writer", False))
+        super().__init__(estimator=known, summary_writer=_checked_writer(options.get("summary_writer")))
         self._configure(**options)
 
     @property
@@ -76,12 +76,23 @@ class MultiTaskAttack(Front, EvasionAttack):  # type: ignore[misc]
         return self._summary_writer
 
     @summary_writer.setter
-    def summary_writer(self, writer: str | bool | SummaryWriter) -> None:
+    def summary_writer(self, writer: str | bool | SummaryWriter | None) -> None:
+        writer = _checked_writer(writer)
+        if writer is self._summary_writer:
+            return  # What ART has made stays its own.
         self._summary_writer_arg = writer
         if isinstance(writer, SummaryWriter):
             self._summary_writer = writer
         else:
             self._summary_writer = SummaryWriterDefault(writer) if writer else None
+
+    def set_params(self, **options: Any) -> None:
+        measured = self._engine.measured
+        try:
+            super().set_params(**options)
+        except BaseException:
+            self._engine.measured = measured
+            raise
 
     def generate(
         self, x: npt.NDArray[Any], y: Any = None, mask: npt.NDArray[Any] | None = None, **kwargs: Any
@@ -143,11 +154,6 @@ class MultiTaskAttack(Front, EvasionAttack):  # type: ignore[misc]
         return {"eps": self.eps * share, "step_size": None if self.eps_step is None else self.eps_step * share}
 
     def _check_params(self) -> None:
-        if not isinstance(self._summary_writer_arg, (bool, str, SummaryWriter)):
-            raise ValueError(
-                "Parameter `summary_writer` should be a bool, a folder or a SummaryWriter. "
-                f"Found {self._summary_writer_arg!r}."
-            )
         if "eps" not in self.__dict__:
             return  # ART checks its own part before there is anything else.
         if getattr(self, "eps_step", None) is not None:
@@ -225,6 +231,17 @@ class _Reports(Callbacks):
             self.bar.close()
         if self.attack.summary_writer is not None:
             self.attack.summary_writer.reset()
+
+
+def _checked_writer(writer: Any) -> str | bool | SummaryWriter:
+    """What ART takes as a summary writer; None is False, as an attack without one shows it.
+
+    Raises:
+        ValueError: It is none; as ART raises it.
+    """
+    if writer is not None and not isinstance(writer, (bool, str, SummaryWriter)):
+        raise ValueError(f"Parameter `summary_writer` should be a bool, a folder or a SummaryWriter. Found {writer!r}.")
+    return False if writer is None else writer
 
 
 def as_estimator(estimator: Any, attack: type[MultiTaskAttack]) -> PyTorchMultiTaskEstimator:

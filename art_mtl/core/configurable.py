@@ -102,14 +102,16 @@ class Configurable:
         unknown = [name for name in options if name not in self.options]
         if unknown:
             raise ValueError(self._unknown(unknown[0]))
-        before = {name: getattr(self, name) for name in options}
+        before = dict(self.__dict__)
         try:
             for name, value in options.items():
                 setattr(self, name, value)
             self._check_params()
         except (TypeError, ValueError):
-            for name, value in before.items():
-                self._store(name, value)
+            # As they are kept, since a host may keep more of an option than it shows.
+            for name in [name for name in self.__dict__ if name not in before]:
+                del self.__dict__[name]
+            self.__dict__.update(before)
             raise
 
     def _configure(self, **given: Any) -> None:
