@@ -107,7 +107,7 @@ class Configurable:
             for name, value in options.items():
                 setattr(self, name, value)
             self._check_params()
-        except (TypeError, ValueError):
+        except BaseException:
             # As they are kept, since a host may keep more of an option than it shows.
             for name in [name for name in self.__dict__ if name not in before]:
                 del self.__dict__[name]

@@ -106,6 +106,22 @@ def test_several_options_are_set_all_together_or_not_at_all(front, net, jobs):
         attack.set_params(note=1)
 
 
+@pytest.mark.parametrize("error", [ImportError, RuntimeError, KeyboardInterrupt])
+def test_nothing_is_set_where_another_error_ends_it(front, net, jobs, data, monkeypatch, error):
+    """A method whose package is missing, for one."""
+
+    def fail(self):
+        raise error("no such package")
+
+    attack = make_minmax(front, net, jobs)
+    before, expected = repr(attack), front.run(attack, *data)
+    with monkeypatch.context() as patched:
+        patched.setattr("art_mtl.core.aggregators.TorchJD.make", fail)
+        with pytest.raises(error, match="no such package"):
+            attack.set_params(eps=0.2, method="jd:mgda")
+    assert repr(attack) == before and attack.method == "minmax" and torch.equal(front.run(attack, *data), expected)
+
+
 def test_options_that_stop_to_go_together_are_refused_at_the_call(front, net, jobs, data):
     attack = make_minmax(front, net, jobs, step_size=0.01)
     attack.schedule = "auto"
