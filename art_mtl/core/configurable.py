@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, get_args
 
-import numpy as np
 from typing_extensions import is_typeddict
 
 from art_mtl.core.options import Option, describe, table
@@ -133,7 +132,7 @@ class Configurable:
         value, default = getattr(self, name), self.options[name].default
         if value is None and not default:
             return False
-        return value is not default and not (np.ndim(value) == 0 and np.ndim(default) == 0 and bool(value == default))
+        return not _same(value, default)
 
     @classmethod
     def _unknown(cls, name: str) -> str:
@@ -188,9 +187,16 @@ def _with_default(cls: type[Configurable], signature: inspect.Signature, name: s
     return replace(option, default=default)
 
 
+def _same(value: Any, default: Any) -> bool:
+    """Whether a value is the default, part by part; an array is none, whatever it holds."""
+    if isinstance(value, (list, tuple)) and isinstance(default, (list, tuple)):
+        return len(value) == len(default) and all(map(_same, value, default))
+    return value is default or (not getattr(value, "shape", ()) and bool(value == default))
+
+
 def _short(value: Any) -> str:
     """A value as ``repr`` shows it: no contents of arrays, no addresses of functions."""
-    if np.ndim(value) > 0 and hasattr(value, "shape"):
+    if getattr(value, "shape", ()):
         return f"{type(value).__name__.lower()} of shape {tuple(value.shape)}"
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(_short(part) for part in value) + "]"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+import pickle
 import warnings
 from pathlib import Path
 
@@ -143,6 +145,30 @@ def test_a_repr_has_no_contents_and_no_addresses(front, net, jobs):
     assert "eps=ndarray of shape (8, 1, 1, 1)" in repr(attack)
     patch = front.make("MultiTaskPatch", net, jobs, size=(2, 2), transforms=[lambda canvas, mask, generator: None])
     assert " at 0x" not in repr(patch) and "transforms=[" in repr(patch)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "shown"),
+    [
+        ((torch.zeros(3, 1, 1), torch.ones(1)), "bounds=[tensor of shape (3, 1, 1), tensor of shape (1,)]"),
+        ((np.zeros((3, 1, 1)), 1), "bounds=[ndarray of shape (3, 1, 1), 1]"),
+        ((torch.tensor(0.0), 2), "bounds=[tensor(0.), 2]"),
+        (tuple([0, 1]), None),
+        ([0.0, 1.0], None),
+        ((torch.tensor(0.0), np.float32(1)), None),
+    ],
+)
+def test_a_repr_has_bounds_of_any_kind_where_they_are_not_the_defaults(for_torchattacks, net, jobs, bounds, shown):
+    attack = for_torchattacks.make("WorstTaskPGD", net, jobs, bounds=bounds)
+    assert shown in repr(attack) if shown else "bounds" not in repr(attack)
+    assert repr(pickle.loads(pickle.dumps(attack))) == repr(attack)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_copy_has_the_same_repr(front, net, jobs, kind):
+    arguments, extra = KINDS[kind]
+    attack = front.make(kind, net, jobs, *arguments, **extra)
+    assert repr(pickle.loads(pickle.dumps(attack))) == repr(copy.deepcopy(attack)) == repr(attack)
 
 
 # --- without effect ---
