@@ -53,6 +53,8 @@ class MultiTaskAttack(Front, EvasionAttack):  # type: ignore[misc]
     }  # fmt: skip
     _always_shown: ClassVar[tuple[str, ...]] = ("method", "norm", "eps", "max_iter")
     _estimator_requirements = (BaseEstimator, LossGradientsMixin)
+    _summary_writer: SummaryWriter | None
+    _summary_writer_arg: str | bool | SummaryWriter
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

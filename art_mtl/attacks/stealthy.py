@@ -51,8 +51,7 @@ class StealthyMultiTaskPGD(MultiTaskAttack):
         eps_step: Any = None,
         **options: Unpack[StealthyOptions],
     ) -> None:
-        names = [attacked] if isinstance(attacked, str) else attacked
         super().__init__(
-            estimator, method="stealthy", attacked=names, tolerance=tolerance, norm=norm, eps=eps, eps_step=eps_step,
+            estimator, method="stealthy", attacked=attacked, tolerance=tolerance, norm=norm, eps=eps, eps_step=eps_step,
             **options,
         )  # fmt: skip

@@ -408,18 +408,20 @@ def _roles(family: str, request: Request) -> tuple[str, Roles, frozenset[str]]:
     return f"{family}:{'+'.join(names)}", roles, frozenset(names)
 
 
-def make_roles(attacked: Sequence[str], preserved: Sequence[str] | None, tasks: Sequence[Task]) -> Roles:
+def make_roles(attacked: str | Sequence[str], preserved: str | Sequence[str] | None, tasks: Sequence[Task]) -> Roles:
     """Who is degraded and who preserved.
 
     Args:
-        attacked: Names of the tasks to degrade, at least one.
-        preserved: Names of the tasks to preserve; None for all others.
+        attacked: Name of the task to degrade, or names of several.
+        preserved: Name or names of the tasks to preserve; None for all others.
         tasks: K tasks.
 
     Raises:
         ValueError: An unknown name, a task that is both, or no attacked task.
     """
     names = [task.name for task in tasks]
+    attacked = [attacked] if isinstance(attacked, str) else attacked
+    preserved = [preserved] if isinstance(preserved, str) else preserved
     for argument, given in (("attacked", attacked), ("preserved", preserved)):
         unknown = [name for name in given or () if name not in names]
         if unknown:

@@ -193,9 +193,9 @@ def finite_bounds(name: str, found: Any) -> None:
 
 
 def names_of_tasks(name: str, found: Any) -> None:
-    """Raise unless ``found`` is a sequence of names."""
-    if isinstance(found, str) or not isinstance(found, Sequence) or not all(isinstance(n, str) for n in found):
-        raise TypeError(f"Parameter `{name}` should be a list of tasks' names. Found {found!r}.")
+    """Raise unless ``found`` is a name or a sequence of names."""
+    if not isinstance(found, Sequence) or not all(isinstance(n, str) for n in found):
+        raise TypeError(f"Parameter `{name}` should be the name of a task, or a list of some. Found {found!r}.")
 
 
 def weighting(*words: str) -> Check:

@@ -229,8 +229,7 @@ class StealthyMultiTaskPGD(MultiTaskAttack):
         norm: str | float = "Linf",
         **options: Unpack[StealthyOptions],
     ) -> None:
-        names = [attacked] if isinstance(attacked, str) else attacked
         super().__init__(
-            model, tasks, method="stealthy", attacked=names, tolerance=tolerance, eps=eps, alpha=alpha, steps=steps,
+            model, tasks, method="stealthy", attacked=attacked, tolerance=tolerance, eps=eps, alpha=alpha, steps=steps,
             random_start=random_start, bounds=bounds, norm=norm, **options,
         )  # fmt: skip

@@ -153,7 +153,7 @@ def test_a_repr_has_no_contents_and_no_addresses(front, net, jobs):
         ((torch.zeros(3, 1, 1), torch.ones(1)), "bounds=[tensor of shape (3, 1, 1), tensor of shape (1,)]"),
         ((np.zeros((3, 1, 1)), 1), "bounds=[ndarray of shape (3, 1, 1), 1]"),
         ((torch.tensor(0.0), 2), "bounds=[tensor(0.), 2]"),
-        (tuple([0, 1]), None),
+        (tuple(map(int, "01")), None),
         ([0.0, 1.0], None),
         ((torch.tensor(0.0), np.float32(1)), None),
     ],
@@ -169,6 +169,29 @@ def test_a_copy_has_the_same_repr(front, net, jobs, kind):
     arguments, extra = KINDS[kind]
     attack = front.make(kind, net, jobs, *arguments, **extra)
     assert repr(pickle.loads(pickle.dumps(attack))) == repr(copy.deepcopy(attack)) == repr(attack)
+
+
+# --- one name or several ---
+
+
+def test_one_task_is_attacked_or_preserved_by_its_name_at_every_door(front, net, jobs, data):
+    for kind in ("StealthyMultiTaskPGD", "MultiTaskPGD"):
+        method = {"method": "stealthy"} if kind == "MultiTaskPGD" else {}
+        listed = front.make(kind, net, jobs, attacked=["v"], preserved=["k"], steps=2, **method)
+        named = front.make(kind, net, jobs, attacked="v", preserved="k", steps=2, **method)
+        later = front.make(kind, net, jobs, attacked="k", steps=2, **method)
+        later.attacked = "v"
+        later.preserved = "k"
+        together = front.make(kind, net, jobs, attacked=["k"], steps=2, **method)
+        together.set_params(attacked="v", preserved="k")
+        expected = front.run(listed, *data)
+        for attack in (named, later, together):
+            assert attack.name == listed.name == "stealthy:v" and attack.attacked == "v"
+            assert torch.equal(front.run(attack, *data), expected)
+        with pytest.raises(ValueError, match=r"`attacked` should name tasks of .* Found \['nope'\]"):
+            together.set_params(attacked="nope")
+        with pytest.raises(TypeError, match="`attacked` should be the name of a task, or a list of some. Found 3"):
+            together.attacked = 3
 
 
 # --- without effect ---

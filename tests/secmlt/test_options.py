@@ -201,3 +201,10 @@ def test_without_the_host_the_message_says_what_to_install():
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
     last = ran.stderr.strip().splitlines()[-1]
     assert last == "ImportError: art_mtl.secmlt needs secml-torch. Install it with: pip install '.[secmlt]'"
+
+
+def test_one_task_is_attacked_by_its_name(jobs):
+    attack = secmlt.StealthyMultiTaskPGD(jobs, attacked="k")
+    assert attack.name == secmlt.StealthyMultiTaskPGD(jobs, attacked=["k"]).name == "stealthy:k"
+    attack.attacked = "v"
+    assert attack.name == "stealthy:v" and MultiTaskPGD(jobs, method="smta", attacked="v").name == "smta:v"
