@@ -51,7 +51,7 @@ class Aim(TypedDict, total=False):
         bool,
         Option(
             False,
-            checks.flag,
+            checks.flag_of_art,
             "The labels are what the outputs should become. Tasks without a label for any sample are left alone.",
         ),
     ]
@@ -102,7 +102,7 @@ class RandomRadius(TypedDict, total=False):
 class Reporting(TypedDict, total=False):
     """What is shown and logged."""
 
-    verbose: Annotated[bool, Option(True, checks.flag, "Show a progress bar.")]
+    verbose: Annotated[bool, Option(True, checks.flag_of_art, "Show a progress bar.")]
     summary_writer: Annotated[
         Any,
         Option(

@@ -31,13 +31,17 @@ def integer(least: int) -> Check:
     """
 
     def check(name: str, found: Any) -> None:
-        expected = f"Parameter `{name}` should be an integer of at least {least}. Found {found!r}."
-        if isinstance(found, bool) or not isinstance(found, numbers.Integral):
-            raise TypeError(expected)
-        if int(found) < least:
-            raise ValueError(expected)
+        _whole(found, least, f"Parameter `{name}` should be an integer of at least {least}. Found {found!r}.")
 
     return check
+
+
+def _whole(found: Any, least: int, expected: str) -> None:
+    """Raise with these words unless ``found`` is an integer of at least ``least``."""
+    if isinstance(found, bool) or not isinstance(found, numbers.Integral):
+        raise TypeError(expected)
+    if int(found) < least:
+        raise ValueError(expected)
 
 
 def number(least: float, above: bool = False, below: float = math.inf) -> Check:
@@ -57,11 +61,14 @@ def number(least: float, above: bool = False, below: float = math.inf) -> Check:
 
 
 def one_of(*options: str) -> Check:
-    """Checks for one of some words."""
+    """Checks for one of some words; TypeError where it is no word at all."""
 
     def check(name: str, found: Any) -> None:
-        if not isinstance(found, str) or found not in options:
-            raise ValueError(f"Parameter `{name}` should be one of {list(options)}. Found {found!r}.")
+        expected = f"Parameter `{name}` should be one of {list(options)}. Found {found!r}."
+        if not isinstance(found, str):
+            raise TypeError(expected)
+        if found not in options:
+            raise ValueError(expected)
 
     return check
 
@@ -69,7 +76,15 @@ def one_of(*options: str) -> Check:
 def flag(name: str, found: Any) -> None:
     """Raise unless ``found`` is a bool."""
     if not isinstance(found, (bool, np.bool_)):
-        raise ValueError(f"Parameter `{name}` should be a bool. Found {found!r}.")
+        raise TypeError(f"Parameter `{name}` should be a bool. Found {found!r}.")
+
+
+def flag_of_art(name: str, found: Any) -> None:
+    """:func:`flag`, where ART raises a ValueError for a wrong type."""
+    try:
+        flag(name, found)
+    except TypeError as error:
+        raise ValueError(str(error)) from None
 
 
 def optional(check: Check) -> Check:
@@ -86,6 +101,7 @@ def parse_norm(norm: Any) -> float:
     """``math.inf``, 2.0 or 1.0 from what any host calls it.
 
     Raises:
+        TypeError: Neither a number nor a word.
         ValueError: Any other norm.
 
     Examples:
@@ -97,7 +113,8 @@ def parse_norm(norm: Any) -> float:
         return names[norm.lower()]
     if isinstance(norm, numbers.Real) and norm in (math.inf, 2, 1):
         return float(norm)
-    raise ValueError(f"Parameter `norm` should be infinity, 2 or 1 ('Linf', 'L2', 'L1'). Found {norm!r}.")
+    expected = f"Parameter `norm` should be infinity, 2 or 1 ('Linf', 'L2', 'L1'). Found {norm!r}."
+    raise (ValueError if isinstance(norm, (str, numbers.Real)) else TypeError)(expected)
 
 
 def norm(name: str, found: Any) -> None:
@@ -156,23 +173,19 @@ def same_kind(name: str, found: Any, other: str, radius: Any) -> None:
 
 def seed(name: str, found: Any) -> None:
     """Raise unless ``found`` is None or an integer of at least 0."""
-    if found is not None and (isinstance(found, bool) or not isinstance(found, numbers.Integral) or int(found) < 0):
-        raise ValueError(f"Parameter `{name}` should be None or an integer of at least 0. Found {found!r}.")
+    if found is not None:
+        _whole(found, 0, f"Parameter `{name}` should be None or an integer of at least 0. Found {found!r}.")
 
 
 def batch_size(name: str, found: Any) -> None:
     """Raise unless ``found`` is an integer of at least 1 or "auto"."""
     if isinstance(found, str) and found == AUTO:
         return
-    whole = isinstance(found, numbers.Integral) and not isinstance(found, bool) and int(found) >= 1
-    if not whole:
-        raise ValueError(f"Parameter `{name}` should be an integer of at least 1, or 'auto'. Found {found!r}.")
+    _whole(found, 1, f"Parameter `{name}` should be an integer of at least 1, or 'auto'. Found {found!r}.")
 
 
-def fixed_batch_size(name: str, found: Any) -> None:
-    """Raise unless ``found`` is an integer of at least 1: where a batch is a step, it cannot be measured."""
-    if isinstance(found, bool) or not isinstance(found, numbers.Integral) or int(found) < 1:
-        raise ValueError(f"Parameter `{name}` should be an integer of at least 1. Found {found!r}.")
+fixed_batch_size = integer(1)
+"""Checks for an integer of at least 1: where a batch is a step, it cannot be measured."""
 
 
 def bounds(name: str, found: Any) -> None:
@@ -245,11 +258,13 @@ def pair_of_integers(least: int) -> Check:
     """Checks for two integers of at least ``least``."""
 
     def check(name: str, found: Any) -> None:
-        whole = isinstance(found, (tuple, list)) and all(
-            isinstance(value, numbers.Integral) and not isinstance(value, bool) for value in found
-        )
-        if not whole or len(found) != 2 or min(found) < least:
-            raise ValueError(f"Parameter `{name}` should be two integers of at least {least}. Found {found!r}.")
+        expected = f"Parameter `{name}` should be two integers of at least {least}. Found {found!r}."
+        if not isinstance(found, (tuple, list)):
+            raise TypeError(expected)
+        for value in found:
+            _whole(value, least, expected)
+        if len(found) != 2:
+            raise ValueError(expected)
 
     return check
 

@@ -92,6 +92,32 @@ def test_what_the_constructor_refuses_is_refused_later_too(front, net, jobs, dat
     assert torch.equal(front.run(attack, *data), front.run(make_minmax(front, net, jobs), *data))
 
 
+WRONG_TYPES = {
+    "norm": [[2], None], "seed": [1.5, "a", True], "weight_group": [2.5, "x", True], "batch_size": [2.5, True],
+    "size": [2, (2.5, 3), "ab"], "location": [1.0], "keep": [1], "schedule": [3], "objective": [3], "weight_scope": [1],
+    "projection": [2], "l1_step": [1], "version": [1, None], "selection": [1], "variant": [1], "shared": [1, "yes"],
+    "ignore_patch": [None], "random_start": [1], "random_eps": ["yes"], "prepare": [8], "steps": [1.5, None],
+    "restarts": ["2"], "gamma": ["1"], "weight_step": [[1]], "decay": ["1"], "tolerance": ["1"], "bounds": [1, "01"],
+    "eps": ["1", None], "step_size": ["1"], "transforms": [3], "attacked": [3], "preserved": [{"k"}], "method": [5],
+    "weighting": [3],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_wrong_type_is_a_type_error(front, net, jobs, kind):
+    """But for what ART raises; see tests/attacks/test_art_rules.py."""
+    arguments, extra = KINDS[kind]
+    attack = front.make(kind, net, jobs, *arguments, **extra)
+    before, tried = repr(attack), 0
+    for name, values in WRONG_TYPES.items():
+        named = front.words.get(name, name)
+        for value in values if named in attack.options else []:
+            tried += 1
+            with pytest.raises(TypeError, match=f"`{named}` should be"):
+                attack.set_params(**{named: value})
+    assert repr(attack) == before and tried >= 8
+
+
 def test_several_options_are_set_all_together_or_not_at_all(front, net, jobs):
     attack = make_minmax(front, net, jobs)
     before = repr(attack)

@@ -92,7 +92,7 @@ def test_an_attribute_that_is_set_later_is_the_same_as_one_that_was_given(net, j
         ("num_steps", 0, ValueError),
         ("num_steps", 2.5, TypeError),
         ("step_size", -0.1, ValueError),
-        ("random_start", 1, ValueError),
+        ("random_start", 1, TypeError),
         ("lb", "0", TypeError),
         ("ub", float("inf"), ValueError),
         ("trackers", LossTracker, TypeError),
