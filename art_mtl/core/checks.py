@@ -193,8 +193,16 @@ def bounds(name: str, found: Any) -> None:
     pair = isinstance(found, (tuple, list)) and len(found) == 2
     if not pair or not all(isinstance(b, (numbers.Real, np.ndarray)) or hasattr(b, "detach") for b in found):
         raise TypeError(f"Parameter `{name}` should be two numbers or tensors. Found {found!r}.")
+    lower, upper = (host_array(bound) for bound in found)
+    try:
+        np.broadcast_shapes(lower.shape, upper.shape)
+    except ValueError:
+        raise ValueError(
+            f"Parameter `{name}` should be two values whose shapes can be broadcast to each other. "
+            f"Found shapes {lower.shape} and {upper.shape}."
+        ) from None
     # A NaN is not smaller than anything.
-    if not (host_array(found[0]) < host_array(found[1])).all():
+    if not (lower < upper).all():
         raise ValueError(f"Parameter `{name}` should be a smaller and a larger value. Found {found}.")
 
 
@@ -218,16 +226,43 @@ def weighting(*words: str) -> Check:
         if isinstance(found, str):
             one_of(*words)(name, found)
             return
-        if not isinstance(found, (Sequence, np.ndarray)) and not hasattr(found, "tolist"):
-            raise TypeError(
-                f"Parameter `{name}` should be one of {list(words)} or a list of one weight for each task. "
-                f"Found {type(found).__name__}."
-            )
-        weights = host_array(list(found)).tolist()
-        if not weights or not all(math.isfinite(w) and w >= 0 for w in weights) or sum(weights) == 0:
-            raise ValueError(f"Parameter `{name}` should be weights ≥ 0, not all 0. Found {tuple(weights)}.")
+        _known_weights(name, found, f"one of {list(words)} or a list of one weight for each task")
 
     return check
+
+
+def task_weights(found: Any) -> tuple[float, ...]:
+    """One weight for each task from a list, an array or a tensor, which may hold a graph.
+
+    Examples:
+        >>> task_weights(np.array([1, 0.5]))
+        (1.0, 0.5)
+    """
+    return tuple(float(host_array(weight)) for weight in found)
+
+
+def _known_weights(name: str, found: Any, expected: str) -> None:
+    several = isinstance(found, Sequence) or (hasattr(found, "tolist") and len(np.shape(_detached(found))) == 1)
+    if not several or not all(_is_number(weight) for weight in found):
+        raise TypeError(f"Parameter `{name}` should be {expected}. Found {_described(found)}.")
+    weights = task_weights(found)
+    if not weights or not all(math.isfinite(w) and w >= 0 for w in weights) or sum(weights) == 0:
+        raise ValueError(f"Parameter `{name}` should be weights ≥ 0, not all 0. Found {weights}.")
+
+
+def _detached(value: Any) -> Any:
+    return value.detach() if hasattr(value, "detach") else value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) or (hasattr(value, "tolist") and np.shape(_detached(value)) == ())
+
+
+def _described(value: Any) -> str:
+    """A value in a message: an array by its shape, a number or a dict by its type, a list as it is."""
+    if hasattr(value, "tolist"):
+        return f"shape {tuple(value.shape)}"
+    return repr(value) if isinstance(value, Sequence) else type(value).__name__
 
 
 def preparation(name: str, found: Any) -> None:

@@ -84,7 +84,7 @@ class Configurable:
         if name in self.option_table:
             if name not in self.options:
                 raise AttributeError(self._unknown(name))
-            self.options[name].check(name, value)
+            self._check_option(name, value)
         self._store(name, value)
 
     def __repr__(self) -> str:
@@ -121,6 +121,10 @@ class Configurable:
             option.check(name, value)
             self._store(name, value)
         self._check_params()
+
+    def _check_option(self, name: str, value: Any) -> None:
+        """Raise where a value that is set later will not do by itself."""
+        self.options[name].check(name, value)
 
     def _store(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)

@@ -118,6 +118,85 @@ def test_a_wrong_type_is_a_type_error(front, net, jobs, kind):
     assert repr(attack) == before and tried >= 8
 
 
+@pytest.mark.parametrize(
+    ("weights", "error", "found"),
+    [
+        (np.array(1.0), TypeError, r"list of one weight for each task. Found shape \(\)"),
+        (torch.tensor(1.0), TypeError, r"Found shape \(\)"),
+        (np.ones((2, 1)), TypeError, r"Found shape \(2, 1\)"),
+        (1.0, TypeError, "Found float"),
+        ([1, "a"], TypeError, r"Found \[1, 'a'\]"),
+        ([1, None], TypeError, r"Found \[1, None\]"),
+        ([[1, 2]], TypeError, r"Found \[\[1, 2\]\]"),
+        ([1, float("nan")], ValueError, r"weights ≥ 0, not all 0. Found \(1.0, nan\)"),
+        ([], ValueError, "not all 0"),
+        (torch.tensor([1.0, -2.0], requires_grad=True), ValueError, "not all 0"),
+    ],
+)
+def test_weights_that_are_none_are_told_so(front, net, jobs, weights, error, found):
+    with pytest.raises(error, match=f"`weighting` should be .*{found}"):
+        front.make("MultiTaskPGD", net, jobs, weighting=weights)
+    attack = front.make("MultiTaskPGD", net, jobs)
+    with pytest.raises(error, match=f"`weighting` should be .*{found}"):
+        attack.weighting = weights
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        (1, 2),
+        np.array([1, 2]),
+        torch.tensor([1.0, 2.0]),
+        torch.tensor([1.0, 2.0], requires_grad=True),
+        [torch.tensor(1.0, requires_grad=True), np.float32(2)],
+    ],
+    ids=repr,
+)
+def test_weights_may_be_an_array_or_a_tensor_with_a_graph(front, net, jobs, data, weights):
+    made = front.make("MultiTaskPGD", net, jobs, weighting=weights, steps=2)
+    assert made.name == "equal(weighting=[1,2])"
+    expected = front.attack("MultiTaskPGD", net, jobs, *data, weighting=[1.0, 2.0], steps=2)
+    assert torch.equal(front.run(made, *data), expected)
+
+
+@pytest.mark.parametrize(
+    ("method", "error", "message"),
+    [
+        ("worst-tsk", ValueError, "`method` should be one of .* Perhaps 'worst-task'?"),
+        (5, TypeError, "`method` should be a name"),
+        ("single:nope", ValueError, "'single:nope' should name one of the tasks"),
+        ("stealthy:nope", ValueError, "`attacked` should name tasks"),
+        ("jd:nope", ValueError, "'jd:nope' should be one of"),
+    ],
+)
+def test_a_method_is_checked_where_it_is_set(front, net, jobs, method, error, message):
+    attack = make_minmax(front, net, jobs)
+    for attempt in (
+        lambda: setattr(attack, "method", method),
+        lambda: attack.set_params(method=method),
+        lambda: make_minmax(front, net, jobs, method=method),
+    ):
+        with pytest.raises(error, match=message):
+            attempt()
+    assert attack.method == "minmax"
+    attack.method = "stealthy"  # One assignment may be the first of two.
+    attack.attacked = "k"
+    assert attack.name == "stealthy:k"
+
+
+@pytest.mark.parametrize("wrong", [5, None, 1.5])
+def test_tasks_that_are_no_list_are_told_so(for_torchattacks, net, wrong):
+    with pytest.raises(TypeError, match=f"`tasks` should be a list of art_mtl.Task .* Found {type(wrong).__name__}"):
+        for_torchattacks.module.WorstTaskPGD(net, wrong)
+
+
+@pytest.mark.parametrize("kind", ["WorstTaskPGD", "MultiTaskPatch"])
+def test_bounds_of_shapes_that_do_not_go_together_are_told_so(for_torchattacks, net, jobs, kind):
+    extra = KINDS[kind][1]
+    with pytest.raises(ValueError, match=r"`bounds` .* Found shapes \(3, 1, 1\) and \(2, 1, 1\)"):
+        for_torchattacks.make(kind, net, jobs, bounds=(torch.zeros(3, 1, 1), torch.ones(2, 1, 1)), **extra)
+
+
 def test_several_options_are_set_all_together_or_not_at_all(front, net, jobs):
     attack = make_minmax(front, net, jobs)
     before = repr(attack)

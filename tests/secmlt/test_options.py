@@ -208,3 +208,15 @@ def test_one_task_is_attacked_by_its_name(jobs):
     assert attack.name == secmlt.StealthyMultiTaskPGD(jobs, attacked=["k"]).name == "stealthy:k"
     attack.attacked = "v"
     assert attack.name == "stealthy:v" and MultiTaskPGD(jobs, method="smta", attacked="v").name == "smta:v"
+
+
+def test_tasks_that_are_no_list_are_told_so():
+    with pytest.raises(TypeError, match="`tasks` should be a list of art_mtl.Task objects. Found int"):
+        WorstTaskPGD(5)
+
+
+def test_a_method_is_checked_where_it_is_set(jobs):
+    attack = MultiTaskPGD(jobs)
+    with pytest.raises(ValueError, match="Perhaps 'worst-task'?"):
+        attack.method = "worst-tsk"
+    assert attack.method == "equal"
