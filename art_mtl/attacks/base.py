@@ -47,6 +47,8 @@ class MultiTaskAttack(Front, EvasionAttack):  # type: ignore[misc]
     }  # fmt: skip
     _always_shown: ClassVar[tuple[str, ...]] = ("method", "norm", "eps", "max_iter")
     _estimator_requirements = (BaseEstimator, LossGradientsMixin)
+    _summary_writer: SummaryWriter | None
+    _summary_writer_arg: str | bool | SummaryWriter
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -56,7 +58,7 @@ class MultiTaskAttack(Front, EvasionAttack):  # type: ignore[misc]
         self._engine = Engine()
         self.observer = None
         known = as_estimator(estimator, type(self))
-        super().__init__(estimator=known, summary_writer=options.get("summary_writer", False))
+        super().__init__(estimator=known, summary_writer=_checked_writer(options.get("summary_writer")))
         self._configure(**options)
 
     @property
@@ -70,12 +72,23 @@ class MultiTaskAttack(Front, EvasionAttack):  # type: ignore[misc]
         return self._summary_writer
 
     @summary_writer.setter
-    def summary_writer(self, writer: str | bool | SummaryWriter) -> None:
+    def summary_writer(self, writer: str | bool | SummaryWriter | None) -> None:
+        writer = _checked_writer(writer)
+        if writer is self._summary_writer:
+            return  # What ART has made stays its own.
         self._summary_writer_arg = writer
         if isinstance(writer, SummaryWriter):
             self._summary_writer = writer
         else:
             self._summary_writer = SummaryWriterDefault(writer) if writer else None
+
+    def set_params(self, **options: Any) -> None:
+        measured = self._engine.measured
+        try:
+            super().set_params(**options)
+        except BaseException:
+            self._engine.measured = measured
+            raise
 
     def generate(
         self, x: npt.NDArray[Any], y: Any = None, mask: npt.NDArray[Any] | None = None, **kwargs: Any
@@ -140,11 +153,6 @@ class MultiTaskAttack(Front, EvasionAttack):  # type: ignore[misc]
         return {"eps": self.eps * share, "step_size": None if self.eps_step is None else self.eps_step * share}
 
     def _check_params(self) -> None:
-        if not isinstance(self._summary_writer_arg, (bool, str, SummaryWriter)):
-            raise ValueError(
-                "Parameter `summary_writer` should be a bool, a folder or a SummaryWriter. "
-                f"Found {self._summary_writer_arg!r}."
-            )
         if self.eps_step is not None:
             checks.same_kind("eps_step", self.eps_step, "eps", self.eps)
         checks.bounds("clip_values", self._bounds())
@@ -163,6 +171,17 @@ class MultiTaskAttack(Front, EvasionAttack):  # type: ignore[misc]
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._store("summary_writer", self._summary_writer_arg)
+
+
+def _checked_writer(writer: Any) -> str | bool | SummaryWriter:
+    """What ART takes as a summary writer; None is False, as an attack without one shows it.
+
+    Raises:
+        ValueError: It is none; as ART raises it.
+    """
+    if writer is not None and not isinstance(writer, (bool, str, SummaryWriter)):
+        raise ValueError(f"Parameter `summary_writer` should be a bool, a folder or a SummaryWriter. Found {writer!r}.")
+    return False if writer is None else writer
 
 
 def as_estimator(estimator: Any, attack: type[MultiTaskAttack]) -> PyTorchMultiTaskEstimator:

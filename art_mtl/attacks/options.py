@@ -29,7 +29,7 @@ class Calls(TypedDict, total=False):
         bool,
         Option(
             False,
-            checks.flag,
+            checks.flag_of_art,
             "The labels are what the outputs should become. Tasks without a label for any sample are left alone.",
         ),
     ]
@@ -43,7 +43,7 @@ class Calls(TypedDict, total=False):
             "later, parts of a batch pass through the network one after another, which changes no result.",
         ),
     ]
-    verbose: Annotated[bool, Option(True, checks.flag, "Show a progress bar.")]
+    verbose: Annotated[bool, Option(True, checks.flag_of_art, "Show a progress bar.")]
     summary_writer: Annotated[
         Any,
         Option(

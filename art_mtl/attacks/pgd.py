@@ -204,5 +204,4 @@ class StealthyMultiTaskPGD(MultiTaskAttack):
         eps_step: Any = None,
         **options: Unpack[StealthyOptions],
     ) -> None:
-        attacked = [attacked] if isinstance(attacked, str) else attacked
         super().__init__(**arguments(locals()))

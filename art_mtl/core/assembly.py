@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from art_mtl.core.aggregators import TorchJD
-from art_mtl.core.checks import number, one_of, optional
+from art_mtl.core.checks import number, one_of, optional, task_weights
 from art_mtl.core.method import Method
 from art_mtl.core.methods import AGGREGATORS, FAMILIES, METHODS, TOLERANCE, MethodSpec, find_method
 from art_mtl.core.objectives.constrained import ConstrainedObjective, Multipliers, Roles
@@ -164,7 +164,7 @@ def _exchange(method: Method, tasks: Sequence[Task], given: Mapping[str, Any], m
 
 
 def _shown(part: Any) -> str:
-    return part if isinstance(part, str) else "[" + ",".join(f"{float(value):g}" for value in part) + "]"
+    return part if isinstance(part, str) else "[" + ",".join(f"{value:g}" for value in task_weights(part)) + "]"
 
 
 def _tuned(method: Method, numbers: Mapping[str, Any]) -> Weighting:
@@ -236,7 +236,7 @@ def _check_sharing(method: Method, given: Mapping[str, Any]) -> None:
 def _weighting(weighting: str | Sequence[float], tasks: Sequence[Task]) -> Weighting:
     if isinstance(weighting, str):
         return WEIGHTINGS[weighting]()
-    weights = tuple(float(weight) for weight in weighting)
+    weights = task_weights(weighting)
     if len(weights) != len(tasks):
         raise ValueError(f"Parameter `weighting` should be {len(tasks)} weights ≥ 0, not all 0. Found {weights}.")
     return Fixed(weights)
@@ -408,18 +408,20 @@ def _roles(family: str, request: Request) -> tuple[str, Roles, frozenset[str]]:
     return f"{family}:{'+'.join(names)}", roles, frozenset(names)
 
 
-def make_roles(attacked: Sequence[str], preserved: Sequence[str] | None, tasks: Sequence[Task]) -> Roles:
+def make_roles(attacked: str | Sequence[str], preserved: str | Sequence[str] | None, tasks: Sequence[Task]) -> Roles:
     """Who is degraded and who preserved.
 
     Args:
-        attacked: Names of the tasks to degrade, at least one.
-        preserved: Names of the tasks to preserve; None for all others.
+        attacked: Name of the task to degrade, or names of several.
+        preserved: Name or names of the tasks to preserve; None for all others.
         tasks: K tasks.
 
     Raises:
         ValueError: An unknown name, a task that is both, or no attacked task.
     """
     names = [task.name for task in tasks]
+    attacked = [attacked] if isinstance(attacked, str) else attacked
+    preserved = [preserved] if isinstance(preserved, str) else preserved
     for argument, given in (("attacked", attacked), ("preserved", preserved)):
         unknown = [name for name in given or () if name not in names]
         if unknown:

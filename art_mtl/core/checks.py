@@ -31,13 +31,17 @@ def integer(least: int) -> Check:
     """
 
     def check(name: str, found: Any) -> None:
-        expected = f"Parameter `{name}` should be an integer of at least {least}. Found {found!r}."
-        if isinstance(found, bool) or not isinstance(found, numbers.Integral):
-            raise TypeError(expected)
-        if int(found) < least:
-            raise ValueError(expected)
+        _whole(found, least, f"Parameter `{name}` should be an integer of at least {least}. Found {found!r}.")
 
     return check
+
+
+def _whole(found: Any, least: int, expected: str) -> None:
+    """Raise with these words unless ``found`` is an integer of at least ``least``."""
+    if isinstance(found, bool) or not isinstance(found, numbers.Integral):
+        raise TypeError(expected)
+    if int(found) < least:
+        raise ValueError(expected)
 
 
 def number(least: float, above: bool = False, below: float = math.inf) -> Check:
@@ -57,11 +61,14 @@ def number(least: float, above: bool = False, below: float = math.inf) -> Check:
 
 
 def one_of(*options: str) -> Check:
-    """Checks for one of some words."""
+    """Checks for one of some words; TypeError where it is no word at all."""
 
     def check(name: str, found: Any) -> None:
-        if not isinstance(found, str) or found not in options:
-            raise ValueError(f"Parameter `{name}` should be one of {list(options)}. Found {found!r}.")
+        expected = f"Parameter `{name}` should be one of {list(options)}. Found {found!r}."
+        if not isinstance(found, str):
+            raise TypeError(expected)
+        if found not in options:
+            raise ValueError(expected)
 
     return check
 
@@ -69,7 +76,15 @@ def one_of(*options: str) -> Check:
 def flag(name: str, found: Any) -> None:
     """Raise unless ``found`` is a bool."""
     if not isinstance(found, (bool, np.bool_)):
-        raise ValueError(f"Parameter `{name}` should be a bool. Found {found!r}.")
+        raise TypeError(f"Parameter `{name}` should be a bool. Found {found!r}.")
+
+
+def flag_of_art(name: str, found: Any) -> None:
+    """:func:`flag`, where ART raises a ValueError for a wrong type."""
+    try:
+        flag(name, found)
+    except TypeError as error:
+        raise ValueError(str(error)) from None
 
 
 def optional(check: Check) -> Check:
@@ -86,6 +101,7 @@ def parse_norm(norm: Any) -> float:
     """``math.inf``, 2.0 or 1.0 from what any host calls it.
 
     Raises:
+        TypeError: Neither a number nor a word.
         ValueError: Any other norm.
 
     Examples:
@@ -97,7 +113,8 @@ def parse_norm(norm: Any) -> float:
         return names[norm.lower()]
     if isinstance(norm, numbers.Real) and norm in (math.inf, 2, 1):
         return float(norm)
-    raise ValueError(f"Parameter `norm` should be infinity, 2 or 1 ('Linf', 'L2', 'L1'). Found {norm!r}.")
+    expected = f"Parameter `norm` should be infinity, 2 or 1 ('Linf', 'L2', 'L1'). Found {norm!r}."
+    raise (ValueError if isinstance(norm, (str, numbers.Real)) else TypeError)(expected)
 
 
 def norm(name: str, found: Any) -> None:
@@ -156,23 +173,19 @@ def same_kind(name: str, found: Any, other: str, radius: Any) -> None:
 
 def seed(name: str, found: Any) -> None:
     """Raise unless ``found`` is None or an integer of at least 0."""
-    if found is not None and (isinstance(found, bool) or not isinstance(found, numbers.Integral) or int(found) < 0):
-        raise ValueError(f"Parameter `{name}` should be None or an integer of at least 0. Found {found!r}.")
+    if found is not None:
+        _whole(found, 0, f"Parameter `{name}` should be None or an integer of at least 0. Found {found!r}.")
 
 
 def batch_size(name: str, found: Any) -> None:
     """Raise unless ``found`` is an integer of at least 1 or "auto"."""
     if isinstance(found, str) and found == AUTO:
         return
-    whole = isinstance(found, numbers.Integral) and not isinstance(found, bool) and int(found) >= 1
-    if not whole:
-        raise ValueError(f"Parameter `{name}` should be an integer of at least 1, or 'auto'. Found {found!r}.")
+    _whole(found, 1, f"Parameter `{name}` should be an integer of at least 1, or 'auto'. Found {found!r}.")
 
 
-def fixed_batch_size(name: str, found: Any) -> None:
-    """Raise unless ``found`` is an integer of at least 1: where a batch is a step, it cannot be measured."""
-    if isinstance(found, bool) or not isinstance(found, numbers.Integral) or int(found) < 1:
-        raise ValueError(f"Parameter `{name}` should be an integer of at least 1. Found {found!r}.")
+fixed_batch_size = integer(1)
+"""Checks for an integer of at least 1: where a batch is a step, it cannot be measured."""
 
 
 def bounds(name: str, found: Any) -> None:
@@ -180,8 +193,16 @@ def bounds(name: str, found: Any) -> None:
     pair = isinstance(found, (tuple, list)) and len(found) == 2
     if not pair or not all(isinstance(b, (numbers.Real, np.ndarray)) or hasattr(b, "detach") for b in found):
         raise TypeError(f"Parameter `{name}` should be two numbers or tensors. Found {found!r}.")
+    lower, upper = (host_array(bound) for bound in found)
+    try:
+        np.broadcast_shapes(lower.shape, upper.shape)
+    except ValueError:
+        raise ValueError(
+            f"Parameter `{name}` should be two values whose shapes can be broadcast to each other. "
+            f"Found shapes {lower.shape} and {upper.shape}."
+        ) from None
     # A NaN is not smaller than anything.
-    if not (host_array(found[0]) < host_array(found[1])).all():
+    if not (lower < upper).all():
         raise ValueError(f"Parameter `{name}` should be a smaller and a larger value. Found {found}.")
 
 
@@ -193,9 +214,9 @@ def finite_bounds(name: str, found: Any) -> None:
 
 
 def names_of_tasks(name: str, found: Any) -> None:
-    """Raise unless ``found`` is a sequence of names."""
-    if isinstance(found, str) or not isinstance(found, Sequence) or not all(isinstance(n, str) for n in found):
-        raise TypeError(f"Parameter `{name}` should be a list of tasks' names. Found {found!r}.")
+    """Raise unless ``found`` is a name or a sequence of names."""
+    if not isinstance(found, Sequence) or not all(isinstance(n, str) for n in found):
+        raise TypeError(f"Parameter `{name}` should be the name of a task, or a list of some. Found {found!r}.")
 
 
 def weighting(*words: str) -> Check:
@@ -205,16 +226,43 @@ def weighting(*words: str) -> Check:
         if isinstance(found, str):
             one_of(*words)(name, found)
             return
-        if not isinstance(found, (Sequence, np.ndarray)) and not hasattr(found, "tolist"):
-            raise TypeError(
-                f"Parameter `{name}` should be one of {list(words)} or a list of one weight for each task. "
-                f"Found {type(found).__name__}."
-            )
-        weights = host_array(list(found)).tolist()
-        if not weights or not all(math.isfinite(w) and w >= 0 for w in weights) or sum(weights) == 0:
-            raise ValueError(f"Parameter `{name}` should be weights ≥ 0, not all 0. Found {tuple(weights)}.")
+        _known_weights(name, found, f"one of {list(words)} or a list of one weight for each task")
 
     return check
+
+
+def task_weights(found: Any) -> tuple[float, ...]:
+    """One weight for each task from a list, an array or a tensor, which may hold a graph.
+
+    Examples:
+        >>> task_weights(np.array([1, 0.5]))
+        (1.0, 0.5)
+    """
+    return tuple(float(host_array(weight)) for weight in found)
+
+
+def _known_weights(name: str, found: Any, expected: str) -> None:
+    several = isinstance(found, Sequence) or (hasattr(found, "tolist") and len(np.shape(_detached(found))) == 1)
+    if not several or not all(_is_number(weight) for weight in found):
+        raise TypeError(f"Parameter `{name}` should be {expected}. Found {_described(found)}.")
+    weights = task_weights(found)
+    if not weights or not all(math.isfinite(w) and w >= 0 for w in weights) or sum(weights) == 0:
+        raise ValueError(f"Parameter `{name}` should be weights ≥ 0, not all 0. Found {weights}.")
+
+
+def _detached(value: Any) -> Any:
+    return value.detach() if hasattr(value, "detach") else value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) or (hasattr(value, "tolist") and np.shape(_detached(value)) == ())
+
+
+def _described(value: Any) -> str:
+    """A value in a message: an array by its shape, a number or a dict by its type, a list as it is."""
+    if hasattr(value, "tolist"):
+        return f"shape {tuple(value.shape)}"
+    return repr(value) if isinstance(value, Sequence) else type(value).__name__
 
 
 def preparation(name: str, found: Any) -> None:
@@ -245,11 +293,13 @@ def pair_of_integers(least: int) -> Check:
     """Checks for two integers of at least ``least``."""
 
     def check(name: str, found: Any) -> None:
-        whole = isinstance(found, (tuple, list)) and all(
-            isinstance(value, numbers.Integral) and not isinstance(value, bool) for value in found
-        )
-        if not whole or len(found) != 2 or min(found) < least:
-            raise ValueError(f"Parameter `{name}` should be two integers of at least {least}. Found {found!r}.")
+        expected = f"Parameter `{name}` should be two integers of at least {least}. Found {found!r}."
+        if not isinstance(found, (tuple, list)):
+            raise TypeError(expected)
+        for value in found:
+            _whole(value, least, expected)
+        if len(found) != 2:
+            raise ValueError(expected)
 
     return check
 

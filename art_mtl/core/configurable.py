@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, get_args
 
-import numpy as np
+from typing_extensions import is_typeddict
 
 from art_mtl.core.checks import nothing
 from art_mtl.core.options import Option, describe, table
@@ -38,6 +38,9 @@ class Configurable:
     later is the same as to have given it: it is checked, takes effect at the next call and is shown by ``repr``. What a
     class decides itself is refused in words that say who takes it.
 
+    A subclass keeps the options of its base, whatever its own ``__init__`` takes; plain ``**kwargs`` take what the base
+    takes.
+
     A preset may be data alone: ``decided = {"method": "minmax"}`` decides the option ``method``, and ``defaults`` says
     which others begin with another value. The section of arguments in the docstring of a class is completed by those
     that it does not name, with the documentation of the host.
@@ -63,9 +66,11 @@ class Configurable:
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        signature = _full_signature(cls)
+        base = next(known for known in cls.__mro__[1:] if issubclass(known, Configurable))
+        signature = _full_signature(cls, base)
         names = list(signature.parameters)
-        cls.options = {name: _with_default(cls, signature, name) for name in names if name in cls.option_table}
+        named = {name: _with_default(cls, signature, name) for name in names if name in cls.option_table}
+        cls.options = {**{name: o for name, o in base.options.items() if name not in cls.decided}, **named}
         cls._own_arguments = tuple(name for name in names if name not in cls.option_table)
         cls.__signature__ = signature  # type: ignore[attr-defined]
         if cls.__doc__ and cls.options:
@@ -83,7 +88,7 @@ class Configurable:
         if name in self.option_table:
             if name not in self.options:
                 raise AttributeError(self._unknown(name))
-            self.options[name].check(name, value)
+            self._check_option(name, value)
         self._store(name, value)
 
     def __repr__(self) -> str:
@@ -100,14 +105,16 @@ class Configurable:
         unknown = [name for name in options if name not in self.options]
         if unknown:
             raise ValueError(self._unknown(unknown[0]))
-        before = {name: getattr(self, name) for name in options}
+        before = dict(self.__dict__)
         try:
             for name, value in options.items():
                 setattr(self, name, value)
             self._check_params()
-        except (TypeError, ValueError):
-            for name, value in before.items():
-                self._store(name, value)
+        except BaseException:
+            # As they are kept, since a host may keep more of an option than it shows.
+            for name in [name for name in self.__dict__ if name not in before]:
+                del self.__dict__[name]
+            self.__dict__.update(before)
             raise
 
     def _configure(self, **given: Any) -> None:
@@ -119,6 +126,10 @@ class Configurable:
             self._store(name, value)
         self._check_params()
 
+    def _check_option(self, name: str, value: Any) -> None:
+        """Raise where a value that is set later will not do by itself."""
+        self.options[name].check(name, value)
+
     def _store(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
 
@@ -129,13 +140,13 @@ class Configurable:
         value, default = getattr(self, name), self.options[name].default
         if value is None and not default:
             return False
-        return value is not default and not (np.ndim(value) == 0 and np.ndim(default) == 0 and bool(value == default))
+        return not _same(value, default)
 
     @classmethod
     def _unknown(cls, name: str) -> str:
         """What to say of an option that the class does not take."""
-        takers = [known.__name__ for known in cls._classes if name in known.options and _host(known) == _host(cls)]
-        if takers:
+        known = [known for known in cls._classes if name in known.options and _host(known) == _host(cls)]
+        if takers := dict.fromkeys(taker.__name__ for taker in known):
             return f"{cls.__name__} decides `{name}` or has no use for it. Those that take it: {', '.join(takers)}."
         close = difflib.get_close_matches(name, cls.options, n=1)
         meant = cls.other_names.get(name, close[0] if close else None)
@@ -147,18 +158,33 @@ def _host(cls: type) -> list[str]:
     return cls.__module__.split(".")[:2]
 
 
-def _full_signature(cls: type[Configurable]) -> inspect.Signature:
-    """The signature of a class with the options that it unpacks as keywords of their own, without what it decides."""
+def _full_signature(cls: type[Configurable], base: type[Configurable]) -> inspect.Signature:
+    """The signature of a class with the options that it unpacks as keywords of their own, without what it decides.
+
+    Keywords that name no group of options are those of the base, to which they are passed on.
+    """
     parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]  # type: ignore[misc]
-    found = [parameter for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD]
-    for parameter in parameters:
-        if parameter.kind is parameter.VAR_KEYWORD:
-            groups = [group for group in get_args(parameter.annotation) if hasattr(group, "__annotations__")]
-            found += [
-                inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=cls.defaults.get(name, option.default))
-                for name, option in table(*groups).items()
-            ]
-    return inspect.Signature([parameter for parameter in found if parameter.name not in cls.decided])
+    stars = {parameter.kind: parameter for parameter in parameters if parameter.kind in _STARS}
+    found = [parameter for parameter in parameters if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
+    if inspect.Parameter.VAR_KEYWORD in stars:
+        groups = [group for group in get_args(stars[inspect.Parameter.VAR_KEYWORD].annotation) if is_typeddict(group)]
+        names = {parameter.name for parameter in parameters}
+        if groups:
+            found += [_keyword(cls, name, option.default) for name, option in table(*groups).items()]
+        elif "__signature__" in vars(base):
+            passed = [p for p in inspect.signature(base).parameters.values() if p.name not in names]
+            in_place = inspect.Parameter.VAR_POSITIONAL in stars and all(p.default is p.empty for p in parameters)
+            found = [parameter for parameter in found if parameter.kind not in _STARS]
+            found += passed if in_place else [_keyword(cls, p.name, p.default) for p in passed]
+    kept = [parameter for parameter in found if parameter.name not in cls.decided]
+    return inspect.Signature(sorted(kept, key=lambda parameter: parameter.kind))
+
+
+_STARS = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+def _keyword(cls: type[Configurable], name: str, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=cls.defaults.get(name, default))
 
 
 def _with_default(cls: type[Configurable], signature: inspect.Signature, name: str) -> Option:
@@ -187,9 +213,16 @@ def _with_arguments(cls: type[Configurable], text: str) -> str:
     return "\n\n".join(parts).lstrip()
 
 
+def _same(value: Any, default: Any) -> bool:
+    """Whether a value is the default, part by part; an array is none, whatever it holds."""
+    if isinstance(value, (list, tuple)) and isinstance(default, (list, tuple)):
+        return len(value) == len(default) and all(map(_same, value, default))
+    return value is default or (not getattr(value, "shape", ()) and bool(value == default))
+
+
 def _short(value: Any) -> str:
     """A value as ``repr`` shows it: no contents of arrays, no addresses of functions."""
-    if np.ndim(value) > 0 and hasattr(value, "shape"):
+    if getattr(value, "shape", ()):
         return f"{type(value).__name__.lower()} of shape {tuple(value.shape)}"
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(_short(part) for part in value) + "]"

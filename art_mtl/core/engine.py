@@ -152,8 +152,8 @@ class Call:
         mask: 0 where nothing may change, broadcastable to the inputs.
         names: What the host calls its arguments.
         callbacks: What the host hears.
-        settings: Gives everything beside model and data that decides a result. Where it, or the model, differs from that
-            of the last call, running statistics start anew. Asked where there are some.
+        settings: Gives everything beside model and data that decides a result. Where it, or the model, differs from
+            that of the last call, running statistics start anew. Asked where there are some.
     """
 
     model: AttackedModel

@@ -9,10 +9,12 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
+from art_mtl.core.assembly import make_method
 from art_mtl.core.config import AttackConfig
 from art_mtl.core.configurable import Configurable
 from art_mtl.core.context import StepRecord
 from art_mtl.core.engine import Engine, Search
+from art_mtl.core.methods import find_method
 from art_mtl.core.searches.per_sample import PerSampleSearch
 from art_mtl.core.session import content
 from art_mtl.tasks import Task
@@ -70,6 +72,12 @@ class Front(Configurable, ABC):
     def _method_name(self) -> str:
         variants = {"paper": "minmax", "official": "minmax-official"}
         return variants[self.variant] if "variant" in self.options else self.method
+
+    def _check_option(self, name: str, value: Any) -> None:
+        super()._check_option(name, value)
+        if name == "method" and find_method(value, self._attacked_tasks())[1]:
+            # One with a task or an aggregator says all that it needs. Others may be the first of two assignments.
+            make_method(value, self._attacked_tasks())
 
     def _check_params(self) -> None:
         """Raise where options do not go together, or one was changed in place; warn of a radius in grey levels."""

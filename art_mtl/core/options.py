@@ -211,10 +211,11 @@ class Preserved(TypedDict, total=False):
     """Which tasks are preserved."""
 
     preserved: Annotated[
-        Sequence[str] | None,
+        str | Sequence[str] | None,
         optional(
             checks.names_of_tasks,
-            'Of "stealthy" and "smta": names of the tasks that should not change. None: all that are not attacked.',
+            'Of "stealthy" and "smta": name of the task that should not change, or a list of several. None: all that '
+            "are not attacked.",
         ),
     ]
 
@@ -223,10 +224,10 @@ class Selective(Preserved, total=False):
     """Which tasks are degraded and which preserved."""
 
     attacked: Annotated[
-        Sequence[str] | None,
+        str | Sequence[str] | None,
         optional(
             checks.names_of_tasks,
-            'Of "stealthy" and "smta": names of the tasks to degrade.',
+            'Of "stealthy" and "smta": name of the task to degrade, or a list of several.',
         ),
     ]
     tolerance: Annotated[

@@ -8,7 +8,7 @@ itself. The ready-made ones are :func:`segmentation`, :func:`classification`, :f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from art_mtl.tasks.base import Measures, Task
 from art_mtl.tasks.classification import classification
@@ -48,11 +48,13 @@ def check_tasks(tasks: Sequence[Task]) -> tuple[Task, ...]:
     """The tasks as a tuple.
 
     Raises:
-        TypeError: One of them is not a :class:`Task`.
+        TypeError: They are no sequence, or one of them is not a :class:`Task`.
         ValueError: There is none, or two share a name.
     """
     if isinstance(tasks, Task):
         tasks = [tasks]
+    if not isinstance(tasks, Iterable):
+        raise TypeError(f"Parameter `tasks` should be a list of art_mtl.Task objects. Found {type(tasks).__name__}.")
     found = tuple(tasks)
     for task in found:
         if not isinstance(task, Task):

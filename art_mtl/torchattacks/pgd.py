@@ -186,5 +186,4 @@ class StealthyMultiTaskPGD(MultiTaskAttack):
         norm: str | float = "Linf",
         **options: Unpack[StealthyOptions],
     ) -> None:
-        attacked = [attacked] if isinstance(attacked, str) else attacked
         super().__init__(**arguments(locals()))

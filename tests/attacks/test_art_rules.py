@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 
 import numpy as np
@@ -11,6 +12,7 @@ from art.attacks.evasion import ProjectedGradientDescent
 from art.estimators.classification import PyTorchClassifier
 from art.estimators.estimator import BaseEstimator, LossGradientsMixin
 from art.exceptions import EstimatorError
+from art.summary_writer import SummaryWriter
 
 from art_mtl import PyTorchMultiTaskEstimator, attacks, tasks
 
@@ -198,6 +200,51 @@ def test_the_arguments_are_arts_in_name_order_and_default(kind):
     assert set(ProjectedGradientDescent.attack_params) <= set(getattr(attacks, kind).attack_params)
 
 
+# --- the summary writer ---
+
+
+class Quiet(SummaryWriter):
+    """Logs nothing."""
+
+    def __init__(self):
+        """Opens no file."""
+
+    def update(self, *args, **kwargs):
+        pass
+
+    def reset(self):
+        pass
+
+
+@pytest.mark.parametrize("make_writer", [lambda: False, lambda: None, Quiet])
+@pytest.mark.parametrize("kind", ["MultiTaskPGD", "MultiTaskPatch"])
+def test_a_failed_set_params_leaves_the_summary_writer(kind, make_writer, estimator, data):
+    attack = make(kind, estimator, max_iter=2, summary_writer=make_writer(), verbose=False)
+    kept, expected = attack.summary_writer, attack.generate(*data)
+    with pytest.raises(ValueError, match="`max_iter`"):
+        attack.set_params(summary_writer=Quiet(), max_iter=-1)
+    assert attack.summary_writer is kept
+    with pytest.raises(ValueError, match="`summary_writer` should be .* Found 3"):
+        attack.summary_writer = 3
+    assert attack.summary_writer is kept
+    attack.reset()
+    np.testing.assert_array_equal(attack.generate(*data), expected)
+
+
+def test_the_summary_writer_can_be_given_back(estimator, data, tmp_path):
+    attack = make("MultiTaskPGD", estimator, max_iter=2, verbose=False)
+    attack.summary_writer = attack.summary_writer
+    attack.set_params(summary_writer=None)
+    assert attack.generate(*data).shape == data[0].shape
+    attack = make("MultiTaskPGD", estimator, max_iter=2, summary_writer=str(tmp_path), verbose=False)
+    attack.summary_writer = attack.summary_writer
+    with pytest.raises(ValueError, match="`eps`"):
+        attack.set_params(summary_writer=False, eps=-1)
+    assert copy.copy(attack).summary_writer is not attack.summary_writer, "a copy has one of its own"
+    attack.set_params(summary_writer=None)
+    assert attack.summary_writer is None
+
+
 # --- calls ---
 
 
@@ -245,5 +292,8 @@ def test_one_that_ended_for_another_reason_is_kept(estimator, data, monkeypatch)
     measured = len(calls)
     attack.generate(x, y)
     assert len(calls) == measured
+    with pytest.raises(ValueError, match="`eps`"):
+        attack.set_params(prepare="fp32", eps=-1)
+    assert attack.measured.size == 1, "nothing was changed"
     attack.prepare = "fp32"
     assert attack.measured is None, "another model has another best size"

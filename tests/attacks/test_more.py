@@ -320,7 +320,7 @@ def test_a_patch_is_applied_to_unseen_inputs():
         (lambda e: MultiTaskPatch(e, size=(4, 4), location=(5, 0)), ValueError, "Found 4x4 at row 5, column 0"),
         (lambda e: MultiTaskPatch(e), ValueError, "either `size` or `mask`"),
         (lambda e: MultiTaskPatch(e, size=(4, 4), eps=0.1), TypeError, "MultiTaskPatch decides `eps`.*MultiTaskPGD"),
-        (lambda e: MultiTaskPatch(e, size=(4, 4), shared=1), ValueError, "`shared` should be a bool"),
+        (lambda e: MultiTaskPatch(e, size=(4, 4), shared=1), TypeError, "`shared` should be a bool"),
         (lambda e: MultiTaskPatch(e, size=(4, 4), transforms=[1]), TypeError, "list of callables"),
         (lambda e: MultiTaskPatch(e, size=(4, 4), method="stealthy:seg"), ValueError, "One perturbation for many"),
         (lambda e: UniversalMultiTaskPGD(e, keep="best"), TypeError, "UniversalMultiTaskPGD decides `keep`"),

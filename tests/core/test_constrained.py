@@ -233,7 +233,7 @@ def test_where_no_attacked_task_has_targets_nothing_is_left(dense_case, name, kn
         ("stealthy:seg", {"preserved": ["sky"]}, ValueError, "`preserved` should name tasks"),
         ("stealthy:seg", {"preserved": ["seg", "depth"]}, ValueError, r"attacked or preserved, not both.*\['seg'\]"),
         ("smta", {"attacked": []}, ValueError, "`attacked` should name at least one"),
-        ("smta", {"attacked": "seg"}, TypeError, "`attacked` should be a list"),
+        ("smta", {"attacked": 3}, TypeError, "`attacked` should be the name of a task, or a list of some"),
         ("stealthy:seg", {"tolerance": 1.0}, ValueError, "`tolerance` should be a finite number above 0 and below 1"),
         ("stealthy:seg", {"tolerance": 0.0}, ValueError, "`tolerance` should be a finite number above 0"),
         ("stealthy:seg", {"penalty": 1.0}, ValueError, "`penalty` belongs to the method.*'smta'"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+import pickle
 import warnings
 from pathlib import Path
 
@@ -90,6 +92,111 @@ def test_what_the_constructor_refuses_is_refused_later_too(front, net, jobs, dat
     assert torch.equal(front.run(attack, *data), front.run(make_minmax(front, net, jobs), *data))
 
 
+WRONG_TYPES = {
+    "norm": [[2], None], "seed": [1.5, "a", True], "weight_group": [2.5, "x", True], "batch_size": [2.5, True],
+    "size": [2, (2.5, 3), "ab"], "location": [1.0], "keep": [1], "schedule": [3], "objective": [3], "weight_scope": [1],
+    "projection": [2], "l1_step": [1], "version": [1, None], "selection": [1], "variant": [1], "shared": [1, "yes"],
+    "ignore_patch": [None], "random_start": [1], "random_eps": ["yes"], "prepare": [8], "steps": [1.5, None],
+    "restarts": ["2"], "gamma": ["1"], "weight_step": [[1]], "decay": ["1"], "tolerance": ["1"], "bounds": [1, "01"],
+    "eps": ["1", None], "step_size": ["1"], "transforms": [3], "attacked": [3], "preserved": [{"k"}], "method": [5],
+    "weighting": [3],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_wrong_type_is_a_type_error(front, net, jobs, kind):
+    """But for what ART raises; see tests/attacks/test_art_rules.py."""
+    arguments, extra = KINDS[kind]
+    attack = front.make(kind, net, jobs, *arguments, **extra)
+    before, tried = repr(attack), 0
+    for name, values in WRONG_TYPES.items():
+        named = front.words.get(name, name)
+        for value in values if named in attack.options else []:
+            tried += 1
+            with pytest.raises(TypeError, match=f"`{named}` should be"):
+                attack.set_params(**{named: value})
+    assert repr(attack) == before and tried >= 8
+
+
+@pytest.mark.parametrize(
+    ("weights", "error", "found"),
+    [
+        (np.array(1.0), TypeError, r"list of one weight for each task. Found shape \(\)"),
+        (torch.tensor(1.0), TypeError, r"Found shape \(\)"),
+        (np.ones((2, 1)), TypeError, r"Found shape \(2, 1\)"),
+        (1.0, TypeError, "Found float"),
+        ([1, "a"], TypeError, r"Found \[1, 'a'\]"),
+        ([1, None], TypeError, r"Found \[1, None\]"),
+        ([[1, 2]], TypeError, r"Found \[\[1, 2\]\]"),
+        ([1, float("nan")], ValueError, r"weights ≥ 0, not all 0. Found \(1.0, nan\)"),
+        ([], ValueError, "not all 0"),
+        (torch.tensor([1.0, -2.0], requires_grad=True), ValueError, "not all 0"),
+    ],
+)
+def test_weights_that_are_none_are_told_so(front, net, jobs, weights, error, found):
+    with pytest.raises(error, match=f"`weighting` should be .*{found}"):
+        front.make("MultiTaskPGD", net, jobs, weighting=weights)
+    attack = front.make("MultiTaskPGD", net, jobs)
+    with pytest.raises(error, match=f"`weighting` should be .*{found}"):
+        attack.weighting = weights
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        (1, 2),
+        np.array([1, 2]),
+        torch.tensor([1.0, 2.0]),
+        torch.tensor([1.0, 2.0], requires_grad=True),
+        [torch.tensor(1.0, requires_grad=True), np.float32(2)],
+    ],
+    ids=repr,
+)
+def test_weights_may_be_an_array_or_a_tensor_with_a_graph(front, net, jobs, data, weights):
+    made = front.make("MultiTaskPGD", net, jobs, weighting=weights, steps=2)
+    assert made.name == "equal(weighting=[1,2])"
+    expected = front.attack("MultiTaskPGD", net, jobs, *data, weighting=[1.0, 2.0], steps=2)
+    assert torch.equal(front.run(made, *data), expected)
+
+
+@pytest.mark.parametrize(
+    ("method", "error", "message"),
+    [
+        ("worst-tsk", ValueError, "`method` should be one of .* Perhaps 'worst-task'?"),
+        (5, TypeError, "`method` should be a name"),
+        ("single:nope", ValueError, "'single:nope' should name one of the tasks"),
+        ("stealthy:nope", ValueError, "`attacked` should name tasks"),
+        ("jd:nope", ValueError, "'jd:nope' should be one of"),
+    ],
+)
+def test_a_method_is_checked_where_it_is_set(front, net, jobs, method, error, message):
+    attack = make_minmax(front, net, jobs)
+    for attempt in (
+        lambda: setattr(attack, "method", method),
+        lambda: attack.set_params(method=method),
+        lambda: make_minmax(front, net, jobs, method=method),
+    ):
+        with pytest.raises(error, match=message):
+            attempt()
+    assert attack.method == "minmax"
+    attack.method = "stealthy"  # One assignment may be the first of two.
+    attack.attacked = "k"
+    assert attack.name == "stealthy:k"
+
+
+@pytest.mark.parametrize("wrong", [5, None, 1.5])
+def test_tasks_that_are_no_list_are_told_so(for_torchattacks, net, wrong):
+    with pytest.raises(TypeError, match=f"`tasks` should be a list of art_mtl.Task .* Found {type(wrong).__name__}"):
+        for_torchattacks.module.WorstTaskPGD(net, wrong)
+
+
+@pytest.mark.parametrize("kind", ["WorstTaskPGD", "MultiTaskPatch"])
+def test_bounds_of_shapes_that_do_not_go_together_are_told_so(for_torchattacks, net, jobs, kind):
+    extra = KINDS[kind][1]
+    with pytest.raises(ValueError, match=r"`bounds` .* Found shapes \(3, 1, 1\) and \(2, 1, 1\)"):
+        for_torchattacks.make(kind, net, jobs, bounds=(torch.zeros(3, 1, 1), torch.ones(2, 1, 1)), **extra)
+
+
 def test_several_options_are_set_all_together_or_not_at_all(front, net, jobs):
     attack = make_minmax(front, net, jobs)
     before = repr(attack)
@@ -104,6 +211,22 @@ def test_several_options_are_set_all_together_or_not_at_all(front, net, jobs):
     assert attack.schedule == "auto" and "=7" in repr(attack)
     with pytest.raises(ValueError, match="has no option `note`"):
         attack.set_params(note=1)
+
+
+@pytest.mark.parametrize("error", [ImportError, RuntimeError, KeyboardInterrupt])
+def test_nothing_is_set_where_another_error_ends_it(front, net, jobs, data, monkeypatch, error):
+    """A method whose package is missing, for one."""
+
+    def fail(self):
+        raise error("no such package")
+
+    attack = make_minmax(front, net, jobs)
+    before, expected = repr(attack), front.run(attack, *data)
+    with monkeypatch.context() as patched:
+        patched.setattr("art_mtl.core.aggregators.TorchJD.make", fail)
+        with pytest.raises(error, match="no such package"):
+            attack.set_params(eps=0.2, method="jd:mgda")
+    assert repr(attack) == before and attack.method == "minmax" and torch.equal(front.run(attack, *data), expected)
 
 
 def test_options_that_stop_to_go_together_are_refused_at_the_call(front, net, jobs, data):
@@ -127,6 +250,53 @@ def test_a_repr_has_no_contents_and_no_addresses(front, net, jobs):
     assert "eps=ndarray of shape (8, 1, 1, 1)" in repr(attack)
     patch = front.make("MultiTaskPatch", net, jobs, size=(2, 2), transforms=[lambda canvas, mask, generator: None])
     assert " at 0x" not in repr(patch) and "transforms=[" in repr(patch)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "shown"),
+    [
+        ((torch.zeros(3, 1, 1), torch.ones(1)), "bounds=[tensor of shape (3, 1, 1), tensor of shape (1,)]"),
+        ((np.zeros((3, 1, 1)), 1), "bounds=[ndarray of shape (3, 1, 1), 1]"),
+        ((torch.tensor(0.0), 2), "bounds=[tensor(0.), 2]"),
+        (tuple(map(int, "01")), None),
+        ([0.0, 1.0], None),
+        ((torch.tensor(0.0), np.float32(1)), None),
+    ],
+)
+def test_a_repr_has_bounds_of_any_kind_where_they_are_not_the_defaults(for_torchattacks, net, jobs, bounds, shown):
+    attack = for_torchattacks.make("WorstTaskPGD", net, jobs, bounds=bounds)
+    assert shown in repr(attack) if shown else "bounds" not in repr(attack)
+    assert repr(pickle.loads(pickle.dumps(attack))) == repr(attack)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_copy_has_the_same_repr(front, net, jobs, kind):
+    arguments, extra = KINDS[kind]
+    attack = front.make(kind, net, jobs, *arguments, **extra)
+    assert repr(pickle.loads(pickle.dumps(attack))) == repr(copy.deepcopy(attack)) == repr(attack)
+
+
+# --- one name or several ---
+
+
+def test_one_task_is_attacked_or_preserved_by_its_name_at_every_door(front, net, jobs, data):
+    for kind in ("StealthyMultiTaskPGD", "MultiTaskPGD"):
+        method = {"method": "stealthy"} if kind == "MultiTaskPGD" else {}
+        listed = front.make(kind, net, jobs, attacked=["v"], preserved=["k"], steps=2, **method)
+        named = front.make(kind, net, jobs, attacked="v", preserved="k", steps=2, **method)
+        later = front.make(kind, net, jobs, attacked="k", steps=2, **method)
+        later.attacked = "v"
+        later.preserved = "k"
+        together = front.make(kind, net, jobs, attacked=["k"], steps=2, **method)
+        together.set_params(attacked="v", preserved="k")
+        expected = front.run(listed, *data)
+        for attack in (named, later, together):
+            assert attack.name == listed.name == "stealthy:v" and attack.attacked == "v"
+            assert torch.equal(front.run(attack, *data), expected)
+        with pytest.raises(ValueError, match=r"`attacked` should name tasks of .* Found \['nope'\]"):
+            together.set_params(attacked="nope")
+        with pytest.raises(TypeError, match="`attacked` should be the name of a task, or a list of some. Found 3"):
+            together.attacked = 3
 
 
 # --- without effect ---

@@ -92,7 +92,7 @@ def test_an_attribute_that_is_set_later_is_the_same_as_one_that_was_given(net, j
         ("num_steps", 0, ValueError),
         ("num_steps", 2.5, TypeError),
         ("step_size", -0.1, ValueError),
-        ("random_start", 1, ValueError),
+        ("random_start", 1, TypeError),
         ("lb", "0", TypeError),
         ("ub", float("inf"), ValueError),
         ("trackers", LossTracker, TypeError),
@@ -215,3 +215,22 @@ def test_a_loader_of_arrays_is_named(net, jobs, data):
     x, y = data
     with pytest.raises(TypeError, match="`samples` should be a torch.Tensor. Found ndarray"):
         list(MultiTaskPGD(jobs)(net, [(x.numpy(), y)], stream=True))
+
+
+def test_one_task_is_attacked_by_its_name(jobs):
+    attack = secmlt.StealthyMultiTaskPGD(jobs, attacked="k")
+    assert attack.name == secmlt.StealthyMultiTaskPGD(jobs, attacked=["k"]).name == "stealthy:k"
+    attack.attacked = "v"
+    assert attack.name == "stealthy:v" and MultiTaskPGD(jobs, method="smta", attacked="v").name == "smta:v"
+
+
+def test_tasks_that_are_no_list_are_told_so():
+    with pytest.raises(TypeError, match="`tasks` should be a list of art_mtl.Task objects. Found int"):
+        WorstTaskPGD(5)
+
+
+def test_a_method_is_checked_where_it_is_set(jobs):
+    attack = MultiTaskPGD(jobs)
+    with pytest.raises(ValueError, match="Perhaps 'worst-task'?"):
+        attack.method = "worst-tsk"
+    assert attack.method == "equal"
