@@ -6,9 +6,9 @@ from secmlt.trackers.trackers import Tracker
 from typing_extensions import TypedDict
 
 from art_mtl.core import checks
-from art_mtl.core.options import MethodName, MethodOptions, Momentum, Option, Variants, table
+from art_mtl.core import options as core
+from art_mtl.core.options import Option
 
-_STEP = "Size of the step, of the first one where ``schedule`` falls. None: the method's own."
 _TARGET = "None, or a dict of one target for all samples by task; with one task the target alone will do."
 _BOUND = checks.number(-float("inf"))
 
@@ -18,17 +18,17 @@ class Host(TypedDict, total=False):
 
     perturbation_model: Annotated[str, Option("linf", checks.one_of("linf", "l2", "l1"), "The norm of the ball.")]
     epsilon: Annotated[Any, Option(8 / 255, checks.radius, "Radius of the ball, > 0.")]
-    num_steps: Annotated[int, Option(10, checks.integer(1), "T ≥ 1, the number of steps.")]
-    step_size: Annotated[Any, Option(None, checks.optional(checks.radius), _STEP)]
-    random_start: Annotated[bool, Option(False, checks.flag, "Start at a random point of the ball.")]
+    num_steps: Annotated[int, Option(10, checks.integer(1), core.STEPS)]
+    step_size: Annotated[Any, core.STEP_SIZE]
+    random_start: Annotated[bool, core.RANDOM_START]
     y_target: Annotated[Any, Option(None, checks.nothing, _TARGET)]
     lb: Annotated[float, Option(0.0, _BOUND, "Smallest allowed input.")]
     ub: Annotated[float, Option(1.0, _BOUND, "Greatest allowed input.")]
     trackers: Annotated[Any, Option(None, checks.optional(checks.objects(Tracker)), "A tracker or a list of them.")]
 
 
-class Options(Host, MethodName, Variants, Momentum, MethodOptions, total=False):
+class Options(Host, core.MethodName, core.Variants, core.Momentum, core.MethodOptions, total=False):
     """What an attack takes, but for what it decides."""
 
 
-OPTIONS = table(Options)
+OPTIONS = core.table(Options)

@@ -106,8 +106,6 @@ class MultiTaskPGD(Front, BaseEvasionAttack):  # type: ignore[misc]
 
 
 _NOT_SELECTIVE = dict.fromkeys(("attacked", "preserved", "tolerance", "penalty"))
-_AUTO = dict.fromkeys(("step_size", "decay", "keep"))
-_STEALTHY = dict.fromkeys(("objective", "weighting", "gamma", "weight_step", "penalty"))
 
 
 class MinMaxMultiTaskPGD(MultiTaskPGD):
@@ -125,12 +123,13 @@ class WorstTaskPGD(MultiTaskPGD):
 class MultiTaskAutoPGD(MultiTaskPGD):
     """Auto-PGD, without a step size to choose; see :class:`art_mtl.attacks.MultiTaskAutoPGD`."""
 
-    decided = {"schedule": "auto", "variant": "paper", **_AUTO}
+    decided = {"schedule": "auto", "variant": "paper", "step_size": None, "decay": None, "keep": None}
     defaults = {"method": "worst-task", "num_steps": 100}
 
 
 class StealthyMultiTaskPGD(MultiTaskPGD):
     """Degrade the ``attacked`` tasks and preserve the others; see :class:`art_mtl.attacks.StealthyMultiTaskPGD`."""
 
-    decided = {"method": "stealthy", "variant": "paper", **_STEALTHY}
+    decided = {**dict.fromkeys(("objective", "weighting", "gamma", "weight_step", "penalty")),
+               "method": "stealthy", "variant": "paper"}  # fmt: skip
     defaults = {"num_steps": 100}
