@@ -163,6 +163,10 @@ class _Walk:
                 # A hook that is taken off and put back has another number.
                 value = list(value.values())
             self(value, (*path, name), DEPTH)
+        if isinstance(module, torch.jit.ScriptModule):  # Its tensors are no attributes.
+            for kind, tensors in (("_parameters", module.named_parameters()), ("_buffers", module.named_buffers())):
+                for name, tensor in tensors:
+                    self(tensor, (*path, kind, name), DEPTH)
 
     def _entries(self, value: Any, entries: list[tuple[Any, Any]], path: Path, depth: int) -> None:
         names = [key if isinstance(key, (str, int)) else f"{index}: {key!r}" for index, (key, _) in enumerate(entries)]

@@ -184,6 +184,18 @@ def test_what_the_model_itself_writes_is_no_change(data):
     check_fresh(attack, lambda attack: setattr(net, "scale", -30.0), data)
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning", "ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("way", ["script", "trace"])
+def test_weights_of_compiled_modules_are_looked_at(data, way):
+    x, y = data
+    net = nn.Sequential(nn.Flatten(), nn.Linear(48, 4)).eval()
+    model = torch.jit.script(net) if way == "script" else torch.jit.trace(net, x)
+    attack = WorstTaskPGD(model, JOBS[:1], eps=0.1)
+    check_fresh(attack, lambda attack: next(model.parameters()).data.mul_(-1), (x, {"k": y["k"]}))
+    attack(1 - x, {"k": y["k"]})
+    assert attack._engine.session.samples == 2 * len(x), "without a change it goes on"
+
+
 def test_training_mode_does_not_look_like_a_change(net, data):
     """A call in training mode moves the buffers, and puts them back."""
     x, y = data
