@@ -289,7 +289,9 @@ class Engine:
         if own:
             size = OWN_LABELS_BATCH if config.batch_size == AUTO else config.batch_size
             labels = model.own_labels(inputs, len(inputs) if size is None else int(size))
-        kept, targets = check_targets(model.tasks, labels, len(inputs), some=config.targeted, own=own)
+        kept, targets = check_targets(
+            model.tasks, labels, len(inputs), some=config.targeted, own=own, argument=names.labels
+        )
         return AttackBatch(
             inputs=inputs,
             targets=tuple(target.to(inputs.device) for target in targets),
