@@ -66,14 +66,21 @@ class MultiTaskLabels(Mapping[str, Array]):
                 raise ValueError(f"Parameter `present` names {name!r}, but the labels are of {list(self._data)}.")
             self._present[name] = both_masks(name, mask, self._present.get(name), self._size)
 
-    # Mapping's own __contains__ and get follow from these. Its __len__ would count tasks, ours counts samples, and with
-    # it its views would.
+    # Mapping's own would take an index for a key; its __len__ would count tasks, ours counts samples, and with it its
+    # views would.
 
     def __len__(self) -> int:
         return self._size
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._data)
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and key in self._data
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        """The array of a task, or ``default``."""
+        return self._data[key] if key in self else default
 
     def keys(self) -> KeysView[str]:
         """The tasks' names; as many as there are tasks."""
@@ -177,7 +184,13 @@ class MultiTaskLabels(Mapping[str, Array]):
 
     @classmethod
     def of(
-        cls, y: Any, names: Sequence[str], size: int | None = None, partial: bool = False, some: bool = False
+        cls,
+        y: Any,
+        names: Sequence[str],
+        size: int | None = None,
+        partial: bool = False,
+        some: bool = False,
+        argument: str = "y",
     ) -> MultiTaskLabels:
         """Labels from any of the forms in which users hold them.
 
@@ -185,12 +198,15 @@ class MultiTaskLabels(Mapping[str, Array]):
             y: A :class:`MultiTaskLabels`; a mapping from task name to array, or to ``(array, mask of present
                 samples)``; a tuple or list of one array a task, in the order of ``names``; a list or object array of
                 one mapping a sample, in which ``None`` or a missing name means "no label"; a structured array; or any
-                object with ``len`` and ``[task name]``. With one task, its array alone will do. An array may be a list,
-                a NumPy masked array, or ragged; see :class:`MultiTaskLabels`.
+                object with ``len`` and ``[task name]``. With one task, its array alone will do, or a list of one label
+                a sample. Of one task and one sample a list of one array could be both: it is the array of the task if
+                its first axis is 1, else the label of the sample; a dict says which. An array may be a list, a NumPy
+                masked array, or ragged; see :class:`MultiTaskLabels`.
             names: The tasks that must be there, in order.
             size: The number of samples expected, or None.
             partial: Let a :class:`MultiTaskLabels`, which may be one batch of many, lack all labels of a task.
             some: Let tasks be missing altogether, but not all of them.
+            argument: Name of ``y`` in messages.
 
         Returns:
             Labels of exactly the tasks ``names``, in that order; with ``some`` of those that are there.
@@ -209,7 +225,7 @@ class MultiTaskLabels(Mapping[str, Array]):
         """
         if isinstance(names, str) or not all(isinstance(name, str) for name in names):
             raise TypeError(f"Parameter `names` should be a list of the tasks' names. Found {names!r}.")
-        labels = _from_any(y, names, some)
+        labels = _from_any(y, names, some, size, argument)
         _check_names(labels.names, names, some)
         names = [name for name in names if name in labels.names]
         labels = cls({n: labels[n] for n in names}, {n: labels.present(n) for n in names})
@@ -236,20 +252,22 @@ def _as_index(key: Any, size: int) -> npt.NDArray[np.int64]:
     return np.arange(size)[np.atleast_1d(index.astype(np.int64))]
 
 
-def _from_any(y: Any, names: Sequence[str], some: bool) -> MultiTaskLabels:
+def _from_any(y: Any, names: Sequence[str], some: bool, size: int | None, argument: str) -> MultiTaskLabels:
     if isinstance(y, MultiTaskLabels):
         return y
     if isinstance(y, np.ndarray) and y.dtype.names:
         return MultiTaskLabels({name: y[name] for name in y.dtype.names})
     if isinstance(y, Mapping):
-        return _from_mapping(y)
+        return _from_mapping(y, argument)
     if isinstance(y, (list, tuple, np.ndarray)) and len(y) and all(isinstance(row, Mapping) for row in y):
         return _from_samples(list(y), names, some)
+    if len(names) == 1 and isinstance(y, list) and _is_array_of_task(y, size):
+        return _in_task_order(y, names, argument)
     if len(names) == 1 and isinstance(y, (list, np.ndarray, Tensor)):
         return MultiTaskLabels({names[0]: y})
     columns = (np.ndarray, Tensor, list, tuple, type(None))
     if isinstance(y, (list, tuple)) and len(y) and all(isinstance(column, columns) for column in y):
-        return _in_task_order(y, names)
+        return _in_task_order(y, names, argument)
     if (
         hasattr(y, "__len__")
         and hasattr(y, "__getitem__")
@@ -263,7 +281,16 @@ def _from_any(y: Any, names: Sequence[str], some: bool) -> MultiTaskLabels:
     )
 
 
-def _in_task_order(y: Sequence[Any], names: Sequence[str]) -> MultiTaskLabels:
+def _is_array_of_task(y: list[Any], size: int | None) -> bool:
+    """Whether a list for one task holds its array for all samples, and not one label for each."""
+    if len(y) != 1 or not isinstance(y[0], (np.ndarray, Tensor, list, tuple)) or not getattr(y[0], "shape", (1,)):
+        return False
+    if _is_pair(y[0]):
+        return True
+    return len(y[0]) == 1 if size == 1 else size is not None or isinstance(y[0], (np.ndarray, Tensor))
+
+
+def _in_task_order(y: Sequence[Any], names: Sequence[str], argument: str) -> MultiTaskLabels:
     kind = type(y).__name__
     if len(y) != len(names):
         raise ValueError(
@@ -276,10 +303,12 @@ def _in_task_order(y: Sequence[Any], names: Sequence[str]) -> MultiTaskLabels:
             f"Labels of the tasks {list(names)} in a {kind} should be one array or tensor a task. Found {len(y)} lists "
             f"of {len(y)}, which could be for each task or for each sample; give a dict of arrays or a list of dicts."
         )
-    return _from_mapping({name: part for name, part in zip(names, y, strict=True) if part is not None})
+    return _from_mapping({name: part for name, part in zip(names, y, strict=True) if part is not None}, argument)
 
 
-def _from_mapping(y: Mapping[str, Any]) -> MultiTaskLabels:
+def _from_mapping(y: Mapping[str, Any], argument: str) -> MultiTaskLabels:
+    if not y:
+        raise ValueError(f"Parameter `{argument}` should hold the labels of at least one task. Found none.")
     data, present = {}, {}
     for name, values in y.items():
         data[name] = values

@@ -474,3 +474,46 @@ def test_other_forms_are_refused(y):
 def test_present_of_an_unknown_task():
     with pytest.raises(ValueError, match="`present` names 'z'"):
         MultiTaskLabels({"a": A}, {"z": np.ones(4, bool)})
+
+
+# --- one task in a list ---
+
+
+@pytest.mark.parametrize("size", [1, 2, 6])
+@pytest.mark.parametrize("shape", [(), (3,), (1, 4, 5)])
+@pytest.mark.parametrize("given", [True, False])
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_of_one_task_its_array_may_come_in_a_list_as_loaders_collate_it(size, shape, given, kind):
+    array = torch.rand(size, *shape)
+    labels = MultiTaskLabels.of(kind([array]), ["a"], size=size if given else None)
+    assert len(labels) == size and torch.equal(torch.as_tensor(labels["a"]), array)
+
+
+def test_a_list_of_one_task_may_hold_one_label_for_each_sample():
+    boxes = np.ones((5, 4))
+    assert MultiTaskLabels.of([boxes], ["a"], size=1)["a"].shape == (1, 5, 4)
+    assert MultiTaskLabels.of([boxes, boxes[:1]], ["a"], size=2)["a"].shape == (2,)
+    assert MultiTaskLabels.of([3], ["a"], size=1)["a"].tolist() == [3]
+    assert MultiTaskLabels.of([torch.tensor(3)], ["a"], size=1)["a"].shape == (1,)
+    assert MultiTaskLabels.of([[1, 2, 3]], ["a"], size=3)["a"].tolist() == [1, 2, 3]
+    assert MultiTaskLabels.of([[1, 2, 3]], ["a"], size=1)["a"].shape == (1, 3)
+    assert MultiTaskLabels.of([(np.arange(2), np.array([True, False]))], ["a"], 2).present("a").tolist() == [
+        True,
+        False,
+    ]
+    with pytest.raises(ValueError, match="should be of 6 samples, as many as the inputs. Found 5"):
+        MultiTaskLabels.of([np.arange(5)], ["a"], size=6)
+
+
+@pytest.mark.parametrize("empty", [{}, (None, None), [None, None]])
+def test_no_labels_at_all_are_told_by_the_name_of_the_argument(empty):
+    with pytest.raises(ValueError, match="^Parameter `y` should hold the labels of at least one task. Found none"):
+        MultiTaskLabels.of(empty, ["a", "b"])
+    with pytest.raises(ValueError, match="^Parameter `labels` should hold"):
+        MultiTaskLabels.of(empty, ["a", "b"], argument="labels")
+
+
+def test_only_names_of_tasks_are_in_labels():
+    labels = MultiTaskLabels({"a": np.arange(3)})
+    assert "a" in labels and "b" not in labels and 0 not in labels and 3 not in labels and [0] not in labels
+    assert labels.get("a").tolist() == [0, 1, 2] and labels.get("b", 5) == 5 and labels.get(0) is None

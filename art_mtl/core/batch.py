@@ -169,7 +169,7 @@ def check_mask(mask: Any, inputs: Tensor) -> Tensor | None:
 
 
 def check_targets(
-    tasks: Sequence[Task], labels: Any, size: int, *, some: bool, own: bool
+    tasks: Sequence[Task], labels: Any, size: int, *, some: bool, own: bool, argument: str = "y"
 ) -> tuple[tuple[int, ...], tuple[Target, ...]]:
     """Places of the tasks that have labels, and their canonical labels; one warning a task for samples without any.
 
@@ -179,6 +179,7 @@ def check_targets(
         size: N.
         some: Tasks may be missing, but not all of them.
         own: They are the model's own predictions, of which nothing can be missing for want of a label.
+        argument: Name of the labels in messages.
 
     Raises:
         TypeError: Labels of a wrong type.
@@ -186,7 +187,7 @@ def check_targets(
     """
     # A container may be one batch of many, as a trainer cuts it out, and lack all labels of a task.
     partial = own or isinstance(labels, MultiTaskLabels)
-    found = MultiTaskLabels.of(labels, [task.name for task in tasks], size, partial=partial, some=some)
+    found = MultiTaskLabels.of(labels, [task.name for task in tasks], size, partial, some, argument)
     kept = tuple(k for k, task in enumerate(tasks) if task.name in found.names)
     named = [tasks[k] for k in kept]
     targets = tuple(task.targets(found[task.name], found.present(task.name)) for task in named)
@@ -254,7 +255,7 @@ def constant_targets(
         TypeError: Labels of a wrong type.
         ValueError: Labels or targets do not fit.
     """
-    known = MultiTaskLabels.of(labels, [task.name for task in tasks], size).numpy()
+    known = MultiTaskLabels.of(labels, [task.name for task in tasks], size, argument="labels").numpy()
     targets = {name: np.full_like(known.dense(name), host_array(target)) for name, target in partial_targets.items()}
     kept = {
         task.name: known[task.name] for k, task in enumerate(tasks) if preserves(k) and task.name not in partial_targets

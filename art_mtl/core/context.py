@@ -123,9 +123,10 @@ class BatchContext:
         return torch.stack([target.has_label for target in self.targets], 1)
 
     def finite(self, outputs: Sequence[Any]) -> Tensor:
-        """Which samples have finite outputs of all tasks, ``(B,)``, boolean."""
+        """Which samples have finite outputs of all tasks that have a label there, ``(B,)``, boolean."""
         pairs = zip(self.tasks, outputs, strict=True)
-        return torch.stack([task.finite(output) for task, output in pairs]).all(0)
+        finite = torch.stack([task.finite(output) for task, output in pairs], 1)
+        return (finite | ~self.has_label.to(finite.device)).all(1)
 
     @cached_property
     def group_index(self) -> Tensor:

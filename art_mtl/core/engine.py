@@ -290,7 +290,9 @@ class Engine:
         if own:
             size = OWN_LABELS_BATCH if config.batch_size == AUTO else config.batch_size
             labels = call.model.own_labels(inputs, len(inputs) if size is None else int(size))
-        kept, targets = check_targets(call.model.tasks, labels, len(inputs), some=config.targeted, own=own)
+        kept, targets = check_targets(
+            call.model.tasks, labels, len(inputs), some=config.targeted, own=own, argument=call.names.labels
+        )
         return AttackBatch(
             inputs=inputs,
             targets=tuple(target.to(inputs.device) for target in targets),

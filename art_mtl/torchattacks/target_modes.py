@@ -22,7 +22,7 @@ class ChoosesTargets:
 
     def labels(self, labels: Any, size: int, some: bool = False) -> MultiTaskLabels:
         """Labels in whatever form, checked; with ``some`` tasks may be missing."""
-        return MultiTaskLabels.of(labels, [task.name for task in self.tasks], size, partial=True, some=some)
+        return MultiTaskLabels.of(labels, [task.name for task in self.tasks], size, True, some, argument="labels")
 
     def canonical(self, labels: MultiTaskLabels) -> list[Target]:
         """Canonical labels of each task that has some, on the attack's device."""

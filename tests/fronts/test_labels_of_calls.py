@@ -151,3 +151,18 @@ def test_a_weighting_that_is_a_mapping_is_told_what_it_should_be(front, net, job
         TypeError, match="`weighting` should be one of .* or a list of one weight for each task. Found dict"
     ):
         front.make("MultiTaskPGD", net, jobs, weighting={"k": 1.0})
+
+
+@pytest.mark.parametrize("size", [1, 6])
+def test_one_task_takes_what_a_loader_collates(front, net, jobs, data, size):
+    x, y = data[0][:size], torch.as_tensor(data[1]["k"][:size])
+    attack = front.make("MultiTaskPGD", net, jobs[:1], steps=2)
+    expected = front.run(attack, x, y)
+    assert torch.equal(front.run(attack, x, [y]), expected) and torch.equal(front.run(attack, x, (y,)), expected)
+
+
+@pytest.mark.parametrize("empty", [{}, (None, None)])
+def test_no_labels_at_all_are_told_in_the_hosts_words(front, net, jobs, data, empty):
+    word = {"art": "y", "torchattacks": "labels"}[front.name]
+    with pytest.raises(ValueError, match=f"Parameter `{word}` should hold the labels of at least one task"):
+        front.run(front.make("MultiTaskPGD", net, jobs, steps=2), data[0], empty)

@@ -11,6 +11,7 @@ from torch import nn
 
 from art_mtl import tasks
 
+BOTH = [tasks.classification("k", 4), tasks.regression("v")]
 ONE_CLASS = [tasks.classification("k", 4)]
 KINDS = {
     "MultiTaskPGD": {},
@@ -191,6 +192,35 @@ def test_nor_do_several_attacks_together(for_torchattacks):
         torch.testing.assert_close(for_torchattacks.module.MultiAttack(members)(x, y), x + 0.02)
 
 
+class Holed(nn.Module):
+    """A class and a number, which is NaN on samples whose first pixel is dark."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.k, self.v = nn.Linear(48, 4), nn.Linear(48, 1)
+
+    def forward(self, x):
+        flat = x.flatten(1)
+        return {"k": self.k(flat), "v": torch.where(flat[:, 0] < 0.2, float("nan"), self.v(flat)[:, 0])}
+
+
+@pytest.mark.parametrize("keep", ["last", "best"])
+@pytest.mark.parametrize("method", ["equal", "minmax", "worst-task", "worst-image"])
+def test_an_output_without_a_label_ends_nothing(front, method, keep):
+    """Sample 2 has no label of the number, sample 4 has one: only there the output that is not finite counts."""
+    x = torch.from_numpy(np.random.default_rng(0).uniform(0.5, 0.7, (6, 3, 4, 4)).astype(np.float32))
+    x[[2, 4], 0, 0, 0] = 0
+    y = {"k": np.arange(6) % 4, "v": [0.0, 0.0, None, 0.0, 0.0, 0.0]}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = front.attack("MultiTaskPGD", Holed(), BOTH, x, y, method, eps=0.1, steps=4, keep=keep)
+    said = [str(warning.message) for warning in caught if "not finite" in str(warning.message)]
+    assert len(said) == 1 and "[4]" in said[0]
+    moved = ((found - x).abs() > 0.02).flatten(1).sum(1)
+    assert moved[4] == 0 and moved[[0, 1, 2, 3, 5]].min() > 20
+
+
 # --- no gradient ---
 
 
@@ -211,7 +241,6 @@ class Cut(nn.Module):
         return {"k": self.a(x), "v": v.detach() if self.cut == "detach" else v.round() if self.cut == "round" else v}
 
 
-BOTH = [tasks.classification("k", 4), tasks.regression("v")]
 SAYS = r"output of the task\(s\) \['v'\] does not depend on the inputs .*differentiable.*no robustness.*diagnose"
 
 
