@@ -156,7 +156,7 @@ def _exchange(method: Method, tasks: Sequence[Task], given: Mapping[str, Any], m
     if "objective" in changes:
         changes.setdefault("scope", changes["objective"].needs_scope or method.scope)
     if "weighting" in changes:
-        changes["merit"] = None
+        changes["selection_score"] = None
     parts = [f"{part}={_shown(given[part])}" for part in ("objective", "weighting") if part in given]
     name = f"{method.name}({', '.join(parts)})" if parts else method.name
     method = replace(method, name=name, **changes)
@@ -188,7 +188,7 @@ def _settle(method: Method, given: Mapping[str, Any], momentum: float | None) ->
         method = _by_own_rule(method, given, momentum)
     elif method.keep_best and isinstance(method.weighting, LogDegradationControl):
         # The iterates of a run have no task weights in common yet.
-        method = replace(method, merit=least)
+        method = replace(method, selection_score=least)
     if method.aggregator is not None and method.scope != "sample":
         raise ValueError(
             f"Method {method.name!r} combines the gradients of each sample; `weight_scope` should be 'sample'. "

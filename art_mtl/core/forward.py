@@ -2,7 +2,7 @@
 
 Objectives may pool over the batch, so a smaller batch would be another attack. What is cut is only the network: its
 outputs are gathered for the whole batch, the objective is differentiated in them, and each piece takes its rows of that
-gradient back to its inputs. The result is that of the whole batch, at the price of one more forward pass.
+gradient back to its inputs. The result is that of the whole batch, for one more forward pass.
 
 The network gets a copy of its inputs, so it may write in it.
 """

@@ -119,7 +119,7 @@ class _Run:
         """
         x_adv = self._start()
         clean = self._clean_outputs()
-        best = BestIterate(self.x, self._merit)
+        best = BestIterate(self.x, self._selection_score)
         for step in range(self.config.steps):
             x_adv, weights = self._advance(step, x_adv, clean, best)
         compared_at = weights if compared_at is None else compared_at
@@ -234,10 +234,10 @@ class _Run:
         values = torch.stack(self.score_fn.values(self.context, outputs, self.references), 1)
         return torch.where(finite[:, None], values, float("nan"))
 
-    def _merit(self, values: Tensor, weights: Tensor) -> Tensor:
+    def _selection_score(self, values: Tensor, weights: Tensor) -> Tensor:
         """What such values are worth at these weights, ``(B,)``."""
-        merit = self.method.weighting.merit if self.method.merit is None else self.method.merit
-        return merit(values, weights, self.context)
+        own = self.method.selection_score
+        return (self.method.weighting.selection_score if own is None else own)(values, weights, self.context)
 
     def _observe(
         self, observer: Observer, step: int, x_adv: Tensor, gradient: Tensor, outputs: Outputs, weights: Tensor

@@ -9,7 +9,7 @@ from art_mtl.core.aggregators import Aggregator
 from art_mtl.core.objectives.loss_objectives import DEGRADATION, LOSS, Objective, PerSample
 from art_mtl.core.optimizers.schedules import CONSTANT, Schedule
 from art_mtl.core.warn import warn
-from art_mtl.core.weightings import Merit, Uniform, Weighting
+from art_mtl.core.weightings import SelectionScore, Uniform, Weighting
 from art_mtl.tasks import Task
 
 
@@ -28,8 +28,8 @@ class Method:
         momentum: Decay of the gradient's momentum; 0 for none.
         keep_best: Return the best iterate in place of the last.
         projection: "exact", "box-then-ball" or "ball-then-box".
-        merit: By what iterates and restarts are compared, in place of the weighting's own.
-        score_fn: The values of each sample's tasks that the merit looks at; None: the objective where the weighting
+        selection_score: By what iterates and restarts are compared, in place of the weighting's own.
+        score_fn: The values of each task that the selection score looks at; None: the objective where the weighting
             compares objectives and it is one number a sample, else the degradation.
         aggregator: Combines the tasks' gradients of each sample; None: they are weighted and added up, at the cost of
             one backward pass.
@@ -45,7 +45,7 @@ class Method:
     momentum: float = 0.0
     keep_best: bool = False
     projection: str = "exact"
-    merit: Merit | None = None
+    selection_score: SelectionScore | None = None
     score_fn: PerSample | None = None
     aggregator: Aggregator | None = None
     first_step: float | None = None
@@ -59,7 +59,7 @@ class Method:
         """The values of each sample's tasks that iterates and restarts are compared by."""
         if self.score_fn is not None:
             return self.score_fn
-        own = self.objective.per_sample if self.weighting.compares_objectives and self.merit is None else None
+        own = self.objective.per_sample if self.weighting.compares_objectives and self.selection_score is None else None
         return DEGRADATION if own is None else own
 
     def restrict(self, kept: Sequence[int], tasks: Sequence[Task]) -> Method:

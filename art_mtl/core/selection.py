@@ -68,7 +68,7 @@ def _greater(score: Tensor, than: Tensor) -> Tensor:
     return better
 
 
-Merit = Callable[[Tensor, Tensor], Tensor]
+SelectionScore = Callable[[Tensor, Tensor], Tensor]
 """``(values of the tasks (B, K), weights (R, K)) -> (B,)``: greater is better for the attacker."""
 
 
@@ -81,7 +81,7 @@ class BestIterate:
 
     Args:
         x: Inputs to keep where no iterate is worth anything, ``(B, ...)``.
-        merit: What values are worth at given weights.
+        selection_score: What values are worth at given weights.
 
     Attributes:
         x: The best iterates, ``(B, ...)``.
@@ -90,20 +90,20 @@ class BestIterate:
         rose: ``(B,)``, boolean: the last iterate is worth more than the one before.
     """
 
-    def __init__(self, x: Tensor, merit: Merit) -> None:
+    def __init__(self, x: Tensor, selection_score: SelectionScore) -> None:
         self.x = x
         self.gradient: Tensor | None = None
         self.better = self.rose = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-        self._merit = merit
+        self._selection_score = selection_score
         self._found = self.better
         self._values: Tensor | None = None
         self._last: Tensor | None = None
 
     def see(self, x: Tensor, values: Tensor, weights: Tensor, gradient: Tensor | None = None) -> None:
         """Look at one more iterate: ``values`` are those of its tasks, ``(B, K)``."""
-        worth = self._merit(values, weights)
+        worth = self._selection_score(values, weights)
         if self._last is not None:
-            self.rose = worth > self._merit(self._last, weights)
+            self.rose = worth > self._selection_score(self._last, weights)
         self.better = (worth > self.score(weights)) & torch.isfinite(values).all(1)
         self.x = choose(self.better, x, self.x)
         self._values = values if self._values is None else choose(self.better, values, self._values)
@@ -115,7 +115,7 @@ class BestIterate:
         """What the best iterates are worth at these weights, ``(B,)``; −∞ where there is none."""
         if self._values is None:
             return torch.full((len(self.x),), float("-inf"), dtype=self.x.dtype, device=self.x.device)
-        worth = self._merit(self._values, weights)
+        worth = self._selection_score(self._values, weights)
         return torch.where(self._found, worth, torch.full_like(worth, float("-inf")))
 
 

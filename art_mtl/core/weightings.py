@@ -19,7 +19,7 @@ from art_mtl.projections import project_simplex
 
 WeightingRun = Callable[[Tensor, Tensor, int], Tensor]
 """``(values (R, K), mask (R, K), step) -> weights (R, K)``; 0 where the mask is false."""
-Merit = Callable[[Tensor, Tensor, BatchContext], Tensor]
+SelectionScore = Callable[[Tensor, Tensor, BatchContext], Tensor]
 """``(values (B, K), weights (R, K), context) -> (B,)``: what iterates are worth, by the values of their tasks."""
 
 
@@ -56,7 +56,7 @@ class Weighting(ABC):
     def begin(self, steps: int) -> WeightingRun:
         """Bind to a run of ``steps`` steps."""
 
-    def merit(self, values: Tensor, weights: Tensor, context: BatchContext) -> Tensor:
+    def selection_score(self, values: Tensor, weights: Tensor, context: BatchContext) -> Tensor:
         """What iterates are worth, ``(B,)``, by the values of their tasks, ``(B, K)``; greater is better."""
         return least(values, weights, context)
 
@@ -79,7 +79,7 @@ class Uniform(Weighting):
     def begin(self, steps: int) -> WeightingRun:
         return lambda values, mask, step: mask.to(values.dtype)
 
-    def merit(self, values: Tensor, weights: Tensor, context: BatchContext) -> Tensor:
+    def selection_score(self, values: Tensor, weights: Tensor, context: BatchContext) -> Tensor:
         return total(values, weights, context)
 
 
@@ -101,7 +101,7 @@ class Fixed(Weighting):
 
         return run
 
-    def merit(self, values: Tensor, weights: Tensor, context: BatchContext) -> Tensor:
+    def selection_score(self, values: Tensor, weights: Tensor, context: BatchContext) -> Tensor:
         return (values * row_like(self.weights, values)).sum(1)
 
     def restrict(self, kept: Sequence[int]) -> Fixed:
@@ -207,7 +207,7 @@ class LogDegradationControl(Weighting):
         if self.gamma > 1:
             raise ValueError(f"Parameter `gamma` should be in [0, 1]. Found {self.gamma!r}.")
 
-    def merit(self, values: Tensor, weights: Tensor, context: BatchContext) -> Tensor:
+    def selection_score(self, values: Tensor, weights: Tensor, context: BatchContext) -> Tensor:
         return weighted(values, weights, context)
 
     def begin(self, steps: int) -> WeightingRun:

@@ -66,14 +66,11 @@ class MultiTaskPGD(Front, BaseEvasionAttack):  # type: ignore[misc]
         if partial_targets:
             preserves = config.assemble(self.tasks).objective.preserves
             labels = constant_targets(self.tasks, labels, len(samples), partial_targets, preserves)
-        victim = AttackedModel.of(
-            model.model, self.tasks, self._prepared, model._preprocessing, model._postprocessing, whole=model
-        )
+        before, after = model._preprocessing, model._postprocessing
+        victim = AttackedModel.of(model.model, self.tasks, self._prepared, before, after, whole=model)
         names = Names("samples", "labels", "epsilon", "step_size", "lb` and `ub")
         callbacks = Observing(self._observe if self.trackers or self.observer else None)
-        call = Call(
-            victim, samples, labels, self._bounds(), names=names, callbacks=callbacks, settings=self._settings
-        )  # fmt: skip
+        call = Call(victim, samples, labels, self._bounds(), None, names, callbacks, self._settings)
         found = self._engine.run(PerSampleSearch(one_batch=True), config, call)
         return found, found - samples
 
@@ -106,6 +103,7 @@ class MultiTaskPGD(Front, BaseEvasionAttack):  # type: ignore[misc]
 
 
 _NOT_SELECTIVE = dict.fromkeys(("attacked", "preserved", "tolerance", "penalty"))
+_SETTLED = dict.fromkeys(("objective", "weighting", "gamma", "weight_step", "penalty"))
 
 
 class MinMaxMultiTaskPGD(MultiTaskPGD):
@@ -130,6 +128,5 @@ class MultiTaskAutoPGD(MultiTaskPGD):
 class StealthyMultiTaskPGD(MultiTaskPGD):
     """Degrade the ``attacked`` tasks and preserve the others; see :class:`art_mtl.attacks.StealthyMultiTaskPGD`."""
 
-    decided = {**dict.fromkeys(("objective", "weighting", "gamma", "weight_step", "penalty")),
-               "method": "stealthy", "variant": "paper"}  # fmt: skip
+    decided = {"method": "stealthy", "variant": "paper", **_SETTLED}
     defaults = {"num_steps": 100}

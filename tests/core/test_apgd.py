@@ -238,7 +238,7 @@ def test_worst_task_compares_at_common_weights(dense_case):
     """What is returned is worth at least as much as the clean input at the weights of the end."""
     case, seen = dense_case(batch=6), []
     method = auto(case, "worst-task")
-    assert (method.merit, method.keep_best, method.momentum) == (None, True, 0.0)
+    assert (method.selection_score, method.keep_best, method.momentum) == (None, True, 0.0)
     assert method.scored_by() is DEGRADATION
     result = run(case, method, case.threat(math.inf, 0.1), RunConfig(12), observer=seen.append)
     weights = seen[-1].weights

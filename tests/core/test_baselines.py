@@ -231,12 +231,14 @@ def test_exchanged_parts_show_in_the_name_and_decide_what_is_compared(dense_case
     both = make_method("worst-task", jobs, objective="loss", weighting=[1, 0.5, 0], weight_scope="sample")
     assert both.name == "worst-task(objective=loss, weighting=[1,0.5,0])"
     assert exchanged.scored_by() is LOSS and plain.scored_by() is DEGRADATION
-    assert both.scored_by() is LOSS and both.merit is None
+    assert both.scored_by() is LOSS and both.selection_score is None
     values, weights = torch.tensor([[3.0, 1.0, 2.0]]), torch.tensor([[0.5, 0.25, 0.25]])
     context = SimpleNamespace(
         has_label=torch.ones(1, 3, dtype=torch.bool), group_index=torch.zeros(1, dtype=torch.long)
     )
     for method, worth in ((plain, 1.0), (exchanged, 6.0), (both, 3.5), (make_method("worst-task", jobs), 2.25)):
-        assert method.weighting.merit(values, weights, context).item() == worth
-    assert make_method("worst-task", jobs, keep="best").merit is least, "iterates have no weights in common yet"
-    assert make_method("worst-task", jobs, schedule="auto").merit is None
+        assert method.weighting.selection_score(values, weights, context).item() == worth
+    assert make_method("worst-task", jobs, keep="best").selection_score is least, (
+        "iterates have no weights in common yet"
+    )
+    assert make_method("worst-task", jobs, schedule="auto").selection_score is None

@@ -143,9 +143,9 @@ def test_what_is_within_the_tolerance_beats_what_is_not(linear_case):
     context = BatchContext(tuple(case.tasks), tuple(case.targets), 1)
     weighting = Multipliers(Roles((True, False), (False, True)), tolerance=0.05)
     degradation = torch.tensor([[0.2, 0.0], [-50.0, 0.0], [1.0, 0.2], [1.0, 0.5]], dtype=torch.float64)
-    merit = weighting.merit(degradation, torch.ones(4, 2), context)
-    assert merit.tolist() == sorted(merit.tolist(), reverse=True) and len(set(merit.tolist())) == 4
-    assert merit[0] == pytest.approx(0.2)
+    found = weighting.selection_score(degradation, torch.ones(4, 2), context)
+    assert found.tolist() == sorted(found.tolist(), reverse=True) and len(set(found.tolist())) == 4
+    assert found[0] == pytest.approx(0.2)
 
 
 def test_smta_is_its_formula(dense_case):

@@ -116,14 +116,17 @@ def test_another_package_adds_a_method(package):
 
         def build(request):
             assert request.member == ""
-            return Method("theirs", weighting=Fixed(tuple(1.0 + k for k, _ in enumerate(request.tasks))), merit=least)
+            weights = tuple(1.0 + k for k, _ in enumerate(request.tasks))
+            return Method("theirs", weighting=Fixed(weights), selection_score=least)
     """)  # fmt: skip
     assert method_names()[-1] == "theirs" and installed()["theirs"].description == "their attack"
     method = make_method("theirs", JOBS)
     assert method.name == "theirs" and method.weighting.weights == (1.0, 2.0)
     exchanged = make_method("theirs", JOBS, schedule="linear", weighting="uniform")
     assert exchanged.name == "theirs(weighting=uniform)"
-    assert (method.merit, exchanged.merit) == (least, None), "what is compared goes with the weighting"
+    assert (method.selection_score, exchanged.selection_score) == (least, None), (
+        "what is compared goes with the weighting"
+    )
     with pytest.raises(ValueError, match="Perhaps 'theirs'"):
         make_method("their", JOBS)
 

@@ -169,7 +169,7 @@ class Multipliers(Weighting):
 
         return run
 
-    def merit(self, values: Tensor, weights: Tensor, context: BatchContext) -> Tensor:
+    def selection_score(self, values: Tensor, weights: Tensor, context: BatchContext) -> Tensor:
         """The degradation of the attacked tasks, in [−1, 1], where every preserved task is within the tolerance; else
         below −2, and the lower the farther they are out. ``values`` are degradations.
         """

@@ -75,11 +75,11 @@ class _TaskView:
         self.context, self.index, self.task, self.target = context, index, task, target
         self.softness = softness
         self.sign = -1.0 if context.targeted else 1.0
-        self.play = target.has_label
+        self.has_label = target.has_label
         measures = self.measure(clean)
         self.clean_margins = measures.margins
         statistics = self._add("clean", None, self._finite(measures.statistics))
-        self.known = self._add("present", None, self.play.sum()) > 0
+        self.known = self._add("present", None, self.has_label.sum()) > 0
         self.baseline = task.metric.value(statistics)
         self.spread: Tensor | None = None
 
@@ -100,7 +100,7 @@ class _TaskView:
             value = self._scaled_score(measures.score, step)
         else:
             raise ValueError(f"Task {self.task.name!r} should measure margins or a score. Found neither.")
-        return torch.where(self.play, value, torch.zeros_like(value))
+        return torch.where(self.has_label, value, torch.zeros_like(value))
 
     def _soft_flips(self, margin: Tensor, valid: Tensor, step: int) -> Tensor:
         if self.spread is None:
@@ -117,7 +117,7 @@ class _TaskView:
 
     def _scaled_score(self, score: Tensor, step: int) -> Tensor:
         seen = score.detach().double()
-        counted = self.play & torch.isfinite(seen)
+        counted = self.has_label & torch.isfinite(seen)
         total = self._add("quality", step, torch.where(counted, seen, torch.zeros_like(seen)).sum())
         mean = total / self._add("qualities", step, counted.sum()).clamp(min=1)
         scale = mean.clamp(min=self.task.score_floor).to(score.dtype)
