@@ -81,8 +81,9 @@ class MultiTaskAttack(Front, ChoosesTargets, SavesExamples, Attack):  # type: ig
         images = self._here(images)
         names = Names(inputs="images", labels="labels", eps="eps", step_size="alpha", bounds="bounds")
         labels = self._targets(images, labels) if self.targeted else labels
+        place = torch.device(self.device)
         model = AttackedModel.of(
-            self.model, self.tasks, self._prepared, self._model_inputs, lambda raw: raw, self.device, evaluate=False
+            self.model, self.tasks, self._prepared, self._model_inputs, lambda raw: raw, place, evaluate=False
         )
         callbacks = Observing(self.observer)
         call = Call(model, images, labels, self.bounds, names=names, callbacks=callbacks, settings=self._settings)

@@ -206,12 +206,13 @@ def test_memory_that_runs_out_changes_no_result(estimator, net, data):
 
 @pytest.mark.parametrize("size", ["automatic", 0, -1, 1.5, True, None])
 def test_unknown_batch_sizes_are_named(size, estimator):
-    with pytest.raises(ValueError, match="Parameter `batch_size` should be an integer of at least 1, or 'auto'"):
+    wrong = ValueError if isinstance(size, int) and not isinstance(size, bool) else TypeError
+    with pytest.raises(wrong, match="Parameter `batch_size` should be an integer of at least 1, or 'auto'"):
         MultiTaskPGD(estimator, batch_size=size)
 
 
 def test_a_batch_that_is_a_step_is_not_measured(estimator):
-    with pytest.raises(ValueError, match="integer of at least 1. Found 'auto'"):
+    with pytest.raises(TypeError, match="integer of at least 1. Found 'auto'"):
         UniversalMultiTaskPGD(estimator, batch_size="auto")
 
 

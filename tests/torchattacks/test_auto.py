@@ -147,12 +147,13 @@ def test_the_ensemble_has_no_targets(net):
         ({"selection": "mean"}, "`selection` should be one of"),
         ({"bounds": (1, 0)}, "`bounds` should be a smaller and a larger value"),
         ({"norm": "L3"}, "`norm` should be infinity, 2 or 1"),
-        ({"seed": 0.5}, "`seed` should be None or an integer"),
     ],
 )
 def test_bad_arguments(arguments, message, net):
     with pytest.raises(ValueError, match=message):
         make(MultiTaskAutoAttack, net, **arguments)
+    with pytest.raises(TypeError, match="`seed` should be None or an integer"):
+        make(MultiTaskAutoAttack, net, seed=0.5)
 
 
 @pytest.mark.parametrize("argument", ["alpha", "decay", "schedule", "keep", "l1_step"])

@@ -354,7 +354,6 @@ def test_multi_attack_keeps_the_worst_case_of_each_sample(net, data, capsys):
         ({"bounds": (1, 0)}, "`bounds`"),
         ({"method": "pgd"}, "`method`"),
         ({"decay": float("inf")}, "`decay`"),
-        ({"seed": 0.5}, "`seed`"),
         ({"eps": torch.full((3, 8, 8), 0.1), "norm": "L2"}, "`eps`"),
     ],
 )
@@ -376,6 +375,8 @@ def test_bad_inputs_are_named(net, data):
         atk(x, {"seg": y["seg"], "dept": y["depth"], "digit": y["digit"]})
     with pytest.raises(TypeError, match="`model`"):
         MultiTaskPGD(lambda images: images, JOBS)
+    with pytest.raises(TypeError, match="`seed`.*0.5"):
+        MultiTaskPGD(net, JOBS, seed=0.5)
     with pytest.raises(TypeError, match="`method`.*0.03"):
         MultiTaskPGD(net, JOBS, 0.03)
     for bounds in (1, ("a", "b"), (0, 1, 2)):
