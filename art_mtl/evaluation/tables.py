@@ -142,8 +142,8 @@ def best_attacks(block: Block) -> set[str]:
 
     An attack under which a metric is not finite is not compared: its Δ_Wor is that of fewer tasks.
     """
-    rivals = [attack for attack in block.attacks if attack.delta_wor is not None and None not in attack.values]
-    found = {attack.name: round(100 * (attack.delta_wor or 0.0), 2) for attack in rivals}
+    compared = [attack for attack in block.attacks if attack.delta_wor is not None and None not in attack.values]
+    found = {attack.name: round(100 * (attack.delta_wor or 0.0), 2) for attack in compared}
     return {name for name, value in found.items() if value == min(found.values())}
 
 

@@ -259,10 +259,10 @@ class Task(Drawn, OutputLayout, ABC):
 
     @property
     def num_wrong_classes(self) -> int:
-        """How many other classes :meth:`towards` can choose from; 0 where there is no choice."""
+        """How many other classes :meth:`targeted_margin` can choose from; 0 where there is no choice."""
         return 0
 
-    def towards(self, target: Any, clean_output: Any, rank: int) -> tuple[Task, Target] | None:
+    def targeted_margin(self, target: Any, clean_output: Any, rank: int) -> tuple[Task, Target] | None:
         """The same task with the margin between the label and one other class; None for kinds without one.
 
         Args:

@@ -106,8 +106,10 @@ class Classification(ClassTask):
         """C − 1; 0 with two classes, where there is nothing to choose."""
         return self.num_classes - 1 if self.num_classes > 2 else 0
 
-    def towards(self, target: DenseTarget, clean_output: Tensor, rank: int) -> tuple[Towards, DenseTarget] | None:
-        """See :meth:`Task.towards`; labels become ``(B, 2)``: true class, other class.
+    def targeted_margin(
+        self, target: DenseTarget, clean_output: Tensor, rank: int
+    ) -> tuple[Towards, DenseTarget] | None:
+        """See :meth:`Task.targeted_margin`; labels become ``(B, 2)``: true class, other class.
 
         The margin to a *given* other class has no kink where another class overtakes, so that each target is a
         different climb; the label is lost as soon as any of them succeeds (Croce & Hein 2020, section 4.1).

@@ -128,7 +128,7 @@ def test_the_report_of_the_ensemble(estimator, data, capsys):
     report = attack.report
     assert report.members == (
         "worst-task", "auto:worst-task", "auto:worst-image", "auto:single:seg", "auto:single:depth",
-        "auto:single:digit", "auto:towards-1", "square",
+        "auto:single:digit", "auto:targeted-1", "square",
     )  # fmt: skip
     assert report.attacked == (5,) * 8 and sum(report.counts.values()) == 5 and report.selection == "population"
     single = MultiTaskPGD(estimator, "worst-task", eps=0.05, max_iter=4, batch_size=2, verbose=False).generate(x, y)

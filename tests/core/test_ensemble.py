@@ -53,7 +53,7 @@ def alone(case, member, threat):
     jobs, targets = list(case.tasks), list(case.targets)
     for place, (task, output) in enumerate(zip(case.tasks, case.forward(case.x), strict=True)):
         if member.rank is not None and task.kind == "classification":
-            jobs[place], targets[place] = task.towards(targets[place], output, member.rank)
+            jobs[place], targets[place] = task.targeted_margin(targets[place], output, member.rank)
     plan = RunConfig(member.steps, generator=torch.Generator().manual_seed(0))
     return attack(case.forward, case.x, jobs, targets, member.method, threat, plan)
 
@@ -177,7 +177,7 @@ def test_towards_is_the_margin_to_the_ranked_class():
     clean = torch.tensor([[3.0, 1.0, 2.0, 0.0], [0.0, 1.0, 2.0, 3.0]])
     target = job.targets(np.array([0, 2]))
     for rank, others in [(1, [2, 3]), (2, [1, 1]), (3, [3, 0]), (9, [3, 0])]:
-        changed, labels = job.towards(target, clean, rank)
+        changed, labels = job.targeted_margin(target, clean, rank)
         assert labels.value.tolist() == [[0, others[0]], [2, others[1]]]
         margin = torch.tensor([clean[0, 0] - clean[0, others[0]], clean[1, 2] - clean[1, others[1]]])
         assert torch.equal(changed.measure(clean, labels).margins, margin)
@@ -191,7 +191,7 @@ def test_versions():
     kinds = [tasks.classification("a", 10), tasks.classification("b", 3), tasks.depth("d")]
     assert [member.name for member in make_members(kinds, math.inf)] == [
         "worst-task", "auto:worst-task", "auto:worst-image", "auto:single:a", "auto:single:b", "auto:single:d",
-        "auto:towards-1", "auto:towards-2", "auto:towards-3", "square",
+        "auto:targeted-1", "auto:targeted-2", "auto:targeted-3", "square",
     ]  # fmt: skip
     budget = VERSIONS["standard"]
     assert {m.steps for m in make_members(kinds, 2.0) if m.name != "square"} == {budget.steps}

@@ -214,6 +214,6 @@ class _Run:
         for place, task in enumerate(tasks):
             if member.rank is not None and task.name in self.clean:
                 clean = task.slice_output(task.join_outputs(self.clean[task.name]), index.to(batch.inputs.device))
-                aimed = task.towards(targets[place], clean, member.rank)
+                aimed = task.targeted_margin(targets[place], clean, member.rank)
                 tasks[place], targets[place] = (task, targets[place]) if aimed is None else aimed
         return tuple(tasks), replace(batch, targets=tuple(targets))

@@ -91,7 +91,7 @@ def make_members(tasks: Sequence[Task], norm: float, version: str = "standard") 
         members.append(Member(f"auto:single:{task.name}", single, budget.steps))
     wrong = max((task.num_wrong_classes for task in tasks if task.num_wrong_classes > 1), default=0)
     for rank in range(1, min(budget.ranks, wrong) + 1):
-        members.append(Member(f"auto:towards-{rank}", auto, budget.steps, rank))
+        members.append(Member(f"auto:targeted-{rank}", auto, budget.steps, rank))
     if norm in (math.inf, 2):
         members.append(Member("square", square_search(), budget.queries))
     return tuple(members)
