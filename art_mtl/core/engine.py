@@ -163,7 +163,7 @@ class Call:
     mask: Any = None
     names: Names = Names()
     callbacks: Callbacks = field(default_factory=Callbacks)
-    settings: Callable[[], Any] = tuple
+    settings: Callable[[], Any] = lambda: ()
 
 
 @dataclass
@@ -199,7 +199,7 @@ class RunSetup:
     session: Session
     callbacks: Callbacks
     log: RunLog = field(default_factory=RunLog)
-    settings: Callable[[], Any] = tuple
+    settings: Callable[[], Any] = lambda: ()
     model: Any = None
 
     @property
