@@ -1,5 +1,6 @@
 """The options that have their name from secml-torch, beside those that all hosts share."""
 
+from math import inf
 from typing import Annotated, Any
 
 from secmlt.trackers.trackers import Tracker
@@ -8,9 +9,6 @@ from typing_extensions import TypedDict
 from art_mtl.core import checks
 from art_mtl.core import options as core
 from art_mtl.core.options import Option
-
-_TARGET = "None, or a dict of one target for all samples by task; with one task the target alone will do."
-_BOUND = checks.number(-float("inf"))
 
 
 class Host(TypedDict, total=False):
@@ -21,9 +19,9 @@ class Host(TypedDict, total=False):
     num_steps: Annotated[int, Option(10, checks.integer(1), core.STEPS)]
     step_size: Annotated[Any, core.STEP_SIZE]
     random_start: Annotated[bool, core.RANDOM_START]
-    y_target: Annotated[Any, Option(None, checks.nothing, _TARGET)]
-    lb: Annotated[float, Option(0.0, _BOUND, "Smallest allowed input.")]
-    ub: Annotated[float, Option(1.0, _BOUND, "Greatest allowed input.")]
+    y_target: Annotated[Any, Option(None, checks.nothing, "One target by task; of one task, the target alone.")]
+    lb: Annotated[float, Option(0.0, checks.number(-inf), "Smallest allowed input.")]
+    ub: Annotated[float, Option(1.0, checks.number(-inf), "Greatest allowed input.")]
     trackers: Annotated[Any, Option(None, checks.optional(checks.objects(Tracker)), "A tracker or a list of them.")]
 
 

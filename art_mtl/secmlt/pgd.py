@@ -48,8 +48,7 @@ class MultiTaskPGD(Front, BaseEvasionAttack):  # type: ignore[misc]
             stream: Return an iterator that attacks batch by batch.
 
         Returns:
-            A loader of adversarial samples and their labels as they came; of whole batches, where ``data_loader`` makes
-            its batches in a way of its own.
+            A loader of adversarial samples and labels; of whole batches where ``data_loader`` makes batches of its own.
         """
         self.reset()
         if stream:
