@@ -69,13 +69,13 @@ def run_attacks(
         ledger = _open(stack, team, job, about, store, restart)
         pending = team.by_first(lambda: [unit for unit in job.units if unit not in ledger.finished()])
         bar = stack.enter_context(Progress.shown(progress and team.is_first, job, pending))
-        keeper = _Keeper(job, ledger, bar)
+        writer = _Writer(job, ledger, bar)
 
         def conclude() -> Results:
             attacks = list(enumerate((info for info, _ in named), 1))
             return results_of(heading_of(ledger.about()), evaluator.scales, attacks, ledger.read, listener)
 
-        return share_out(team, pending, bar.watched(job.compute), keeper, conclude)
+        return share_out(team, pending, bar.watched(job.compute), writer, conclude)
 
 
 class _Memory:
@@ -97,7 +97,7 @@ class _Memory:
         self._units[unit] = finished
 
 
-class _Keeper:
+class _Writer:
     """Saves what is finished, and looks at the clean metrics as soon as all labels have been seen."""
 
     def __init__(self, job: Job, ledger: RunStore | _Memory, bar: Progress) -> None:

@@ -29,7 +29,7 @@ T = TypeVar("T")
 _POLL = 0.05
 """Seconds between two looks for news."""
 _STARTING = timedelta(minutes=5)
-_FAREWELL = 60.0
+_LAST_ANSWER = 60.0
 """Seconds that the first process waits for the others to have read the result."""
 
 __all__ = ["share_out"]
@@ -55,23 +55,23 @@ def share_out(
         for unit in pending:
             save(unit, compute(unit), 0)
         return conclude()
-    with _desk(team, pending) as desk:
-        return desk.lead(compute, save, conclude) if team.is_first else desk.follow(compute)
+    with _member(team, pending) as member:
+        return member.lead(compute, save, conclude) if team.is_first else member.follow(compute)
 
 
 @contextmanager
-def _desk(team: ProcessGroup, pending: Sequence[Unit]) -> Iterator[_Desk]:
+def _member(team: ProcessGroup, pending: Sequence[Unit]) -> Iterator[_Member]:
     host = os.environ["MASTER_ADDR"]
     server = TCPStore(host, 0, is_master=True, timeout=_STARTING, wait_for_workers=False) if team.is_first else None
     port = team.by_first(lambda: server.port if server is not None else 0)
     store = server or TCPStore(host, port, is_master=False, timeout=_STARTING)
     try:
-        yield _Desk(team, store, pending)
+        yield _Member(team, store, pending)
     except DistError as error:
         raise OSError(f"The first process should be there until all is done. Found it gone: {error}") from error
 
 
-class _Desk:
+class _Member:
     """Where units are taken and results handed in.
 
     Args:
@@ -101,7 +101,7 @@ class _Desk:
             stopped.set()
             writer.join()
         self.store.set("result", pickle.dumps(result))  # type: ignore[arg-type]
-        self._await_farewell()
+        self._await_last_answers()
         return result
 
     def follow(self, compute: Compute) -> Any:
@@ -160,7 +160,7 @@ class _Desk:
             rank, _, told = self.store.get("fault").decode().partition(" ")
             raise ValueError(f"Process {rank} of the run failed: {told}")
 
-    def _await_farewell(self) -> None:
-        end = time.monotonic() + _FAREWELL
+    def _await_last_answers(self) -> None:
+        end = time.monotonic() + _LAST_ANSWER
         while self.store.add("final_messages", 0) < self.team.size - 1 and time.monotonic() < end:
             time.sleep(_POLL)
