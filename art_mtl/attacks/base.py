@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from art.attacks.attack import EvasionAttack
 from art.estimators.classification import PyTorchClassifier
 from art.estimators.estimator import BaseEstimator, LossGradientsMixin
@@ -20,9 +21,10 @@ from art_mtl.attacks.reports import Reports
 from art_mtl.core import checks
 from art_mtl.core.batch_size import BatchSize
 from art_mtl.core.config import AttackConfig
-from art_mtl.core.engine import AttackedModel, Call, Engine
+from art_mtl.core.engine import Call, Engine
 from art_mtl.core.front import Front
 from art_mtl.estimators import PyTorchMultiTaskEstimator
+from art_mtl.estimators.checks import check_inputs
 from art_mtl.tasks import Task
 
 FloatArray = npt.NDArray[np.float32]
@@ -57,9 +59,14 @@ class MultiTaskAttack(Front, EvasionAttack):  # type: ignore[misc]
     def __init__(self, estimator: Estimator, **options: Any) -> None:
         self._engine = Engine()
         self.observer = None
-        known = as_estimator(estimator, type(self))
-        super().__init__(estimator=known, summary_writer=_checked_writer(options.get("summary_writer")))
-        self._configure(**options)
+        if isinstance(estimator, PyTorchClassifier):
+            estimator = PyTorchMultiTaskEstimator.from_classifier(estimator)
+        if not isinstance(estimator, PyTorchMultiTaskEstimator):
+            wanted = [*self._estimator_requirements, (PyTorchMultiTaskEstimator, PyTorchClassifier)]
+            raise EstimatorError(type(self), wanted, estimator)
+        super().__init__(estimator=estimator, summary_writer=_checked_writer(options.get("summary_writer")))
+        with self._types_before_values(options):
+            self._configure(**options)
 
     @property
     def measured(self) -> BatchSize | None:
@@ -85,9 +92,22 @@ class MultiTaskAttack(Front, EvasionAttack):  # type: ignore[misc]
     def set_params(self, **options: Any) -> None:
         measured = self._engine.measured
         try:
-            super().set_params(**options)
+            with self._types_before_values(options):
+                super().set_params(**options)
         except BaseException:
             self._engine.measured = measured
+            raise
+
+    @contextmanager
+    def _types_before_values(self, given: Mapping[str, Any]) -> Iterator[None]:
+        """A wrong value is a TypeError, as in ART, where a number stands beside an array too."""
+        try:
+            yield
+        except ValueError as error:
+            radii = [given.get(name, getattr(self, name, None)) for name in ("eps", "eps_step")]
+            arrays = [radius for radius in radii if isinstance(radius, np.ndarray)]
+            if len(arrays) == 1 and (arrays[0] <= 0).any():
+                raise TypeError(str(error)) from error
             raise
 
     def generate(
@@ -114,25 +134,22 @@ class MultiTaskAttack(Front, EvasionAttack):  # type: ignore[misc]
         if kwargs:
             raise TypeError(f"generate() knows `x`, `y` and `mask`. Found {sorted(kwargs)}.")
         self._check_params()
-        estimator: PyTorchMultiTaskEstimator = self.estimator
-        inputs = host_inputs(estimator, x)
-        model = AttackedModel(
-            module=estimator.model,
-            tasks=estimator.tasks,
-            device=estimator.device,
-            forward=estimator.forward_tasks,
-            prepared=estimator.forward_prepared,
-            own_labels=lambda inputs, size: estimator.own_labels(inputs.numpy(), size),
-            channels_first=estimator.channels_first,
-        )
-        search, config = self._search(inputs), self._config(**self._radii())
+        inputs = self._inputs(x)
+        search, config, model = self._search(inputs), self._config(**self._radii()), self.estimator.attacked_model()
         call = Call(model, inputs, y, self._bounds(), mask=mask, callbacks=Reports(self), settings=self._settings)
         found: FloatArray = self._engine.run(search, config, call).numpy()
         self._keep(search)
         return found
 
+    def _inputs(self, x: Any) -> Tensor:
+        """Inputs, checked, float32 on the host, in memory of their own."""
+        if not isinstance(x, np.ndarray):
+            raise TypeError(f"Parameter `x` should be a NumPy array. Found {type(x).__name__}.")
+        return check_inputs(x, tuple(self.estimator.input_shape)).float()
+
     def _bounds(self) -> tuple[Tensor, Tensor]:
-        return estimator_bounds(self.estimator)
+        bounds: tuple[Tensor, Tensor] = self.estimator.bounds
+        return bounds
 
     def _attacked_tasks(self) -> tuple[Task, ...]:
         tasks: tuple[Task, ...] = self.estimator.tasks
@@ -155,7 +172,6 @@ class MultiTaskAttack(Front, EvasionAttack):  # type: ignore[misc]
     def _check_params(self) -> None:
         if self.eps_step is not None:
             checks.same_kind("eps_step", self.eps_step, "eps", self.eps)
-        checks.bounds("clip_values", self._bounds())
         super()._check_params()
 
     def _store(self, name: str, value: Any) -> None:
@@ -182,46 +198,3 @@ def _checked_writer(writer: Any) -> str | bool | SummaryWriter:
     if writer is not None and not isinstance(writer, (bool, str, SummaryWriter)):
         raise ValueError(f"Parameter `summary_writer` should be a bool, a folder or a SummaryWriter. Found {writer!r}.")
     return False if writer is None else writer
-
-
-def as_estimator(estimator: Any, attack: type[MultiTaskAttack]) -> PyTorchMultiTaskEstimator:
-    """The estimator, for a class of attacks; a stock ART classifier is one of a single task.
-
-    Raises:
-        EstimatorError: It is neither; a TypeError, as ART raises it.
-    """
-    if isinstance(estimator, PyTorchClassifier):
-        return PyTorchMultiTaskEstimator.from_classifier(estimator)
-    if not isinstance(estimator, PyTorchMultiTaskEstimator):
-        wanted = [*attack._estimator_requirements, (PyTorchMultiTaskEstimator, PyTorchClassifier)]
-        raise EstimatorError(attack, wanted, estimator)
-    return estimator
-
-
-def estimator_bounds(estimator: PyTorchMultiTaskEstimator) -> tuple[Tensor, Tensor]:
-    """The estimator's clip values as two tensors broadcastable to its inputs; infinite where it has none."""
-    if estimator.clip_values is None:
-        return torch.tensor(-np.inf, device="cpu"), torch.tensor(np.inf, device="cpu")
-    lower, upper = (torch.from_numpy(np.array(value, dtype=np.float32)) for value in estimator.clip_values)
-    if lower.numel() == int(np.prod(estimator.input_shape)):
-        lower, upper = lower.reshape(estimator.input_shape), upper.reshape(estimator.input_shape)
-    return lower, upper
-
-
-def host_inputs(estimator: PyTorchMultiTaskEstimator, x: Any) -> Tensor:
-    """Inputs, checked, float32 on the host, in memory of their own; flipped and byte-swapped arrays will do.
-
-    Raises:
-        TypeError: No array, or not of floats.
-        ValueError: Another shape.
-    """
-    if not isinstance(x, np.ndarray):
-        raise TypeError(f"Parameter `x` should be a NumPy array. Found {type(x).__name__}.")
-    if x.shape[1:] != tuple(estimator.input_shape) or len(x) == 0:
-        raise ValueError(
-            f"Parameter `x` should have shape (N, {', '.join(map(str, estimator.input_shape))}) with N ≥ 1. "
-            f"Found {x.shape}."
-        )
-    if not np.issubdtype(x.dtype, np.floating):
-        raise TypeError(f"Parameter `x` should hold floating-point numbers. Found {x.dtype}.")
-    return torch.from_numpy(np.array(x, dtype=np.float32, order="C"))

@@ -1,6 +1,5 @@
 """One perturbation for a whole data set, and the adversarial patch, with ART's names."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -9,7 +8,7 @@ import numpy.typing as npt
 import torch
 from typing_extensions import Unpack
 
-from art_mtl.attacks.base import Estimator, FloatArray, MultiTaskAttack, host_inputs
+from art_mtl.attacks.base import Estimator, FloatArray, MultiTaskAttack
 from art_mtl.attacks.options import FIXED_BATCHES, PatchOptions, UniversalOptions
 from art_mtl.core.checks import single_radius
 from art_mtl.core.configurable import arguments
@@ -31,7 +30,7 @@ class _FittedAttack(MultiTaskAttack):
         """
         kept = getattr(self, self._found)
         found = None if kept is None else torch.from_numpy(kept)[None]
-        applied: FloatArray = self._applied("x", host_inputs(self.estimator, x), found, "clip_values").numpy()
+        applied: FloatArray = self._applied("x", self._inputs(x), found, "clip_values").numpy()
         return applied
 
     def _keep(self, search: Any) -> None:
@@ -142,16 +141,9 @@ class MultiTaskPatch(PatchFront, _FittedAttack):
     def __init__(
         self,
         estimator: Estimator,
-        size: tuple[int, int] | None = None,
-        location: tuple[int, int] | None = None,
-        mask: npt.NDArray[Any] | None = None,
-        transforms: Sequence[Callable[..., Any]] = (),
-        shared: bool = True,
-        ignore_patch: bool = True,
         method: str = "worst-task",
         max_iter: int = 100,
         eps_step: float | None = None,
-        seed: int | None = None,
         **options: Unpack[PatchOptions],
     ) -> None:
         super().__init__(**arguments(locals()))

@@ -59,12 +59,7 @@ class Samples(Calls, total=False):
     """What every attack on single samples takes, however it steps."""
 
     num_random_init: Annotated[
-        int,
-        Option(
-            0,
-            checks.integer(0),
-            "0 starts at ``x``; n > 0 makes n runs from random points of the ball and keeps the best of each sample.",
-        ),
+        int, Option(0, checks.integer(0), "0 starts at ``x``; n > 0 makes n random starts and keeps the best of each.")
     ]
     random_eps: Annotated[
         bool,
@@ -93,7 +88,7 @@ class UniversalOptions(Calls, core.SparseStep, core.Seed, core.FittedParts, tota
     """What the search for one perturbation leaves to choose."""
 
 
-class PatchOptions(Calls, core.Momentum, core.FittedParts, total=False):
+class PatchOptions(core.Place, Calls, core.Momentum, core.Seed, core.FittedParts, total=False):
     """What the search for a patch leaves to choose."""
 
 

@@ -266,7 +266,7 @@ def _range(task: TaskCheck) -> list[str]:
 def _draw_sheet(found: Check, options: argparse.Namespace) -> Path:
     """Draw samples spread over each split; where the picture is."""
     from art_mtl.evaluation.contact import contact_figure, samples_of, styles_of
-    from art_mtl.evaluation.files import staged_folder
+    from art_mtl.files import staged_folder
 
     folder = found.folder.resolve()
     path: Path = options.sheet or Path(f"contact-sheet-{folder.name}.png")

@@ -321,12 +321,17 @@ class MethodName(TypedDict, total=False):
     ]
 
 
-class Ball(TypedDict, total=False):
-    """What the attacker may do."""
+class Norm(TypedDict, total=False):
+    """How the size of a perturbation is measured."""
 
     norm: Annotated[
         float | str, Option(math.inf, checks.norm, 'The norm of the ball: infinity, 2 or 1; or "Linf", "L2", "L1".')
     ]
+
+
+class Ball(Norm, total=False):
+    """What the attacker may do."""
+
     eps: Annotated[
         Any,
         Option(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from art.estimators.pytorch import PyTorchEstimator
 from art.preprocessing.standardisation_mean_std.pytorch import StandardisationMeanStdPyTorch
+from torch import Tensor
 
 from art_mtl.estimators import checks
 from art_mtl.tasks import Task
@@ -43,6 +45,16 @@ class MultiTaskParameters(PyTorchEstimator):  # type: ignore[misc]
             return None
         last = len(self._input_shape) if self.channels_first else len(self._input_shape) - 1
         return last - 1, last
+
+    @property
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        """``clip_values`` as two tensors that are broadcastable to the inputs; infinite where there are none."""
+        if self.clip_values is None:
+            return torch.tensor(-np.inf, device="cpu"), torch.tensor(np.inf, device="cpu")
+        lower, upper = (torch.from_numpy(np.array(value, dtype=np.float32)) for value in self.clip_values)
+        if lower.numel() == int(np.prod(self._input_shape)):
+            lower, upper = lower.reshape(self._input_shape), upper.reshape(self._input_shape)
+        return lower, upper
 
     @property
     def optimizer(self) -> torch.optim.Optimizer | None:

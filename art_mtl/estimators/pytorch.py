@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from art_mtl.core.batch import predicted_labels
+from art_mtl.core.engine import AttackedModel
 from art_mtl.core.forward import ForwardBackward, MicroBatching
 from art_mtl.estimators import checks, training, views
 from art_mtl.estimators.activations import layer_name, layer_output
@@ -191,6 +192,18 @@ class PyTorchMultiTaskEstimator(MultiTaskTraining):
             ValueError: As for :meth:`predict`; or the outputs of a task stand for no labels.
         """
         return predicted_labels(self._tasks, self.raw_outputs(x, batch_size=batch_size)).numpy()
+
+    def attacked_model(self) -> AttackedModel:
+        """The model as :mod:`art_mtl.core.engine` sees it."""
+        return AttackedModel(
+            module=self._model,
+            tasks=self._tasks,
+            device=self._device,
+            forward=self.forward_tasks,
+            prepared=self.forward_prepared,
+            own_labels=lambda inputs, size: self.own_labels(inputs.numpy(), size),
+            channels_first=self.channels_first,
+        )
 
     def get_activations(
         self, x: Inputs, layer: int | str, batch_size: int = 128, framework: bool = False

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from art_mtl.evaluation.files import staged_folder
 from art_mtl.evaluation.paper import BASELINE, PRINTED_AS, PaperTable
 from art_mtl.evaluation.report import Gallery, origin, remove_stale, show, write_figures
 from art_mtl.evaluation.results import Number, Results
@@ -27,6 +26,7 @@ from art_mtl.evaluation.tables import (
     to_latex,
     to_markdown,
 )
+from art_mtl.files import staged_folder
 
 FORMAT = "art_mtl.comparison"
 VERSION = 1

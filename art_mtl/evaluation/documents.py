@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from art_mtl.evaluation.files import write_text
+from art_mtl.files import write_text
 
 __all__ = ["Document", "Layout"]
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from art_mtl.columns import on_host, read_column
-from art_mtl.evaluation.files import staged_folder
 from art_mtl.evaluation.pictures import TaskStyle, View, cards_figure, scene_figure
 from art_mtl.evaluation.plots import WEIGHTED_METHODS, degradation_figure, method_colour, tasks_figure, weights_figure
 from art_mtl.evaluation.results import AttackResult, Block, Results
@@ -28,6 +27,7 @@ from art_mtl.evaluation.tables import (
     to_latex,
     to_markdown,
 )
+from art_mtl.files import staged_folder
 from art_mtl.labels import MultiTaskLabels
 from art_mtl.tasks import Task
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import re
 import struct
-import tempfile
 from collections.abc import Iterable, Mapping
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -14,6 +12,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from art_mtl.files import whole
 
 __all__ = ["fit", "load_embedded", "load_weights", "read_metadata", "read_state_dict", "save_weights"]
 
@@ -38,18 +38,8 @@ def save_weights(model: nn.Module, path: str | Path, metadata: Mapping[str, str]
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        save_file(tensors, temporary, metadata=dict(metadata))
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)  # mkstemp's files are private, results are not
-        with Path(temporary).open("rb") as written:
-            os.fsync(written.fileno())
-        Path(temporary).replace(path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    with whole(path) as part:
+        save_file(tensors, part, metadata=dict(metadata))
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:

@@ -176,5 +176,4 @@ class MultiTaskAttack(Front, ChoosesTargets, SavesExamples, Attack):  # type: ig
     def _change_model_mode(self, given_training: bool) -> None:
         """Nothing: the model is lent with the modes set, as several threads may have it at once."""
 
-    def _recover_model_mode(self, given_training: bool) -> None:
-        """Nothing; see above."""
+    _recover_model_mode = _change_model_mode

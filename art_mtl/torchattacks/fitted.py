@@ -1,6 +1,6 @@
 """One perturbation for many images, and the adversarial patch, with torchattacks' names."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -59,7 +59,6 @@ class UniversalMultiTaskPGD(UniversalFront, _FittedAttack):
     :meth:`apply` puts it on other images.
 
     Args:
-        method: See :class:`art_mtl.attacks.UniversalMultiTaskPGD`.
         eps: Radius of the ball, one number > 0.
         alpha: Size of the first step; None: as for :class:`MultiTaskPGD` without momentum, over all steps of all
             passes.
@@ -133,12 +132,6 @@ class MultiTaskPatch(PatchFront, _FittedAttack):
         self,
         model: torch.nn.Module,
         tasks: Sequence[Task],
-        size: tuple[int, int] | None = None,
-        location: tuple[int, int] | None = None,
-        mask: Tensor | None = None,
-        transforms: Sequence[Callable[..., Any]] = (),
-        shared: bool = True,
-        ignore_patch: bool = True,
         method: str = "worst-task",
         alpha: float | None = None,
         steps: int = 100,

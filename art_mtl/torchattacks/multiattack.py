@@ -49,7 +49,6 @@ class MultiAttack(MultiTaskAttack):
         self, attacks: Sequence[MultiTaskAttack], success: Success | None = None, verbose: bool = False
     ) -> None:
         _check_attacks(attacks)
-        _check_success(success)
         # Not by name, as the parent would look for these among its own.
         self.__dict__.update(attacks=list(attacks), success=success)
         super().__init__(attacks[0].model, attacks[0].tasks, verbose=verbose)
@@ -123,10 +122,12 @@ class MultiAttack(MultiTaskAttack):
 
     def _check_params(self) -> None:
         _check_attacks(self.attacks)
-        _check_success(self.success)
         if any(attack.model is not self.model or attack.tasks != self.tasks for attack in self.attacks):
-            raise ValueError(
-                "Parameter `attacks` should hold attacks of the model and the tasks of this one. Found another."
+            raise ValueError("Parameter `attacks` should hold attacks of one model and the same tasks. Found others.")
+        if self.success is not None and not callable(self.success):
+            raise TypeError(
+                "Parameter `success` should be None or a function (outputs, labels) -> (B,), boolean. "
+                f"Found {type(self.success).__name__}."
             )
 
 
@@ -136,17 +137,6 @@ def _check_attacks(attacks: Any) -> None:
         raise ValueError(
             "Parameter `attacks` should hold at least two attacks of art_mtl.torchattacks. "
             f"Found {[type(attack).__name__ for attack in attacks] if known else type(attacks).__name__}."
-        )
-    first = attacks[0]
-    if any(attack.model is not first.model or attack.tasks != first.tasks for attack in attacks):
-        raise ValueError("Parameter `attacks` should hold attacks of one model and the same tasks. Found others.")
-
-
-def _check_success(success: Any) -> None:
-    if success is not None and not callable(success):
-        raise TypeError(
-            "Parameter `success` should be None or a function (outputs, labels) -> (B,), boolean. "
-            f"Found {type(success).__name__}."
         )
 
 

@@ -15,27 +15,17 @@ class Host(TypedDict, total=False):
     alpha: Annotated[Any, core.STEP_SIZE]
     steps: Annotated[int, Option(10, checks.integer(1), core.STEPS)]
     random_start: Annotated[bool, core.RANDOM_START]
-    bounds: Annotated[
-        Any,
-        Option(
-            (0, 1),
-            checks.bounds,
-            "Smallest and largest allowed input, numbers or tensors broadcastable to the inputs.",
-        ),
-    ]
     verbose: Annotated[bool, Option(False, checks.flag, "Show how far a call has come, or what came of it.")]
 
 
-class Restarts(TypedDict, total=False):
-    """How often."""
+class Threat(core.Norm, total=False):
+    """What is allowed, and how often it is tried."""
 
+    bounds: Annotated[
+        Any, Option((0, 1), checks.bounds, "Smallest and largest allowed input, each broadcastable to the inputs.")
+    ]
     restarts: Annotated[
-        int,
-        Option(
-            1,
-            checks.integer(1),
-            "Independent random starts, the best of which is kept for each sample; more than 1 needs ``random_start``.",
-        ),
+        int, Option(1, checks.integer(1), "Random starts, the best of which is kept; above 1 needs ``random_start``.")
     ]
 
 
@@ -45,27 +35,27 @@ class Batches(TypedDict, total=False):
     batch_size: Annotated[int, Option(32, checks.fixed_batch_size, "Images a step.")]
 
 
-class PGDOptions(Restarts, core.Momentum, core.MethodOptions, total=False):
+class PGDOptions(Threat, core.Momentum, core.MethodOptions, total=False):
     """What :class:`~art_mtl.torchattacks.MultiTaskPGD` takes beside its positional arguments."""
 
 
-class AllTasksOptions(Restarts, core.AllTasksParts, total=False):
+class AllTasksOptions(Threat, core.AllTasksParts, total=False):
     """What an attack on all tasks takes whose method is settled."""
 
 
-class AutoPGDOptions(Restarts, core.AutoParts, total=False):
+class AutoPGDOptions(Threat, core.AutoParts, total=False):
     """What Auto-PGD leaves to choose."""
 
 
-class StealthyOptions(Restarts, core.StealthyParts, total=False):
+class StealthyOptions(Threat, core.StealthyParts, total=False):
     """What a task-selective attack leaves to choose."""
 
 
-class PatchOptions(Batches, core.Momentum, core.Seed, core.FittedParts, total=False):
+class PatchOptions(core.Place, Batches, core.Momentum, core.Seed, core.FittedParts, total=False):
     """What the search for a patch leaves to choose."""
 
 
-class UniversalOptions(core.SparseStep, PatchOptions, total=False):
+class UniversalOptions(core.SparseStep, Batches, core.Momentum, core.Seed, core.FittedParts, total=False):
     """What the search for one perturbation leaves to choose."""
 
 

@@ -45,8 +45,6 @@ class MultiTaskPGD(MultiTaskAttack):
         alpha: Any = None,
         steps: int = 10,
         random_start: bool = False,
-        bounds: tuple[Any, Any] = (0, 1),
-        norm: str | float = "Linf",
         **options: Unpack[PGDOptions],
     ) -> None:
         super().__init__(**arguments(locals()))
@@ -74,8 +72,6 @@ class MinMaxMultiTaskPGD(MultiTaskAttack):
         alpha: Any = None,
         steps: int = 10,
         random_start: bool = False,
-        bounds: tuple[Any, Any] = (0, 1),
-        norm: str | float = "Linf",
         **options: Unpack[AllTasksOptions],
     ) -> None:
         super().__init__(**arguments(locals()))
@@ -106,8 +102,6 @@ class WorstTaskPGD(MultiTaskAttack):
         alpha: Any = None,
         steps: int = 10,
         random_start: bool = False,
-        bounds: tuple[Any, Any] = (0, 1),
-        norm: str | float = "Linf",
         **options: Unpack[AllTasksOptions],
     ) -> None:
         super().__init__(**arguments(locals()))
@@ -140,8 +134,6 @@ class MultiTaskAutoPGD(MultiTaskAttack):
         eps: Any = 8 / 255,
         steps: int = 100,
         random_start: bool = False,
-        bounds: tuple[Any, Any] = (0, 1),
-        norm: str | float = "Linf",
         **options: Unpack[AutoPGDOptions],
     ) -> None:
         super().__init__(**arguments(locals()))
@@ -182,8 +174,6 @@ class StealthyMultiTaskPGD(MultiTaskAttack):
         alpha: Any = None,
         steps: int = 100,
         random_start: bool = False,
-        bounds: tuple[Any, Any] = (0, 1),
-        norm: str | float = "Linf",
         **options: Unpack[StealthyOptions],
     ) -> None:
         super().__init__(**arguments(locals()))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from art_mtl.columns import as_tensors
 from art_mtl.core.batch import predicted_labels
+from art_mtl.files import whole
 from art_mtl.labels import MultiTaskLabels
 
 
@@ -58,13 +58,8 @@ class Record:
             stored["preds"] = _pack(self.predictions)
         if clean:
             stored["clean_inputs"] = shown(self.clean)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-        os.close(handle)
-        try:
-            torch.save(stored, temporary)
-            Path(temporary).replace(path)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
+        with whole(path) as part:
+            torch.save(stored, part)
 
 
 def check_storing(path: str | os.PathLike[str] | None, save_type: str, bounds: tuple[Any, Any]) -> None:

@@ -126,6 +126,8 @@ WRONG = [
     {"eps": -ONES, "eps_step": ONES},
     {"eps": "1", "eps_step": 0.1},
     {"eps": 1, "eps_step": "0.1"},
+    {"eps": np.array([-1])},
+    {"eps_step": np.array([-1])},
     {"eps": 1, "eps_step": ONES},
     {"eps": ONES, "eps_step": 1},
     {"eps": ONES, "eps_step": 0.1},

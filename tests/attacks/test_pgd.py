@@ -452,7 +452,7 @@ def test_bad_names_are_named(estimator):
     "change, error, message",
     [
         (lambda x, y: (x[0], y), ValueError, "`x`.*shape"),
-        (lambda x, y: (x[:0], y), ValueError, "`x`.*N ≥ 1"),
+        (lambda x, y: (x[:0], y), ValueError, "`x`.*at least one sample"),
         (lambda x, y: (x[:, :2], y), ValueError, "`x`.*shape"),
         (lambda x, y: ((255 * x).astype(np.uint8), y), TypeError, "`x`.*uint8"),
         (lambda x, y: (2 * x, y), ValueError, "`clip_values`"),

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from art_mtl.evaluation import AttackResult, Environment, Results, TaskResult
-from art_mtl.evaluation.files import staged_folder, write_text
 from art_mtl.evaluation.results import mean_least_degradation, summarise
+from art_mtl.files import staged_folder, write_text
 
 number = st.none() | st.floats(allow_nan=False, allow_infinity=False)
 finite = st.floats(allow_nan=False, allow_infinity=False)

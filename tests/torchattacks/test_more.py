@@ -53,12 +53,16 @@ PAIRS = {
         lambda e: with_art.UniversalMultiTaskPGD(e, eps=0.1, max_iter=8, batch_size=4, verbose=False),
     ),
     "patch": (
-        lambda net: with_torchattacks.MultiTaskPatch(net, JOBS, (3, 3), (1, 2), transforms=[Translate(1)], steps=8),
-        lambda e: with_art.MultiTaskPatch(e, (3, 3), (1, 2), transforms=[Translate(1)], max_iter=8, verbose=False),
+        lambda net: with_torchattacks.MultiTaskPatch(
+            net, JOBS, size=(3, 3), location=(1, 2), transforms=[Translate(1)], steps=8
+        ),
+        lambda e: with_art.MultiTaskPatch(
+            e, size=(3, 3), location=(1, 2), transforms=[Translate(1)], max_iter=8, verbose=False
+        ),
     ),
     "patch each": (
-        lambda net: with_torchattacks.MultiTaskPatch(net, JOBS, (3, 3), shared=False, steps=8),
-        lambda e: with_art.MultiTaskPatch(e, (3, 3), shared=False, max_iter=8, verbose=False),
+        lambda net: with_torchattacks.MultiTaskPatch(net, JOBS, size=(3, 3), shared=False, steps=8),
+        lambda e: with_art.MultiTaskPatch(e, size=(3, 3), shared=False, max_iter=8, verbose=False),
     ),
 }
 
@@ -170,9 +174,9 @@ def test_weights_of_a_stealthy_attack_remember_batches(net, data):
             ValueError,
             "`eps` should be one number",
         ),
-        (lambda net: with_torchattacks.MultiTaskPatch(net, JOBS, (3, 3), transforms=[1]), TypeError, "callables"),
+        (lambda net: with_torchattacks.MultiTaskPatch(net, JOBS, size=(3, 3), transforms=[1]), TypeError, "callables"),
         (
-            lambda net: with_torchattacks.MultiTaskPatch(net, JOBS, (3, 3), bounds=(0, float("inf"))),
+            lambda net: with_torchattacks.MultiTaskPatch(net, JOBS, size=(3, 3), bounds=(0, float("inf"))),
             ValueError,
             "finite `bounds`",
         ),
@@ -186,9 +190,9 @@ def test_bad_arguments_are_named(net, make, error, message):
 def test_a_patch_outside_the_images_is_named(net, data):
     x, y = data
     with pytest.raises(ValueError, match="should lie inside the image of 8x8"):
-        with_torchattacks.MultiTaskPatch(net, JOBS, (3, 3), (6, 0), steps=2)(x, y)
+        with_torchattacks.MultiTaskPatch(net, JOBS, size=(3, 3), location=(6, 0), steps=2)(x, y)
     with pytest.raises(ValueError, match="each has its own"):
-        with_torchattacks.MultiTaskPatch(net, JOBS, (3, 3), shared=False, steps=2).fit(x, y)
+        with_torchattacks.MultiTaskPatch(net, JOBS, size=(3, 3), shared=False, steps=2).fit(x, y)
 
 
 # --- several attacks ---

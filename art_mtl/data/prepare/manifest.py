@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from art_mtl.data._base import JOURNAL, MANIFEST
+from art_mtl.files import PART, whole
 
 __all__ = ["FORMAT", "Entry", "Journal", "Manifest", "fingerprint", "read_journal", "read_manifest", "write_whole"]
 
 FORMAT = 1
-_PART = ".part"
 _CHUNK = 1 << 20
 _HEAD = ("format", "data", "source", "settings", "counts")
 
@@ -165,20 +165,13 @@ def read_journal(folder: str | Path) -> Manifest | None:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that it is there whole or not at all, also after a kill or a loss of power."""
-    part = path.with_name(f".{path.name}.{os.getpid()}{_PART}")
-    try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with whole(path) as part:
+        part.write_bytes(content)
 
 
 def sweep(folder: Path) -> None:
     """Delete what killed runs left half-written."""
-    for part in folder.rglob(f".*{_PART}"):
+    for part in folder.rglob(f".*{PART}"):
         part.unlink(missing_ok=True)
 
 

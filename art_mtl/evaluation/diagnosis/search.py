@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from art_mtl.attacks.base import estimator_bounds
 from art_mtl.core import frozen
 from art_mtl.core.batch import AttackBatch, radius
 from art_mtl.core.loop import attack
@@ -32,7 +31,7 @@ __all__ = ["Grey", "Noise", "QuerySearch", "device_bounds", "grey_radius"]
 
 def device_bounds(estimator: PyTorchMultiTaskEstimator) -> tuple[Tensor, Tensor]:
     """The estimator's clip values on its device, infinite where it has none."""
-    low, high = estimator_bounds(estimator)
+    low, high = estimator.bounds
     return low.to(estimator.device), high.to(estimator.device)
 
 
@@ -54,7 +53,7 @@ class Noise:
 
     def generate(self, x: Inputs, y: Any = None) -> Inputs:
         """The noisy inputs."""
-        low, high = estimator_bounds(self.estimator)
+        low, high = self.estimator.bounds
         clean = torch.tensor(x)
         draw = torch.randn(clean.shape, generator=torch.Generator().manual_seed(self.seed))
         size, norm = radius("eps", self.eps, clean), NORMS[self.norm]
@@ -115,7 +114,7 @@ class QuerySearch:
         """The inputs at which the task was worst."""
         estimator, device = self.estimator, self.estimator.device
         clean = torch.as_tensor(x)
-        low, high = (radius("clip_values", bound, clean) for bound in estimator_bounds(estimator))
+        low, high = (radius("clip_values", bound, clean) for bound in estimator.bounds)
         targets = tuple(target.to(clean.device) for target in estimator.targets(y, len(x)))
         whole = AttackBatch(clean, targets, radius("eps", self.eps, clean), (low, high))
         found, log = np.empty_like(x, dtype=np.float32), RunLog()

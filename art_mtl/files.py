@@ -2,11 +2,43 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+PART = ".part"
+"""How the names of files end that are being written."""
+
+
+@contextmanager
+def whole(path: str | Path) -> Iterator[Path]:
+    """Lend the name of a file to write, which on success becomes the file at ``path``; on failure nothing is left.
+
+    It is there whole or not at all, also after a kill or a loss of power. A killed process may leave its part.
+
+    Args:
+        path: Of the file; its folder must exist.
+
+    Examples:
+        >>> import tempfile
+        >>> target = Path(tempfile.mkdtemp()) / "notes.txt"
+        >>> with whole(target) as part:
+        ...     size = part.write_text("all of it")
+        >>> target.read_text()
+        'all of it'
+    """
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}{PART}")
+    try:
+        yield part
+        with part.open("rb") as written:
+            os.fsync(written.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -16,9 +48,10 @@ def write_text(path: str | Path, text: str) -> None:
         path: Of the file.
         text: Its content.
     """
-    path = Path(path)
-    with staged_folder(path.parent) as stage:
-        (stage / path.name).write_text(text, encoding="utf-8", newline="\n")
+    _nearest_existing(Path(path).parent)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with whole(path) as part:
+        part.write_text(text, encoding="utf-8", newline="\n")
 
 
 @contextmanager
