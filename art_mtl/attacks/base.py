@@ -49,6 +49,7 @@ class MultiTaskAttack(Front, EvasionAttack):  # type: ignore[misc]
     }  # fmt: skip
     _always_shown: ClassVar[tuple[str, ...]] = ("method", "norm", "eps", "max_iter")
     _estimator_requirements = (BaseEstimator, LossGradientsMixin)
+    estimator: PyTorchMultiTaskEstimator
     _summary_writer: SummaryWriter | None
     _summary_writer_arg: str | bool | SummaryWriter
 
@@ -148,12 +149,10 @@ class MultiTaskAttack(Front, EvasionAttack):  # type: ignore[misc]
         return check_inputs(x, tuple(self.estimator.input_shape)).float()
 
     def _bounds(self) -> tuple[Tensor, Tensor]:
-        bounds: tuple[Tensor, Tensor] = self.estimator.bounds
-        return bounds
+        return self.estimator.bounds
 
     def _attacked_tasks(self) -> tuple[Task, ...]:
-        tasks: tuple[Task, ...] = self.estimator.tasks
-        return tasks
+        return self.estimator.tasks
 
     def _config(self, **settled: Any) -> AttackConfig:
         return super()._config(random_start=self.num_random_init > 0, **settled)
@@ -172,6 +171,7 @@ class MultiTaskAttack(Front, EvasionAttack):  # type: ignore[misc]
     def _check_params(self) -> None:
         if self.eps_step is not None:
             checks.same_kind("eps_step", self.eps_step, "eps", self.eps)
+        checks.bounds("clip_values", self._bounds())
         super()._check_params()
 
     def _store(self, name: str, value: Any) -> None:
