@@ -225,10 +225,36 @@ class Search(Protocol):
         """The adversarial inputs, beside and of the shape of ``setup.batch.inputs``."""
 
 
+@dataclass
+class Evaluations:
+    """How many samples the model was evaluated on.
+
+    Attributes:
+        gradients: With a graph, to be differentiated.
+        forwards: Without.
+    """
+
+    gradients: int = 0
+    forwards: int = 0
+
+    def counted(self, forward: Forward) -> Forward:
+        """The same forward pass, counted."""
+
+        def run(x: Tensor) -> Sequence[Any]:
+            if torch.is_grad_enabled() and x.requires_grad:
+                self.gradients += len(x)
+            else:
+                self.forwards += len(x)
+            return forward(x)
+
+        return run
+
+
 class Engine:
     """Runs the calls of one attack object, and keeps what outlives a call.
 
     Attributes:
+        evaluations: Of the last call.
         session: Running statistics of the chunk.
         measured: The batch size that "auto" has found; None before.
         calls: How many calls there were, from which random radii are drawn.
@@ -238,6 +264,7 @@ class Engine:
         self.session = Session()
         self.measured: BatchSize | None = None
         self.calls = 0
+        self.evaluations = Evaluations()
 
     def reset(self) -> None:
         """Forget the batches seen so far, and count calls anew."""
@@ -269,6 +296,8 @@ class Engine:
         setup = self._configure(config, call, batch)
         setup.settings = lambda: (call.settings(), setup.method, batch.kept)
         self.calls += 1
+        self.evaluations = Evaluations()
+        setup.forward, setup.exact = self.evaluations.counted(setup.forward), self.evaluations.counted(setup.exact)
         try:
             with frozen(call.model.module, evaluate=call.model.evaluate):
                 found = search.run(setup)

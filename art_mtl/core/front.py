@@ -13,7 +13,7 @@ from art_mtl.core.assembly import make_method
 from art_mtl.core.config import AttackConfig
 from art_mtl.core.configurable import Configurable
 from art_mtl.core.context import StepRecord
-from art_mtl.core.engine import Engine, Search
+from art_mtl.core.engine import Engine, Evaluations, Search
 from art_mtl.core.methods import find_method
 from art_mtl.core.searches.per_sample import PerSampleSearch
 from art_mtl.core.session import content
@@ -41,6 +41,11 @@ class Front(Configurable, ABC):
     def name(self) -> str:
         """The method's name, as tables print it."""
         return self._config().assemble(self._attacked_tasks()).name
+
+    @property
+    def evaluations(self) -> Evaluations:
+        """On how many samples the last call evaluated the model: with a gradient, and without."""
+        return self._engine.evaluations
 
     def reset(self) -> None:
         """Forget the batches that were attacked so far, and count calls anew."""
