@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import nn
 
+from art_mtl.core.engine import Evaluations
 from art_mtl.evaluation.checks import check_perturbation, norm_name
 from art_mtl.evaluation.results import Number
 from art_mtl.evaluation.samples import Inputs
 from art_mtl.evaluation.step_recorder import seeded
 from art_mtl.labels import MultiTaskLabels
+from art_mtl.structure import tensors_in
 
-__all__ = ["Attack", "AttackInfo", "attack_info", "generate", "greatest_eps", "input_range", "named_attacks"]
+if TYPE_CHECKING:
+    from art_mtl.estimators import PyTorchMultiTaskEstimator
+
+__all__ = [
+    "Attack",
+    "AttackInfo",
+    "Generated",
+    "attack_info",
+    "generate",
+    "greatest_eps",
+    "input_range",
+    "named_attacks",
+]
 
 
 class Attack(Protocol):
@@ -97,17 +114,36 @@ def attack_info(name: str, attack: Any) -> AttackInfo:
     )
 
 
+@dataclass(frozen=True)
+class Generated:
+    """What an attack made of some inputs.
+
+    Attributes:
+        inputs: ``(n, ...)``, checked.
+        perturbation: Largest norm of a perturbation.
+        seconds: That the attack took.
+        gradients: Evaluations of the model with a gradient, a sample.
+        forwards: Evaluations without, a sample.
+    """
+
+    inputs: Inputs
+    perturbation: float
+    seconds: float
+    gradients: float
+    forwards: float
+
+
 def generate(
-    name: str, attack: Attack, x: Inputs, y: MultiTaskLabels, clip_values: Any, seed: int | None
-) -> tuple[Inputs, float, float]:
-    """An attack's inputs, checked, the largest norm of a perturbation, and the seconds that the attack took.
+    name: str, attack: Attack, x: Inputs, y: MultiTaskLabels, estimator: PyTorchMultiTaskEstimator, seed: int | None
+) -> Generated:
+    """Run an attack, and check what it returns.
 
     Args:
         name: For messages.
         attack: What to run.
         x: Clean inputs, ``(n, ...)``.
         y: Their labels.
-        clip_values: Of the estimator.
+        estimator: The model that is attacked.
         seed: Of everything that is random; None leaves the generators alone.
 
     Raises:
@@ -115,12 +151,38 @@ def generate(
     """
     if hasattr(attack, "reset"):
         attack.reset()  # So that what it draws does not depend on the units before.
-    with seeded(seed):
+    with seeded(seed, estimator.device), _counted(attack, estimator.model) as count:
         start = time.perf_counter()
         x_adv = np.asarray(attack.generate(x, y))
         seconds = time.perf_counter() - start
-    perturbation = check_perturbation(name, attack, x, x_adv, clip_values)
-    return x_adv.astype(np.float32, copy=False), perturbation, seconds
+        evaluations = count()
+    perturbation = check_perturbation(name, attack, x, x_adv, estimator.clip_values)
+    gradients, forwards = evaluations.gradients / len(x), evaluations.forwards / len(x)
+    return Generated(x_adv.astype(np.float32, copy=False), perturbation, seconds, gradients, forwards)
+
+
+@contextmanager
+def _counted(attack: Any, model: nn.Module) -> Iterator[Callable[[], Evaluations]]:
+    """Count the samples that a model is evaluated on: by the attack itself, where it tells, else by the model's calls."""
+    if isinstance(getattr(attack, "evaluations", None), Evaluations):
+        yield lambda: attack.evaluations
+        return
+    found = Evaluations()
+
+    def count(_: nn.Module, arguments: tuple[Any, ...]) -> None:
+        tensors = tensors_in(list(arguments))
+        if tensors:
+            # A backward pass needs a graph, which an attack on the inputs has through them.
+            if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+                found.gradients += len(tensors[0])
+            else:
+                found.forwards += len(tensors[0])
+
+    handle = model.register_forward_pre_hook(count)
+    try:
+        yield lambda: found
+    finally:
+        handle.remove()
 
 
 def _own_name(attack: Any) -> str:

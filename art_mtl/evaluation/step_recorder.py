@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from art_mtl.evaluation.results import Rows
+from art_mtl.evaluation.results import Rows, known
+from art_mtl.precision import widen
 
 if TYPE_CHECKING:
     from art_mtl.core import StepRecord
@@ -19,8 +20,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class StepRecorder:
-    """Adds up what an attack's observer is told, per step."""
+    """Adds up what an attack's observer is told, per step, on the device.
 
+    Attributes:
+        losses_every: The losses of every n-th step are computed and added up too; 0 for none. An attack computes them
+            for its observer alone, so they cost time.
+    """
+
+    losses_every: int = 0
     weights: dict[int, Tensor] = field(default_factory=dict)
     losses: dict[int, Tensor] = field(default_factory=dict)
     counts: dict[int, int] = field(default_factory=dict)
@@ -28,19 +35,27 @@ class StepRecorder:
     def __call__(self, record: StepRecord) -> None:
         step = record.step
         self.counts[step] = self.counts.get(step, 0) + len(record.weights)
-        for sums, values in ((self.weights, record.weights), (self.losses, record.losses)):
-            total = values.double().sum(0).cpu()
-            sums[step] = sums[step] + total if step in sums else total
+        _add(self.weights, step, record.weights)
+        if self.losses_every and step % self.losses_every == 0:
+            _add(self.losses, step, record.losses)
 
     def table(self) -> Tensor | None:
         """``(T, 2 + 2K)``, float64: of each step its number, how often it was told of, sums of the weights, and of the
-        losses. None if nothing was told.
+        losses, which are NaN where they were not asked for. None if nothing was told.
         """
         if not self.counts:
             return None
-        head = torch.tensor([[step, self.counts[step]] for step in sorted(self.counts)], dtype=torch.float64)
-        sums = [torch.cat([self.weights[step], self.losses[step]]) for step in sorted(self.counts)]
-        return torch.cat([head, torch.stack(sums)], 1)
+        steps = sorted(self.counts)
+        head = torch.tensor([[step, self.counts[step]] for step in steps], dtype=torch.float64)
+        weights = torch.stack([self.weights[step] for step in steps]).double().cpu()
+        unknown = torch.full_like(weights[0], torch.nan)
+        losses = torch.stack([self.losses[step].double().cpu() if step in self.losses else unknown for step in steps])
+        return torch.cat([head, weights, losses], 1)
+
+
+def _add(sums: dict[int, Tensor], step: int, values: Tensor) -> None:
+    total = widen(values).sum(0)
+    sums[step] = sums[step] + total if step in sums else total
 
 
 def mean_steps(tables: Sequence[Tensor | None]) -> tuple[Rows | None, Rows | None]:
@@ -50,7 +65,7 @@ def mean_steps(tables: Sequence[Tensor | None]) -> tuple[Rows | None, Rows | Non
         tables: Of each part in turn, :meth:`StepRecorder.table`.
 
     Returns:
-        None twice if nothing was told.
+        None twice if nothing was told; the second is None too where no losses were asked for.
 
     Examples:
         >>> first, second = torch.tensor([[0.0, 2, 1, 4]]), torch.tensor([[0.0, 2, 2, 4], [1.0, 1, 1, 3]])
@@ -65,13 +80,14 @@ def mean_steps(tables: Sequence[Tensor | None]) -> tuple[Rows | None, Rows | Non
     if not totals:
         return None, None
     means = [(totals[step][1:] / totals[step][0]).chunk(2) for step in sorted(totals)]
-    weights, losses = ([tuple(pair[i].tolist()) for pair in means] for i in range(2))
-    return tuple(weights), tuple(losses)
+    weights, losses = (tuple(tuple(map(known, pair[i].tolist())) for pair in means) for i in range(2))
+    asked = any(loss is not None for row in losses for loss in row)
+    return weights, losses if asked else None
 
 
 @contextmanager
 def observed(attack: Any, watch: StepRecorder) -> Iterator[None]:
-    """StepRecorder an attack that can be watched; a user's own observer is told as well, and put back."""
+    """Watch an attack that can be watched; a user's own observer is told as well, and put back."""
     if not hasattr(attack, "observer"):
         yield
         return
@@ -90,16 +106,21 @@ def observed(attack: Any, watch: StepRecorder) -> Iterator[None]:
 
 
 @contextmanager
-def seeded(seed: int | None) -> Iterator[None]:
-    """Seed the global generators, and put their states back; None leaves them alone."""
+def seeded(seed: int | None, device: torch.device | None = None) -> Iterator[None]:
+    """Seed the global generators of the host and of one device, and put their states back; None leaves them alone."""
     if seed is None:
         yield
         return
     # NumPy's global generator, because ART's attacks draw from it.
     state = np.random.get_state()  # noqa: NPY002
     try:
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
+        on_gpu = device is not None and device.type == "cuda"
+        with torch.random.fork_rng(devices=[device] if on_gpu else []):
+            # Not torch.manual_seed, which seeds every GPU of the host.
+            torch.default_generator.manual_seed(seed)
+            if on_gpu:
+                with torch.cuda.device(device):
+                    torch.cuda.manual_seed(seed)
             np.random.seed(seed)  # noqa: NPY002
             yield
     finally:

@@ -149,7 +149,7 @@ class DiagnosisContext:
     def run(self, name: str, attack: Attack) -> Outcome:
         """What an attack does, measured on the model."""
         with _quietly():
-            x_adv, _, _ = generate(name, attack, self.x, self.y, self.estimator.clip_values, self.seed)
+            x_adv = generate(name, attack, self.x, self.y, self.estimator, self.seed).inputs
         measured = self.evaluator.measure(x_adv, self.y, f"under attack {name!r}")
         return Outcome(measured, self.evaluator.deltas(measured.values, self.clean.values))
 

@@ -70,11 +70,10 @@ class Job:
         info, attack = self.attacks[unit.attack - 1]
         watch = StepRecorder()
         with observed(attack, watch), self._warnings(unit.chunk):
-            clip_values = self.evaluator.estimator.clip_values
-            x_adv, perturbation, seconds = generate(info.name, attack, x, y, clip_values, self._seed(unit.chunk))
+            made = generate(info.name, attack, x, y, self.evaluator.estimator, self._seed(unit.chunk))
         pictured = PICTURED - self.chunks[unit.chunk].start
-        shown = x_adv[:pictured].copy() if pictured > 0 else None
-        found = UnitResult(self.evaluator.part(x_adv, y), seconds, perturbation, watch.table())
+        shown = made.inputs[:pictured].copy() if pictured > 0 else None
+        found = UnitResult(self.evaluator.part(made.inputs, y), made.seconds, made.perturbation, watch.table())
         return replace(found, shown=shown)
 
     def _read(self, chunk: int) -> Arrays:

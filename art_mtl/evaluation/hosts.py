@@ -1,0 +1,141 @@
+"""Attack objects of other hosts as what an evaluation runs: anything with ``generate(x, y)``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from art_mtl.core.front import Front
+from art_mtl.labels import MultiTaskLabels
+
+if TYPE_CHECKING:
+    from art_mtl.estimators import PyTorchMultiTaskEstimator
+    from art_mtl.evaluation.samples import Inputs
+
+__all__ = ["HostedAttack", "hosted"]
+
+
+class HostedAttack:
+    """An attack that takes and returns tensors, given a batch at a time.
+
+    Attributes:
+        attack: The object of the other host.
+        estimator: The model that is attacked.
+        eps: Radius, where the attack says.
+        norm: Of the ball, where the attack says.
+    """
+
+    def __init__(
+        self, attack: Any, estimator: PyTorchMultiTaskEstimator, batch_size: int, run: Callable[[Tensor, Any], Tensor]
+    ) -> None:
+        self.attack, self.estimator, self._batch_size, self._run = attack, estimator, batch_size, run
+        own_name = getattr(attack, "name", None)
+        self.name = own_name if isinstance(own_name, str) else type(attack).__name__
+        self.eps = _first(attack, "eps", "epsilon")
+        self.norm = _first(attack, "norm", "perturbation_model")
+        self.max_iter = _first(attack, "steps", "num_steps")
+        self.schedule = getattr(attack, "schedule", None)
+        self.targeted = bool(getattr(attack, "targeted", False)) or getattr(attack, "y_target", None) is not None
+
+    @property
+    def observer(self) -> Any:
+        """Who watches the steps."""
+        return getattr(self.attack, "observer", None)
+
+    @observer.setter
+    def observer(self, observer: Any) -> None:
+        if isinstance(self.attack, Front):
+            self.attack.observer = observer
+
+    def reset(self) -> None:
+        """Forget what was attacked before."""
+        if isinstance(self.attack, Front):
+            self.attack.reset()
+
+    def generate(self, x: Inputs, y: MultiTaskLabels) -> Inputs:
+        """Adversarial inputs, ``(N, ...)``, batch by batch."""
+        parts = []
+        for first in range(0, len(x), self._batch_size):
+            part = slice(first, first + self._batch_size)
+            images = torch.from_numpy(np.ascontiguousarray(x[part])).to(self.estimator.device)
+            labels = y[part]
+            found = self._run(images, labels if isinstance(self.attack, Front) else self._single(labels))
+            parts.append(found.detach().cpu().numpy())
+        return np.concatenate(parts)
+
+    def _single(self, labels: MultiTaskLabels) -> Tensor:
+        return torch.as_tensor(np.asarray(labels[labels.names[0]]), device=self.estimator.device)
+
+
+def hosted(attack: Any, estimator: PyTorchMultiTaskEstimator, batch_size: int) -> Any:
+    """The attack itself where it has ``generate``, else the attack of torchattacks or secml-torch as one that has.
+
+    Args:
+        attack: Any object.
+        estimator: The model that is attacked.
+        batch_size: Samples that a tensor attack gets at once.
+
+    Raises:
+        TypeError: It is of none of these hosts, or one for a single task beside a model of several.
+        ValueError: It was made for another model.
+    """
+    if callable(getattr(attack, "generate", None)):
+        return attack
+    host = next((_HOSTS[key] for key in map(_origin, type(attack).__mro__) if key in _HOSTS), None)
+    if host is None or isinstance(attack, type):
+        raise TypeError(
+            "An attack should be a name, or an object of art_mtl, ART, torchattacks or secml-torch, or anything with "
+            f"`generate(x, y)`. Found {attack if isinstance(attack, type) else type(attack).__name__}."
+        )
+    own = isinstance(attack, Front)
+    if not own and len(estimator.tasks) > 1:
+        raise TypeError(
+            f"{type(attack).__name__} attacks a single task. Found the tasks {[task.name for task in estimator.tasks]}; "
+            "use the attacks of art_mtl."
+        )
+    if getattr(attack, "model", estimator.model) is not estimator.model:
+        raise ValueError(
+            f"{type(attack).__name__} should be made for the model that is evaluated. Found one for another model."
+        )
+    return HostedAttack(attack, estimator, batch_size, host(attack, estimator))
+
+
+def _torchattacks(attack: Any, estimator: PyTorchMultiTaskEstimator) -> Callable[[Tensor, Any], Tensor]:
+    return lambda images, labels: attack(images, labels)  # type: ignore[no-any-return]
+
+
+def _secmlt(attack: Any, estimator: PyTorchMultiTaskEstimator) -> Callable[[Tensor, Any], Tensor]:
+    from secmlt.models.pytorch.base_pytorch_nn import BasePyTorchClassifier
+
+    model = estimator.model if isinstance(attack, Front) else BasePyTorchClassifier(estimator.model)
+
+    def run(images: Tensor, labels: Any) -> Tensor:
+        loader: Any = DataLoader([(images, labels)], batch_size=None)  # type: ignore[arg-type]
+        return torch.cat(list(_inputs(attack(model, loader))))
+
+    return run
+
+
+def _inputs(batches: Any) -> Iterator[Tensor]:
+    for inputs, _ in batches:
+        yield inputs
+
+
+def _origin(kind: type) -> tuple[str, str]:
+    return kind.__module__, kind.__qualname__
+
+
+_HOSTS = {
+    ("torchattacks.attack", "Attack"): _torchattacks,
+    ("secmlt.adv.evasion.base_evasion_attack", "BaseEvasionAttack"): _secmlt,
+}
+"""By the base class of a host's attacks, so that no host is imported."""
+
+
+def _first(attack: Any, *names: str) -> Any:
+    return next((getattr(attack, name) for name in names if hasattr(attack, name)), None)
