@@ -163,7 +163,7 @@ def generate(
 
 @contextmanager
 def _counted(attack: Any, model: nn.Module) -> Iterator[Callable[[], Evaluations]]:
-    """Count the samples that a model is evaluated on: by the attack itself, where it tells, else by the model's calls."""
+    """Count the samples that a model is evaluated on: as the attack itself tells, else by the model's calls."""
     if isinstance(getattr(attack, "evaluations", None), Evaluations):
         yield lambda: attack.evaluations
         return

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from art_mtl.core.engine import Evaluations
 from art_mtl.core.front import Front
 from art_mtl.labels import MultiTaskLabels
 
@@ -26,6 +27,7 @@ class HostedAttack:
     Attributes:
         attack: The object of the other host.
         estimator: The model that is attacked.
+        evaluations: Of the model in the last call; None where the attack does not count them.
         eps: Radius, where the attack says.
         norm: Of the ball, where the attack says.
     """
@@ -34,6 +36,7 @@ class HostedAttack:
         self, attack: Any, estimator: PyTorchMultiTaskEstimator, batch_size: int, run: Callable[[Tensor, Any], Tensor]
     ) -> None:
         self.attack, self.estimator, self._batch_size, self._run = attack, estimator, batch_size, run
+        self.evaluations = Evaluations() if isinstance(attack, Front) else None
         own_name = getattr(attack, "name", None)
         self.name = own_name if isinstance(own_name, str) else type(attack).__name__
         self.eps = _first(attack, "eps", "epsilon")
@@ -60,12 +63,16 @@ class HostedAttack:
     def generate(self, x: Inputs, y: MultiTaskLabels) -> Inputs:
         """Adversarial inputs, ``(N, ...)``, batch by batch."""
         parts = []
+        self.evaluations = None if self.evaluations is None else Evaluations()
         for first in range(0, len(x), self._batch_size):
             part = slice(first, first + self._batch_size)
             images = torch.from_numpy(np.ascontiguousarray(x[part])).to(self.estimator.device)
             labels = y[part]
             found = self._run(images, labels if isinstance(self.attack, Front) else self._single(labels))
             parts.append(found.detach().cpu().numpy())
+            if self.evaluations is not None:
+                self.evaluations.gradients += self.attack.evaluations.gradients
+                self.evaluations.forwards += self.attack.evaluations.forwards
         return np.concatenate(parts)
 
     def _single(self, labels: MultiTaskLabels) -> Tensor:
@@ -95,8 +102,8 @@ def hosted(attack: Any, estimator: PyTorchMultiTaskEstimator, batch_size: int) -
     own = isinstance(attack, Front)
     if not own and len(estimator.tasks) > 1:
         raise TypeError(
-            f"{type(attack).__name__} attacks a single task. Found the tasks {[task.name for task in estimator.tasks]}; "
-            "use the attacks of art_mtl."
+            f"{type(attack).__name__} attacks a single task. Found the tasks {[t.name for t in estimator.tasks]}; use "
+            "the attacks of art_mtl."
         )
     if getattr(attack, "model", estimator.model) is not estimator.model:
         raise ValueError(

@@ -1,0 +1,224 @@
+"""What an evaluation gives: a table, a data frame, a picture, a report, a comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from art_mtl.evaluation.results import AttackResult, Results
+from art_mtl.evaluation.samples import Inputs, Source
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
+
+    from art_mtl.estimators import PyTorchMultiTaskEstimator
+    from art_mtl.evaluation.compare import Comparison
+    from art_mtl.evaluation.diagnosis import Diagnosis
+    from art_mtl.evaluation.experiment import Experiment
+    from art_mtl.evaluation.report import Gallery
+
+__all__ = ["Run"]
+
+_LINES = 40
+"""Of ``repr``, at most."""
+Key = tuple[str, str | None, float | None]
+
+
+@dataclass(frozen=True, repr=False)
+class Live:
+    """What a run of this process still has in its hands; a run that was read from a folder has none of it.
+
+    Attributes:
+        estimator: The model.
+        source: The data.
+        attacks: By name, norm and radius.
+        gallery: Examples to show; None where inputs are no pictures.
+    """
+
+    estimator: PyTorchMultiTaskEstimator
+    source: Source
+    attacks: Mapping[Key, Any]
+    gallery: Gallery | None
+
+
+@dataclass(frozen=True, repr=False)
+class Run:
+    """A finished evaluation, or what there is of one that still goes on.
+
+    In a terminal and in a notebook it shows its table.
+
+    Attributes:
+        results: All figures.
+        experiment: What was asked for; None where the run was read from a file of results.
+        folder: Where it is kept; None where it is not.
+        done: Units that are finished, attacks × chunks.
+        total: Of so many.
+        samples: N of the data set; :attr:`results` may be of fewer while the run goes on.
+
+    Examples:
+        >>> import numpy as np, torch
+        >>> from art_mtl import tasks
+        >>> from art_mtl.evaluation import evaluate
+        >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3))
+        >>> x = np.random.default_rng(0).uniform(size=(8, 1, 2, 2)).astype(np.float32)
+        >>> run = evaluate((net, [tasks.classification("kind", 3)]), ["equal"], (x, np.arange(8) % 3), eps=[0.5],
+        ...     steps=2, progress=False)
+        >>> run.frame()["attack"].tolist()
+        ['equal']
+    """
+
+    results: Results
+    experiment: Experiment | None = None
+    folder: Path | None = None
+    done: int = 0
+    total: int = 0
+    samples: int = 0
+    _live: Live | None = field(default=None, compare=False)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.done == self.total
+
+    def __getitem__(self, key: Any) -> AttackResult:
+        """The result of an attack: ``run["worst-task"]``, or ``run["worst-task", "linf", 4 / 255]`` of several radii.
+
+        Raises:
+            KeyError: There is no such attack, or it has several norms or radii; the message lists them.
+        """
+        return self.results[key]
+
+    def __iter__(self) -> Iterator[AttackResult]:
+        return iter(self.results.attacks)
+
+    def __repr__(self) -> str:
+        from art_mtl.evaluation.tables import make_table, to_text
+
+        lines = to_text(make_table(self.results)).rstrip("\n").split("\n")
+        if len(lines) <= _LINES:
+            return "\n".join(lines)
+        kept = _LINES - 1
+        return "\n".join([*lines[:kept], f"… {len(lines) - kept} more lines; run.frame() has all rows"])
+
+    def _repr_html_(self) -> str:
+        from art_mtl.evaluation.tables import make_table, to_html
+
+        return to_html(make_table(self.results))
+
+    def frame(self) -> pandas.DataFrame:
+        """One row for each attack, norm, radius and task, numbers only.
+
+        Columns: attack, norm, eps, schedule, steps, task, metric, clean, attacked, delta, delta_low, delta_high,
+        delta_mtl, delta_mtl_low, delta_mtl_high, delta_wor, delta_wor_low, delta_wor_high, per_image_worst,
+        gradient_evaluations, forward_evaluations, seconds, perturbation, samples. Degradations are fractions, negative
+        is worse; the ends of intervals are those of 95 %.
+
+        Raises:
+            ImportError: pandas is missing.
+        """
+        from art_mtl.evaluation.frames import to_frame
+
+        return to_frame(self.results)
+
+    def plot(self) -> Figure:
+        """Degradation against the radius, or as bars where there is one radius; shown by notebooks, ``savefig`` writes
+        it.
+        """
+        from art_mtl.evaluation.plots import degradation_figure
+
+        return degradation_figure(self.results)
+
+    def report(self, folder: str | Path) -> list[Path]:
+        """Write tables, pictures, ``results.json`` and ``report.md`` into a folder; the files.
+
+        Args:
+            folder: Where; made if needed.
+        """
+        from art_mtl.evaluation.report import write_report
+
+        return write_report(folder, self.results, None if self._live is None else self._live.gallery)
+
+    def compare(self, other: Run | str | Path, *others: Run | str | Path, metrics: bool = False) -> Comparison:
+        """This run beside others, with intervals of the differences.
+
+        Args:
+            other: Another run, or the folder of one; both have to be kept in folders.
+            *others: More of them.
+            metrics: With the metric of every task, beside Δ_MTL and Δ_Wor.
+
+        Raises:
+            ValueError: A run has no folder, or nothing in common with this one.
+        """
+        from art_mtl.evaluation.compare import compare_runs
+
+        return compare_runs([_folder(run) for run in (self, other, *others)], metrics=metrics)
+
+    def adversarial(self, key: Any) -> Inputs:
+        """The adversarial inputs of an attack, ``(N, *input_shape)``, float32.
+
+        Args:
+            key: As for ``run[key]``.
+
+        Raises:
+            ValueError: They were not kept; ``evaluate(..., out=..., keep_adversarial=True)`` keeps them.
+        """
+        from art_mtl.evaluation.runs.reading import read_adversarial
+
+        found = self.results[key]
+        if self.folder is None or self.experiment is None or not self.experiment.keep_adversarial:
+            raise ValueError(
+                "Adversarial inputs should be kept by evaluate(..., out=FOLDER, keep_adversarial=True). "
+                "Found a run without them."
+            )
+        return np.concatenate(read_adversarial(self.folder, found.name, found.norm, found.eps))
+
+    def diagnose(self, key: Any, **settings: Any) -> Diagnosis:
+        """Check the attack that ran for signs of failure; see :func:`art_mtl.evaluation.diagnose`.
+
+        Args:
+            key: As for ``run[key]``.
+            **settings: ``queries``, ``tolerance``, ``surrogate``, ``limit``, ``progress``.
+
+        Raises:
+            ValueError: The run was read from disk, so that its model is not known.
+        """
+        from art_mtl.evaluation.diagnosis import diagnose
+
+        found = self.results[key]
+        if self._live is None:
+            raise ValueError(
+                "A run that is diagnosed should come from `evaluate` in this process. Found one read from disk, which "
+                "does not hold its model; use `art-mtl diagnose FOLDER --victim NAME`."
+            )
+        attack = self._live.attacks[found.name, found.norm, found.eps]
+        x, y = self._live.source.read(slice(0, settings.pop("limit", None) or len(self._live.source)))
+        return diagnose(self._live.estimator, attack, x, y, victim=self.results.victim, **settings)
+
+    @classmethod
+    def read(cls, path: str | Path) -> Run:
+        """A run from its folder, at any time, or results from a file ``results.json``.
+
+        Raises:
+            FileNotFoundError: There is none.
+            ValueError: It is damaged, of another program or of a newer version.
+        """
+        from art_mtl.evaluation.runs import holds_run
+        from art_mtl.evaluation.runs.reading import read_run
+
+        path = Path(path)
+        if path.is_dir() and (holds_run(path) or not (path / "results.json").exists()):
+            return read_run(path)
+        return cls(Results.from_json(path / "results.json" if path.is_dir() else path))
+
+
+def _folder(run: Run | str | Path) -> str | Path:
+    if not isinstance(run, Run):
+        return run
+    if run.folder is None:
+        raise ValueError("Runs that are compared should be kept: evaluate(..., out=FOLDER). Found one that is not.")
+    return run.folder
