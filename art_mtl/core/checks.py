@@ -1,14 +1,15 @@
-"""Checks of what a user gives: what was expected, what was found. Nothing of torch is imported here."""
+"""Checks of what a user gives: what was expected, what was found. Imports no torch, and NumPy when it is needed."""
 
 from __future__ import annotations
 
 import math
 import numbers
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 Check = Callable[[str, Any], None]
 """``(name of the option, value)``; raises a TypeError or a ValueError that names both."""
@@ -75,7 +76,11 @@ def one_of(*options: str) -> Check:
 
 def flag(name: str, found: Any) -> None:
     """Raise unless ``found`` is a bool."""
-    if not isinstance(found, (bool, np.bool_)):
+    if isinstance(found, bool):
+        return
+    import numpy as np
+
+    if not isinstance(found, np.bool_):
         raise TypeError(f"Parameter `{name}` should be a bool. Found {found!r}.")
 
 
@@ -124,11 +129,15 @@ def norm(name: str, found: Any) -> None:
 
 def host_array(value: Any) -> npt.NDArray[np.float64]:
     """A number, an array or a tensor of any device as an array."""
+    import numpy as np
+
     return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value, dtype=np.float64)
 
 
 def radius(name: str, found: Any) -> None:
     """Raise unless ``found`` is a number, an array or a tensor, positive and finite throughout."""
+    import numpy as np
+
     if isinstance(found, bool) or not (isinstance(found, (numbers.Real, np.ndarray)) or hasattr(found, "detach")):
         raise TypeError(f"Parameter `{name}` should be a number or an array. Found {type(found).__name__}.")
     array = host_array(found)
@@ -138,6 +147,8 @@ def radius(name: str, found: Any) -> None:
 
 def single_radius(name: str, found: Any) -> None:
     """Raise unless ``found`` is one positive number for all samples."""
+    import numpy as np
+
     radius(name, found)
     if host_array(found).size != 1:
         raise ValueError(f"Parameter `{name}` should be one number for all samples. Found shape {np.shape(found)}.")
@@ -160,6 +171,8 @@ def same_kind(name: str, found: Any, other: str, radius: Any) -> None:
         TypeError: A number beside an array, as in ART.
         ValueError: Arrays of different shapes.
     """
+    import numpy as np
+
     if np.ndim(found) != np.ndim(radius) and 0 in (np.ndim(found), np.ndim(radius)):
         raise TypeError(
             f"Parameters `{name}` and `{other}` should be both numbers or both arrays. "
@@ -190,6 +203,8 @@ fixed_batch_size = integer(1)
 
 def bounds(name: str, found: Any) -> None:
     """Raise unless ``found`` is a smaller and a larger value, numbers or tensors."""
+    import numpy as np
+
     pair = isinstance(found, (tuple, list)) and len(found) == 2
     if not pair or not all(isinstance(b, (numbers.Real, np.ndarray)) or hasattr(b, "detach") for b in found):
         raise TypeError(f"Parameter `{name}` should be two numbers or tensors. Found {found!r}.")
@@ -208,6 +223,8 @@ def bounds(name: str, found: Any) -> None:
 
 def finite_bounds(name: str, found: Any) -> None:
     """Raise unless ``found`` is a smaller and a larger value, both finite."""
+    import numpy as np
+
     bounds(name, found)
     if not all(np.isfinite(host_array(bound)).all() for bound in found):
         raise ValueError(f"A patch needs finite `{name}`, between which its content lies. Found {found}.")
@@ -235,6 +252,7 @@ def task_weights(found: Any) -> tuple[float, ...]:
     """One weight for each task from a list, an array or a tensor, which may hold a graph.
 
     Examples:
+        >>> import numpy as np
         >>> task_weights(np.array([1, 0.5]))
         (1.0, 0.5)
     """
@@ -242,6 +260,8 @@ def task_weights(found: Any) -> tuple[float, ...]:
 
 
 def _known_weights(name: str, found: Any, expected: str) -> None:
+    import numpy as np
+
     several = isinstance(found, Sequence) or (hasattr(found, "tolist") and len(np.shape(_detached(found))) == 1)
     if not several or not all(_is_number(weight) for weight in found):
         raise TypeError(f"Parameter `{name}` should be {expected}. Found {_described(found)}.")
@@ -255,6 +275,8 @@ def _detached(value: Any) -> Any:
 
 
 def _is_number(value: Any) -> bool:
+    import numpy as np
+
     return isinstance(value, numbers.Real) or (hasattr(value, "tolist") and np.shape(_detached(value)) == ())
 
 

@@ -1,4 +1,6 @@
-"""Evaluator attacks: run them, measure the degradation to every task, and report it.
+"""Evaluate attacks: run them, measure the degradation of every task, and report it.
+
+What is named here is imported when it is asked for.
 
 Examples:
     >>> from art_mtl.evaluation import benchmark, load_victim
@@ -9,17 +11,53 @@ Examples:
 
 from __future__ import annotations
 
-import art_mtl.estimators.art_import  # noqa: F401
-from art_mtl.evaluation.comparison import comparison_table, write_comparison
-from art_mtl.evaluation.diagnosis import Check, Diagnosis, diagnose, diagnosis_table
-from art_mtl.evaluation.grid import benchmark
-from art_mtl.evaluation.paper import paper_tables, reproduce
-from art_mtl.evaluation.report import Gallery, write_report
-from art_mtl.evaluation.results import AttackResult, Block, Environment, Results, TaskResult
-from art_mtl.evaluation.runner import evaluate
-from art_mtl.evaluation.runs import RunState, compare_runs, read_run
-from art_mtl.evaluation.tables import make_table, to_csv, to_latex, to_markdown, to_rich
-from art_mtl.evaluation.victims import Victim, load_victim, victim_names
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from art_mtl.evaluation.comparison import comparison_table, write_comparison
+    from art_mtl.evaluation.diagnosis import Check, Diagnosis, diagnose, diagnosis_table
+    from art_mtl.evaluation.experiment import Experiment
+    from art_mtl.evaluation.grid import benchmark
+    from art_mtl.evaluation.paper import paper_tables, reproduce
+    from art_mtl.evaluation.report import Gallery, write_report
+    from art_mtl.evaluation.results import AttackResult, Block, Environment, Results, TaskResult
+    from art_mtl.evaluation.runner import evaluate
+    from art_mtl.evaluation.runs import RunState, compare_runs, read_run
+    from art_mtl.evaluation.tables import make_table, to_csv, to_latex, to_markdown, to_rich
+    from art_mtl.evaluation.victims import Victim, load_victim, victim_names
+
+_HOMES = {
+    "AttackResult": "results",
+    "Block": "results",
+    "Check": "diagnosis",
+    "Diagnosis": "diagnosis",
+    "Environment": "results",
+    "Experiment": "experiment",
+    "Gallery": "report",
+    "Results": "results",
+    "RunState": "runs",
+    "TaskResult": "results",
+    "Victim": "victims",
+    "benchmark": "grid",
+    "compare_runs": "runs",
+    "comparison_table": "comparison",
+    "diagnose": "diagnosis",
+    "diagnosis_table": "diagnosis",
+    "evaluate": "runner",
+    "load_victim": "victims",
+    "make_table": "tables",
+    "paper_tables": "paper",
+    "read_run": "runs",
+    "reproduce": "paper",
+    "to_csv": "tables",
+    "to_latex": "tables",
+    "to_markdown": "tables",
+    "to_rich": "tables",
+    "victim_names": "victims",
+    "write_comparison": "comparison",
+    "write_report": "report",
+}
 
 __all__ = [
     "AttackResult",
@@ -27,6 +65,7 @@ __all__ = [
     "Check",
     "Diagnosis",
     "Environment",
+    "Experiment",
     "Gallery",
     "Results",
     "RunState",
@@ -51,3 +90,9 @@ __all__ = [
     "write_comparison",
     "write_report",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"art_mtl.evaluation.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

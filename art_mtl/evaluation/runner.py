@@ -139,6 +139,7 @@ def as_estimator(model: Any) -> PyTorchMultiTaskEstimator:
     """
     from art.estimators.classification import PyTorchClassifier
 
+    import art_mtl.estimators.art_import  # noqa: F401
     from art_mtl.estimators import PyTorchMultiTaskEstimator
 
     if isinstance(model, PyTorchClassifier):

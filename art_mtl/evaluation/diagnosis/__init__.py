@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import art_mtl.estimators.art_import  # noqa: F401
 from art_mtl.evaluation.diagnosis.records import Check, Diagnosis, diagnosis_table
 from art_mtl.evaluation.diagnosis.run import diagnose
 from art_mtl.evaluation.diagnosis.sanity_checks import SANITY_CHECKS, SanityCheck

@@ -1,0 +1,356 @@
+"""One evaluation as a frozen set of options: checked when it is made, written as YAML, and read back. Neither torch nor
+NumPy is imported here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from art_mtl.core import checks
+from art_mtl.core.chunks import DEFAULT_CHUNK
+
+Norm = Literal["linf", "l2", "l1"]
+Schedule = Literal["published", "linear", "cosine", "restarts"]
+Split = Literal["test", "train"]
+Protocol = Literal["pooled", "auto-lambda"]
+Device = Literal["auto", "cpu", "gpu"]
+
+FORMAT, VERSION = "art_mtl.experiment", 1
+LIVE = "live:"
+"""How entries begin that stand for objects that a file cannot hold."""
+_COMMENT = "# Run it again: art-mtl benchmark --config THIS_FILE. Every option can be overridden on the command line.\n"
+_NORMS = ("linf", "l2", "l1")
+_LONGEST = 2**16
+_DEEPEST = 2  # The mapping, and lists in it.
+_LINE = 120
+
+__all__ = ["LIVE", "Device", "Experiment", "Norm", "Protocol", "Schedule", "Split", "parse_eps", "parse_radii"]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Which attacks run on which model and data, and with what settings: all that decides the numbers of a run.
+
+    Attributes:
+        victim: The model with its data: rooms, rooms-robust, digits, multilabel, nyuv2, cityscapes or PATH.py:function.
+        attacks: Names that `art-mtl list` shows; "all" is every method that is not on request.
+        norm: Norms of the perturbation. None given: those of the radii, or the victim's.
+        eps: Radii in the scale of the model's input, such as 2/255 for every norm, or l2:1.0 for one. None given: the
+            victim's.
+        steps: T, gradient steps of an attack.
+        schedule: Step schedules of the baselines, a row each. "restarts" is linear, the best iterate of several random
+            starts. The attacks worst-*, single:*, stealthy:* and auto-* have their own.
+        restarts: Random starts of the schedule "restarts".
+        limit: First samples of the data. None: all.
+        split: Which data.
+        batch_size: Samples at a time; "auto" measures what fits.
+        chunk: Samples that are read, attacked and stored together, and share weights.
+        prepare: What the gradient steps run on: exact, or fp32|bf16|fp16[,memory-efficient][,compile][,graphs].
+        seed: Of everything that is random.
+        protocol: How errors are averaged: over all valid places of the data set, or first over batches of 4.
+        device: Where the model runs; "auto" takes a GPU where there is one.
+        threads: CPU threads of torch. None: torch's own number.
+        root: Folder of the victim's data (nyuv2, cityscapes).
+        checkpoint: Weights of the victim.
+        keep_adversarial: Keep all adversarial inputs.
+
+    Raises:
+        TypeError: An option is of a wrong type.
+        ValueError: An option is out of its range, or a radius has a norm that is not asked for.
+
+    Examples:
+        >>> experiment = Experiment("digits", ("equal", "worst-task"), eps=("0.05", "l2:1"), limit=64)
+        >>> experiment.radii
+        {'linf': (0.05,), 'l2': (1.0,)}
+        >>> Experiment(steps=0)
+        Traceback (most recent call last):
+        ValueError: Parameter `steps` should be an integer of at least 1. Found 0.
+    """
+
+    victim: str = "rooms"
+    attacks: tuple[str, ...] = ("all",)
+    norm: tuple[Norm, ...] = ()
+    eps: tuple[str, ...] = ()
+    steps: int = 10
+    schedule: tuple[Schedule, ...] = ("published",)
+    restarts: int = 2
+    limit: int | None = None
+    split: Split = "test"
+    batch_size: int | Literal["auto"] = 32
+    chunk: int = DEFAULT_CHUNK
+    prepare: str = "exact"
+    seed: int = 0
+    protocol: Protocol = "pooled"
+    device: Device = "auto"
+    threads: int | None = None
+    root: Path | None = None
+    checkpoint: Path | None = None
+    keep_adversarial: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            _CHECKS[name](name, value)
+        for name in ("attacks", "norm", "schedule"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        object.__setattr__(self, "eps", tuple(e if isinstance(e, str) else repr(float(e)) for e in self.eps))
+        for name in ("root", "checkpoint"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, Path(getattr(self, name)))
+        parse_radii(self.eps, self.norm)
+
+    @property
+    def radii(self) -> dict[str, tuple[float, ...]] | None:
+        """Radii by norm; None where the victim's are to be used."""
+        return parse_radii(self.eps, self.norm)
+
+    @property
+    def live(self) -> tuple[str, ...]:
+        """Entries that stand for objects, which cannot be made again from their names."""
+        return tuple(name for name in (self.victim, *self.attacks) if name.startswith(LIVE))
+
+    def check_names(self) -> None:
+        """Raise ValueError if an entry stands for an object: such an experiment runs from Python only."""
+        if self.live:
+            raise ValueError(
+                "An experiment that runs from a file should name its victim and attacks. Found objects, which only the "
+                f"program that made them has: {', '.join(map(repr, self.live))}."
+            )
+
+    def to_yaml(self) -> str:
+        """This as a YAML document, which :meth:`from_yaml` reads."""
+        import yaml
+
+        document: dict[str, Any] = {"format": FORMAT, "version": VERSION}
+        for name, value in vars(self).items():
+            plain = str(value) if isinstance(value, Path) else value
+            document[name] = list(plain) if isinstance(plain, tuple) else plain
+        layout: dict[str, Any] = {"sort_keys": False, "default_flow_style": None, "allow_unicode": True, "width": _LINE}
+        text: str = yaml.safe_dump(document, **layout)
+        return _COMMENT + text
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> Experiment:
+        """What a file of :meth:`to_yaml` says; options that it leaves out have their defaults.
+
+        Args:
+            path: Of the file.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: It is no YAML, or of another format or version; a key is unknown or comes twice; a value is of a
+                wrong type or out of its range; or it uses tags or aliases. The message has the file and the line.
+        """
+        return cls(**_read(Path(path)))
+
+
+def parse_eps(text: str | float) -> tuple[str | None, float]:
+    """A radius, with its norm if it has one.
+
+    Args:
+        text: "8/255", "0.05", "l2:1.0" or "linf:4/255"; or a number.
+
+    Raises:
+        ValueError: Anything else.
+
+    Examples:
+        >>> parse_eps("l2:1.5"), parse_eps("51/255")
+        (('l2', 1.5), (None, 0.2))
+    """
+    norm, colon, number = str(text).rpartition(":")
+    match = re.fullmatch(r"\s*([^/\s_]+)\s*(?:/\s*([^/\s_]+)\s*)?", number)
+    try:
+        if match is None or (colon and norm not in _NORMS):
+            raise ValueError
+        value = float(match[1]) / (1.0 if match[2] is None else float(match[2]))
+        if not 0 < value < float("inf"):
+            raise ValueError
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(
+            "Parameter `eps` should be a positive radius such as 8/255 or 0.05, or one with its norm such as l2:1.0. "
+            f"Found {text!r}."
+        ) from None
+    return norm or None, value
+
+
+def parse_radii(eps: Sequence[str | float], norms: Sequence[str] = ()) -> dict[str, tuple[float, ...]] | None:
+    """Radii by norm: those that have a norm go to it, plain ones to every norm that is asked for.
+
+    Args:
+        eps: As :func:`parse_eps` takes them.
+        norms: Asked for; without any, those that radii have, and plain ones are of L∞.
+
+    Returns:
+        None where no radius is given.
+
+    Raises:
+        ValueError: A radius is none, or has a norm that is not asked for.
+
+    Examples:
+        >>> parse_radii(["l2:1", 0.1])
+        {'l2': (1.0,), 'linf': (0.1,)}
+    """
+    if not eps:
+        return None
+    read = [parse_eps(text) for text in eps]
+    radii: dict[str, tuple[float, ...]] = dict.fromkeys(norms or [norm or "linf" for norm, _ in read], ())
+    for own, value in read:
+        if own is not None and own not in radii:
+            raise ValueError(f"Parameter `eps` should have radii of the norms {list(radii)}. Found one of {own!r}.")
+        for norm in [own] if own is not None else norms or ["linf"]:
+            radii[norm] += (value,)
+    return radii
+
+
+def _text(name: str, found: Any) -> None:
+    if not isinstance(found, str) or not found:
+        raise TypeError(f"Parameter `{name}` should be a name. Found {found!r}.")
+
+
+def _path(name: str, found: Any) -> None:
+    if not isinstance(found, (str, Path)):
+        raise TypeError(f"Parameter `{name}` should be a path. Found {found!r}.")
+
+
+def _radius(name: str, found: Any) -> None:
+    if isinstance(found, bool) or not isinstance(found, (str, int, float)):
+        raise TypeError(f"Parameter `{name}` should be a list of radii. Found {found!r} in it.")
+    parse_eps(found)
+
+
+def _preparation(name: str, found: Any) -> None:
+    _text(name, found)
+    if found != "exact":  # torch is imported for those only that will need it
+        from art_mtl.prepared.settings import Preparation
+
+        Preparation.parse(found)
+
+
+def _each(check: checks.Check, empty: bool = True) -> checks.Check:
+    """Checks for a list whose entries pass ``check``."""
+
+    def run(name: str, found: Any) -> None:
+        if not isinstance(found, (list, tuple)):
+            raise TypeError(f"Parameter `{name}` should be a list. Found {found!r}.")
+        if not found and not empty:
+            raise ValueError(f"Parameter `{name}` should have at least one entry. Found none.")
+        for entry in found:
+            check(name, entry)
+
+    return run
+
+
+_COUNT = checks.integer(1)
+_CHECKS: Mapping[str, checks.Check] = {
+    "victim": _text,
+    "attacks": _each(_text, empty=False),
+    "norm": _each(checks.one_of(*_NORMS)),
+    "eps": _each(_radius),
+    "steps": _COUNT,
+    "schedule": _each(checks.one_of("published", "linear", "cosine", "restarts"), empty=False),
+    "restarts": _COUNT,
+    "limit": checks.optional(_COUNT),
+    "split": checks.one_of("test", "train"),
+    "batch_size": checks.batch_size,
+    "chunk": _COUNT,
+    "prepare": _preparation,
+    "seed": checks.integer(0),
+    "protocol": checks.one_of("pooled", "auto-lambda"),
+    "device": checks.one_of("auto", "cpu", "gpu"),
+    "threads": checks.optional(_COUNT),
+    "root": checks.optional(_path),
+    "checkpoint": checks.optional(_path),
+    "keep_adversarial": checks.flag,
+}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The options that a file gives, each checked."""
+    head: dict[str, Any] = {"format": FORMAT, "version": VERSION}
+    known = [*head, *(field.name for field in fields(Experiment))]
+    found: dict[str, Any] = {}
+    lines: dict[str, int] = {}
+    for key, value, line in _entries(path):
+        where = f"{path}, line {line}"
+        if key not in known:
+            close = difflib.get_close_matches(str(key), known, n=1)
+            hint = f" Perhaps {close[0]!r}?" if close else f" The keys are {', '.join(known)}."
+            raise ValueError(f"{where}: Expected a key of an experiment. Found {key!r}.{hint}")
+        if key in found:
+            raise ValueError(f"{where}: Expected each key once. Found {key!r}, as on line {lines[key]}.")
+        if key in head and value != head[key]:
+            raise ValueError(f"{where}: Expected {key} {head[key]!r}. Found {value!r}.")
+        if key not in head:
+            try:
+                _CHECKS[key](key, value)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{where}: {error}") from None
+        found[key], lines[key] = value, line
+    missing = [key for key in head if found.pop(key, None) is None]
+    if missing:
+        raise ValueError(f"{path}: Expected `format: {FORMAT}` and `version: {VERSION}`. Found no {missing[0]}.")
+    try:
+        parse_radii(found.get("eps", ()), found.get("norm", ()))
+    except ValueError as error:
+        raise ValueError(f"{path}, line {lines['eps']}: {error}") from None
+    return found
+
+
+def _entries(path: Path) -> Iterator[tuple[Any, Any, int]]:
+    """Key, value and line of each entry of the mapping in a YAML file that uses nothing but plain values and lists.
+
+    Values are made one by one, after the events of the whole file have been looked at: no tag chooses a class, no alias
+    repeats what is large, nothing is nested deeply.
+    """
+    import yaml
+
+    text = _text_of(path)
+    try:
+        depth = 0
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            line = 0 if event.start_mark is None else event.start_mark.line + 1
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if isinstance(event, yaml.NodeEvent) and event.anchor is not None:
+                raise ValueError(f"{path}, line {line}: Expected no anchors or aliases. Found {event.anchor!r}.")
+            tag = getattr(event, "tag", None)
+            if tag is not None:
+                raise ValueError(f"{path}, line {line}: Expected no tags. Found {tag!r}.")
+            if depth > _DEEPEST:
+                raise ValueError(f"{path}, line {line}: Expected values, or lists of values. Found more levels.")
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+    except yaml.MarkedYAMLError as error:
+        where = path if error.problem_mark is None else f"{path}, line {error.problem_mark.line + 1}"
+        raise ValueError(f"{where}: Expected YAML. Found a fault: {error.problem}.") from None
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: Expected YAML. Found a fault: {' '.join(str(error).split())}.") from None
+    if not isinstance(node, yaml.MappingNode):
+        raise ValueError(f"{path}: Expected an experiment, keys with values. Found something else.")
+    for key, value in node.value:
+        line = key.start_mark.line + 1
+        try:
+            yield loader.construct_object(key, deep=True), loader.construct_object(value, deep=True), line
+        except (yaml.YAMLError, ValueError):
+            raise ValueError(f"{path}, line {line}: Expected a value. Found one that cannot be read.") from None
+
+
+def _text_of(path: Path) -> str:
+    """The content of a small, regular file of UTF-8."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ValueError(f"An experiment should be a YAML file. Found that {str(path)!r} is no regular file.")
+    except FileNotFoundError:
+        raise FileNotFoundError(f"An experiment should be a YAML file. Found no file {str(path)!r}.") from None
+    with path.open("rb") as file:
+        data = file.read(_LONGEST + 1)
+    if len(data) > _LONGEST:
+        raise ValueError(f"An experiment should have at most {_LONGEST} bytes. Found that {str(path)!r} has more.")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: Expected UTF-8. Found a fault: {error.reason}.") from None
