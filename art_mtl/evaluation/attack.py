@@ -80,7 +80,7 @@ def named_attacks(
         pairs = list(attacks.items())
     else:
         attacks = [attacks] if hasattr(attacks, "generate") else list(attacks)
-        found = [_own_name(attack) for attack in attacks] if names is None else list(names)
+        found = [own_name(attack) for attack in attacks] if names is None else list(names)
         if len(found) != len(attacks):
             raise ValueError(f"Parameter `names` should have {len(attacks)} names, one an attack. Found {len(found)}.")
         pairs = list(zip(found, attacks, strict=True))
@@ -106,7 +106,7 @@ def attack_info(name: str, attack: Any) -> AttackInfo:
     """What an attack says of itself."""
     return AttackInfo(
         name=name,
-        method=_own_name(attack),
+        method=own_name(attack),
         norm=norm_name(getattr(attack, "norm", None)),
         eps=greatest_eps(getattr(attack, "eps", None)),
         schedule=getattr(attack, "schedule", None),
@@ -185,7 +185,7 @@ def _counted(attack: Any, model: nn.Module) -> Iterator[Callable[[], Evaluations
         handle.remove()
 
 
-def _own_name(attack: Any) -> str:
+def own_name(attack: Any) -> str:
     # What a table calls an attack may be less than its name says: a reference has a stronger objective than its method.
     name = getattr(attack, "shown_as", getattr(attack, "name", None))
     return name if isinstance(name, str) else type(attack).__name__

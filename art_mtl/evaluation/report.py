@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from art_mtl.columns import on_host, read_column
+from art_mtl.evaluation.callbacks import Callback
 from art_mtl.evaluation.pictures import TaskStyle, View, cards_figure, scene_figure
 from art_mtl.evaluation.plots import WEIGHTED_METHODS, degradation_figure, method_colour, tasks_figure, weights_figure
 from art_mtl.evaluation.results import AttackResult, Block, Results
@@ -46,8 +47,8 @@ __all__ = ["Gallery", "check_folder", "gallery_of", "origin", "remove_stale", "s
 
 
 @dataclass
-class Gallery:
-    """Keeps a few adversarial inputs of every attack while a benchmark runs; give it as ``listener``.
+class Gallery(Callback):
+    """Keeps a few adversarial inputs of every attack while a benchmark runs; give it as a callback.
 
     Args:
         estimator: The model.
@@ -70,9 +71,9 @@ class Gallery:
             raise ValueError(f"A gallery should have inputs (N, 1 or 3, H, W). Found shape {self.x.shape}.")
         self.x, self.y = self.x[:PICTURED], self.y[:PICTURED]
 
-    def __call__(self, result: AttackResult, x_adv: Inputs) -> None:
+    def attack(self, result: AttackResult, examples: Inputs) -> None:
         """Keep the first samples of an attack."""
-        self.kept[result.norm, result.eps, result.name] = x_adv[:PICTURED].copy()
+        self.kept[result.norm, result.eps, result.name] = examples[:PICTURED].copy()
 
     def figure(self, results: Results, block: Block) -> Figure:
         """Truth, clean prediction, and predictions under the strongest attack and one baseline.

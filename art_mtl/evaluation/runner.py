@@ -1,134 +1,343 @@
-"""Run attacks on a data set and measure what they did to every task."""
+"""The one call: attack a model with everything that was asked for, and measure what it did to every task."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from art_mtl.evaluation.attack import Attack, named_attacks
-from art_mtl.evaluation.results import Results
-from art_mtl.evaluation.runs import Listener, run_attacks
-from art_mtl.evaluation.samples import as_source
-from art_mtl.team import ProcessGroup
+from art_mtl.core.chunks import DEFAULT_CHUNK
+from art_mtl.core.front_searches import FittedFront
+from art_mtl.evaluation.attack import Attack, attack_info, named_attacks, own_name
+from art_mtl.evaluation.batch_size import settle_batch_size
+from art_mtl.evaluation.callbacks import Callback
+from art_mtl.evaluation.experiment import LIVE, Experiment
+from art_mtl.evaluation.grid import make_attack, make_estimator, plan_grid, plan_radii
+from art_mtl.evaluation.hosts import hosted
+from art_mtl.evaluation.report import Gallery, check_folder
+from art_mtl.evaluation.run import Live, Run
+from art_mtl.evaluation.runs import PICTURED, run_attacks
+from art_mtl.evaluation.samples import Source, as_source
+from art_mtl.evaluation.victims import Victim, load_victim
+from art_mtl.files import write_text
 
 if TYPE_CHECKING:
     from art_mtl.estimators import PyTorchMultiTaskEstimator
 
 __all__ = ["as_estimator", "evaluate"]
 
+EXPERIMENT_FILE = "experiment.yaml"
+"""What was asked for, beside a run that is kept."""
+
 
 def evaluate(
-    estimator: PyTorchMultiTaskEstimator,
-    attacks: Mapping[str, Attack] | Sequence[Attack],
-    dataset: Any,
+    what: Any,
+    attacks: Any = ("all",),
+    data: Any = None,
     *,
-    batch_size: int = 32,
-    names: Sequence[str] | None = None,
-    seed: int | None = None,
+    norm: str | Sequence[str] = (),
+    eps: Any = (),
+    steps: int = 10,
+    schedule: str | Sequence[str] = "published",
+    restarts: int = 2,
     limit: int | None = None,
-    victim: str = "model",
-    command: str | None = None,
-    progress: bool = True,
-    listener: Listener | None = None,
-    protocol: str = "pooled",
+    split: str = "test",
+    batch_size: int | str = 32,
     chunk: int | None = None,
-    store: str | Path | None = None,
+    prepare: str = "exact",
+    seed: int = 0,
+    protocol: str = "pooled",
+    device: str = "auto",
+    threads: int | None = None,
+    bounds: tuple[Any, Any] = (0.0, 1.0),
+    root: str | Path | None = None,
+    checkpoint: str | Path | None = None,
+    keep_adversarial: bool = False,
+    out: str | Path | None = None,
     restart: bool = False,
-    team: ProcessGroup | None = None,
-) -> Results:
-    """Attack a model and measure the degradation to every task.
+    force: bool = False,
+    accept: Sequence[str] = (),
+    ray: str | None = None,
+    callbacks: Sequence[Callback] = (),
+    progress: bool = True,
+    command: str | None = None,
+) -> Run:
+    """Attack a model and measure the degradation of every task.
 
     Data-set metrics come from :mod:`torchmetrics`. Each adversarial input is checked first: same shape as the clean
     one, finite, inside the estimator's ``clip_values`` and, where the attack has ``eps`` and ``norm``, inside the ball.
 
     Args:
-        estimator: The model with its tasks; or a stock ART ``PyTorchClassifier``, a model of the one task
-            "classification".
-        attacks: Name to attack, or attacks in a sequence. An attack is any object with ``generate(x, y)``; one with an
-            attribute ``observer`` (this package's own) also tells its task weights and losses at every step.
-        dataset: ``(x, y)`` with inputs ``(N, *input_shape)`` and labels in any form of
-            :meth:`art_mtl.MultiTaskLabels.of`; or a map-style data set whose ``[i]`` is ``(input, labels)``, with
-            labels in a dict or in the order of the tasks, whose samples are asked for when they are needed.
-        batch_size: Samples at a time in measuring; attacks have their own.
-        names: Names of the attacks in a sequence; by default each attack's ``name`` or its class's.
-        seed: Set anew before each attack on each chunk, so that an outcome does not depend on those before it; the
-            global random states are put back afterwards. None leaves them alone.
+        what: The name of a victim (see :func:`art_mtl.evaluation.load_victim`), a :class:`~art_mtl.evaluation.Victim`,
+            an estimator, a stock ART ``PyTorchClassifier``, or ``(model, tasks)`` of a torch module and its tasks. Or
+            an :class:`~art_mtl.evaluation.Experiment`, which says all that decides the numbers.
+        attacks: Names that ``art-mtl list`` shows ("all" is every method that is not on request), attack objects of
+            this package, ART, torchattacks or secml-torch, anything with ``generate(x, y)``; one, or a list that mixes
+            them; or a dict of names and objects. Each name gets a row for every norm, radius and step schedule; each
+            object gets one row, with its own settings.
+        data: ``(x, y)`` with inputs ``(N, *input_shape)`` and labels in any form of :meth:`art_mtl.MultiTaskLabels.of`;
+            a map-style data set whose ``[i]`` is ``(input, labels)``; a ``DataLoader``, of which the data set and the
+            collate function are used; or an iterable, which is read once. A victim brings its own.
+        norm: Of "linf", "l2", "l1". None given: those of the radii, or the victim's.
+        eps: Radii in the scale of the model's input, for the attacks that are named: numbers, or texts such as "2/255"
+            and "l2:1.0"; or a dict of norms and radii. None given: the victim's.
+        steps: T, gradient steps of the attacks that are named.
+        schedule: Step schedules of the named baselines, a row each: "published" is their own step size, "linear" falls
+            to 0, "cosine" too, "restarts" is linear, the best iterate of several random starts.
+        restarts: Random starts of the schedule "restarts".
         limit: First samples to use; None for all.
-        victim: What results call the model.
-        command: Command line to record.
-        progress: Show a progress bar.
-        listener: Called for each attack, in order, with its result and the adversarial inputs of the first samples, at
-            most 8.
+        split: "test" or "train" data, of a victim.
+        batch_size: Samples at a time, or "auto", which measures what fits.
+        chunk: Neighbouring samples that are read, attacked and stored together; parts of the data set know nothing of
+            each other, and no more than one is in memory. None: 256, or all samples where an attack object looks at all
+            of them (ε for each sample, universal perturbations, patches).
+        prepare: What the gradient steps of the named attacks run on; see :class:`~art_mtl.attacks.MultiTaskPGD`.
+            Results are measured with the model itself.
+        seed: Set anew before each attack on each chunk, so that an outcome does not depend on those before it.
         protocol: How errors are averaged: "pooled" over all valid places of the data set, or as "auto-lambda" does, and
-            with it the paper's tables; see :data:`art_mtl.evaluation.measure.PROTOCOLS`.
-        chunk: Samples that an attack is given in one call; parts of the data set know nothing of each other, and no
-            more than one is in memory. None: all, which attacks that look at the whole data set need (universal ones,
-            ε for each sample).
-        store: Folder in which every finished part is kept, so that the same call goes on where a killed one stopped;
-            see :mod:`art_mtl.evaluation.runs`. None keeps nothing.
-        restart: Throw away the run that ``store`` holds.
-        team: Processes that share out the parts, from :func:`art_mtl.team.assemble`; None for this one alone. Every
-            process gets the same results.
+            with it the paper's tables.
+        device: "auto" (a GPU where there is one), "cpu" or "gpu"; an estimator knows its own.
+        threads: CPU threads of torch; None for torch's own number.
+        bounds: Smallest and largest input, of ``(model, tasks)``.
+        root: Folder of the data of a victim that is named.
+        checkpoint: Weights of a victim that is named.
+        keep_adversarial: Keep all adversarial inputs in ``out``; see :meth:`Run.adversarial`.
+        out: Folder in which every finished part is kept, so that the same call goes on where a killed one stopped. None
+            keeps nothing.
+        restart: Throw away the run that ``out`` holds.
+        force: Write to ``out`` even if it holds other files.
+        accept: Names of settings that may differ from those of the run in ``out``, such as "version".
+        ray: "local", "auto" or the address of a cluster: share the work out over its devices. None: this process.
+        callbacks: Hear of the run while it goes on.
+        progress: Show a progress bar.
+        command: Command line to record.
 
     Returns:
-        Clean and attacked metrics, degradations, per-sample figures.
+        The run, which shows its table.
 
     Raises:
-        TypeError: An attack cannot ``generate``, or the data set has none of these forms.
-        ValueError: Labels do not fit, names repeat, the protocol is unknown, or an attack broke its own promise.
+        TypeError: Something is of a wrong type; the message says what was expected.
+        ValueError: An argument is out of its range, labels do not fit, names repeat, or an attack broke its own
+            promise; or ``out`` holds a run of other settings, weights, data or versions, which the message lists.
+        BlockingIOError: Another process works in ``out``.
+        OSError: ``out`` cannot be written, or the disk is full; what was stored before stays.
 
     Examples:
         >>> import torch
-        >>> from art_mtl import PyTorchMultiTaskEstimator, tasks
+        >>> from art_mtl import tasks
         >>> from art_mtl.attacks import MultiTaskPGD
         >>> class Net(torch.nn.Module):
         ...     def forward(self, x):
         ...         return {"digit": 10 * x.flatten(1)[:, :10], "ink": x.mean((1, 2, 3))}
-        >>> estimator = PyTorchMultiTaskEstimator(
-        ...     Net(), tasks=[tasks.classification("digit", 10), tasks.regression("ink")],
-        ...     input_shape=(1, 8, 8), clip_values=(0, 1))
+        >>> jobs = [tasks.classification("digit", 10), tasks.regression("ink")]
         >>> x = np.full((2, 1, 8, 8), 0.5, dtype=np.float32)
         >>> x[0, 0, 0, 3] = x[1, 0, 0, 7] = 0.6
-        >>> attack = MultiTaskPGD(estimator, "equal", eps=0.1, max_iter=5, verbose=False)
-        >>> results = evaluate(estimator, [attack], (x, {"digit": [3, 7], "ink": [0.5, 0.4]}), progress=False)
-        >>> results.tasks[0].clean, results["equal"].values[0]
+        >>> run = evaluate((Net(), jobs), ["equal", "worst-task"], (x, {"digit": [3, 7], "ink": [0.5, 0.4]}),
+        ...     eps=[0.1], steps=5, progress=False)
+        >>> run.results.tasks[0].clean, run["equal"].values[0]
         (1.0, 0.0)
     """
-    estimator = as_estimator(estimator)
-    pairs = named_attacks(attacks, names)
-    source = as_source(dataset, estimator.tasks, limit)
-    if chunk is not None and chunk < len(source):
-        _check_whole(pairs, len(estimator.input_shape))
-    return run_attacks(
-        estimator,
+    if isinstance(what, Experiment):
+        what.check_names()
+        if data is not None or attacks != ("all",):
+            raise ValueError("An experiment says its attacks and its data itself. Found others beside it.")
+        experiment, given, what = what, list(what.attacks), what.victim
+    else:
+        given = _listed(attacks)
+        experiment = Experiment(
+            victim=_title(what),
+            attacks=tuple(attack if isinstance(attack, str) else _described(attack) for attack in given),
+            norm=(norm,) if isinstance(norm, str) else tuple(norm),
+            eps=tuple(_radii(eps)),
+            steps=steps,
+            schedule=(schedule,) if isinstance(schedule, str) else tuple(schedule),
+            restarts=restarts,
+            limit=limit,
+            split=split,
+            batch_size=batch_size,
+            chunk=chunk or (DEFAULT_CHUNK if chunk is None else chunk),
+            prepare=prepare,
+            seed=seed,
+            protocol=protocol,
+            device=device,
+            threads=threads,
+            root=root,
+            checkpoint=checkpoint,
+            keep_adversarial=keep_adversarial,
+        )
+    if out is not None:
+        check_folder(out, force)
+    subject = _subject(what, data, experiment, bounds)
+    if not isinstance(what, Experiment) and chunk is None and any(map(_wants_all, given)):
+        experiment = replace(experiment, chunk=max(len(subject.source), 4))
+    size = settle_batch_size(experiment.batch_size, subject.estimator, subject.source, experiment.prepare, out, restart)
+    pairs = _pairs(given, subject, experiment, size)
+    gallery = _gallery(subject)
+    if out is not None:
+        Path(out).mkdir(parents=True, exist_ok=True)
+    results, done = run_attacks(
+        subject.estimator,
         pairs,
-        source,
-        batch_size=batch_size,
-        seed=seed,
-        victim=victim,
+        subject.source,
+        batch_size=size,
+        experiment=experiment,
+        victim=subject.name,
         command=command,
         progress=progress,
-        listener=listener,
-        protocol=protocol,
-        chunk=chunk,
-        store=store,
+        callbacks=[*([] if gallery is None else [gallery]), *callbacks],
+        out=out,
         restart=restart,
-        team=team,
+        accept=accept,
+        ray=ray,
     )
+    if out is not None:
+        write_text(Path(out) / EXPERIMENT_FILE, experiment.to_yaml())
+    infos = [attack_info(name, attack) for name, attack in pairs]
+    live = {(info.name, info.norm, info.eps): attack for info, (_, attack) in zip(infos, pairs, strict=True)}
+    run = Run(
+        results=results,
+        experiment=experiment,
+        folder=None if out is None else Path(out),
+        done=done,
+        total=done,
+        samples=len(subject.source),
+        _live=Live(subject.estimator, subject.source, live, gallery),
+    )
+    for callback in callbacks:
+        callback.end(run)
+    return run
 
 
-def _check_whole(attacks: Sequence[tuple[str, Attack]], axes: int) -> None:
+@dataclass(frozen=True)
+class _Subject:
+    """What is attacked, on which data.
+
+    Attributes:
+        name: As results call it.
+        estimator: The model.
+        source: The data.
+        eps: Its own radii, by norm.
+        class_names: By task, names of its classes.
+    """
+
+    name: str
+    estimator: PyTorchMultiTaskEstimator
+    source: Source
+    eps: Mapping[str, tuple[float, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    class_names: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+
+
+def _subject(what: Any, data: Any, experiment: Experiment, bounds: tuple[Any, Any]) -> _Subject:
+    if isinstance(what, str):
+        what = load_victim(what, root=experiment.root, checkpoint=experiment.checkpoint)
+    if isinstance(what, Victim):
+        source = what.source(experiment.split, experiment.limit) if data is None else None
+        estimator = make_estimator(what, experiment.device)
+        source = source or as_source(data, estimator.tasks, experiment.limit)
+        return _Subject(what.name, estimator, source, what.eps, what.class_names)
+    if data is None:
+        raise ValueError("Parameter `data` should be given where `what` is no victim. Found None.")
+    if not isinstance(what, tuple):
+        estimator = as_estimator(what)
+        return _Subject("model", estimator, as_source(data, estimator.tasks, experiment.limit))
+    victim = Victim.of(*what, data, bounds=bounds, name="model")
+    estimator = make_estimator(victim, experiment.device)
+    return _Subject("model", estimator, victim.source("test", experiment.limit))
+
+
+def _pairs(given: Sequence[Any], subject: _Subject, experiment: Experiment, size: int) -> list[tuple[str, Attack]]:
+    """Names and attacks: the grid of those that are named, then the objects."""
+    estimator, pairs = subject.estimator, list[tuple[str, Attack]]()
+    names = [attack for attack in given if isinstance(attack, str)]
+    if names:
+        radii = plan_radii(subject, list(experiment.norm) or None, experiment.radii)
+        cells = plan_grid(estimator.tasks, names, radii, experiment.schedule, experiment.restarts)
+        chunk, prepare = experiment.chunk, experiment.prepare
+        pairs = [
+            (cell.name, make_attack(estimator, cell, experiment.steps, size, chunk, prepare=prepare)) for cell in cells
+        ]
+    objects = [attack for attack in given if not isinstance(attack, str)]
+    titles = [attack.name for attack in objects if isinstance(attack, _Named)]
+    made = [hosted(attack.attack if isinstance(attack, _Named) else attack, estimator, size) for attack in objects]
+    pairs += named_attacks(made, titles or None) if made else []
+    _check_whole(pairs, len(estimator.input_shape), experiment.chunk, len(subject.source))
+    return pairs
+
+
+@dataclass(frozen=True)
+class _Named:
+    """An attack object with the name that the user gave it."""
+
+    name: str
+    attack: Any
+
+
+def _listed(attacks: Any) -> list[Any]:
+    if isinstance(attacks, Mapping):
+        return [_Named(name, attack) for name, attack in attacks.items()]
+    if isinstance(attacks, str) or not isinstance(attacks, Iterable):
+        return [attacks]
+    return list(attacks)
+
+
+def _radii(eps: Any) -> Iterator[str]:
+    """Radii as an experiment holds them; numbers keep all their digits."""
+    if isinstance(eps, Mapping):
+        for norm, values in eps.items():
+            yield from (f"{norm}:{text}" for text in _radii(values))
+        return
+    for value in [eps] if isinstance(eps, (str, float, int)) else eps:
+        yield value if isinstance(value, str) else repr(float(value))
+
+
+def _title(what: Any) -> str:
+    """The victim as an experiment names it."""
+    if isinstance(what, str):
+        return what
+    return LIVE + (what.name if isinstance(what, Victim) else _kind(what[0] if isinstance(what, tuple) else what))
+
+
+def _kind(value: Any) -> str:
+    return value.__name__ if isinstance(value, type) else type(value).__name__
+
+
+def _described(attack: Any) -> str:
+    """An attack object as an experiment shows it: its name or class, and its parameters."""
+    named = isinstance(attack, _Named)
+    inner = attack.attack if named else attack
+    text = repr(inner) if type(inner).__module__.startswith("art_mtl.") else _kind(inner)
+    return LIVE + (f"{attack.name} = {text}" if named else text)
+
+
+def _wants_all(attack: Any) -> bool:
+    """Whether an attack object looks at all samples at once."""
+    inner = attack.attack if isinstance(attack, _Named) else attack
+    eps = getattr(inner, "eps", None)
+    return isinstance(inner, FittedFront) or (getattr(eps, "ndim", 0) > 0 and len(eps) > 1)
+
+
+def _check_whole(attacks: Sequence[tuple[str, Attack]], axes: int, chunk: int, samples: int) -> None:
     """Raise for attacks that cannot be given a part of the data set."""
     for name, attack in attacks:
         eps = getattr(attack, "eps", None)
-        if isinstance(eps, np.ndarray) and eps.ndim > axes and len(eps) > 1:
+        if chunk < samples and isinstance(eps, np.ndarray) and eps.ndim > axes and len(eps) > 1:
             raise ValueError(
                 f"Parameter `chunk` should be left out where ε differs between samples, as that of attack {name!r} is. "
                 f"Found an ε of shape {eps.shape}."
             )
+
+
+def _gallery(subject: _Subject) -> Gallery | None:
+    """Examples for pictures; None where inputs are none."""
+    shape = subject.estimator.input_shape
+    if len(shape) != 3 or shape[0] not in (1, 3):
+        return None
+    x, y = subject.source.read(slice(0, min(PICTURED, len(subject.source))))
+    return Gallery(subject.estimator, x, y, subject.class_names)
 
 
 def as_estimator(model: Any) -> PyTorchMultiTaskEstimator:
@@ -139,14 +348,13 @@ def as_estimator(model: Any) -> PyTorchMultiTaskEstimator:
     """
     from art.estimators.classification import PyTorchClassifier
 
-    import art_mtl.estimators.art_import  # noqa: F401
     from art_mtl.estimators import PyTorchMultiTaskEstimator
 
     if isinstance(model, PyTorchClassifier):
         return PyTorchMultiTaskEstimator.from_classifier(model)
     if not isinstance(model, PyTorchMultiTaskEstimator):
         raise TypeError(
-            "Parameter `estimator` should be a PyTorchMultiTaskEstimator or an ART PyTorchClassifier. "
-            f"Found {type(model).__name__}."
+            "What is evaluated should be the name of a victim, a Victim, a PyTorchMultiTaskEstimator, an ART "
+            f"PyTorchClassifier, or (model, tasks). Found {type(model).__name__}."
         )
     return model

@@ -28,6 +28,7 @@ class Job:
         attacks: In order.
         chunk: Samples of a chunk; None for all.
         seed: Of every attack; None leaves the random generators alone.
+        losses_every: See :class:`~art_mtl.evaluation.step_recorder.StepRecorder`.
     """
 
     def __init__(
@@ -37,12 +38,14 @@ class Job:
         attacks: Sequence[tuple[AttackInfo, Attack]],
         chunk: int | None,
         seed: int | None,
+        losses_every: int = 0,
     ) -> None:
         if chunk is not None and chunk < 1:
             raise ValueError(f"Parameter `chunk` should be at least 1, or None. Found {chunk}.")
         self.evaluator, self.source, self.attacks, self.seed = evaluator, source, attacks, seed
         self.chunk = len(source) if chunk is None else min(chunk, len(source))
         self.chunks = chunks(len(source), self.chunk)
+        self.losses_every = losses_every
         self._held: tuple[int, Arrays] | None = None
         self._warned: set[str] = set()
 
@@ -68,7 +71,7 @@ class Job:
         if unit.attack == CLEAN:
             return UnitResult(self.evaluator.part(x, y, clean=True, first=self.chunks[unit.chunk].start))
         info, attack = self.attacks[unit.attack - 1]
-        watch = StepRecorder()
+        watch = StepRecorder(self.losses_every)
         with observed(attack, watch), self._warnings(unit.chunk):
             made = generate(info.name, attack, x, y, self.evaluator.estimator, self._seed(unit.chunk))
         pictured = PICTURED - self.chunks[unit.chunk].start

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -11,14 +12,18 @@ from typing import TYPE_CHECKING, Any
 from art_mtl.evaluation import environment
 from art_mtl.evaluation.attack import Attack, attack_info, input_range
 from art_mtl.evaluation.measure import Evaluator, check_clean
-from art_mtl.evaluation.results import Results
+from art_mtl.evaluation.callbacks import Callback, UnitReport
+from art_mtl.evaluation.experiment import Experiment
+from art_mtl.evaluation.results import AttackResult, Results
+from art_mtl.evaluation.samples import Inputs
+from art_mtl.evaluation.step_recorder import mean_steps
 from art_mtl.evaluation.runs.job import Job
 from art_mtl.evaluation.runs.progress import Progress
 from art_mtl.evaluation.runs.records import CLEAN, Unit, UnitResult
 from art_mtl.evaluation.runs.settings import describe_attacks, describe_data, describe_model, differences
 from art_mtl.evaluation.runs.sharing import share_out
 from art_mtl.evaluation.runs.store import RunStore
-from art_mtl.evaluation.runs.summary import Listener, heading_of, results_of
+from art_mtl.evaluation.runs.summary import heading_of, results_of
 from art_mtl.evaluation.samples import Source
 from art_mtl.team import ProcessGroup
 
@@ -34,24 +39,25 @@ def run_attacks(
     source: Source,
     *,
     batch_size: int,
-    seed: int | None,
+    experiment: Experiment,
     victim: str,
     command: str | None,
     progress: bool,
-    listener: Listener | None,
-    protocol: str,
-    chunk: int | None,
-    store: str | Path | None,
+    callbacks: Sequence[Callback],
+    out: str | Path | None,
     restart: bool,
-    team: ProcessGroup | None,
-) -> Results:
+    accept: Sequence[str],
+    ray: str | None,
+) -> tuple[Results, int]:
     """What :func:`art_mtl.evaluation.evaluate` does once its arguments are in canonical form; names may repeat from
-    block to block.
+    block to block. The results, and of how many attacks × chunks.
     """
-    team = team or ProcessGroup(0, 1, estimator.device)
+    team = ProcessGroup(0, 1, estimator.device)
+    seed, protocol, store = experiment.seed, experiment.protocol, out
     evaluator = Evaluator(estimator, batch_size, protocol)
     named = [(attack_info(name, attack), attack) for name, attack in attacks]
-    job = Job(evaluator, source, named, chunk, seed)
+    losses_every = [callback.losses_every for callback in callbacks if callback.losses_every]
+    job = Job(evaluator, source, named, experiment.chunk, seed, math.gcd(*losses_every))
     about: dict[str, Any] = {
         "environment": asdict(environment.describe(str(estimator.device), seed)),
         "command": command,
@@ -69,13 +75,38 @@ def run_attacks(
         ledger = _open(stack, team, job, about, store, restart)
         pending = team.by_first(lambda: [unit for unit in job.units if unit not in ledger.finished()])
         bar = stack.enter_context(Progress.shown(progress and team.is_first, job, pending))
-        writer = _Writer(job, ledger, bar)
+        total = len(named) * len(job.chunks)
+        hearing = _Hearing(callbacks, job, total, total - sum(unit.attack != CLEAN for unit in pending))
+        writer = _Writer(job, ledger, bar, hearing)
+
+        def listener(result: AttackResult, examples: Inputs) -> None:
+            for callback in callbacks:
+                callback.attack(result, examples)
 
         def conclude() -> Results:
             attacks = list(enumerate((info for info, _ in named), 1))
             return results_of(heading_of(ledger.about()), evaluator.scales, attacks, ledger.read, listener)
 
-        return share_out(team, pending, bar.watched(job.compute), writer, conclude)
+        return share_out(team, pending, bar.watched(job.compute), writer, conclude), total
+
+
+class _Hearing:
+    """Tells callbacks of the units of a run."""
+
+    def __init__(self, callbacks: Sequence[Callback], job: Job, total: int, done: int) -> None:
+        self.callbacks, self.job, self.total, self.done = callbacks, job, total, done
+        for callback in callbacks:
+            callback.begin(total, done)
+
+    def tell(self, unit: Unit, finished: UnitResult) -> None:
+        """A unit has been stored."""
+        self.done += unit.attack != CLEAN
+        weights, losses = mean_steps([finished.steps])
+        info = None if unit.attack == CLEAN else self.job.attacks[unit.attack - 1][0]
+        where = info, unit.chunk, len(finished.part), finished.seconds
+        report = UnitReport(*where, weights, losses, self.done, self.total)
+        for callback in self.callbacks:
+            callback.unit(report)
 
 
 class _Memory:
@@ -100,12 +131,13 @@ class _Memory:
 class _Writer:
     """Saves what is finished, and looks at the clean metrics as soon as all labels have been seen."""
 
-    def __init__(self, job: Job, ledger: RunStore | _Memory, bar: Progress) -> None:
-        self.job, self.ledger, self.bar = job, ledger, bar
+    def __init__(self, job: Job, ledger: RunStore | _Memory, bar: Progress, hearing: _Hearing) -> None:
+        self.job, self.ledger, self.bar, self.hearing = job, ledger, bar, hearing
 
     def __call__(self, unit: Unit, finished: UnitResult, rank: int) -> None:
         self.ledger.save(unit, finished, rank)
         self.bar.advance(unit)
+        self.hearing.tell(unit, finished)
         if unit.attack == CLEAN:
             clean = self.ledger.read(CLEAN)
             if len(clean) == len(self.job.chunks):
