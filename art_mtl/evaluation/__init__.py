@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from art_mtl.evaluation.callbacks import Callback, UnitReport
     from art_mtl.evaluation.comparison import comparison_table, write_comparison
     from art_mtl.evaluation.diagnosis import Check, Diagnosis, diagnose, diagnosis_table
     from art_mtl.evaluation.experiment import Experiment
@@ -22,12 +23,16 @@ if TYPE_CHECKING:
     from art_mtl.evaluation.paper import paper_tables, reproduce
     from art_mtl.evaluation.report import Gallery, write_report
     from art_mtl.evaluation.results import AttackResult, Block, Environment, Results, TaskResult
+    from art_mtl.evaluation.run import Run
     from art_mtl.evaluation.runner import evaluate
     from art_mtl.evaluation.runs import RunState, compare_runs, read_run
     from art_mtl.evaluation.tables import make_table, to_csv, to_latex, to_markdown, to_rich
     from art_mtl.evaluation.victims import Victim, load_victim, victim_names
 
 _HOMES = {
+    "UnitReport": "callbacks",
+    "Run": "run",
+    "Callback": "callbacks",
     "AttackResult": "results",
     "Block": "results",
     "Check": "diagnosis",
@@ -60,6 +65,9 @@ _HOMES = {
 }
 
 __all__ = [
+    "UnitReport",
+    "Run",
+    "Callback",
     "AttackResult",
     "Block",
     "Check",

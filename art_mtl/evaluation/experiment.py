@@ -248,7 +248,7 @@ def _each(check: checks.Check, empty: bool = True) -> checks.Check:
 _COUNT = checks.integer(1)
 _CHECKS: Mapping[str, checks.Check] = {
     "victim": _text,
-    "attacks": _each(_text, empty=False),
+    "attacks": _each(_text),
     "norm": _each(checks.one_of(*_NORMS)),
     "eps": _each(_radius),
     "steps": _COUNT,

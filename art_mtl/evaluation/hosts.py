@@ -91,7 +91,7 @@ def hosted(attack: Any, estimator: PyTorchMultiTaskEstimator, batch_size: int) -
         TypeError: It is of none of these hosts, or one for a single task beside a model of several.
         ValueError: It was made for another model.
     """
-    if callable(getattr(attack, "generate", None)):
+    if callable(getattr(attack, "generate", None)) and not isinstance(attack, type):
         return attack
     host = next((_HOSTS[key] for key in map(_origin, type(attack).__mro__) if key in _HOSTS), None)
     if host is None or isinstance(attack, type):

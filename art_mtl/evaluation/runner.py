@@ -12,7 +12,7 @@ import numpy as np
 
 from art_mtl.core.chunks import DEFAULT_CHUNK
 from art_mtl.core.front_searches import FittedFront
-from art_mtl.evaluation.attack import Attack, attack_info, named_attacks, own_name
+from art_mtl.evaluation.attack import Attack, attack_info, named_attacks
 from art_mtl.evaluation.batch_size import settle_batch_size
 from art_mtl.evaluation.callbacks import Callback
 from art_mtl.evaluation.experiment import LIVE, Experiment

@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from art_mtl.evaluation import environment
 from art_mtl.evaluation.attack import Attack, attack_info, input_range
-from art_mtl.evaluation.measure import Evaluator, check_clean
 from art_mtl.evaluation.callbacks import Callback, UnitReport
 from art_mtl.evaluation.experiment import Experiment
+from art_mtl.evaluation.measure import Evaluator, check_clean
 from art_mtl.evaluation.results import AttackResult, Results
-from art_mtl.evaluation.samples import Inputs
-from art_mtl.evaluation.step_recorder import mean_steps
 from art_mtl.evaluation.runs.job import Job
 from art_mtl.evaluation.runs.progress import Progress
 from art_mtl.evaluation.runs.records import CLEAN, Unit, UnitResult
@@ -24,7 +22,8 @@ from art_mtl.evaluation.runs.settings import describe_attacks, describe_data, de
 from art_mtl.evaluation.runs.sharing import share_out
 from art_mtl.evaluation.runs.store import RunStore
 from art_mtl.evaluation.runs.summary import heading_of, results_of
-from art_mtl.evaluation.samples import Source
+from art_mtl.evaluation.samples import Inputs, Source
+from art_mtl.evaluation.step_recorder import mean_steps
 from art_mtl.team import ProcessGroup
 
 if TYPE_CHECKING:

@@ -1,0 +1,292 @@
+"""The one call: what it takes, what it gives."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torchattacks
+from art.attacks.evasion import FastGradientMethod, ProjectedGradientDescent
+from art.estimators.classification import PyTorchClassifier
+from torch.utils.data import DataLoader, TensorDataset
+
+from art_mtl import PyTorchMultiTaskEstimator, attacks, tasks
+from art_mtl import torchattacks as with_torchattacks
+from art_mtl.evaluation import Callback, Experiment, Run, Victim, evaluate
+
+JOBS = [tasks.classification("kind", 3), tasks.regression("ink")]
+N = 12
+
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(12, 4)
+
+    def forward(self, x):
+        found = self.layer(x.flatten(1))
+        return {"kind": 4 * found[:, :3], "ink": found[:, 3]}
+
+
+@pytest.fixture
+def net():
+    torch.manual_seed(0)
+    return Net().eval()
+
+
+@pytest.fixture
+def data(net):
+    x = np.random.default_rng(0).uniform(size=(N, 3, 2, 2)).astype(np.float32)
+    found = net(torch.from_numpy(x))
+    return x, {"kind": found["kind"].argmax(1).numpy(), "ink": found["ink"].detach().numpy() + 0.3}
+
+
+@pytest.fixture
+def estimator(net):
+    return PyTorchMultiTaskEstimator(net, JOBS, (3, 2, 2), (0, 1), device_type="cpu")
+
+
+def run(what, given=("equal", "worst-task"), data=None, **settings):
+    return evaluate(what, given, data, **{"eps": [0.1], "steps": 3, "progress": False, "device": "cpu", **settings})
+
+
+def figures(found):
+    return [(a.name, a.norm, a.eps, a.values, a.deltas) for a in found.results.attacks]
+
+
+def test_every_way_to_say_a_model_gives_the_same_figures(net, estimator, data):
+    expected = figures(run(estimator, data=data))
+    assert len(expected) == 2 and expected[0][0] == "equal"
+    assert figures(run((net, JOBS), data=data)) == expected
+    victim = Victim.of(net, JOBS, data, name="mine")
+    assert figures(run(victim)) == expected
+    assert run(victim).results.victim == "mine"
+
+
+def test_every_way_to_give_data_gives_the_same_figures(estimator, data):
+    expected = figures(run(estimator, data=data))
+    x, y = data
+    dataset = TensorDataset(torch.from_numpy(x), torch.from_numpy(y["kind"]), torch.from_numpy(y["ink"]))
+    for form in (dataset, DataLoader(dataset, batch_size=5, shuffle=True), iter(dataset), (x, {**y, "other": x})):
+        assert figures(run(estimator, data=form)) == expected
+
+
+def test_names_and_objects_are_mixed(estimator, data):
+    mine = attacks.WorstTaskPGD(estimator, eps=0.2, max_iter=2, verbose=False)
+    found = run(estimator, ["equal", mine, FastGradientMethod(estimator, eps=0.3)], data, eps=[0.1, 0.2])
+    assert [(a.name, a.eps) for a in found] == [
+        ("equal", 0.1), ("equal", 0.2), ("worst-task", 0.2), ("FastGradientMethod", 0.3),
+    ]  # fmt: skip
+    assert [a.name for a in run(estimator, {"a": mine}, data)] == ["a"]
+    assert [a.name for a in run(estimator, mine, data)] == ["worst-task"]
+
+
+@pytest.mark.parametrize("eps", [["0.1", "l2:1"], {"linf": [0.1], "l2": [1.0]}, [0.1, "l2:1"]])
+def test_radii_in_every_form(estimator, data, eps):
+    assert [(a.norm, a.eps) for a in run(estimator, "equal", data, eps=eps)] == [("linf", 0.1), ("l2", 1.0)]
+
+
+def test_attacks_of_torchattacks_are_taken(net, estimator, data):
+    ours = with_torchattacks.MultiTaskPGD(net, JOBS, "equal", eps=0.1, steps=3)
+    art = attacks.MultiTaskPGD(estimator, "equal", eps=0.1, max_iter=3, verbose=False)
+    found = run(estimator, {"a": ours, "b": art}, data)
+    assert found["a"].values == found["b"].values
+    assert (found["a"].norm, found["a"].eps, found["a"].steps) == ("linf", 0.1, 3)
+    assert found["a"].gradient_evaluations == found["b"].gradient_evaluations == 3
+    with pytest.raises(TypeError, match=r"PGD attacks a single task. Found the tasks \['kind', 'ink'\]"):
+        run(estimator, [torchattacks.PGD(net)], data)
+
+
+def test_attacks_of_secml_torch_are_taken(estimator, data):
+    secmlt = pytest.importorskip("art_mtl.secmlt")
+    theirs = secmlt.MultiTaskPGD(JOBS, method="equal", epsilon=0.1, num_steps=3)
+    assert run(estimator, [theirs], data)["equal"].values == run(estimator, "equal", data)["equal"].values
+
+
+def test_torchattacks_own_attacks_are_taken_for_one_task(data):
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3)).eval()
+    x, _ = data
+    y = net(torch.from_numpy(x)).argmax(1).numpy()
+    classifier = PyTorchClassifier(
+        net, torch.nn.CrossEntropyLoss(), (3, 2, 2), 3, clip_values=(0, 1), device_type="cpu"
+    )
+    pgd = torchattacks.PGD(net, eps=0.2, alpha=0.05, steps=4, random_start=False)
+    of_art = ProjectedGradientDescent(classifier, eps=0.2, eps_step=0.05, max_iter=4, verbose=False)
+    found = run(classifier, {"torchattacks": pgd, "art": of_art}, (x, y))
+    assert found["torchattacks"].values == found["art"].values
+    assert found["torchattacks"].gradient_evaluations == found["art"].gradient_evaluations == 4
+
+
+def test_an_attack_on_another_model_is_refused(estimator, data):
+    with pytest.raises(ValueError, match="made for the model that is evaluated"):
+        run(estimator, [with_torchattacks.MultiTaskPGD(Net(), JOBS)], data)
+
+
+@pytest.mark.parametrize("other", [object(), 3, attacks.WorstTaskPGD])
+def test_what_is_no_attack_is_named(estimator, data, other):
+    with pytest.raises(TypeError, match="An attack should be a name, or an object of"):
+        run(estimator, [other], data)
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [(lambda net: net, "or \\(model, tasks\\). Found Net"), (lambda net: 3, "Found int")],
+)
+def test_what_is_no_model_is_named(net, data, what, message):
+    with pytest.raises(TypeError, match=message):
+        run(what(net), data=data)
+    with pytest.raises(ValueError, match="`data` should be given"):
+        run((net, JOBS))
+
+
+# --- what it costs ---
+
+
+def test_evaluations_are_counted(estimator, data):
+    restarts = attacks.MultiTaskPGD(estimator, "equal", eps=0.1, max_iter=3, num_random_init=2, verbose=False)
+    found = run(estimator, ["equal", "auto-pgd", {"x": 1} and restarts, FastGradientMethod(estimator, eps=0.1)], data)
+    costs = [(a.name, a.gradient_evaluations) for a in found]
+    assert costs == [("equal", 3), ("auto-pgd", 3), ("equal", 6), ("FastGradientMethod", 1)]
+    assert found.results.attacks[0].forward_evaluations == 0
+    assert found.results.attacks[1].forward_evaluations == 1  # the last iterate is scored
+
+
+# --- what it gives ---
+
+
+def test_a_run_shows_itself(estimator, data):
+    found = run(estimator, data=data, eps=[0.1, 0.2])
+    shown = repr(found)
+    assert "worst-task" in shown and len(shown.split("\n")) <= 40
+    assert "<table" in found._repr_html_() and "0.30000000" not in found._repr_html_()
+    frame = found.frame()
+    assert len(frame) == 2 * 2 * 2
+    row = frame[(frame.attack == "equal") & (frame.eps == 0.2) & (frame.task == "ink")].iloc[0]
+    expected = found["equal", "linf", 0.2]
+    assert row.attacked == expected.values[1] and row.delta == expected.deltas[1]
+    assert row.delta_low <= row.delta <= row.delta_high
+    assert row.delta_wor_low <= row.delta_wor <= row.delta_wor_high
+    assert row.gradient_evaluations == 3 and row.samples == N
+    assert all(
+        frame[name].dtype.kind in "fi" for name in frame if name not in ("attack", "norm", "schedule", "task", "metric")
+    )
+    assert found.plot().axes
+
+
+def test_a_long_table_is_cut(estimator, data):
+    found = run(estimator, "all", data, eps=[0.05, 0.1, 0.2, 0.3, 0.4])
+    lines = repr(found).split("\n")
+    assert len(lines) == 40 and lines[-1].endswith("more lines; run.frame() has all rows")
+
+
+def test_several_radii_are_told_apart(estimator, data):
+    found = run(estimator, "equal", data, eps=[0.1, 0.2])
+    with pytest.raises(KeyError, match=r"0\.1.*0\.2"):
+        found["equal"]
+    assert found["equal", "linf", 0.2].eps == 0.2
+    with pytest.raises(KeyError, match="nothing"):
+        found["nothing"]
+
+
+def test_a_run_is_kept_read_and_compared(estimator, data, tmp_path):
+    first = run(estimator, data=data, out=tmp_path / "a")
+    longer = run(estimator, data=data, out=tmp_path / "b", steps=6)
+    read = Run.read(tmp_path / "a")
+    assert read.results == first.results and read.is_finished and read.experiment == first.experiment
+    assert Experiment.from_yaml(tmp_path / "a" / "experiment.yaml") == first.experiment
+    for other in (longer, tmp_path / "b", Run.read(tmp_path / "b")):
+        table = read.compare(other).table
+        assert any("worst-task" in cell.text for row in table.rows for cell in row.cells)
+    with pytest.raises(ValueError, match="should be kept"):
+        first.compare(run(estimator, data=data))
+    first.report(tmp_path / "report")
+    assert Run.read(tmp_path / "report").results == first.results
+
+
+def test_an_experiment_of_objects_says_so(estimator, data, tmp_path):
+    mine = attacks.WorstTaskPGD(estimator, eps=0.2, max_iter=2, verbose=False)
+    found = run(estimator, ["equal", mine], data, out=tmp_path)
+    assert found.experiment.victim == "live:PyTorchMultiTaskEstimator"
+    assert found.experiment.attacks[0] == "equal" and found.experiment.attacks[1].startswith("live:WorstTaskPGD(")
+    with pytest.raises(ValueError, match="Found objects.*live:WorstTaskPGD"):
+        evaluate(Experiment.from_yaml(tmp_path / "experiment.yaml"))
+
+
+def test_adversarial_inputs_are_kept_on_request(estimator, data, tmp_path):
+    mine = attacks.WorstTaskPGD(estimator, eps=0.2, max_iter=2, verbose=False)
+    found = run(estimator, [mine], data, out=tmp_path, keep_adversarial=True, chunk=8)
+    parts = [data[0][:8], data[0][8:]]
+    expected = np.concatenate(
+        [
+            mine.generate(part, {k: v[a:b] for k, v in data[1].items()})
+            for part, a, b in zip(parts, (0, 8), (8, N), strict=True)
+        ]
+    )
+    np.testing.assert_array_equal(found.adversarial("worst-task"), expected)
+    np.testing.assert_array_equal(Run.read(tmp_path).adversarial("worst-task"), expected)
+    with pytest.raises(ValueError, match="keep_adversarial"):
+        run(estimator, [mine], data).adversarial("worst-task")
+
+
+def test_a_run_diagnoses_the_attack_that_ran(estimator, data):
+    found = run(estimator, "worst-task", data)
+    diagnosis = found.diagnose("worst-task", queries=5)
+    assert diagnosis.attack == "worst-task" and diagnosis.steps == 3 and diagnosis.eps == 0.1
+
+
+class Log(Callback):
+    losses_every = 2
+
+    def __init__(self):
+        self.heard = []
+
+    def begin(self, total, done):
+        self.heard.append(("begin", total, done))
+
+    def unit(self, report):
+        self.heard.append(report)
+
+    def attack(self, result, examples):
+        self.heard.append((result.name, examples.shape))
+
+    def end(self, run):
+        self.heard.append(run)
+
+
+def test_callbacks_hear_of_every_unit(estimator, data):
+    log = Log()
+    found = run(estimator, "equal", data, chunk=8, callbacks=[log])
+    begin, *units, told, end = log.heard
+    assert begin == ("begin", 2, 0) and end is found and told == ("equal", (8, 3, 2, 2))
+    assert [(u.attack and u.attack.name, u.chunk, u.samples, u.done) for u in units] == [
+        (None, 0, 8, 0), (None, 1, 4, 0), ("equal", 0, 8, 1), ("equal", 1, 4, 2),
+    ]  # fmt: skip
+    losses = units[2].losses
+    assert len(losses) == 3 and losses[1] == (None, None) and losses[0][0] < losses[2][0]
+    assert found["equal"].losses[1] == (None, None)
+    assert run(estimator, "equal", data)["equal"].losses is None
+
+
+def test_only_the_clean_metrics(estimator, data):
+    found = run(estimator, [], data)
+    assert found.results.tasks[0].clean == 1.0 and found.results.attacks == ()
+
+
+def test_attacks_on_all_samples_get_all_of_them(estimator):
+    x = np.random.default_rng(1).uniform(size=(300, 3, 2, 2)).astype(np.float32)
+    seen = []
+
+    class Each:
+        norm, eps = np.inf, np.full((300, 1, 1, 1), 0.1)
+
+        def generate(self, x, y):
+            seen.append(len(x))
+            return x
+
+    run(estimator, [Each()], (x, {"kind": np.zeros(300, int), "ink": np.zeros(300)}))
+    run(estimator, [attacks.UniversalMultiTaskPGD(estimator, eps=0.1, max_iter=1, verbose=False)],
+        (x, {"kind": np.zeros(300, int), "ink": np.zeros(300)}))  # fmt: skip
+    assert seen == [300]
+    with pytest.raises(ValueError, match="`chunk` should be left out"):
+        run(estimator, [Each()], (x, {"kind": np.zeros(300, int), "ink": np.zeros(300)}), chunk=4)
