@@ -254,6 +254,11 @@ def _pairs(given: Sequence[Any], subject: _Subject, experiment: Experiment, size
     estimator, pairs = subject.estimator, list[tuple[str, Attack]]()
     names = [attack for attack in given if isinstance(attack, str)]
     if names:
+        if experiment.chunk % 4 and experiment.chunk < len(subject.source):
+            raise ValueError(
+                "Parameter `chunk` should be a multiple of 4, the group of the paper's published loop. "
+                f"Found {experiment.chunk}."
+            )
         radii = plan_radii(subject, list(experiment.norm) or None, experiment.radii)
         cells = plan_grid(estimator.tasks, names, radii, experiment.schedule, experiment.restarts)
         chunk, prepare = experiment.chunk, experiment.prepare
