@@ -33,3 +33,18 @@ def test_the_model_in_training_is_left_as_it_was(training):
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
     assert [m.training for m in net.modules()] == modes and torch.equal(random, torch.get_rng_state())
     assert all(p.requires_grad and p.grad is None for p in net.parameters())
+
+
+def test_it_starts_at_a_random_point_of_the_ball():
+    """With a step of next to nothing the result is the start: uniform in the ball, another for another generator."""
+    net, task = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 1)), tasks.regression("y")
+    x = torch.full((32, 1, 8, 8), 0.5)
+    hostile = TrainingAttack(eps=0.1, step_size=1e-6, steps=1, bounds=(0.0, 1.0))
+    found = [
+        hostile(net, x, [task], [task.targets(torch.zeros(32, 1))], torch.Generator().manual_seed(seed)) - x
+        for seed in (0, 0, 1)
+    ]
+    assert torch.equal(found[0], found[1]) and not torch.allclose(found[0], found[2], atol=1e-3)
+    shares = found[0].flatten().sort().values / 0.1
+    expected = torch.linspace(-1, 1, len(shares))
+    assert (shares - expected).abs().max() < 0.1  # Kolmogorov-Smirnov: 2.2/√2048 ≈ 0.05 in a million of draws

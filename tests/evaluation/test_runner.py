@@ -259,6 +259,20 @@ def test_every_sample_of_a_large_set_is_checked(sample) -> None:
             check_perturbation("a", attack, x, spoilt, bounds)
 
 
+@pytest.mark.parametrize("bounds", [(0.0, 1.0), (-1.0, 255.0)])
+def test_the_range_is_kept_to_rounding(bounds) -> None:
+    """A millionth of the range is forgiven, ten millionths are not."""
+    low, high = bounds
+    x = np.full((2, 3), (low + high) / 2)
+    attack = Returns(None)
+    attack.eps = None
+    for end, sign in ((low, -1), (high, 1)):
+        size = max(1.0, abs(end))
+        check_perturbation("a", attack, x, np.full_like(x, end + sign * 0.5e-6 * size), bounds)
+        with pytest.raises(ValueError, match="inside `clip_values`"):
+            check_perturbation("a", attack, x, np.full_like(x, end + sign * 1e-5 * max(abs(low), high)), bounds)
+
+
 def test_names(estimator, data) -> None:
     attacks = [MultiTaskPGD(estimator, eps=0.1, max_iter=1, verbose=False) for _ in range(2)]
     with pytest.raises(ValueError, match="distinct names.*equal"):
