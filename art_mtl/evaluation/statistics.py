@@ -32,6 +32,7 @@ LEVEL = 0.95
 _AT_ONCE = 50
 """Resamples that are drawn at a time: sums of all would be as many numbers as resamples × classes²."""
 _NO_SPREAD = 1e-12
+_ROUNDING = 1e-5
 
 __all__ = [
     "LEVEL",
@@ -72,8 +73,10 @@ class Resampled:
         return Resampled(self.value[..., task], self.draws[..., task], self.count)
 
     def around(self, value: Tensor) -> Resampled:
-        """The same spread about other figures: those of a metric for which these statistics stand."""
-        return Resampled(value, self.draws + (value - self.value), self.count)
+        """The same spread about figures for which these stand; rounding to single precision is no other figure."""
+        away = (value - self.value).abs() > _ROUNDING * self.value.abs()
+        shift = torch.where(away, value - self.value, torch.zeros_like(self.value))
+        return Resampled(self.value + shift, self.draws + shift, self.count)
 
     def __sub__(self, other: Resampled) -> Resampled:
         """The difference, resample by resample."""

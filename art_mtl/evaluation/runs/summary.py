@@ -83,15 +83,15 @@ def results_of(
         listener: Called for each attack.
     """
     untouched = read(CLEAN)
-    clean, resampled = measured(scales, untouched, "on clean inputs"), _resampled(scales, untouched)
+    clean = measured(scales, untouched, "on clean inputs")
+    resampled = _resampled(scales, untouched, clean)
     tasks = describe(scales, clean)
     results: list[AttackResult] = []
     degraded: list[Resampled] = []
     for number, info in attacks:
         finished = read(number)
         attacked = measured(scales, finished, f"under attack {info.name!r}")
-        reported = deltas(scales, attacked.values, clean.values)
-        degraded.append(degradations(scales, _resampled(scales, finished), resampled).around(reported))
+        degraded.append(degradations(scales, _resampled(scales, finished, attacked), resampled))
         results.append(
             _attack_result(info, finished, attacked, degraded[-1], deltas(scales, attacked.samples, clean.samples))
         )
@@ -115,8 +115,8 @@ def measured(scales: Sequence[MetricSpec], finished: Sequence[UnitResult], when:
     return total(scales, [one.part for one in finished], when)
 
 
-def _resampled(scales: Sequence[MetricSpec], finished: Sequence[UnitResult]) -> Resampled:
-    return resampled_metrics(scales, [one.part for one in finished])
+def _resampled(scales: Sequence[MetricSpec], finished: Sequence[UnitResult], found: Measured) -> Resampled:
+    return resampled_metrics(scales, [one.part for one in finished]).around(found.values)
 
 
 def _attack_result(
