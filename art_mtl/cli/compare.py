@@ -24,7 +24,7 @@ def add(commands: Any) -> None:
     add = command.add_argument
     add("folders", nargs="+", metavar="DIR", type=Path, help="two or more that benchmark --out was given")
     add("--metrics", action="store_true", help="with the metric of every task")
-    add("--resamples", type=count, default=2000, help="default: %(default)s")
+    add("--resamples", type=count, default=1000, help="default: %(default)s")
     add("--seed", type=seed, default=0, help="of the resampling; default: %(default)s")
     add("--format", choices=_FORMATS, default="terminal", help="default: %(default)s")
     command.set_defaults(run=_compare)
@@ -33,7 +33,8 @@ def add(commands: Any) -> None:
 def _compare(options: argparse.Namespace) -> None:
     from art_mtl.evaluation import compare_runs, to_latex, to_markdown, to_rich
 
-    table = compare_runs(options.folders, metrics=options.metrics, resamples=options.resamples, seed=options.seed)
+    found = compare_runs(options.folders, metrics=options.metrics, resamples=options.resamples, seed=options.seed)
+    table = found.table()
     if options.format == "terminal":
         console().print(to_rich(table))
     elif options.format == "latex":

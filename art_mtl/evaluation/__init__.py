@@ -3,10 +3,9 @@
 What is named here is imported when it is asked for.
 
 Examples:
-    >>> from art_mtl.evaluation import benchmark, load_victim
-    >>> victim = load_victim("digits")  # doctest: +SKIP
-    >>> results = benchmark(victim, ["equal", "worst-task"], eps=[0.05], limit=64)  # doctest: +SKIP
-    >>> results.to_json("results.json")  # doctest: +SKIP
+    >>> from art_mtl.evaluation import evaluate
+    >>> run = evaluate("digits", ["equal", "worst-task"], eps=[0.05], limit=64)  # doctest: +SKIP
+    >>> run.report("results/digits")  # doctest: +SKIP
 """
 
 from __future__ import annotations
@@ -16,70 +15,70 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from art_mtl.evaluation.callbacks import Callback, UnitReport
+    from art_mtl.evaluation.compare import Comparison, compare_runs
     from art_mtl.evaluation.comparison import comparison_table, write_comparison
     from art_mtl.evaluation.diagnosis import Check, Diagnosis, diagnose, diagnosis_table
     from art_mtl.evaluation.experiment import Experiment
-    from art_mtl.evaluation.grid import benchmark
     from art_mtl.evaluation.paper import paper_tables, reproduce
     from art_mtl.evaluation.report import Gallery, write_report
-    from art_mtl.evaluation.results import AttackResult, Block, Environment, Results, TaskResult
+    from art_mtl.evaluation.results import AttackResult, Block, Difference, Environment, Results, TaskResult
     from art_mtl.evaluation.run import Run
     from art_mtl.evaluation.runner import evaluate
-    from art_mtl.evaluation.runs import RunState, compare_runs, read_run
-    from art_mtl.evaluation.tables import make_table, to_csv, to_latex, to_markdown, to_rich
+    from art_mtl.evaluation.tables import make_table, to_csv, to_html, to_latex, to_markdown, to_rich, to_text
     from art_mtl.evaluation.victims import Victim, load_victim, victim_names
 
 _HOMES = {
-    "UnitReport": "callbacks",
-    "Run": "run",
     "Callback": "callbacks",
-    "AttackResult": "results",
-    "Block": "results",
+    "UnitReport": "callbacks",
+    "Comparison": "compare",
+    "compare_runs": "compare",
+    "comparison_table": "comparison",
+    "write_comparison": "comparison",
     "Check": "diagnosis",
     "Diagnosis": "diagnosis",
-    "Environment": "results",
-    "Experiment": "experiment",
-    "Gallery": "report",
-    "Results": "results",
-    "RunState": "runs",
-    "TaskResult": "results",
-    "Victim": "victims",
-    "benchmark": "grid",
-    "compare_runs": "runs",
-    "comparison_table": "comparison",
     "diagnose": "diagnosis",
     "diagnosis_table": "diagnosis",
-    "evaluate": "runner",
-    "load_victim": "victims",
-    "make_table": "tables",
+    "Experiment": "experiment",
     "paper_tables": "paper",
-    "read_run": "runs",
     "reproduce": "paper",
+    "Gallery": "report",
+    "write_report": "report",
+    "AttackResult": "results",
+    "Block": "results",
+    "Difference": "results",
+    "Environment": "results",
+    "Results": "results",
+    "TaskResult": "results",
+    "Run": "run",
+    "evaluate": "runner",
+    "make_table": "tables",
     "to_csv": "tables",
+    "to_html": "tables",
     "to_latex": "tables",
     "to_markdown": "tables",
     "to_rich": "tables",
+    "to_text": "tables",
+    "Victim": "victims",
+    "load_victim": "victims",
     "victim_names": "victims",
-    "write_comparison": "comparison",
-    "write_report": "report",
 }
 
 __all__ = [
-    "UnitReport",
-    "Run",
-    "Callback",
     "AttackResult",
     "Block",
+    "Callback",
     "Check",
+    "Comparison",
     "Diagnosis",
+    "Difference",
     "Environment",
     "Experiment",
     "Gallery",
     "Results",
-    "RunState",
+    "Run",
     "TaskResult",
+    "UnitReport",
     "Victim",
-    "benchmark",
     "compare_runs",
     "comparison_table",
     "diagnose",
@@ -88,12 +87,13 @@ __all__ = [
     "load_victim",
     "make_table",
     "paper_tables",
-    "read_run",
     "reproduce",
     "to_csv",
+    "to_html",
     "to_latex",
     "to_markdown",
     "to_rich",
+    "to_text",
     "victim_names",
     "write_comparison",
     "write_report",

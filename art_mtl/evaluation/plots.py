@@ -27,7 +27,7 @@ METHOD_COLOURS = {
     "minmax-official": "#d0a215",
     "equal-official": "#6baed6",
     "normalize-official": "#98df8a",
-    "bound": "#222222",
+    "reference": "#222222",
 }
 _OTHER_COLOURS = ("#72b7b2", "#ff9da6", "#7f8c8d", "#2f6f6b", "#a0cbe8", "#c49c94")
 TASK_COLOURS = ("#3b6fb6", "#e07b39", "#4f9d69", "#a05195", "#8c6d31", "#d45087", "#17becf", "#7f7f7f")
@@ -181,7 +181,7 @@ def _series(results: Results, blocks: Sequence[Block]) -> dict[str, list[tuple[f
     """Row name to (ε, result), in table order; single attacks only as their bound."""
     series: dict[str, list[tuple[float, AttackResult]]] = {}
     for block in blocks:
-        bound = results.bound(block)
+        bound = results.single_task_reference(block)
         attacks = [attack for attack in block.attacks if not attack.method.startswith("single:")]
         for attack in [*attacks, *([bound] if bound else [])]:
             series.setdefault(attack.name, []).append((block.eps or 0.0, attack))
@@ -202,7 +202,7 @@ def _draw_lines(ax: Axes, results: Results, blocks: Sequence[Block], figure_name
 
     for name, points in _series(results, blocks).items():
         first = points[0][1]
-        strong, bound = first.method == _EMPHASISED, first.method == "bound"
+        strong, bound = first.method == _EMPHASISED, first.method == "reference"
         ax.plot(
             [eps for eps, _ in points],
             [_percent(attack, figure_name) for _, attack in points],
@@ -232,8 +232,8 @@ def _draw_bars(ax: Axes, results: Results, blocks: Sequence[Block], figure_name:
     bars = ax.barh(range(len(rows)), values, color=colours, height=0.7)
     for bar, attack in zip(bars, rows, strict=True):
         bar.set_alpha(1.0 if attack.method == _EMPHASISED else 0.75)
-        if attack.schedule is not None or attack.method == "bound":
-            bar.set_hatch("////" if attack.method != "bound" else "....")
+        if attack.schedule is not None or attack.method == "reference":
+            bar.set_hatch("////" if attack.method != "reference" else "....")
             bar.set_edgecolor("white")
     ax.bar_label(bars, labels=[f"{value:.1f}" for value in values], padding=3, fontsize=8, color="#333333")
     ax.set_yticks(range(len(rows)), [attack.name for attack in rows])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,8 +13,10 @@ from art_mtl.metrics import delta_mtl, delta_wor
 Number = float | None
 Rows = tuple[tuple[Number, ...], ...]
 """One row a sample, one column a task; None where undefined."""
+Interval = tuple[float, float] | None
+"""Lower and upper end of a 95 % confidence interval; None where there is none."""
 
-__all__ = ["AttackResult", "Block", "Environment", "Results", "TaskResult"]
+__all__ = ["AttackResult", "Block", "Difference", "Environment", "Interval", "Results", "TaskResult"]
 
 
 @dataclass(frozen=True)
@@ -59,14 +61,21 @@ class AttackResult:
             score of 0).
         delta_mtl: Δ_MTL, mean of the defined Δ_i.
         delta_wor: Δ_Wor, greatest (least degraded) of the defined Δ_i.
-        least_degradation: Mean over the samples of the greatest signed Δ_i that each sample has on its own, 0 where
-            that is positive; see :func:`mean_least_degradation`.
+        delta_intervals: Intervals of the Δ_i, which hold together: with a probability of 95 % all of them do; see
+            :func:`art_mtl.evaluation.statistics.degradation_intervals`.
+        delta_mtl_interval: Interval of Δ_MTL.
+        delta_wor_interval: Interval of Δ_Wor.
+        least_degradation: The per-image worst-task Δ: mean over the samples of the greatest signed Δ_i that each sample
+            has on its own, 0 where that is positive; see :func:`mean_least_degradation`.
         sample_values: Metric of each sample alone, ``(N, K)``; None where the sample has no label.
         sample_deltas: Signed degradation of each sample alone, ``(N, K)``; None where it is undefined: no label, or a
             score that was 0 on the clean sample (an image whose class was wrong before the attack has nothing to lose).
         perturbation: Largest norm of a perturbation, in ``norm`` ("linf" where that is None).
         seconds: What ``generate`` took.
         samples: N.
+        gradient_evaluations: For each sample, measured; None where it was not.
+        forward_evaluations: The same of forward passes, those of gradient evaluations among them.
+        warnings: What the attack warned of, each once.
         weights: Mean weight of each task at each step, ``(T, K)``; None where the attack does not tell.
         losses: Mean loss of each task at each step, ``(T, K)``; None where the attack does not tell.
     """
@@ -89,6 +98,66 @@ class AttackResult:
     samples: int
     weights: Rows | None = None
     losses: Rows | None = None
+    delta_intervals: tuple[Interval, ...] = ()
+    delta_mtl_interval: Interval = None
+    delta_wor_interval: Interval = None
+    gradient_evaluations: Number = None
+    forward_evaluations: Number = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Difference:
+    """By how much one attack degrades the tasks more than another of its norm and radius, on the same samples.
+
+    Attributes:
+        attack: Name of the one.
+        other: Name of the other.
+        norm: Of both.
+        eps: Of both.
+        deltas: Δ_i of ``attack`` − Δ_i of ``other``, negative where ``attack`` is the stronger; None where undefined.
+        delta_intervals: Their intervals, which hold together.
+        delta_mtl: Difference of Δ_MTL, over the tasks that both have.
+        delta_mtl_interval: Its interval.
+        delta_wor: Difference of Δ_Wor.
+        delta_wor_interval: Its interval; see :func:`art_mtl.evaluation.statistics.difference_intervals`.
+    """
+
+    attack: str
+    other: str
+    norm: str | None
+    eps: Number
+    deltas: tuple[Number, ...]
+    delta_intervals: tuple[Interval, ...]
+    delta_mtl: Number
+    delta_mtl_interval: Interval
+    delta_wor: Number
+    delta_wor_interval: Interval
+
+    @property
+    def stronger(self) -> str | None:
+        """Name of the attack whose Δ_Wor is significantly stronger; None where the samples do not tell.
+
+        Examples:
+            >>> nothing = ((), (), None, None)
+            >>> Difference("a", "b", "linf", 0.1, *nothing, -0.2, (-0.3, -0.1)).stronger
+            'a'
+            >>> Difference("a", "b", "linf", 0.1, *nothing, -0.2, (-0.5, 0.1)).stronger is None
+            True
+        """
+        if self.delta_wor_interval is None:
+            return None
+        low, high = self.delta_wor_interval
+        return self.attack if high < 0 else self.other if low > 0 else None
+
+    def reversed(self) -> Difference:
+        """The same with the attacks exchanged."""
+        return Difference(
+            self.other, self.attack, self.norm, self.eps,
+            tuple(map(_negative, self.deltas)), tuple(map(_mirrored, self.delta_intervals)),
+            _negative(self.delta_mtl), _mirrored(self.delta_mtl_interval),
+            _negative(self.delta_wor), _mirrored(self.delta_wor_interval),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -122,6 +191,15 @@ class Block:
     eps: Number
     attacks: tuple[AttackResult, ...]
 
+    @property
+    def strongest(self) -> AttackResult | None:
+        """The attack on all tasks with the strongest Δ_Wor; None where none has one.
+
+        Attacks on a single task are references and do not compete.
+        """
+        found = [(a.delta_wor, a) for a in self.attacks if a.delta_wor is not None and not _is_single(a)]
+        return min(found, key=lambda pair: pair[0])[1] if found else None
+
 
 @dataclass(frozen=True)
 class Results(Document):
@@ -135,6 +213,7 @@ class Results(Document):
         environment: Where and when.
         command: Command line that made it, or None.
         protocol: How metrics were averaged; one of :data:`art_mtl.evaluation.measure.PROTOCOLS`.
+        differences: Of each two attacks of a norm and radius; :meth:`difference` finds them.
 
     Examples:
         >>> task = TaskResult("digit", "classification", "accuracy", True, 100.0, "", 1.0, (1.0, 1.0))
@@ -146,10 +225,9 @@ class Results(Document):
     layout: ClassVar[Layout] = Layout(
         "results",
         "art_mtl.results",
-        version=2,
+        version=3,
         one={"environment": Environment},
-        many={"tasks": TaskResult, "attacks": AttackResult},
-        older={1: {"protocol": "pooled"}},
+        many={"tasks": TaskResult, "attacks": AttackResult, "differences": Difference},
     )
 
     victim: str
@@ -159,22 +237,53 @@ class Results(Document):
     environment: Environment
     command: str | None = None
     protocol: str = "pooled"
+    differences: tuple[Difference, ...] = ()
 
     @property
     def samples(self) -> int:
         """N, the number of samples."""
         return len(self.tasks[0].sample_clean)
 
-    def __getitem__(self, name: str) -> AttackResult:
-        """The first attack of that name.
+    def __getitem__(self, key: str | tuple[str, str | None, Number]) -> AttackResult:
+        """An attack by name, or by name, norm and radius: ``results["equal"]``, ``results["equal", "linf", 4 / 255]``.
 
         Raises:
-            KeyError: There is none.
+            KeyError: There is none, or there are several of that name.
         """
-        for attack in self.attacks:
-            if attack.name == name:
-                return attack
-        raise KeyError(f"no attack {name!r}; the attacks are {[attack.name for attack in self.attacks]}")
+        name, where = (key, None) if isinstance(key, str) else (key[0], key[1:])
+        named = [attack for attack in self.attacks if attack.name == name]
+        found = [attack for attack in named if where is None or _is_at(attack, *where)]
+        if len(found) == 1:
+            return found[0]
+        if not named:
+            raise KeyError(f"no attack {name!r}; the attacks are {[attack.name for attack in self.attacks]}")
+        places = [(attack.norm, attack.eps) for attack in named]
+        if where is None:
+            raise KeyError(
+                f"{len(named)} attacks are called {name!r}, of norm and eps {places}: give these two as well"
+            )
+        raise KeyError(f"no attack {name!r} of norm and eps {where}; it ran with {places}")
+
+    def difference(self, attack: AttackResult, other: AttackResult) -> Difference:
+        """By how much ``attack`` degrades the tasks more than ``other``.
+
+        Args:
+            attack: One of :attr:`attacks`.
+            other: Another of the same norm and radius.
+
+        Raises:
+            KeyError: They are not two attacks of one norm and radius.
+        """
+        for found in self.differences:
+            if (found.norm, found.eps) == (attack.norm, attack.eps) == (other.norm, other.eps):
+                if (found.attack, found.other) == (attack.name, other.name):
+                    return found
+                if (found.other, found.attack) == (attack.name, other.name):
+                    return found.reversed()
+        raise KeyError(
+            f"no difference of {attack.name!r} at {(attack.norm, attack.eps)} and {other.name!r} at "
+            f"{(other.norm, other.eps)}; two attacks of one norm and eps have one"
+        )
 
     def blocks(self) -> Iterator[Block]:
         """The attacks grouped by norm and radius, in order of first appearance."""
@@ -184,11 +293,11 @@ class Results(Document):
         for (norm, eps), attacks in groups.items():
             yield Block(norm, eps, tuple(attacks))
 
-    def bound(self, block: Block) -> AttackResult | None:
-        """The empirical bound: every task degraded by the attack that aims at it alone.
+    def single_task_reference(self, block: Block) -> AttackResult | None:
+        """Every task degraded by the attack that aims at it alone: an empirical limit on Δ_Wor.
 
         No attack on all tasks at once can be expected to degrade a task more than the attack that cares for nothing
-        else, so the least of these degradations bounds Δ_Wor, as far as the single attacks themselves are optimal.
+        else, so the least of these degradations limits Δ_Wor, as far as the single-task attacks themselves are optimal.
 
         Args:
             block: One of :meth:`blocks`.
@@ -196,17 +305,20 @@ class Results(Document):
         Returns:
             A row made of the ``single:<task>`` attacks; None unless the block has one for every task.
         """
-        singles = {attack.method: attack for attack in block.attacks if attack.method.startswith("single:")}
+        singles = {attack.method: attack for attack in block.attacks if _is_single(attack)}
         own = [singles.get(f"single:{task.name}") for task in self.tasks]
         attacks = [attack for attack in own if attack is not None]
         if not attacks or len(attacks) < len(own):
             return None
         deltas = tuple(attack.deltas[i] for i, attack in enumerate(attacks))
+        intervals = tuple(
+            attack.delta_intervals[i] if attack.delta_intervals else None for i, attack in enumerate(attacks)
+        )
         sample_deltas = _own_columns([attack.sample_deltas for attack in attacks])
         mean, least = summarise(deltas)
         return AttackResult(
-            name="bound (single tasks)",
-            method="bound",
+            name="single-task reference",
+            method="reference",
             norm=block.norm,
             eps=block.eps,
             schedule=None,
@@ -221,6 +333,12 @@ class Results(Document):
             perturbation=max(attack.perturbation for attack in attacks),
             seconds=sum(attack.seconds for attack in attacks),
             samples=attacks[0].samples,
+            delta_intervals=intervals,
+            delta_mtl_interval=combined_interval(deltas, intervals, lambda ends: sum(ends) / len(ends)),
+            delta_wor_interval=combined_interval(deltas, intervals, max),
+            gradient_evaluations=_sum(attack.gradient_evaluations for attack in attacks),
+            forward_evaluations=_sum(attack.forward_evaluations for attack in attacks),
+            warnings=tuple(dict.fromkeys(text for attack in attacks for text in attack.warnings)),
         )
 
 
@@ -253,6 +371,49 @@ def mean_least_degradation(sample_deltas: Rows) -> Number:
     least = [summarise(row)[1] for row in sample_deltas]
     defined = [min(value, 0.0) for value in least if value is not None]
     return sum(defined) / len(defined) if defined else None
+
+
+def combined_interval(
+    deltas: Sequence[Number], intervals: Sequence[Interval], combine: Callable[[list[float]], float]
+) -> Interval:
+    """The interval of a figure that grows with each of its degradations, from intervals of these that hold together.
+
+    Args:
+        deltas: Where one is None, it does not count.
+        intervals: Of each; without one of a degradation that counts there is none.
+        combine: From the degradations to the figure.
+
+    Examples:
+        >>> combined_interval([-0.5, None, -0.25], [(-0.75, -0.25), None, (-0.5, -0.125)], max)
+        (-0.5, -0.125)
+    """
+    counted = [interval for delta, interval in zip(deltas, intervals, strict=True) if delta is not None]
+    if not counted or None in counted:
+        return None
+    lows, highs = ([ends[i] for ends in counted if ends is not None] for i in range(2))
+    return combine(lows), combine(highs)
+
+
+def _is_single(attack: AttackResult) -> bool:
+    return attack.method.startswith("single:")
+
+
+def _is_at(attack: AttackResult, norm: str | None, eps: Number) -> bool:
+    same = attack.eps == eps or (attack.eps is not None and eps is not None and math.isclose(attack.eps, eps))
+    return attack.norm == norm and same
+
+
+def _negative(value: Number) -> Number:
+    return None if value is None else -value
+
+
+def _mirrored(interval: Interval) -> Interval:
+    return None if interval is None else (-interval[1], -interval[0])
+
+
+def _sum(values: Iterable[Number]) -> Number:
+    found = list(values)
+    return None if None in found else sum(value for value in found if value is not None)
 
 
 def _own_columns(tables: Sequence[Rows]) -> Rows:

@@ -55,11 +55,11 @@ def test_degradation_curves(results: Results) -> None:
         "Mine",
         "worst-task",
         "worst-image",
-        "bound (single tasks)",
+        "single-task reference",
     }
     np.testing.assert_allclose(lines["worst-task"].get_xdata(), [0.05, 0.1])
     np.testing.assert_allclose(lines["worst-task"].get_ydata(), [-27.5, -55])
-    np.testing.assert_allclose(lines["bound (single tasks)"].get_ydata(), [-40, -80])
+    np.testing.assert_allclose(lines["single-task reference"].get_ydata(), [-40, -80])
     np.testing.assert_allclose({line.get_label(): line for line in mtl.lines}["equal"].get_ydata(), [-22.5, -45])
     assert lines["worst-task"].get_color() == METHOD_COLOURS["worst-task"]
     assert lines["worst-task"].get_linewidth() == max(line.get_linewidth() for line in wor.lines)

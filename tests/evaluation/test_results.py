@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from art_mtl.evaluation import AttackResult, Environment, Results, TaskResult
-from art_mtl.evaluation.results import mean_least_degradation, summarise
+from art_mtl.evaluation.results import Block, Difference, mean_least_degradation, summarise
 from art_mtl.files import staged_folder, write_text
 
 number = st.none() | st.floats(allow_nan=False, allow_infinity=False)
 finite = st.floats(allow_nan=False, allow_infinity=False)
+ends = st.none() | st.tuples(finite, finite)
 
 
 @st.composite
@@ -32,11 +34,16 @@ def any_results(draw) -> Results:
         draw(st.text()), "equal", draw(st.sampled_from(["linf", None])), draw(number), None,
         draw(st.none() | st.just(9)), draw(row), draw(row), draw(number), draw(number), draw(number),
         draw(rows), draw(rows), draw(finite), draw(finite), samples, draw(st.none() | rows), None,
+        draw(st.tuples(*[ends] * tasks)), draw(ends), draw(ends), draw(number), draw(number),
+        tuple(draw(st.lists(st.text(), max_size=2))),
+    )  # fmt: skip
+    difference = Difference(
+        attack.name, "other", attack.norm, attack.eps, draw(row), draw(st.tuples(*[ends] * tasks)), draw(number),
+        draw(ends), draw(number), draw(ends),
     )  # fmt: skip
     clip = draw(st.none() | st.tuples(finite, finite))
-    return Results(
-        "v", tuple(described), (attack,), clip, Environment({"torch": "2"}, "cpu", "now", draw(st.none())), "x"
-    )
+    where = Environment({"torch": "2"}, "cpu", "now", draw(st.none()))
+    return Results("v", tuple(described), (attack,), clip, where, "x", differences=(difference,))
 
 
 @given(any_results())
@@ -59,22 +66,14 @@ def test_file_round_trip(tmp_path: Path) -> None:
         ("{", "JSON document. Found a fault"),
         ("[]", "format 'art_mtl.results'"),
         ('{"format": "other"}', "format 'art_mtl.results'"),
-        ('{"format": "art_mtl.results", "version": 99}', "version 2 or older. Found version 99"),
-        ('{"format": "art_mtl.results", "version": 1, "tasks": [{}]}', "TaskResult should have the fields"),
+        ('{"format": "art_mtl.results", "version": 99}', "version 3. Found version 99"),
+        ('{"format": "art_mtl.results", "version": 2}', "version 3. Found version 2"),
+        ('{"format": "art_mtl.results", "version": 3, "tasks": [{}]}', "TaskResult should have the fields"),
     ],
 )
 def test_other_files_are_refused(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Results.from_json_text(text)
-
-
-def test_a_file_of_the_first_version_is_of_pooled_metrics() -> None:
-    results = Results("v", (), (), None, Environment({}, "cpu", "d", None))
-    document = json.loads(results.to_json_text())
-    assert document.pop("protocol") == "pooled"
-    assert Results.from_json_text(json.dumps({**document, "version": 1})) == results
-    with pytest.raises(ValueError, match="should have the fields"):
-        Results.from_json_text(json.dumps(document))
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
@@ -91,11 +90,12 @@ def test_not_a_number_never_reaches_the_file() -> None:
 def single(task: str, deltas: tuple[float, float], samples: tuple[tuple[float, float], ...]) -> AttackResult:
     return AttackResult(
         f"single:{task}", f"single:{task}", "linf", 0.1, "linear", 5, deltas, deltas, *summarise(deltas), None, samples,
-        samples, 0.1, 2.0, 2,
+        samples, 0.1, 2.0, 2, delta_intervals=tuple((delta - 0.1, delta + 0.05) for delta in deltas),
+        gradient_evaluations=5.0, forward_evaluations=6.0, warnings=("slow", task),
     )  # fmt: skip
 
 
-def test_the_bound_takes_each_task_from_its_own_attack() -> None:
+def test_the_reference_takes_each_task_from_its_own_attack() -> None:
     tasks = tuple(TaskResult(n, "depth", "aErr", False, 1.0, "", 1.0, (1.0, 1.0)) for n in "ab")
     attacks = (
         single("b", (-0.1, -0.6), ((-0.1, -0.2), (-0.3, -0.4))),
@@ -103,15 +103,18 @@ def test_the_bound_takes_each_task_from_its_own_attack() -> None:
     )
     results = Results("v", tasks, attacks, None, Environment({}, "cpu", "d", None))
     (block,) = results.blocks()
-    bound = results.bound(block)
-    assert bound is not None
-    assert bound.deltas == (-0.8, -0.6)
-    assert bound.delta_wor == -0.6 and bound.delta_mtl == pytest.approx(-0.7)
-    assert bound.sample_deltas == ((-0.5, -0.2), (-0.7, -0.4))
-    assert bound.least_degradation == pytest.approx(-0.3)
-    assert bound.seconds == 4.0
+    reference = results.single_task_reference(block)
+    assert reference is not None
+    assert reference.deltas == (-0.8, -0.6)
+    assert reference.delta_wor == -0.6 and reference.delta_mtl == pytest.approx(-0.7)
+    assert reference.delta_wor_interval == pytest.approx((-0.7, -0.55))
+    assert reference.delta_mtl_interval == pytest.approx((-0.8, -0.65))
+    assert reference.sample_deltas == ((-0.5, -0.2), (-0.7, -0.4))
+    assert reference.least_degradation == pytest.approx(-0.3)
+    assert (reference.seconds, reference.gradient_evaluations, reference.forward_evaluations) == (4.0, 10.0, 12.0)
+    assert reference.warnings == ("slow", "a", "b")
     half = Results("v", tasks, attacks[:1], None, results.environment)
-    assert half.bound(next(half.blocks())) is None
+    assert half.single_task_reference(next(half.blocks())) is None
 
 
 def test_summaries_of_nothing() -> None:
@@ -122,10 +125,42 @@ def test_summaries_of_nothing() -> None:
 
 def test_looking_up_an_attack() -> None:
     task = TaskResult("a", "depth", "aErr", False, 1.0, "", 1.0, (1.0,))
-    results = Results("v", (task,), (single("a", (-0.1, -0.2), ()),), None, Environment({}, "cpu", "d", None))
-    assert results["single:a"].eps == 0.1
+    attack = single("a", (-0.1, -0.2), ())
+    results = Results("v", (task,), (attack,), None, Environment({}, "cpu", "d", None))
+    assert results["single:a"].eps == results["single:a", "linf", 0.1].eps == 0.1
     with pytest.raises(KeyError, match="no attack 'b'; the attacks are \\['single:a'\\]"):
         results["b"]
+    several = replace(results, attacks=(attack, replace(attack, eps=0.2), replace(attack, norm="l2")))
+    assert several["single:a", "linf", 0.2].eps == 0.2 and several["single:a", "l2", 0.1].norm == "l2"
+    with pytest.raises(KeyError, match=r"3 attacks are called 'single:a', of norm and eps \[\('linf', 0.1\), .*: give"):
+        several["single:a"]
+    with pytest.raises(KeyError, match=r"no attack 'single:a' of norm and eps \('l2', 0.2\); it ran with"):
+        several["single:a", "l2", 0.2]
+
+
+def test_a_difference_is_found_both_ways_round() -> None:
+    first, second = (replace(single("a", (-0.5, -0.2), ()), name=name) for name in ("one", "two"))
+    known = Difference(
+        "one", "two", "linf", 0.1, (-0.2, None), ((-0.3, -0.1), None), -0.2, (-0.3, -0.1), -0.2, (-0.4, -0.05)
+    )
+    results = Results("v", (), (first, second), None, Environment({}, "cpu", "d", None), differences=(known,))
+    assert results.difference(first, second) is known and known.stronger == "one"
+    other = results.difference(second, first)
+    assert (other.attack, other.other, other.stronger) == ("two", "one", "one")
+    assert (other.deltas, other.delta_intervals) == ((0.2, None), ((0.1, 0.3), None))
+    assert other.delta_wor_interval == (0.05, 0.4) and other.reversed() == known
+    with pytest.raises(KeyError, match="two attacks of one norm and eps have one"):
+        results.difference(first, replace(second, eps=0.2))
+
+
+def test_the_strongest_attack_is_no_reference_and_not_the_weakest() -> None:
+    def attack(name: str, worst: float | None) -> AttackResult:
+        return replace(single("a", (-0.5, -0.2), ()), name=name, method=name, delta_wor=worst)
+
+    attacks = [attack("none", None), attack("weak", -0.1), attack("strong", -0.4), attack("mid", -0.2)]
+    block = Block("linf", 0.1, (*attacks, attack("single:a", -0.9)))
+    assert block.strongest is not None and block.strongest.name == "strong"
+    assert Block("linf", 0.1, (attacks[0], block.attacks[-1])).strongest is None
 
 
 def test_a_failure_in_the_middle_leaves_everything_as_it_was(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ GOLDEN = """\
 | single:seg | 4.66 | 365.13 | 93.64 | -84.63 | **-75.00** | -10.00 |
 | single:depth | 4.66 | 365.13 | 93.64 | -84.63 | **-75.00** | -10.00 |
 | single:normal | 4.66 | 365.13 | 93.64 | -84.63 | **-75.00** | -10.00 |
-| bound (single tasks) | 4.66 | 365.13 | 93.64 | -84.63 | -75.00 | -75.00 |"""
+| single-task reference | 4.66 | 365.13 | 93.64 | -84.63 | -75.00 | -75.00 |"""
 
 
 def test_golden_markdown(results: Results) -> None:

@@ -6,7 +6,6 @@ units is computed once, by whichever process takes it, and stored whole.
 
 from __future__ import annotations
 
-from art_mtl.evaluation.runs.comparing import compare_runs
 from art_mtl.evaluation.runs.reading import RunState, read_run, stored_batch_size
 from art_mtl.evaluation.runs.records import PICTURED
 from art_mtl.evaluation.runs.run import run_attacks
@@ -19,7 +18,6 @@ __all__ = [
     "PICTURED",
     "Listener",
     "RunState",
-    "compare_runs",
     "holds_run",
     "read_run",
     "run_attacks",

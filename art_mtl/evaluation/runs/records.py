@@ -50,6 +50,9 @@ class UnitResult:
         steps: :meth:`art_mtl.evaluation.step_recorder.StepRecorder.table`; None where the attack tells nothing.
         shown: Adversarial inputs of those of the first :data:`PICTURED` samples of the data set that are in this chunk;
             None where there are none, or no one asked.
+        gradients: Gradient evaluations for each sample.
+        forwards: Forward evaluations for each sample.
+        warnings: What the attack warned of.
     """
 
     part: MetricState
@@ -57,6 +60,9 @@ class UnitResult:
     perturbation: float = 0.0
     steps: Tensor | None = None
     shown: Inputs | None = None
+    gradients: float = 0.0
+    forwards: float = 0.0
+    warnings: tuple[str, ...] = ()
 
     def encode(self) -> bytes:
         """All but times and pictures, compressed: confusion matrices are mostly 0.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from art_mtl.evaluation.attack import AttackInfo
 from art_mtl.evaluation.measure import Measured, MetricSpec, deltas, describe, total
 from art_mtl.evaluation.results import (
     AttackResult,
+    Difference,
     Environment,
     Number,
     Results,
@@ -23,6 +25,13 @@ from art_mtl.evaluation.results import (
 )
 from art_mtl.evaluation.runs.records import CLEAN, UnitResult
 from art_mtl.evaluation.samples import Inputs
+from art_mtl.evaluation.statistics import (
+    Resampled,
+    degradation_intervals,
+    degradations,
+    difference_intervals,
+    resampled_metrics,
+)
 from art_mtl.evaluation.step_recorder import mean_steps
 
 Read = Callable[[int], Sequence[UnitResult]]
@@ -73,12 +82,19 @@ def results_of(
         read: Called once an attack, so that no more than one is in memory.
         listener: Called for each attack.
     """
-    clean = measured(scales, read(CLEAN), "on clean inputs")
+    untouched = read(CLEAN)
+    clean = measured(scales, untouched, "on clean inputs")
+    resampled = _resampled(scales, untouched, clean)
     tasks = describe(scales, clean)
-    results = []
+    results: list[AttackResult] = []
+    degraded: list[Resampled] = []
     for number, info in attacks:
         finished = read(number)
-        results.append(_attack_result(info, scales, finished, clean))
+        attacked = measured(scales, finished, f"under attack {info.name!r}")
+        degraded.append(degradations(scales, _resampled(scales, finished, attacked), resampled))
+        results.append(
+            _attack_result(info, finished, attacked, degraded[-1], deltas(scales, attacked.samples, clean.samples))
+        )
         if listener is not None and finished[0].shown is not None:
             shown = [part.shown for part in finished if part.shown is not None]
             listener(results[-1], np.concatenate(shown))
@@ -90,6 +106,7 @@ def results_of(
         environment=heading.environment,
         command=heading.command,
         protocol=heading.protocol,
+        differences=tuple(_differences(results, degraded)),
     )
 
 
@@ -98,18 +115,22 @@ def measured(scales: Sequence[MetricSpec], finished: Sequence[UnitResult], when:
     return total(scales, [one.part for one in finished], when)
 
 
+def _resampled(scales: Sequence[MetricSpec], finished: Sequence[UnitResult], found: Measured) -> Resampled:
+    return resampled_metrics(scales, [one.part for one in finished]).around(found.values)
+
+
 def _attack_result(
-    info: AttackInfo, scales: Sequence[MetricSpec], finished: Sequence[UnitResult], clean: Measured
+    info: AttackInfo, finished: Sequence[UnitResult], attacked: Measured, degraded: Resampled, alone: Tensor
 ) -> AttackResult:
-    attacked = measured(scales, finished, f"under attack {info.name!r}")
-    degradations = _numbers(deltas(scales, attacked.values, clean.values))
-    sample_deltas = _rows(deltas(scales, attacked.samples, clean.samples))
-    mean, least = summarise(degradations)
+    found, sample_deltas = _numbers(degraded.value), _rows(alone)
+    mean, least = summarise(found)
+    # A reference is made of one task of each single-task attack.
+    intervals = degradation_intervals(degraded, union=info.method.startswith("single:"))
     weights, losses = mean_steps([one.steps for one in finished])
     return AttackResult(
         **info.to_json(),
         values=_numbers(attacked.values),
-        deltas=degradations,
+        deltas=found,
         delta_mtl=mean,
         delta_wor=least,
         least_degradation=mean_least_degradation(sample_deltas),
@@ -120,7 +141,28 @@ def _attack_result(
         samples=len(attacked.samples),
         weights=weights,
         losses=losses,
+        delta_intervals=intervals[0],
+        delta_mtl_interval=intervals[1],
+        delta_wor_interval=intervals[2],
+        gradient_evaluations=_mean_cost(finished, [one.gradients for one in finished]),
+        forward_evaluations=_mean_cost(finished, [one.forwards for one in finished]),
+        warnings=tuple(dict.fromkeys(text for one in finished for text in one.warnings)),
     )
+
+
+def _mean_cost(finished: Sequence[UnitResult], costs: Sequence[float]) -> Number:
+    """Evaluations for each sample; None where none was measured."""
+    sizes = [len(one.part) for one in finished]
+    total = sum(size * cost for size, cost in zip(sizes, costs, strict=True))
+    measured = any(one.gradients or one.forwards for one in finished)
+    return total / sum(sizes) if measured else None
+
+
+def _differences(results: Sequence[AttackResult], degraded: Sequence[Resampled]) -> Iterator[Difference]:
+    """Of each two attacks of one norm and radius."""
+    for (attack, first), (other, second) in combinations(zip(results, degraded, strict=True), 2):
+        if (attack.norm, attack.eps) == (other.norm, other.eps):
+            yield Difference(attack.name, other.name, attack.norm, attack.eps, *difference_intervals(first, second))
 
 
 def _numbers(values: Tensor) -> tuple[Number, ...]:

@@ -13,10 +13,8 @@ import torch
 from art_mtl import MultiTaskLabels, PyTorchMultiTaskEstimator, tasks
 from art_mtl.attacks import MultiTaskPGD, WorstTaskPGD
 from art_mtl.attacks.base import MultiTaskAttack
-from art_mtl.evaluation import Results, compare_runs, evaluate, read_run
-from art_mtl.evaluation.measure import Evaluator, MetricSpec, batch_average
-from art_mtl.evaluation.runs.comparing import Figure, bootstrap, interval
-from art_mtl.evaluation.runs.reading import read_chains
+from art_mtl.evaluation import Results, evaluate, read_run
+from art_mtl.evaluation.measure import Evaluator
 from art_mtl.evaluation.runs.records import UnitResult
 from art_mtl.evaluation.runs.run import _check_team
 from art_mtl.evaluation.runs.settings import describe_model
@@ -355,77 +353,6 @@ def test_a_finished_unit_survives_the_round_trip(estimator) -> None:
         assert mine.keys() == its.keys() and all(torch.equal(mine[name], its[name]) for name in mine)
     with pytest.raises(ValueError, match="damaged"):
         UnitResult.decode(found.encode()[:-30], 1.5, 0.1)
-
-
-def test_bootstrap_of_a_mean_is_as_wide_as_theory_says() -> None:
-    """The standard error of a mean of n values is σ/√n; the interval of a normal mean is ±1.96 of them."""
-    values = torch.randn(400, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    statistics = torch.stack([values, torch.ones_like(values)], 1)
-    [sums] = bootstrap([statistics], 4000, seed=0)
-    assert torch.equal(sums[:, 1], torch.full((4000,), 400.0, dtype=torch.float64))
-    means = sums[:, 0] / sums[:, 1]
-    error = float(values.std() / 20)
-    assert float(means.std()) == pytest.approx(error, rel=0.05)
-    low, high = interval(Figure(float(values.mean()), means))
-    middle = float(values.mean())
-    assert (low, high) == pytest.approx((middle - 1.96 * error, middle + 1.96 * error), abs=0.01)
-
-
-def test_compare_resamples_confusion_matrices_and_pairs_the_samples(estimator, tmp_path) -> None:
-    run(estimator, tmp_path / "weak", attacks=attacks_on(estimator, eps=0.1))
-    stronger = attacks_on(estimator, eps=0.1)
-    stronger[0].set_params(max_iter=1)
-    run(estimator, tmp_path / "other", attacks=stronger)
-    table = compare_runs([tmp_path / "weak", tmp_path / "other"], metrics=True, resamples=200, seed=3)
-    assert table.columns == ("attack", "figure", "weak", "other", "other − weak")
-    rows = [row for row in table.rows if row.kind == "attack"]
-    assert [row.cells[1].text.split()[0] for row in rows[:5]] == ["seg", "depth", "kind", "Δ_MTL", "Δ_Wor"]
-    same = next(row for row in rows if row.cells[0].text == "worst-task" and row.cells[1].text.startswith("Δ_Wor"))
-    assert same.cells[4].text == "+0.00 [0.00, 0.00]", "the same samples are drawn for both"
-
-    part = read_chains(tmp_path / "weak").read[1]
-    confusion = torch.cat([one.part.statistics[0] for one in part]).numpy()
-    counts = np.random.default_rng(3).multinomial(SIZE, np.full(SIZE, 1 / SIZE), size=50)
-    expected = [reference_iou(np.repeat(confusion, row, axis=0).sum(0).reshape(3, 3)) for row in counts]
-    draws = bootstrap([torch.as_tensor(confusion)], 50, seed=3)[0]
-    found = [float(estimator.tasks[0].metric.value(row)) for row in draws]
-    assert found == pytest.approx(expected)
-
-
-def reference_iou(matrix: np.ndarray) -> float:
-    hit = np.diag(matrix)
-    union = matrix.sum(0) + matrix.sum(1) - hit
-    return float((hit[union > 0] / union[union > 0]).mean())
-
-
-def test_compare_marks_what_excludes_nothing(estimator, tmp_path) -> None:
-    for name, eps in (("little", 0.02), ("much", 0.3)):
-        run(estimator, tmp_path / name, attacks=[MultiTaskPGD(estimator, eps=eps, max_iter=3, verbose=False)])
-    execute(tmp_path / "much" / DATABASE, "UPDATE attack SET eps = 0.02")
-    table = compare_runs([tmp_path / "little", tmp_path / "much"])
-    assert any(cell.text.endswith("*") and cell.bold for row in table.rows for cell in row.cells)
-    with pytest.raises(ValueError, match="two runs or more"):
-        compare_runs([tmp_path / "much"])
-
-
-def test_batches_of_the_paper_s_protocol_are_resampled_as_batches(estimator, tmp_path) -> None:
-    for name in ("a", "b"):
-        run(estimator, tmp_path / name, protocol="auto-lambda")
-    found = read_chains(tmp_path / "a")
-    statistics = torch.cat([one.part.statistics[1] for one in found.read[1]])
-    table = compare_runs([tmp_path / "a", tmp_path / "b"], metrics=True, resamples=100)
-    depth = next(row for row in table.rows if row.kind == "attack" and row.cells[1].text.startswith("depth"))
-    assert depth.cells[2].value == pytest.approx(float(batch_average(estimator.tasks[1].metric.value, statistics)))
-    assert found.scales[1].averages_batches and isinstance(found.scales[0], MetricSpec)
-
-
-def test_runs_that_have_nothing_in_common(estimator, tmp_path) -> None:
-    run(estimator, tmp_path / "a")
-    run(estimator, tmp_path / "b", attacks=attacks_on(estimator, eps=0.2))
-    with pytest.raises(ValueError, match="in common. Found none"):
-        compare_runs([tmp_path / "a", tmp_path / "b"])
-    with pytest.raises(FileNotFoundError, match="Found no run.sqlite"):
-        compare_runs([tmp_path / "a", tmp_path])
 
 
 def test_a_process_that_is_about_to_do_something_else_is_named() -> None:
