@@ -53,7 +53,7 @@ def test_benchmark_from_end_to_end(victim: str, tmp_path: Path, capsys: pytest.C
     arguments += ["--schedule", "published", "linear", "--device", "cpu", "--out", str(out)]
     assert main(arguments) == 0
     captured = capsys.readouterr()
-    assert "L∞, ε = 4/255 (2/255 in [0, 1])" in captured.out and "bound (single tasks)" in captured.out
+    assert "L∞, ε = 4/255 (2/255 in [0, 1])" in captured.out and "single-task reference" in captured.out
     assert "left" in captured.err  # the progress bar's time left
     results = Results.from_json(out / "results.json")
     assert results.samples == 4

@@ -21,7 +21,7 @@ def _list(options: argparse.Namespace) -> None:
     import rich.table
 
     from art_mtl import tasks
-    from art_mtl.evaluation.grid import DESCRIPTIONS
+    from art_mtl.core.methods import descriptions
     from art_mtl.evaluation.victims import VICTIM_SPECS
 
     victims = {name: spec.description for name, spec in VICTIM_SPECS.items()}
@@ -29,7 +29,7 @@ def _list(options: argparse.Namespace) -> None:
     victims["cityscapes"] = "MTAN or Split on Cityscapes; needs --root, --checkpoint"
     victims["PATH.py:function"] = "your own: returns (model, tasks, x, y) or a Victim"
     groups = {
-        "methods": dict(DESCRIPTIONS),
+        "methods": descriptions(),
         "tasks (art_mtl.tasks)": {kind: _summary(getattr(tasks, kind)) for kind in _TASK_KINDS},
         "victims": victims,
     }

@@ -7,12 +7,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from art_mtl.core.methods import single_task_references, spec_of
 from art_mtl.evaluation.documents import Document, Layout
 from art_mtl.metrics import delta_mtl, delta_wor
 
 Number = float | None
 Rows = tuple[tuple[Number, ...], ...]
 """One row a sample, one column a task; None where undefined."""
+Interval = tuple[float, float] | None
+"""Both ends of a 95 % confidence interval; None where undefined."""
 
 __all__ = ["AttackResult", "Block", "Environment", "Results", "TaskResult"]
 
@@ -67,6 +70,12 @@ class AttackResult:
         perturbation: Largest norm of a perturbation, in ``norm`` ("linf" where that is None).
         seconds: What ``generate`` took.
         samples: N.
+        delta_intervals: Of each Δ_i.
+        delta_mtl_interval: Of Δ_MTL.
+        delta_wor_interval: Of Δ_Wor.
+        gradient_evaluations: A sample, as measured; None where they were not counted.
+        forward_evaluations: A sample, as measured; None where they were not counted.
+        warnings: Of the attack, in every session of the run.
         weights: Mean weight of each task at each step, ``(T, K)``; None where the attack does not tell.
         losses: Mean loss of each task at each step, ``(T, K)``; None where the attack does not tell.
     """
@@ -87,6 +96,12 @@ class AttackResult:
     perturbation: float
     seconds: float
     samples: int
+    delta_intervals: tuple[Interval, ...]
+    delta_mtl_interval: Interval
+    delta_wor_interval: Interval
+    gradient_evaluations: Number
+    forward_evaluations: Number
+    warnings: tuple[str, ...] = ()
     weights: Rows | None = None
     losses: Rows | None = None
 
@@ -184,29 +199,32 @@ class Results(Document):
         for (norm, eps), attacks in groups.items():
             yield Block(norm, eps, tuple(attacks))
 
-    def bound(self, block: Block) -> AttackResult | None:
-        """The empirical bound: every task degraded by the attack that aims at it alone.
+    def reference(self, block: Block) -> AttackResult | None:
+        """The single-task reference: every task degraded by the attack on it alone.
 
         No attack on all tasks at once can be expected to degrade a task more than the attack that cares for nothing
-        else, so the least of these degradations bounds Δ_Wor, as far as the single attacks themselves are optimal.
+        else, so the least of these degradations is an empirical limit of Δ_Wor, as good as the single attacks are.
 
         Args:
             block: One of :meth:`blocks`.
 
         Returns:
-            A row made of the ``single:<task>`` attacks; None unless the block has one for every task.
+            A row made of the ``single:<task>`` attacks, without intervals; None unless the block has one for every
+            task.
         """
-        singles = {attack.method: attack for attack in block.attacks if attack.method.startswith("single:")}
-        own = [singles.get(f"single:{task.name}") for task in self.tasks]
+        found = {attack.method: attack for attack in block.attacks}
+        own = [found.get(name) for name in single_task_references([task.name for task in self.tasks]).values()]
         attacks = [attack for attack in own if attack is not None]
         if not attacks or len(attacks) < len(own):
             return None
+        spec = spec_of(attacks[0].method)
         deltas = tuple(attack.deltas[i] for i, attack in enumerate(attacks))
         sample_deltas = _own_columns([attack.sample_deltas for attack in attacks])
         mean, least = summarise(deltas)
+        costs = [attack.gradient_evaluations for attack in attacks], [attack.forward_evaluations for attack in attacks]
         return AttackResult(
-            name="bound (single tasks)",
-            method="bound",
+            name=spec.title,
+            method=spec.name,
             norm=block.norm,
             eps=block.eps,
             schedule=None,
@@ -221,7 +239,18 @@ class Results(Document):
             perturbation=max(attack.perturbation for attack in attacks),
             seconds=sum(attack.seconds for attack in attacks),
             samples=attacks[0].samples,
+            delta_intervals=tuple(attack.delta_intervals[i] for i, attack in enumerate(attacks)),
+            delta_mtl_interval=None,
+            delta_wor_interval=None,
+            gradient_evaluations=_total(costs[0]),
+            forward_evaluations=_total(costs[1]),
         )
+
+
+def _total(numbers: Sequence[Number]) -> Number:
+    """Their sum; None where one is not known."""
+    counted = [number for number in numbers if number is not None]
+    return sum(counted) if len(counted) == len(numbers) else None
 
 
 def known(value: float) -> Number:

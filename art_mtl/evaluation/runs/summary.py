@@ -118,6 +118,11 @@ def _attack_result(
         perturbation=max(one.perturbation for one in finished),
         seconds=sum(one.seconds for one in finished),
         samples=len(attacked.samples),
+        delta_intervals=(None,) * len(degradations),
+        delta_mtl_interval=None,
+        delta_wor_interval=None,
+        gradient_evaluations=None,
+        forward_evaluations=None,
         weights=weights,
         losses=losses,
     )
