@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, default_collate
 
 from art_mtl.labels import MultiTaskLabels
 from art_mtl.tasks import Task
@@ -40,7 +41,7 @@ def as_source(dataset: Any, tasks: Sequence[Task], limit: int | None = None) -> 
         dataset: ``(x, y)`` with inputs ``(N, ...)``, which may be a :class:`numpy.memmap`, and labels in any form of
             :meth:`art_mtl.MultiTaskLabels.of`; or a map-style data set, whose samples are asked for when they are
             needed. Its ``[i]`` is ``(input, dict of labels)``, ``(input, (label, label, ...))`` or ``(input, label,
-            label, ...)``, the labels in the order of the tasks.
+            label, ...)``, the labels in the order of the tasks. Of a ``DataLoader`` its data set and collate are used.
         tasks: Whose labels are wanted.
         limit: First samples to take; None for all.
 
@@ -58,6 +59,8 @@ def as_source(dataset: Any, tasks: Sequence[Task], limit: int | None = None) -> 
     if limit is not None and limit < 1:
         raise ValueError(f"Parameter `limit` should be at least 1, or None. Found {limit}.")
     names = [task.name for task in tasks]
+    if isinstance(dataset, DataLoader):
+        dataset = _of_loader(dataset)
     if isinstance(dataset, tuple) and len(dataset) == 2:
         source: Source = _of_arrays(*dataset, names, limit)
     elif hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__"):
@@ -70,6 +73,34 @@ def as_source(dataset: Any, tasks: Sequence[Task], limit: int | None = None) -> 
     if len(source) == 0:
         raise ValueError("Parameter `dataset` should hold at least one sample. Found none.")
     return source
+
+
+def _of_loader(loader: DataLoader[Any]) -> Any:
+    """The samples of a loader, one by one: its data set, with what its own collate makes of each sample."""
+    samples = list(loader.dataset) if isinstance(loader.dataset, IterableDataset) else loader.dataset
+    return samples if loader.collate_fn is default_collate else _Collated(samples, loader.collate_fn)
+
+
+class _Collated:
+    """Samples as a collate makes them, each from a batch of one."""
+
+    def __init__(self, samples: Any, collate: Callable[[list[Any]], Any]) -> None:
+        self.samples, self.collate = samples, collate
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Any:
+        return _only(self.collate([self.samples[index]]))
+
+
+def _only(batch: Any) -> Any:
+    """The sample of a batch of one."""
+    if isinstance(batch, Mapping):
+        return {name: part[0] for name, part in batch.items()}
+    if isinstance(batch, (tuple, list)):
+        return tuple(_only(part) if isinstance(part, (Mapping, tuple)) else part[0] for part in batch)
+    return batch[0]
 
 
 def as_arrays(dataset: Any, tasks: Sequence[Task], limit: int | None = None) -> Arrays:
