@@ -185,13 +185,13 @@ def plan_radii(
         ValueError: An unknown norm, a radius that is not positive, or a norm that is left without one.
     """
     given: Radii = {} if eps is None else eps if isinstance(eps, Mapping) else dict.fromkeys(norms or ("linf",), eps)
-    chosen = list(norms) if norms else list(given) or list(victim.eps)
+    wanted = list(norms) if norms else list(given) or list(victim.eps)
     planned = {}
-    for norm in dict.fromkeys([*chosen, *given]):
+    for norm in dict.fromkeys([*wanted, *given]):
         if norm not in NORMS:
             raise ValueError(f"Parameter `norms` should be of {list(NORMS)}. Found {norm!r}.")
-        if norm not in chosen:
-            raise ValueError(f"Parameter `eps` should be of the norms {chosen}. Found radii of {norm!r}.")
+        if norm not in wanted:
+            raise ValueError(f"Parameter `eps` should be of the norms {wanted}. Found radii of {norm!r}.")
         radii = given.get(norm) or (victim.eps.get(norm, ()) if eps is None else ())
         if not radii:
             raise ValueError(

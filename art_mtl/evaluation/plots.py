@@ -80,12 +80,12 @@ def weights_figure(results: Results, block: Block) -> Figure:
     Raises:
         ValueError: There is none.
     """
-    chosen = weighted(block)
-    if not chosen:
+    drawn = weighted(block)
+    if not drawn:
         raise ValueError("A figure of weights should have an attack that tells them, and whose move. Found none.")
-    figure = new_figure(3.4 * len(chosen) + 1.6, 3.5)
-    axes = figure.subplots(1, len(chosen), sharey=True, squeeze=False)[0]
-    for ax, attack in zip(axes, chosen, strict=True):
+    figure = new_figure(3.4 * len(drawn) + 1.6, 3.5)
+    axes = figure.subplots(1, len(drawn), sharey=True, squeeze=False)[0]
+    for ax, attack in zip(axes, drawn, strict=True):
         _draw_weights(ax, results, attack)
     axes[0].set_ylabel("mean weight")
     figure.suptitle(f"Task weights, {describe_eps(block.norm, block.eps, results.clip_values)}", fontsize=11)

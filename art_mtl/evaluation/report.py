@@ -82,7 +82,7 @@ class Gallery:
 
         For dense tasks it shows the sample whose least degradation under the attack is the median of the samples kept.
         """
-        attacks = _contestants(block)
+        attacks = _compared(block)
         title = describe_eps(block.norm, block.eps, results.clip_values)
         if any(task.is_map for task in self._tasks):
             index = _median_sample(attacks[0], len(self.x))
@@ -259,7 +259,7 @@ def _figures(results: Results, gallery: Gallery | None) -> Iterator[tuple[str, s
             )
 
 
-def _contestants(block: Block) -> list[AttackResult]:
+def _compared(block: Block) -> list[AttackResult]:
     """The strongest method of this package and the strongest other attack; the two strongest where there is no such
     pair. References come last.
     """

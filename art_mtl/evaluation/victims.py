@@ -32,7 +32,6 @@ _FORMS = (
     "a Victim, a VictimSpec, (model, tasks, x, y), (model, tasks, x, y, clip_values) or (model, tasks, data set or "
     "DataLoader)"
 )
-_SPLITS = ("test", "train")
 
 Reader = Callable[[str, int | None], Arrays]
 Names = Mapping[str, tuple[str, ...]]
@@ -160,10 +159,8 @@ class Victim:
             limit: first samples to take; None for all.
 
         Raises:
-            ValueError: another split, or one that the victim has no data of.
+            ValueError: a split that the victim has no data of.
         """
-        if split not in _SPLITS:
-            raise ValueError(f"Parameter `split` should be one of {list(_SPLITS)}. Found {split!r}.")
         if self.dataset is None:
             return as_source(self.data(split, limit), self.tasks)
         return as_source(self.dataset(split), self.tasks, limit)

@@ -85,7 +85,7 @@ def test_the_example_shows_the_strongest_of_ours_beside_the_strongest_other_atta
     )
     for shown, expected in expectations:
         (block,) = replace(run[0], attacks=tuple(shown)).blocks()
-        assert [attack.name for attack in report._contestants(block)] == expected
+        assert [attack.name for attack in report._compared(block)] == expected
 
 
 def test_without_a_gallery(run, tmp_path: Path) -> None:
