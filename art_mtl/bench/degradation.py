@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from art_mtl.attacks import MinMaxMultiTaskPGD, MultiTaskPGD, WorstTaskPGD
+from art_mtl.attacks import WorstTaskPGD
 from art_mtl.bench import baselines
 from art_mtl.bench.subject import Subject
 from art_mtl.bench.timing import Ratio, compare
+from art_mtl.core.methods import METHODS
 from art_mtl.evaluation import evaluate
+from art_mtl.evaluation.grid import Cell, make_attack
 
-PUBLISHED = ("equal", "normalize", "dgba", "minmax", "minmax-official")
+PUBLISHED = tuple(name for name, spec in METHODS.items() if spec.role == "baseline" and not spec.on_request)
 PUBLISHED_STEPS = 20
 _TRIED = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20)
 
@@ -87,11 +89,7 @@ def _reach(subject: Subject, method: str, degradation: float, how: str, rounds: 
 
 
 def _published(subject: Subject, name: str) -> Any:
-    settings: dict[str, Any] = {"norm": np.inf, "eps": subject.eps, "max_iter": PUBLISHED_STEPS, "verbose": False}
-    if name.startswith("minmax"):
-        variant = "paper" if name == "minmax" else "official"
-        return MinMaxMultiTaskPGD(subject.estimator, variant, batch_size=len(subject.x), **settings)
-    return MultiTaskPGD(subject.estimator, name, batch_size=len(subject.x), **settings)
+    return make_attack(subject.estimator, Cell(name, "linf", subject.eps), PUBLISHED_STEPS, len(subject.x))
 
 
 def _worst_task(subject: Subject, steps: int, how: str) -> Any:

@@ -56,10 +56,11 @@ def diagnose_benchmark(results: Results, victim: Victim, options: argparse.Names
         victim: Whose results these are.
         options: Of ``art-mtl benchmark``; with ``out`` each diagnosis is also written there, as JSON.
     """
+    from art_mtl.core.methods import spec_of
     from art_mtl.evaluation.grid import Cell
 
     for block in results.blocks():
-        baselines = [a for a in block.attacks if not a.method.startswith("single:") and a.delta_wor is not None]
+        baselines = [a for a in block.attacks if not spec_of(a.method).is_reference and a.delta_wor is not None]
         if block.norm is None or block.eps is None or not baselines:
             continue
         strongest = min(baselines, key=lambda attack: attack.delta_wor or 0.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from art_mtl.cli.common import PROGRAM, add_command, console
+from art_mtl.cli.common import add_command, console
 
 _TASK_KINDS = (
     "segmentation", "classification", "multilabel", "depth", "disparity", "surface_normals", "regression", "custom",
@@ -21,17 +21,13 @@ def _list(options: argparse.Namespace) -> None:
     import rich.table
 
     from art_mtl import tasks
-    from art_mtl.evaluation.grid import DESCRIPTIONS
-    from art_mtl.evaluation.victims import VICTIM_SPECS
+    from art_mtl.core.methods import descriptions
+    from art_mtl.evaluation.victims import victim_descriptions
 
-    victims = {name: spec.description for name, spec in VICTIM_SPECS.items()}
-    victims["nyuv2"] = f"MTAN or Split on NYUv2, or a net that '{PROGRAM} train nyuv2' made; needs --root, --checkpoint"
-    victims["cityscapes"] = "MTAN or Split on Cityscapes; needs --root, --checkpoint"
-    victims["PATH.py:function"] = "your own: returns (model, tasks, x, y) or a Victim"
     groups = {
-        "methods": dict(DESCRIPTIONS),
+        "methods": descriptions(),
         "tasks (art_mtl.tasks)": {kind: _summary(getattr(tasks, kind)) for kind in _TASK_KINDS},
-        "victims": victims,
+        "victims": victim_descriptions(),
     }
     screen = console()
     for title, rows in groups.items():

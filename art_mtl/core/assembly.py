@@ -14,7 +14,7 @@ from torch import Tensor
 from art_mtl.core.aggregators import TorchJD
 from art_mtl.core.checks import number, one_of, optional, task_weights
 from art_mtl.core.method import Method
-from art_mtl.core.methods import AGGREGATORS, FAMILIES, METHODS, TOLERANCE, MethodSpec, find_method
+from art_mtl.core.methods import AGGREGATORS, AUTO_PGD, TOLERANCE, MethodSpec, find_method, registry
 from art_mtl.core.objectives.constrained import ConstrainedObjective, Multipliers, Roles
 from art_mtl.core.objectives.loss_objectives import (
     DEGRADATION,
@@ -127,7 +127,7 @@ def make_method(
 def _check_own_options(name: str, spec: MethodSpec, given: Mapping[str, Any]) -> None:
     """Raise where an option belongs to other methods, or is one that the method decides."""
     for option, value in given.items():
-        owners = [other.name for other in (*METHODS.values(), *FAMILIES.values()) if option in other.options]
+        owners = [other.name for other in registry().values() if option in other.options]
         if owners and spec.name not in owners:
             raise ValueError(
                 f"Parameter `{option}` belongs to the method(s) {' and '.join(map(repr, owners))}. "
@@ -216,7 +216,7 @@ def _by_own_rule(method: Method, given: Mapping[str, Any], momentum: float | Non
         )
     if given.get("keep") == "last":
         raise ValueError("The schedule 'auto' goes back to the best iterate and returns it. Found keep='last'.")
-    return replace(method, momentum=0.0, keep_best=True)
+    return replace(method, name=f"{AUTO_PGD}:{method.name}", momentum=0.0, keep_best=True)
 
 
 def _check_sharing(method: Method, given: Mapping[str, Any]) -> None:

@@ -35,7 +35,7 @@ class EnsembleFront(Front):
     @property
     def name(self) -> str:
         """As tables print it."""
-        return "auto-attack" if self.version == "standard" else f"auto-attack, {self.version}"
+        return "auto-attack" if self.version == "standard" else f"auto-attack-{self.version}"
 
     def _search(self, inputs: Tensor) -> EnsembleSearch:
         return EnsembleSearch(make_members(self._attacked_tasks(), parse_norm(self.norm), self.version), self.selection)

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from art_mtl.core.methods import spec_of
+from art_mtl.evaluation import escape
 from art_mtl.evaluation.paper import BASELINE, PRINTED_AS, PaperTable
 from art_mtl.evaluation.report import Gallery, origin, remove_stale, show, write_figures
 from art_mtl.evaluation.results import Number, Results
@@ -30,14 +32,6 @@ from art_mtl.files import staged_folder
 
 FORMAT = "art_mtl.comparison"
 VERSION = 1
-_TITLES = {
-    "equal-official": "Equal, authors' form",
-    "normalize-official": "Normalize, authors' form",
-    "minmax-official": "Min-max, authors' form",
-    "minmax": "Min-max, Algorithm 1",
-    "worst-task": "worst-task (ours)",
-    "worst-image": "worst-image (ours)",
-}
 _MARK = "†"
 _FIGURES = ("m1", "m2", "m3", "delta_mtl", "delta_wor")
 
@@ -128,7 +122,8 @@ def comparison_csv(results: Results, table: PaperTable) -> str:
         figures = [number for quadruple in zip(*columns, strict=True) for number in quadruple]
         radii = (row.eps, None if row.eps is None else row.eps / (high - low))
         place = (table.name, table.data.title, results.protocol, row.norm, *radii, row.method, row.printed_as)
-        writer.writerow(["" if entry is None else entry for entry in (*place, *figures)])
+        entries = ("" if entry is None else entry for entry in (*place, *figures))
+        writer.writerow([escape.csv_field(entry) if isinstance(entry, str) else entry for entry in entries])
     return out.getvalue()
 
 
@@ -210,7 +205,7 @@ def _table_rows(row: Compared, best: bool) -> Iterator[Row]:
     kind = "clean" if row.eps is None else "attack"
     metrics = len(measured) - 2  # before Δ_MTL and Δ_Wor
     measured[:metrics] = [cell if cell.value is not None else Cell(NOT_FINITE) for cell in measured[:metrics]]
-    yield Row(kind, (Cell(_TITLES.get(row.method, row.method)), *measured), row.norm, row.eps)
+    yield Row(kind, (Cell(spec_of(row.method).title), *measured), row.norm, row.eps)
     if row.printed is None or row.differences is None:
         return
     marks = ["" if own is None else _MARK for own in row.recomputed]
@@ -252,10 +247,10 @@ def _notes(results: Results, table: PaperTable) -> Iterator[str]:
 
 def _page(results: Results, table: Table, figures: list[tuple[str, str]]) -> str:
     lines = [
-        f"# {table.caption.partition(',')[0]}, measured beside printed",
+        f"# {escape.markdown(table.caption.partition(',')[0])}, measured beside printed",
         "",
         *origin(results),
-        table.caption,
+        escape.markdown(table.caption),
         "",
         to_markdown(table),
         "",

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from art_mtl.data import MultiTaskDataset, PaperData
+from art_mtl.evaluation.escape import plot
 from art_mtl.evaluation.pictures import TaskStyle, View, show_image, show_labels
 from art_mtl.evaluation.plots import new_figure
 from art_mtl.tasks import Task
@@ -79,11 +80,11 @@ def contact_figure(samples: Sequence[View], tasks: Sequence[TaskStyle], title: s
         for ax, task in zip(row[1:], tasks, strict=True):
             show_labels(ax, task, view, view)
             caption = task.task.caption(view.labels[task.name], task.unit)
-            ax.set_xlabel(caption, fontsize=8, color="#444444", labelpad=3)
+            ax.set_xlabel(plot(caption), fontsize=8, color="#444444", labelpad=3)
     for ax, heading in zip(grid[0], ["image", *map(_heading, tasks)], strict=True):
-        ax.set_title(heading, fontsize=10)
+        ax.set_title(plot(heading), fontsize=10)
     _add_legends(figure, grid[-1], named)
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(plot(title), fontsize=11)
     return figure
 
 
@@ -96,7 +97,7 @@ def _add_legends(figure: Figure, axes: Sequence[Axes], named: Sequence[TaskStyle
 
     for task in named:
         patches = [
-            Patch(facecolor=CLASS_COLOURS[i % len(CLASS_COLOURS)], edgecolor="#999999", linewidth=0.4, label=name)
+            Patch(facecolor=CLASS_COLOURS[i % len(CLASS_COLOURS)], edgecolor="#999999", linewidth=0.4, label=plot(name))
             for i, name in enumerate(task.class_names)
         ]
         legend = figure.legend(
@@ -105,7 +106,7 @@ def _add_legends(figure: Figure, axes: Sequence[Axes], named: Sequence[TaskStyle
             ncols=min(_MOST_IN_A_ROW, len(patches)),
             frameon=False,
             fontsize=8,
-            title=task.name if len(named) > 1 else None,
+            title=plot(task.name) if len(named) > 1 else None,
             title_fontsize=8,
         )
         legend.set_in_layout(True)

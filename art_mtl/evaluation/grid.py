@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+import inspect
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from art_mtl.core import METHODS, MethodSpec, family_names, method_names
+from art_mtl.core import family_names, method_names
 from art_mtl.core.chunks import DEFAULT_CHUNK
-from art_mtl.core.methods import FAMILIES
+from art_mtl.core.methods import preset_names, spec_of
 from art_mtl.evaluation.attack import Attack
 from art_mtl.evaluation.batch_size import settle_batch_size
 from art_mtl.evaluation.checks import NORMS
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
     from art_mtl.prepared import Preparation
 
 SCHEDULES = ("published", "linear", "cosine", "restarts")
-ENSEMBLES: Mapping[str, str] = {"auto-attack": "standard", "auto-attack-fast": "fast"}
-"""Names of the ensemble in a grid, and the version that each is."""
 DEVICES = ("auto", "cpu", "gpu")
 Radii = Mapping[str, Sequence[float]]
 
@@ -39,7 +39,7 @@ class Cell:
     """One attack of the grid.
 
     Attributes:
-        method: One of :func:`art_mtl.core.method_names` or :func:`art_mtl.core.family_names`.
+        method: A name of the registry; see :mod:`art_mtl.core.methods`.
         norm: "linf", "l2" or "l1".
         eps: Radius in the scale of the model's input.
         schedule: Step schedule; None for the method's own.
@@ -60,7 +60,7 @@ class Cell:
             >>> Cell("equal", "linf", 0.1, "linear").name, Cell("single:depth", "linf", 0.1, "linear").name
             ('equal + linear step', 'single:depth')
         """
-        if self.schedule is None or self.method.startswith("single:"):
+        if self.schedule is None or spec_of(self.method).own_schedule:
             return self.method
         if self.schedule == "restarts":
             return f"{self.method} + linear step, best of {self.restarts}"
@@ -95,15 +95,14 @@ def benchmark(
 
     Baselines get a row for each of ``schedules``: "published" is their own step size, constant; "linear" falls to 0,
     which makes most of them stronger ("equal + linear step"). ``worst-task``, ``worst-image``, ``stealthy:<task>``,
-    ``auto-pgd`` and the ensembles have their own schedule, and ``single:<task>``, of which the reference is made
-    (:meth:`Results.single_task_reference`), the objective, momentum and schedule of ``worst-task`` with all weight on
-    one task; each of these gets one row.
+    ``auto-pgd`` and the ensembles have their own schedule, and ``single:<task>``, of which the single-task reference is
+    made (:meth:`Results.reference`), the objective, momentum and schedule of ``worst-task`` with all weight on one
+    task; each of these gets one row.
 
     Args:
         victim: See :func:`art_mtl.evaluation.victims.load_victim`.
-        methods: Names of :func:`art_mtl.core.method_names` or :func:`art_mtl.core.family_names`; "all" is every one of
-            the former, with a ``single:<task>`` for each task, but for those that are on request only. Also
-            "auto-pgd", which is ``worst-task`` under Auto-PGD's rule, and those of :data:`ENSEMBLES`.
+        methods: Names of the registry, those of other packages among them; "all" is every method that is not on
+            request only, with a ``single:<task>`` for each task.
         norms: Of "linf", "l2", "l1"; None for those of ``eps`` or, without, of the victim's defaults.
         eps: By norm, or for every one of ``norms`` (left out: "linf"), radii in the scale of the model's input; None
             for the victim's defaults.
@@ -186,13 +185,13 @@ def plan_radii(
         ValueError: An unknown norm, a radius that is not positive, or a norm that is left without one.
     """
     given: Radii = {} if eps is None else eps if isinstance(eps, Mapping) else dict.fromkeys(norms or ("linf",), eps)
-    chosen = list(norms) if norms else list(given) or list(victim.eps)
+    wanted = list(norms) if norms else list(given) or list(victim.eps)
     planned = {}
-    for norm in dict.fromkeys([*chosen, *given]):
+    for norm in dict.fromkeys([*wanted, *given]):
         if norm not in NORMS:
             raise ValueError(f"Parameter `norms` should be of {list(NORMS)}. Found {norm!r}.")
-        if norm not in chosen:
-            raise ValueError(f"Parameter `eps` should be of the norms {chosen}. Found radii of {norm!r}.")
+        if norm not in wanted:
+            raise ValueError(f"Parameter `eps` should be of the norms {wanted}. Found radii of {norm!r}.")
         radii = given.get(norm) or (victim.eps.get(norm, ()) if eps is None else ())
         if not radii:
             raise ValueError(
@@ -232,8 +231,8 @@ def plan_grid(
         >>> [cell.name for cell in cells]
         ['equal', 'equal + linear step', 'worst-task']
     """
-    everything = [name for name in method_names(tasks) if not (name in METHODS and METHODS[name].on_request)]
-    known = [*method_names(tasks), *family_names(tasks), "auto-pgd", *ENSEMBLES]
+    known = [*method_names(tasks), *family_names(tasks), *preset_names()]
+    everything = [name for name in known if not spec_of(name).on_request]
     names = list(dict.fromkeys(name for method in methods for name in (everything if method == "all" else [method])))
     for name in names:
         if name not in known:
@@ -245,22 +244,14 @@ def plan_grid(
             raise ValueError(f"Parameter `schedules` should be of {list(SCHEDULES)}. Found {schedule!r}.")
     if not names or not schedules:
         raise ValueError(f"A grid should have at least one method and one schedule. Found {names}, {list(schedules)}.")
+    asked = [None if schedule == "published" else schedule for schedule in dict.fromkeys(schedules)]
     return [
         Cell(name, norm, radius, schedule, restarts)
         for norm, values in radii.items()
         for radius in values
         for name in names
-        for schedule in _schedules(name, schedules)
+        for schedule in ([None] if spec_of(name).own_schedule else asked)
     ]
-
-
-def _schedules(method: str, asked: Sequence[str]) -> Iterator[str | None]:
-    if method.startswith("single:"):
-        yield "linear"
-    elif method in ("worst-task", "worst-image", "auto-pgd", *ENSEMBLES) or method.startswith("stealthy:"):
-        yield None
-    else:
-        yield from (None if schedule == "published" else schedule for schedule in dict.fromkeys(asked))
 
 
 def check_device(device: str) -> None:
@@ -314,49 +305,16 @@ def make_attack(
         chunk: Samples over which it may share weights; None for the method's own number.
         prepare: As for :func:`benchmark`.
     """
-    from art_mtl.attacks import (
-        MinMaxMultiTaskPGD,
-        MultiTaskAutoAttack,
-        MultiTaskAutoPGD,
-        MultiTaskPGD,
-        WorstTaskPGD,
-    )
-
-    common: dict[str, Any] = {
-        "norm": NORMS[cell.norm], "eps": cell.eps, "batch_size": batch_size, "prepare": prepare, "verbose": False,
+    spec = spec_of(cell.method)
+    module, _, name = spec.attack.partition(":")
+    make = getattr(import_module(module), name)
+    told: dict[str, Any] = {
+        "method": cell.method, "norm": NORMS[cell.norm], "eps": cell.eps, "max_iter": steps, "schedule": cell.schedule,
+        "weight_group": chunk if spec.shares else None, "batch_size": batch_size, "prepare": prepare, "verbose": False,
     }  # fmt: skip
-    if cell.method in ENSEMBLES:
-        return MultiTaskAutoAttack(estimator, version=ENSEMBLES[cell.method], **common)
-    if cell.method == "auto-pgd":
-        return MultiTaskAutoPGD(estimator, max_iter=steps, **common)
-    settings = {**common, "max_iter": steps, "schedule": cell.schedule}
     if cell.schedule == "restarts":
-        settings |= {"schedule": "linear", "keep": "best", "num_random_init": cell.restarts}
-    if cell.method == "worst-task" or cell.method.startswith(("single:", "stealthy:")):
-        settings["weight_group"] = chunk
-    if cell.method == "minmax":
-        attack: Attack = MinMaxMultiTaskPGD(estimator, variant="paper", **settings)
-    elif cell.method == "minmax-official":
-        attack = MinMaxMultiTaskPGD(estimator, variant="official", **settings)
-    elif cell.method == "worst-task":
-        attack = WorstTaskPGD(estimator, **settings)
-    elif cell.method.startswith("single:"):
-        # A reference is worth what its attacks are: the objective, momentum and schedule of worst-task, on one task.
-        attack = MultiTaskPGD(estimator, method=cell.method, objective="population", decay=0.5, **settings)
-        attack.shown_as = cell.method
-    else:
-        attack = MultiTaskPGD(estimator, method=cell.method, **settings)
+        told |= {"schedule": "linear", "keep": "best", "num_random_init": cell.restarts}
+    takes = inspect.signature(make).parameters
+    attack: Attack = make(estimator, **{**{name: told[name] for name in told if name in takes}, **spec.settings})
+    attack.shown_as = cell.method  # type: ignore[attr-defined]  # Its own name says more than a table needs.
     return attack
-
-
-def _described(spec: MethodSpec) -> tuple[str, str]:
-    name = spec.name if spec.member is None else f"{spec.name}:<{spec.member}>"
-    return name, spec.description + ("; not in 'all'" if spec.on_request else "")
-
-
-DESCRIPTIONS: Mapping[str, str] = {
-    **dict(map(_described, (*FAMILIES.values(), *METHODS.values()))),
-    "auto-pgd": "worst-task under Auto-PGD's rule; not in 'all'",
-    "auto-attack": "the ensemble without parameters, 'auto-attack-fast' its short version; not in 'all'",
-}
-"""One line a method, for people."""

@@ -170,7 +170,7 @@ def reproduce(
     Args:
         table: "I", "II", "III" or "IV".
         victim: MTAN or Split on the table's data; see :func:`art_mtl.evaluation.load_victim`.
-        methods: Names of :func:`art_mtl.core.method_names`, or "all".
+        methods: Names of the registry, or "all".
         protocol: "pooled", or "auto-lambda" as in the paper; see :func:`art_mtl.evaluation.evaluate`.
         split: "test" or "train" data.
         limit: First samples of the data to use; None for all.

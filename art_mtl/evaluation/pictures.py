@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from art_mtl.evaluation.escape import plot
 from art_mtl.evaluation.plots import new_figure
 from art_mtl.tasks import Task
 from art_mtl.tasks.colours import CLASS_COLOURS
@@ -98,11 +99,11 @@ def scene_figure(views: Sequence[View], tasks: Sequence[TaskStyle], title: str) 
         for ax, task in zip(row[2:], dense, strict=True):
             show_labels(ax, task, view, views[0])
         if plain:
-            row[0].set_xlabel(_sentence(plain, view), fontsize=8)
+            row[0].set_xlabel(plot(_sentence(plain, view)), fontsize=8)
     for ax, heading in zip(axes[0], ["input", f"perturbation ×{gain:g}", *(task.name for task in dense)], strict=True):
-        ax.set_title(heading, fontsize=10)
+        ax.set_title(plot(heading), fontsize=10)
     _add_keys(figure, axes, dense, views)
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(plot(title), fontsize=11)
     return figure
 
 
@@ -133,8 +134,10 @@ def cards_figure(rows: Sequence[Sequence[View]], tasks: Sequence[TaskStyle], tit
                 show_image(ax, view)
                 _write_answers(ax, tasks, view, clean, truth)
             ax.set_ylabel("")
-        line[0].set_ylabel(heading, fontsize=9, color="#666666" if only_delta else row[0].colour, fontweight="bold")
-    figure.suptitle(f"{title}\n{_CARDS_KEY}", fontsize=10)
+        line[0].set_ylabel(
+            plot(heading), fontsize=9, color="#666666" if only_delta else row[0].colour, fontweight="bold"
+        )
+    figure.suptitle(f"{plot(title)}\n{_CARDS_KEY}", fontsize=10)
     return figure
 
 
@@ -157,7 +160,7 @@ def _write_answers(ax: Axes, tasks: Sequence[TaskStyle], view: View, clean: View
         text = f"{task.name} {start}" if view is clean and right else f"{task.name} {start} → {now}"
         position = (0.5, -0.03 - _LINE * i)
         ax.annotate(
-            text,
+            plot(text),
             position,
             xycoords="axes fraction",
             ha="center",
@@ -182,7 +185,7 @@ def _gain(views: Sequence[View]) -> float:
 def show_image(ax: Axes, view: View) -> None:
     """Draw the input, with the view's title beside it."""
     _imshow(ax, view.image)
-    ax.set_ylabel(view.title, fontsize=9, color=view.colour, fontweight="bold")
+    ax.set_ylabel(plot(view.title), fontsize=9, color=view.colour, fontweight="bold")
 
 
 def _show_perturbation(ax: Axes, view: View, gain: float) -> None:
@@ -230,14 +233,14 @@ def _add_keys(figure: Figure, axes: Array, dense: Sequence[TaskStyle], views: Se
         if limits is not None:
             scale = ScalarMappable(Normalize(*limits), "viridis")
             bar = figure.colorbar(scale, ax=axes[:, column], location="bottom", shrink=0.85, aspect=25, pad=0.02)
-            bar.set_label(task.unit, fontsize=8)
+            bar.set_label(plot(task.unit), fontsize=8)
             bar.ax.tick_params(labelsize=7)
             bar.outline.set_visible(False)
         if task.task.has_classes and task.class_names:
             seen = np.unique(np.concatenate([np.ravel(view.labels[task.name]) for view in views]))
             before = f"{task.name}: " if patches else ""
             patches += [
-                Patch(color=CLASS_COLOURS[c % len(CLASS_COLOURS)], label=before + task.class_names[c])
+                Patch(color=CLASS_COLOURS[c % len(CLASS_COLOURS)], label=plot(before + task.class_names[c]))
                 for c in seen.tolist()
                 if 0 <= c < len(task.class_names)
             ]

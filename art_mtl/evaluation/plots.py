@@ -9,6 +9,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from art_mtl.core.methods import spec_of
+from art_mtl.evaluation.escape import plot
 from art_mtl.evaluation.results import AttackResult, Block, Results
 from art_mtl.evaluation.tables import describe_eps, fraction
 
@@ -16,29 +18,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-METHOD_COLOURS = {
-    "worst-task": "#d1242f",
-    "worst-image": "#f28e8e",
-    "equal": "#4c78a8",
-    "normalize": "#54a24b",
-    "dgba": "#b279a2",
-    "alternate": "#9d755d",
-    "minmax": "#f58518",
-    "minmax-official": "#d0a215",
-    "equal-official": "#6baed6",
-    "normalize-official": "#98df8a",
-    "reference": "#222222",
-}
 _OTHER_COLOURS = ("#72b7b2", "#ff9da6", "#7f8c8d", "#2f6f6b", "#a0cbe8", "#c49c94")
 TASK_COLOURS = ("#3b6fb6", "#e07b39", "#4f9d69", "#a05195", "#8c6d31", "#d45087", "#17becf", "#7f7f7f")
 _DASHES = {None: "-", "linear": (0, (5, 2)), "cosine": (0, (1, 1.5))}
 _MARKERS = {None: "o", "linear": "s", "cosine": "^"}
-WEIGHTED_METHODS = ("minmax-official", "minmax", "worst-task", "worst-image")
-"""The methods whose weights move."""
-_EMPHASISED = "worst-task"
 _GREY = "#8a8a8a"
 
-__all__ = ["METHOD_COLOURS", "TASK_COLOURS", "degradation_figure", "method_colour", "tasks_figure", "weights_figure"]
+__all__ = ["TASK_COLOURS", "degradation_figure", "method_colour", "tasks_figure", "weighted", "weights_figure"]
 
 
 def method_colour(method: str, others: Sequence[str] = ()) -> str:
@@ -46,17 +32,18 @@ def method_colour(method: str, others: Sequence[str] = ()) -> str:
 
     Args:
         method: Name of a method.
-        others: Methods that this package does not know, in a fixed order; they share out the remaining colours.
+        others: Methods without a colour of their own, in a fixed order; they share out the remaining colours.
     """
-    if method in METHOD_COLOURS:
-        return METHOD_COLOURS[method]
+    own = spec_of(method).colour
+    if own is not None:
+        return own
     return _OTHER_COLOURS[others.index(method) % len(_OTHER_COLOURS)] if method in others else _GREY
 
 
 def degradation_figure(results: Results) -> Figure:
     """Δ_Wor and Δ_MTL of every method against ε, a row of panels for each norm; lower curves are stronger attacks.
 
-    A norm with a single radius gets bars. Attacks on a single task appear as the bound that they make.
+    A norm with a single radius gets bars. Attacks on one task appear as the single-task reference that they make.
 
     Args:
         results: At least one attack of a stated norm and radius.
@@ -78,23 +65,27 @@ def degradation_figure(results: Results) -> Figure:
     return figure
 
 
-def weights_figure(results: Results, block: Block, methods: Sequence[str] = WEIGHTED_METHODS) -> Figure:
-    """Mean weight of each task at every step, one panel an attack.
+def weighted(block: Block) -> list[AttackResult]:
+    """The attacks whose task weights move, and that told them."""
+    return [a for a in block.attacks if a.weights is not None and spec_of(a.method).adapts]
+
+
+def weights_figure(results: Results, block: Block) -> Figure:
+    """Mean weight of each task at every step, one panel for each attack whose weights move.
 
     Args:
         results: Where the block is from.
         block: Whose attacks.
-        methods: Which attacks, of those that told their weights.
 
     Raises:
-        ValueError: None of them did.
+        ValueError: There is none.
     """
-    chosen = [a for method in methods for a in block.attacks if a.method == method and a.weights is not None]
-    if not chosen:
-        raise ValueError(f"A figure of weights should have an attack that tells them, of {list(methods)}. Found none.")
-    figure = new_figure(3.4 * len(chosen) + 1.6, 3.5)
-    axes = figure.subplots(1, len(chosen), sharey=True, squeeze=False)[0]
-    for ax, attack in zip(axes, chosen, strict=True):
+    drawn = weighted(block)
+    if not drawn:
+        raise ValueError("A figure of weights should have an attack that tells them, and whose move. Found none.")
+    figure = new_figure(3.4 * len(drawn) + 1.6, 3.5)
+    axes = figure.subplots(1, len(drawn), sharey=True, squeeze=False)[0]
+    for ax, attack in zip(axes, drawn, strict=True):
         _draw_weights(ax, results, attack)
     axes[0].set_ylabel("mean weight")
     figure.suptitle(f"Task weights, {describe_eps(block.norm, block.eps, results.clip_values)}", fontsize=11)
@@ -106,7 +97,7 @@ def weights_figure(results: Results, block: Block, methods: Sequence[str] = WEIG
 def tasks_figure(results: Results, block: Block, names: Sequence[str] | None = None) -> Figure:
     """Degradation of every task under every method: which task is left standing?
 
-    Rows are methods, the strongest Δ_Wor on top; attacks on a single task are left out. A dashed line marks Δ_Wor.
+    Rows are methods, the strongest Δ_Wor on top; attacks on one task are left out. A dashed line marks Δ_Wor.
 
     Args:
         results: Where the block is from.
@@ -116,7 +107,7 @@ def tasks_figure(results: Results, block: Block, names: Sequence[str] | None = N
     Raises:
         ValueError: There is none.
     """
-    rows = [a for a in block.attacks if not a.method.startswith("single:") and a.delta_wor is not None]
+    rows = [a for a in block.attacks if not spec_of(a.method).is_reference and a.delta_wor is not None]
     rows = [a for a in rows if names is None or a.name in names]
     if not rows:
         raise ValueError("A figure of tasks should have an attack on all of them. Found none.")
@@ -127,23 +118,22 @@ def tasks_figure(results: Results, block: Block, names: Sequence[str] | None = N
     for i, task in enumerate(results.tasks):
         places = [row + 0.4 - (i + 0.5) * height for row in range(len(rows))]
         values = [-100 * (attack.deltas[i] or 0.0) for attack in rows]
-        bars = ax.barh(places, values, height=0.92 * height, color=TASK_COLOURS[i % len(TASK_COLOURS)], label=task.name)
+        bars = ax.barh(
+            places, values, height=0.92 * height, color=TASK_COLOURS[i % len(TASK_COLOURS)], label=plot(task.name)
+        )
         # No bar is how an unharmed task looks.
         unknown = ["undefined" if attack.deltas[i] is None else "" for attack in rows]
         ax.bar_label(bars, labels=unknown, padding=3, fontsize=6, color="#666666")
     for row, attack in enumerate(rows):
         least = -_percent(attack, "delta_wor")
         ax.plot([least, least], [row - 0.44, row + 0.44], color="#222222", linewidth=1.2, linestyle=(0, (3, 1.5)))
-    labels = [f"{attack.name}   {_percent(attack, 'delta_wor'):.0f} %" for attack in rows]
-    ax.set_yticks(range(len(rows)), labels)
-    for label, attack in zip(ax.get_yticklabels(), rows, strict=True):
-        label.set_fontweight("bold" if attack.method == _EMPHASISED else "normal")
+    _name_rows(ax, rows, [f"   {_percent(attack, 'delta_wor'):.0f} %" for attack in rows])
     ax.set_ylim(-0.6, len(rows) - 0.4)
     ax.set_xlabel(
         f"degradation of each task, −Δ (%); dashed and beside the name: the least degraded, {_symbol('delta_wor')}"
     )
     ax.set_xlim(left=min(0.0, ax.get_xlim()[0]))
-    ax.set_title(f"{results.victim}, {describe_eps(block.norm, block.eps, results.clip_values)}", fontsize=10)
+    ax.set_title(plot(f"{results.victim}, {describe_eps(block.norm, block.eps, results.clip_values)}"), fontsize=10)
     _tidy(ax)
     ax.grid(axis="y", visible=False)
     figure.legend(loc="outside lower center", ncols=min(6, len(results.tasks)), frameon=False, fontsize=9)
@@ -169,27 +159,27 @@ def _draw_weights(ax: Axes, results: Results, attack: AttackResult) -> None:
     for i, task in enumerate(results.tasks):
         colour = TASK_COLOURS[i % len(TASK_COLOURS)]
         shares = [math.nan if (weight := row[i]) is None else weight for row in weights]
-        ax.plot(steps, shares, color=colour, marker="o", markersize=3.5, linewidth=1.8, label=task.name)
+        ax.plot(steps, shares, color=colour, marker="o", markersize=3.5, linewidth=1.8, label=plot(task.name))
     ax.set_ylim(-0.03, 1.03)
-    ax.set_title(attack.name, fontsize=10, color=method_colour(attack.method), fontweight="bold")
+    ax.set_title(plot(attack.name), fontsize=10, color=method_colour(attack.method), fontweight="bold")
     ax.set_xlabel("step")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     _tidy(ax)
 
 
 def _series(results: Results, blocks: Sequence[Block]) -> dict[str, list[tuple[float, AttackResult]]]:
-    """Row name to (ε, result), in table order; single attacks only as their bound."""
+    """Row name to (ε, result), in table order; attacks on one task only as the reference that they make."""
     series: dict[str, list[tuple[float, AttackResult]]] = {}
     for block in blocks:
-        bound = results.single_task_reference(block)
-        attacks = [attack for attack in block.attacks if not attack.method.startswith("single:")]
-        for attack in [*attacks, *([bound] if bound else [])]:
+        reference = results.reference(block)
+        attacks = [attack for attack in block.attacks if not spec_of(attack.method).is_reference]
+        for attack in [*attacks, *([reference] if reference else [])]:
             series.setdefault(attack.name, []).append((block.eps or 0.0, attack))
     return series
 
 
 def _others(results: Results) -> list[str]:
-    return sorted({attack.method for attack in results.attacks} - set(METHOD_COLOURS))
+    return sorted({attack.method for attack in results.attacks if spec_of(attack.method).colour is None})
 
 
 def _percent(attack: AttackResult, figure_name: str) -> float:
@@ -202,17 +192,17 @@ def _draw_lines(ax: Axes, results: Results, blocks: Sequence[Block], figure_name
 
     for name, points in _series(results, blocks).items():
         first = points[0][1]
-        strong, bound = first.method == _EMPHASISED, first.method == "reference"
+        spec = spec_of(first.method)
         ax.plot(
             [eps for eps, _ in points],
             [_percent(attack, figure_name) for _, attack in points],
-            label=name,
+            label=plot(name),
             color=method_colour(first.method, _others(results)),
-            linestyle=":" if bound else _DASHES.get(first.schedule, "-") if not strong else "-",
-            marker="" if bound else _MARKERS.get(first.schedule, "o"),
-            markersize=7 if strong else 4.5,
-            linewidth=3 if strong else 1.6,
-            zorder=4 if strong else 3 if bound else 2,
+            linestyle=":" if spec.is_reference else "-" if spec.own_schedule else _DASHES.get(first.schedule, "-"),
+            marker="" if spec.is_reference else _MARKERS.get(first.schedule, "o"),
+            markersize=7 if spec.is_ours else 4.5,
+            linewidth=3 if spec.is_ours else 1.6,
+            zorder=4 if spec.is_ours else 3 if spec.is_reference else 2,
         )
     radii = [block.eps or 0.0 for block in blocks]
     ax.set_xscale("log")
@@ -231,20 +221,28 @@ def _draw_bars(ax: Axes, results: Results, blocks: Sequence[Block], figure_name:
     colours = [method_colour(attack.method, _others(results)) for attack in rows]
     bars = ax.barh(range(len(rows)), values, color=colours, height=0.7)
     for bar, attack in zip(bars, rows, strict=True):
-        bar.set_alpha(1.0 if attack.method == _EMPHASISED else 0.75)
-        if attack.schedule is not None or attack.method == "reference":
-            bar.set_hatch("////" if attack.method != "reference" else "....")
+        spec = spec_of(attack.method)
+        bar.set_alpha(1.0 if spec.is_ours else 0.75)
+        if spec.is_reference or (attack.schedule is not None and not spec.own_schedule):
+            bar.set_hatch("...." if spec.is_reference else "////")
             bar.set_edgecolor("white")
     ax.bar_label(bars, labels=[f"{value:.1f}" for value in values], padding=3, fontsize=8, color="#333333")
-    ax.set_yticks(range(len(rows)), [attack.name for attack in rows])
-    for label, attack in zip(ax.get_yticklabels(), rows, strict=True):
-        label.set_fontweight("bold" if attack.method == _EMPHASISED else "normal")
+    _name_rows(ax, rows, [""] * len(rows))
     ax.set_xlim(min([0.0, *values]) * 1.14 - 1, max([0.0, *values]))
     ax.set_xlabel(f"{_symbol(figure_name)} (%)")
     block = blocks[0]
     ax.set_title(f"{_title(figure_name)}\n{describe_eps(block.norm, block.eps, results.clip_values)}", fontsize=10)
     _tidy(ax)
     ax.grid(axis="y", visible=False)
+
+
+def _name_rows(ax: Axes, rows: Sequence[AttackResult], behind: Sequence[str]) -> None:
+    """Names of attacks beside their bars: those of this package bold, references in italics."""
+    ax.set_yticks(range(len(rows)), [plot(attack.name) + text for attack, text in zip(rows, behind, strict=True)])
+    for label, attack in zip(ax.get_yticklabels(), rows, strict=True):
+        spec = spec_of(attack.method)
+        label.set_fontweight("bold" if spec.is_ours else "normal")
+        label.set_fontstyle("italic" if spec.is_reference else "normal")
 
 
 def _share_legend(figure: Figure, axes: Sequence[Axes]) -> None:

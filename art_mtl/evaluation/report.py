@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from art_mtl.columns import on_host, read_column
+from art_mtl.core.methods import spec_of
+from art_mtl.evaluation import escape
 from art_mtl.evaluation.callbacks import Callback
 from art_mtl.evaluation.pictures import TaskStyle, View, cards_figure, scene_figure
-from art_mtl.evaluation.plots import WEIGHTED_METHODS, degradation_figure, method_colour, tasks_figure, weights_figure
+from art_mtl.evaluation.plots import degradation_figure, method_colour, tasks_figure, weighted, weights_figure
 from art_mtl.evaluation.results import AttackResult, Block, Results
 from art_mtl.evaluation.runs.records import PICTURED
 from art_mtl.evaluation.runs.store import DATABASE, OWN_FILES
@@ -76,11 +78,12 @@ class Gallery(Callback):
         self.kept[result.norm, result.eps, result.name] = examples[:PICTURED].copy()
 
     def figure(self, results: Results, block: Block) -> Figure:
-        """Truth, clean prediction, and predictions under the strongest attack and one baseline.
+        """Truth, clean prediction, and predictions under two attacks: the strongest one of this package and the
+        strongest other one.
 
         For dense tasks it shows the sample whose least degradation under the attack is the median of the samples kept.
         """
-        attacks = _contestants(block)
+        attacks = _compared(block)
         title = describe_eps(block.norm, block.eps, results.clip_values)
         if any(task.is_map for task in self._tasks):
             index = _median_sample(attacks[0], len(self.x))
@@ -235,17 +238,21 @@ def write_figures(folder: Path, results: Results, gallery: Gallery | None) -> li
 def _figures(results: Results, gallery: Gallery | None) -> Iterator[tuple[str, str, Figure]]:
     if any(attack.norm is not None and attack.eps is not None for attack in results.attacks):
         caption = (
-            "Degradation against ε: the lower, the stronger the attack. Dotted: the bound of the single-task attacks."
+            "Degradation against ε: the lower, the stronger the attack. Thick: methods of this package. Dotted: the "
+            "single-task reference."
         )
         yield "degradation.png", caption, degradation_figure(results)
     for block in results.blocks():
         where = describe_eps(block.norm, block.eps, results.clip_values)
-        if any(not a.method.startswith("single:") and a.delta_wor is not None for a in block.attacks):
+        if any(not spec_of(a.method).is_reference and a.delta_wor is not None for a in block.attacks):
             yield f"tasks-{_slug(block)}.png", f"{where}: degradation of every task.", tasks_figure(results, block)
         if gallery is not None:
-            caption = f"{where}: input, perturbation and predictions under the strongest attack and its best baseline."
+            caption = (
+                f"{where}: input, perturbation and predictions under the strongest attack of this package and the "
+            )
+            caption += "strongest other one."
             yield f"example-{_slug(block)}.png", caption, gallery.figure(results, block)
-        if any(a.weights is not None and a.method in WEIGHTED_METHODS for a in block.attacks):
+        if weighted(block):
             yield (
                 f"weights-{_slug(block)}.png",
                 f"{where}: mean task weights over the steps.",
@@ -253,12 +260,16 @@ def _figures(results: Results, gallery: Gallery | None) -> Iterator[tuple[str, s
             )
 
 
-def _contestants(block: Block) -> list[AttackResult]:
-    """worst-task and its best baseline, worst-image not among them; without it, the two best."""
+def _compared(block: Block) -> list[AttackResult]:
+    """The strongest method of this package and the strongest other attack; the two strongest where there is no such
+    pair. References come last.
+    """
     ranked = sorted(block.attacks, key=lambda attack: np.inf if attack.delta_wor is None else attack.delta_wor)
-    ranked.sort(key=lambda attack: attack.method == "worst-image" or attack.method.startswith("single:"))
-    ranked.sort(key=lambda attack: attack.method != "worst-task")
-    return ranked[:2]
+    ranked.sort(key=lambda attack: spec_of(attack.method).is_reference)
+    ours = [attack for attack in ranked if spec_of(attack.method).is_ours]
+    others = [attack for attack in ranked if attack not in ours]
+    pair = [*ours[:1], *others[:1]]
+    return pair if len(pair) == 2 else ranked[:2]
 
 
 def _median_sample(attack: AttackResult, count: int) -> int:
@@ -273,7 +284,7 @@ def _truth(task: Task, labels: MultiTaskLabels) -> Labels:
 
 def _slug(block: Block) -> str:
     eps = "eps" if block.eps is None else fraction(block.eps)
-    return f"{block.norm or 'norm'}-{eps}".replace("/", "_")
+    return re.sub(r"[^\w.+-]", "_", f"{block.norm or 'norm'}-{eps}")
 
 
 def remove_stale(figures: Path, written: set[str]) -> None:
@@ -285,7 +296,7 @@ def remove_stale(figures: Path, written: set[str]) -> None:
 
 def _page(results: Results, table: str, figures: Sequence[tuple[str, str]]) -> str:
     lines = [
-        f"# {results.victim}: degradation by multi-task attacks",
+        f"# {escape.markdown(results.victim)}: degradation by multi-task attacks",
         "",
         *origin(results),
         table,
@@ -305,24 +316,33 @@ def origin(results: Results) -> list[str]:
     """Lines of a page that say by which command, when and where results were made."""
     where = results.environment
     versions = ", ".join(f"{name} {version}" for name, version in where.packages.items())
-    command = ["```sh", results.command, "```", ""] if results.command else []
+    command = escape.plain(results.command or "")
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", command)), default=0))
+    shown = [f"{fence}sh", command, fence, ""] if command else []
     made = f"{results.samples} samples; {where.date}; device {where.device}; seed {where.seed}."
-    return [*command, made, f"Versions: {versions}.", ""]
+    return [*shown, escape.markdown(made), escape.markdown(f"Versions: {versions}."), ""]
 
 
 def show(figures: Sequence[tuple[str, str]]) -> list[str]:
     """Lines of a page that show figures of given names and captions."""
-    return [line for name, caption in figures for line in (f"![{caption}](figures/{name})", "", caption, "")]
+    shown = [(name, escape.markdown(caption)) for name, caption in figures]
+    return [line for name, caption in shown for line in (f"![{caption}](figures/{name})", "", caption, "")]
 
 
 def _legend(results: Results) -> list[str]:
     metrics = "; ".join(heading(task) for task in results.tasks)
-    return [
-        f"- Metrics over the whole data set: {metrics}. {describe_protocol(results.protocol)}",
-        "- Δ of a task is its relative degradation, −100 % is ruin. Δ_MTL is the mean over the tasks, Δ_Wor the least "
-        "degraded task; bold is the strongest Δ_Wor of a block.",
-        "- mean least Δ: the Δ of each sample's own least degraded task, averaged over the samples (0 "
-        "where the attack improves it). Samples that were wrong before the attack have nothing to lose in that task.",
-        "- bound: each task degraded by the attack that aims at it alone, so an *empirical* bound of Δ_Wor.",
-        '- A row "+ linear step" takes steps that fall to 0 in place of the method\'s constant ones.',
+    items = [
+        f"Metrics over the whole data set: {metrics}. {describe_protocol(results.protocol)}",
+        "Δ of a task is its relative degradation, −100 % is ruin. Δ_MTL is the mean over the tasks, Δ_Wor the least "
+        "degraded task, with its 95 % interval. The strongest Δ_Wor of a block is bold.",
+        "Roles: a baseline is published elsewhere; ours is a method of this package; an ensemble runs several attacks "
+        "and keeps the strongest result for each sample; a reference attacks one task only and is never bold; of a "
+        "foreign attack nothing is known.",
+        "per-image worst-task Δ: the Δ of each sample's own least degraded task, averaged over the samples (0 where "
+        "the attack improves it). Samples that were wrong before the attack have nothing to lose in that task.",
+        "single-task reference: each task degraded by the attack on it alone. The smallest of these degradations is an "
+        "empirical limit on Δ_Wor.",
+        "gradient evaluations: per sample, as counted. Attacks are comparable where these numbers are.",
+        'A row "+ linear step" takes steps that fall to 0 in place of the method\'s constant ones.',
     ]
+    return [f"- {escape.markdown(item)}" for item in items]

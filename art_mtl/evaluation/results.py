@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from art_mtl.core.methods import single_task_references, spec_of
 from art_mtl.evaluation.documents import Document, Layout
 from art_mtl.metrics import delta_mtl, delta_wor
 
@@ -73,9 +74,12 @@ class AttackResult:
         perturbation: Largest norm of a perturbation, in ``norm`` ("linf" where that is None).
         seconds: What ``generate`` took.
         samples: N.
-        gradient_evaluations: For each sample, measured; None where it was not.
-        forward_evaluations: The same of forward passes, those of gradient evaluations among them.
-        warnings: What the attack warned of, each once.
+        delta_intervals: Of each Δ_i.
+        delta_mtl_interval: Of Δ_MTL.
+        delta_wor_interval: Of Δ_Wor.
+        gradient_evaluations: A sample, as measured; None where they were not counted.
+        forward_evaluations: The same of passes without a gradient.
+        warnings: What the attack warned of in every session, each once.
         weights: Mean weight of each task at each step, ``(T, K)``; None where the attack does not tell.
         losses: Mean loss of each task at each step, ``(T, K)``; None where the attack does not tell.
     """
@@ -96,14 +100,14 @@ class AttackResult:
     perturbation: float
     seconds: float
     samples: int
-    weights: Rows | None = None
-    losses: Rows | None = None
     delta_intervals: tuple[Interval, ...] = ()
     delta_mtl_interval: Interval = None
     delta_wor_interval: Interval = None
     gradient_evaluations: Number = None
     forward_evaluations: Number = None
     warnings: tuple[str, ...] = ()
+    weights: Rows | None = None
+    losses: Rows | None = None
 
 
 @dataclass(frozen=True)
@@ -197,7 +201,7 @@ class Block:
 
         Attacks on a single task are references and do not compete.
         """
-        found = [(a.delta_wor, a) for a in self.attacks if a.delta_wor is not None and not _is_single(a)]
+        found = [(a.delta_wor, a) for a in self.attacks if a.delta_wor is not None and not spec_of(a.method).is_reference]
         return min(found, key=lambda pair: pair[0])[1] if found else None
 
 
@@ -293,8 +297,8 @@ class Results(Document):
         for (norm, eps), attacks in groups.items():
             yield Block(norm, eps, tuple(attacks))
 
-    def single_task_reference(self, block: Block) -> AttackResult | None:
-        """Every task degraded by the attack that aims at it alone: an empirical limit on Δ_Wor.
+    def reference(self, block: Block) -> AttackResult | None:
+        """The single-task reference: every task degraded by the attack on it alone, an empirical limit on Δ_Wor.
 
         No attack on all tasks at once can be expected to degrade a task more than the attack that cares for nothing
         else, so the least of these degradations limits Δ_Wor, as far as the single-task attacks themselves are optimal.
@@ -305,20 +309,22 @@ class Results(Document):
         Returns:
             A row made of the ``single:<task>`` attacks; None unless the block has one for every task.
         """
-        singles = {attack.method: attack for attack in block.attacks if _is_single(attack)}
-        own = [singles.get(f"single:{task.name}") for task in self.tasks]
+        found = {attack.method: attack for attack in block.attacks}
+        own = [found.get(name) for name in single_task_references([task.name for task in self.tasks]).values()]
         attacks = [attack for attack in own if attack is not None]
         if not attacks or len(attacks) < len(own):
             return None
+        spec = spec_of(attacks[0].method)
         deltas = tuple(attack.deltas[i] for i, attack in enumerate(attacks))
         intervals = tuple(
             attack.delta_intervals[i] if attack.delta_intervals else None for i, attack in enumerate(attacks)
         )
         sample_deltas = _own_columns([attack.sample_deltas for attack in attacks])
         mean, least = summarise(deltas)
+        costs = [attack.gradient_evaluations for attack in attacks], [attack.forward_evaluations for attack in attacks]
         return AttackResult(
-            name="single-task reference",
-            method="reference",
+            name=spec.title,
+            method=spec.name,
             norm=block.norm,
             eps=block.eps,
             schedule=None,
@@ -336,10 +342,16 @@ class Results(Document):
             delta_intervals=intervals,
             delta_mtl_interval=combined_interval(deltas, intervals, lambda ends: sum(ends) / len(ends)),
             delta_wor_interval=combined_interval(deltas, intervals, max),
-            gradient_evaluations=_sum(attack.gradient_evaluations for attack in attacks),
-            forward_evaluations=_sum(attack.forward_evaluations for attack in attacks),
+            gradient_evaluations=_total(costs[0]),
+            forward_evaluations=_total(costs[1]),
             warnings=tuple(dict.fromkeys(text for attack in attacks for text in attack.warnings)),
         )
+
+
+def _total(numbers: Sequence[Number]) -> Number:
+    """Their sum; None where one is not known."""
+    counted = [number for number in numbers if number is not None]
+    return sum(counted) if len(counted) == len(numbers) else None
 
 
 def known(value: float) -> Number:
@@ -392,10 +404,6 @@ def combined_interval(
         return None
     lows, highs = ([ends[i] for ends in counted if ends is not None] for i in range(2))
     return combine(lows), combine(highs)
-
-
-def _is_single(attack: AttackResult) -> bool:
-    return attack.method.startswith("single:")
 
 
 def _is_at(attack: AttackResult, norm: str | None, eps: Number) -> bool:

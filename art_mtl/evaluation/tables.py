@@ -1,49 +1,26 @@
-"""One table of results, shaped like the paper's, and its renderings: terminal, CSV, Markdown, LaTeX."""
+"""One table of results, shaped like the paper's, and its renderings: terminal, CSV, Markdown, HTML, LaTeX."""
 
 from __future__ import annotations
 
 import csv
 import io
-import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from art_mtl.evaluation.results import AttackResult, Block, Number, Results, TaskResult
+from art_mtl.core.methods import spec_of
+from art_mtl.evaluation import escape
+from art_mtl.evaluation.results import AttackResult, Block, Interval, Number, Results, TaskResult
 
 if TYPE_CHECKING:
     import rich.table
+    from rich.text import Text
 
     from art_mtl.evaluation.measure import MetricSpec
 
 MISSING = "–"
 NOT_FINITE = "not finite"
 _NORM_SYMBOLS = {"linf": "L∞", "l2": "L2", "l1": "L1"}
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    "↑": r"$\uparrow$",
-    "↓": r"$\downarrow$",
-    "×": r"$\times$",
-    "ε": r"$\varepsilon$",
-    "∞": r"$\infty$",
-    "–": "--",
-    "−": "$-$",
-    "†": r"$\dagger$",
-}
-_MARKDOWN = {"\\": "\\\\", "|": r"\|", "*": r"\*", "`": r"\`", "<": "&lt;"}
-
 __all__ = [
     "Cell",
     "Row",
@@ -52,6 +29,7 @@ __all__ = [
     "describe_eps",
     "make_table",
     "to_csv",
+    "to_html",
     "to_latex",
     "to_markdown",
     "to_rich",
@@ -64,12 +42,12 @@ class Cell:
 
     Attributes:
         text: As people read it.
-        value: The number behind it, unscaled, or None.
+        value: What is behind it: a number, unscaled, or a word; or None.
         bold: Whether it is the best of its block.
     """
 
     text: str
-    value: Number = None
+    value: float | str | None = None
     bold: bool = False
 
 
@@ -78,8 +56,8 @@ class Row:
     """One row.
 
     Attributes:
-        kind: "clean", "attack", "bound", "aside" for what stands beside the row above it, or "block" for a heading over
-            the rows that follow, which has one cell.
+        kind: "clean", "attack", "reference" for attacks on one task, "aside" for what stands beside the row above it,
+            or "block" for a heading over the rows that follow, which has one cell.
         cells: As many as the table has columns, or one.
         norm: Of an attack.
         eps: Of an attack.
@@ -111,27 +89,31 @@ class Table:
 def make_table(results: Results, deltas: bool = False) -> Table:
     """The table of an evaluation: a clean row, then a block for each norm and radius with a row for each attack.
 
-    The strongest Δ_Wor of a block is bold; the bound, which is no attack, stands last in its block and does not
-    compete.
+    The strongest Δ_Wor of a block is bold. Attacks on one task do not compete; the single-task reference that they make
+    stands last in its block.
 
     Args:
         results: What was found.
-        deltas: With a column Δ for each task.
+        deltas: For machines: with a column Δ for each task, and both ends of the interval as numbers.
 
     Examples:
         >>> from art_mtl.evaluation.results import Environment
         >>> task = TaskResult("depth", "depth", "aErr", False, 100.0, "m", 0.4057, (0.4057,))
         >>> results = Results("toy", (task,), (), (-1.0, 1.0), Environment({}, "cpu", "", None))
-        >>> print(to_markdown(make_table(results)))
-        | method | depth aErr ↓ (m ×100) | Δ_MTL (%) | Δ_Wor (%) | mean least Δ (%) |
-        | :--- | ---: | ---: | ---: | ---: |
-        | clean | 40.57 | 0.00 | 0.00 | 0.00 |
+        >>> print(to_markdown(make_table(results)))  # doctest: +NORMALIZE_WHITESPACE
+        | method | role | depth aErr ↓ (m ×100) | Δ_MTL (%) | Δ_Wor (%) | 95 % interval | per-image worst-task Δ (%) |
+          gradient evaluations |
+        | :--- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
+        | clean |  | 40.57 | 0.00 | 0.00 |  | 0.00 |  |
     """
     names = tuple(f"Δ {task.name} (%)" for task in results.tasks) if deltas else ()
-    columns = ("method", *map(heading, results.tasks), *names, "Δ_MTL (%)", "Δ_Wor (%)", "mean least Δ (%)")
+    interval = ("Δ_Wor 95 % from (%)", "Δ_Wor 95 % to (%)") if deltas else ("95 % interval",)
+    last = ("per-image worst-task Δ (%)", "gradient evaluations")
+    columns = ("method", "role", *map(heading, results.tasks), *names, "Δ_MTL (%)", "Δ_Wor (%)", *interval, *last)
     clean = [_scaled(task.clean, task) for task in results.tasks]
-    nothing = [_percent(0.0)] * (len(names) + 3)
-    rows = [Row("clean", (Cell("clean"), *clean, *nothing))]
+    nothing = [_percent(0.0)] * (len(names) + 2)
+    ends = [Cell("")] * len(interval)
+    rows = [Row("clean", (Cell("clean"), Cell(""), *clean, *nothing, *ends, _percent(0.0), Cell("")))]
     for block in results.blocks():
         rows += _block_rows(results, block, deltas)
     return Table(columns, tuple(rows), _caption(results), tuple(describe_lost(results)))
@@ -140,9 +122,11 @@ def make_table(results: Results, deltas: bool = False) -> Table:
 def best_attacks(block: Block) -> set[str]:
     """Names of the attacks whose Δ_Wor is the strongest of the block, as printed: equal figures are equally good.
 
-    An attack under which a metric is not finite is not compared: its Δ_Wor is that of fewer tasks.
+    Attacks on one task are not compared, nor is an attack under which a metric is not finite: its Δ_Wor is that of
+    fewer tasks.
     """
-    compared = [attack for attack in block.attacks if attack.delta_wor is not None and None not in attack.values]
+    general = [attack for attack in block.attacks if not spec_of(attack.method).is_reference]
+    compared = [attack for attack in general if attack.delta_wor is not None and None not in attack.values]
     found = {attack.name: round(100 * (attack.delta_wor or 0.0), 2) for attack in compared}
     return {name for name, value in found.items() if value == min(found.values())}
 
@@ -220,50 +204,86 @@ def to_rich(table: Table) -> rich.table.Table:
     """For the terminal."""
     import rich.box
     import rich.table
-    from rich.text import Text
 
-    made = rich.table.Table(title=Text(table.caption), box=rich.box.SIMPLE_HEAD, title_justify="left", title_style="")
+    made = rich.table.Table(title=_text(table.caption), box=rich.box.SIMPLE_HEAD, title_justify="left", title_style="")
     if table.notes:
-        made.caption, made.caption_justify, made.caption_style = Text("\n".join(table.notes)), "left", ""
+        made.caption, made.caption_justify, made.caption_style = _text(*table.notes), "left", ""
     for i, column in enumerate(table.columns):
-        # Text, not str: names of tasks and victims may hold rich's square brackets.
-        name = Text(column.replace(" ", "\n", 1))
+        name = _text(*escape.plain(column).split(" ", 1))
         made.add_column(name, justify="left" if i == 0 else "right", overflow="fold", no_wrap=i == 0)
     for row in table.rows:
         if row.kind == "block":
             made.add_section()
-            made.add_row(Text(row.cells[0].text, style="bold cyan"))
+            made.add_row(_text(row.cells[0].text, style="bold cyan"))
             continue
-        style = {"bound": "dim italic", "clean": "green", "aside": "dim"}.get(row.kind, "")
-        made.add_row(*(Text(cell.text, style="bold yellow" if cell.bold else style) for cell in row.cells))
+        style = {"reference": "dim italic", "clean": "green", "aside": "dim"}.get(row.kind, "")
+        made.add_row(*(_text(cell.text, style="bold yellow" if cell.bold else style) for cell in row.cells))
     return made
+
+
+def _text(*lines: str, style: str = "") -> Text:
+    """Lines for the terminal: text, and not markup, since names may hold rich's square brackets."""
+    from rich.text import Text
+
+    return Text("\n".join(map(escape.plain, lines)), style=style)
 
 
 def to_csv(table: Table) -> str:
     """Comma-separated, full precision, unscaled; norm and radius in columns of their own, no headings between rows."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["norm", "eps", *(_plain(column) for column in table.columns)])
+    writer.writerow(["norm", "eps", *(escape.csv_field(_plain(column)) for column in table.columns)])
     for row in table.rows:
         if row.kind == "block":
             continue
-        numbers = ["" if cell.value is None else repr(cell.value) for cell in row.cells[1:]]
-        writer.writerow([row.norm or "", "" if row.eps is None else repr(row.eps), row.cells[0].text, *numbers])
+        values = [row.norm, row.eps, row.cells[0].text, *(cell.value for cell in row.cells[1:])]
+        writer.writerow([escape.csv_field(v) if isinstance(v, str) else "" if v is None else repr(v) for v in values])
     return out.getvalue()
 
 
 def to_markdown(table: Table) -> str:
     """A Markdown table, without a line break at its end."""
     width = len(table.columns)
-    lines = [_markdown_row(table.columns), "| :--- |" + " ---: |" * (width - 1)]
+    lines = [_markdown_row(map(escape.markdown, table.columns)), "| :--- |" + " ---: |" * (width - 1)]
     for row in table.rows:
-        texts = [_markdown_cell(cell) for cell in row.cells]
+        texts = [_marked(escape.markdown(cell.text), "**", "**", cell.bold) for cell in row.cells]
         if row.kind == "block":
             texts = [f"**{texts[0]}**", *[""] * (width - 1)]
         lines.append(_markdown_row(texts))
     for note in table.notes:
-        lines += ["", _escape_markdown(note)]
+        lines += ["", escape.markdown(note)]
     return "\n".join(lines)
+
+
+def to_html(table: Table) -> str:
+    """An HTML table, for a notebook or a page; it needs no style sheet and no script.
+
+    Examples:
+        >>> print(to_html(Table(("method", "a"), (Row("attack", (Cell("<b>"), Cell("1.00", 1.0, bold=True))),), "toy")))
+        <table class="art-mtl">
+        <caption>toy</caption>
+        <thead><tr><th>method</th><th>a</th></tr></thead>
+        <tbody>
+        <tr class="attack"><td>&lt;b&gt;</td><td><b>1.00</b></td></tr>
+        </tbody>
+        </table>
+    """
+    heads = "".join(f"<th>{escape.html(column)}</th>" for column in table.columns)
+    lines = [
+        '<table class="art-mtl">',
+        f"<caption>{escape.html(table.caption)}</caption>",
+        f"<thead><tr>{heads}</tr></thead>",
+        "<tbody>",
+    ]
+    for row in table.rows:
+        cells = [_marked(escape.html(cell.text), "<b>", "</b>", cell.bold) for cell in row.cells]
+        if row.kind == "block":
+            inner = f'<th colspan="{len(table.columns)}">{cells[0]}</th>'
+        else:
+            inner = "".join(f"<td>{cell}</td>" for cell in cells)
+        lines.append(f'<tr class="{escape.html(row.kind)}">{inner}</tr>')
+    notes = [f"<p>{escape.html(note)}</p>" for note in table.notes]
+    return "\n".join([*lines, "</tbody>", "</table>", *notes])
 
 
 def to_latex(table: Table) -> str:
@@ -272,62 +292,55 @@ def to_latex(table: Table) -> str:
     lines = [
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{escape_latex(table.caption)}}}",
+        rf"\caption{{{escape.latex(table.caption)}}}",
         rf"\begin{{tabular}}{{l{'r' * (width - 1)}}}",
         r"\hline",
-        " & ".join(map(escape_latex, table.columns)) + r" \\",
+        " & ".join(map(escape.latex, table.columns)) + r" \\",
         r"\hline",
     ]
     for row in table.rows:
-        texts = [_latex_cell(cell) for cell in row.cells]
+        texts = [_marked(escape.latex(cell.text), r"\textbf{", "}", cell.bold) for cell in row.cells]
         if row.kind == "block":
             lines += [r"\hline", rf"\multicolumn{{{width}}}{{l}}{{{texts[0]}}} \\"]
         else:
             lines.append(" & ".join(texts) + r" \\")
-    notes = [rf"\par {escape_latex(note)}" for note in table.notes]
+    notes = [rf"\par {escape.latex(note)}" for note in table.notes]
     return "\n".join([*lines, r"\hline", r"\end{tabular}", *notes, r"\end{table}", ""])
 
 
-def escape_latex(text: str) -> str:
-    r"""Text as LaTeX prints it.
-
-    Examples:
-        >>> print(escape_latex("Δ_Wor (%) of a_b"))
-        $\Delta_{\mathrm{Wor}}$ (\%) of a\_b
-    """
-    for name in ("MTL", "Wor"):
-        text = text.replace(f"Δ_{name}", f"\0{name}\0")
-    escaped = "".join(_LATEX.get(letter, letter) for letter in text)
-    for name in ("MTL", "Wor"):
-        escaped = escaped.replace(f"\0{name}\0", rf"$\Delta_{{\mathrm{{{name}}}}}$")
-    return _minus(escaped.replace("Δ", r"$\Delta$"))
-
-
-def _latex_cell(cell: Cell) -> str:
-    text = escape_latex(cell.text)
-    return rf"\textbf{{{text}}}" if cell.bold else text
-
-
-def _minus(text: str) -> str:
-    """A leading hyphen of a number as a minus."""
-    return re.sub(r"^-\d+(\.\d+)?", lambda number: f"${number[0]}$", text)
+def _marked(text: str, before: str, after: str, bold: bool) -> str:
+    return f"{before}{text}{after}" if bold else text
 
 
 def _block_rows(results: Results, block: Block, deltas: bool) -> Iterator[Row]:
     yield Row("block", (Cell(describe_eps(block.norm, block.eps, results.clip_values)),))
     best = best_attacks(block)
     for attack in block.attacks:
-        yield _attack_row("attack", attack, results, deltas, attack.name in best)
-    bound = results.single_task_reference(block)
-    if bound is not None:
-        yield _attack_row("bound", bound, results, deltas, False)
+        yield _attack_row(attack, results, deltas, attack.name in best)
+    reference = results.reference(block)
+    if reference is not None:
+        yield _attack_row(reference, results, deltas, False)
 
 
-def _attack_row(kind: str, attack: AttackResult, results: Results, deltas: bool, best: bool) -> Row:
+def _attack_row(attack: AttackResult, results: Results, deltas: bool, best: bool) -> Row:
+    spec = spec_of(attack.method)
     values = [_scaled(value, task) for value, task in zip(attack.values, results.tasks, strict=True)]
     degradations = [_percent(value) for value in attack.deltas] if deltas else []
-    summary = (_percent(attack.delta_mtl), _percent(attack.delta_wor, best), _percent(attack.least_degradation))
-    return Row(kind, (Cell(attack.name), *values, *degradations, *summary), attack.norm, attack.eps)
+    summary = (_percent(attack.delta_mtl), _percent(attack.delta_wor, best))
+    interval = map(_percent, attack.delta_wor_interval or (None, None)) if deltas else [_interval(attack)]
+    cells = (*values, *degradations, *summary, *interval, _percent(attack.least_degradation), _count(attack))
+    kind = "reference" if spec.is_reference else "attack"
+    return Row(kind, (Cell(attack.name), Cell(spec.role, spec.role), *cells), attack.norm, attack.eps)
+
+
+def _interval(attack: AttackResult) -> Cell:
+    ends: Interval = attack.delta_wor_interval
+    return Cell(MISSING if ends is None else f"[{100 * ends[0] + 0.0:.2f}, {100 * ends[1] + 0.0:.2f}]")
+
+
+def _count(attack: AttackResult) -> Cell:
+    count = attack.gradient_evaluations
+    return Cell(MISSING if count is None else f"{count:.4g}", count)
 
 
 def _scaled(value: Number, task: TaskResult) -> Cell:
@@ -349,19 +362,12 @@ def _caption(results: Results) -> str:
 
 def _plain(column: str) -> str:
     """A heading for machines: without the scale, which CSV does not apply."""
-    name, _, unit = column.partition(" (")
+    name, found, unit = column.rpartition(" (")
+    if not found:
+        return column
     unit = " ".join(part for part in unit.removesuffix(")").split() if not part.startswith(("×", "%")))
     return f"{name} ({unit})" if unit else name
 
 
-def _markdown_row(texts: tuple[str, ...] | list[str]) -> str:
+def _markdown_row(texts: Iterable[str]) -> str:
     return "| " + " | ".join(texts) + " |"
-
-
-def _markdown_cell(cell: Cell) -> str:
-    text = _escape_markdown(cell.text)
-    return f"**{text}**" if cell.bold else text
-
-
-def _escape_markdown(text: str) -> str:
-    return "".join(_MARKDOWN.get(letter, letter) for letter in text)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import traceback
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from art_mtl.files import found_at
 
 __all__ = ["call"]
 
@@ -20,12 +23,13 @@ def call(name: str) -> Any:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If there is no such function in it.
+        ImportError: If the file cannot be imported; the message names the file and the line.
+        ValueError: If there is no such function in it, or the function fails; likewise.
     """
     path_text, _, function_name = name.rpartition(":")
     path = Path(path_text)
     if not path.is_file():
-        raise FileNotFoundError(f"Expected a Python file at {path} (from {name!r}). Found no such file.")
+        raise FileNotFoundError(f"Expected a Python file at {path} (from {name!r}). Found {found_at(path)}.")
     folder = str(path.resolve().parent)
     sys.path.insert(0, folder)
     try:
@@ -34,7 +38,11 @@ def call(name: str) -> Any:
         if not callable(function):
             known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
             raise ValueError(f"Expected a function {function_name!r} in {path}. Found {', '.join(known) or 'none'}.")
-        return function()
+        try:
+            return function()
+        except Exception as error:
+            where = _where(path, error)
+            raise ValueError(f"{where}: expected {function_name}() to return. Found {_what(error)}.") from error
     finally:
         sys.path.remove(folder)
 
@@ -48,7 +56,26 @@ def _import(path: Path) -> ModuleType:
     sys.modules[module_name] = module  # dataclasses look their module up while it is being imported
     try:
         spec.loader.exec_module(module)
-    except BaseException:
+    except BaseException as error:
         del sys.modules[module_name]
-        raise
+        if not isinstance(error, Exception):
+            raise
+        raise ImportError(
+            f"{_where(path, error)}: expected code that can be imported. Found {_what(error)}."
+        ) from error
     return module
+
+
+def _where(path: Path, error: Exception) -> str:
+    """File and line of a fault: the innermost line of the user's own folder."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}, line {error.lineno}"
+    folder = path.resolve().parent
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).resolve().is_relative_to(folder)]
+    return f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else str(path)
+
+
+def _what(error: Exception) -> str:
+    """An error on one line."""
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    return " ".join(f"{type(error).__name__}: {text}".split()).removesuffix(".")

@@ -1,9 +1,11 @@
-"""The models that attacks are judged on: those that come with the package, the paper's, and those of users."""
+"""The models that attacks are run against: those that come with the package, the paper's, and those of users."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -11,15 +13,25 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, Dataset
 
 from art_mtl import tasks
 from art_mtl.data import PAPER_DATA, MultiDigits, MultiLabelDigits, MultiTaskDataset, NYUv2, Rooms
 from art_mtl.evaluation import user_code
-from art_mtl.evaluation.samples import Arrays, Source, as_source
+from art_mtl.evaluation.samples import Arrays, Source, as_arrays, as_source
 from art_mtl.models import DigitsNet, MultiLabelNet, RoomsNet, load_embedded, load_network, load_weights, read_metadata
 from art_mtl.tasks import Task, check_tasks
 
-__all__ = ["VICTIM_SPECS", "VictimSpec", "Victim", "load_victim", "victim_names"]
+__all__ = ["ENTRY_POINTS", "VICTIM_SPECS", "VictimSpec", "Victim", "load_victim", "victim_descriptions", "victim_names"]
+
+ENTRY_POINTS = "art_mtl.victims"
+"""Group of entry points by which other packages add victims: each names a function without arguments that returns a
+:class:`Victim` or a :class:`VictimSpec`. The entry's name is the victim's.
+"""
+_FORMS = (
+    "a Victim, a VictimSpec, (model, tasks, x, y), (model, tasks, x, y, clip_values) or (model, tasks, data set or "
+    "DataLoader)"
+)
 
 Reader = Callable[[str, int | None], Arrays]
 Names = Mapping[str, tuple[str, ...]]
@@ -38,18 +50,18 @@ def _nothing() -> Mapping[str, Any]:
 
 @dataclass(frozen=True)
 class Victim:
-    """A trained model with its tasks and the data to evaluator it on.
+    """A trained model with its tasks and the data to attack it on.
 
     Attributes:
         name: what it is called in results.
         model: in evaluation mode, its parameters frozen.
-        tasks: what it does.
+        tasks: what it does, one output each.
         input_shape: shape of one input.
         clip_values: least and greatest value of an input; ``eps`` is in this scale.
         data: (split, limit) to the first ``limit`` samples (None: all) of "train" or "test", as
             (inputs (N, *input_shape), labels). They may stay in memory for the next call.
         description: one line for people.
-        eps: by norm ("linf", "l2"), the sizes of perturbation to evaluator it at.
+        eps: by norm ("linf", "l2"), the sizes of perturbation to attack it with.
         metadata: what its weights say about themselves, clean metrics among it.
         class_names: by task, names of its classes, where they have names.
         dataset: split to the map-style data set behind ``data``, of which runs read one chunk after another, or to
@@ -68,12 +80,86 @@ class Victim:
     class_names: Names = field(default_factory=_nothing)
     dataset: Callable[[str], Any] | None = None
 
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        tasks: Task | Sequence[Task],
+        x: Any,
+        y: Any = None,
+        *,
+        clip_values: tuple[float, float] = (0.0, 1.0),
+        train: Any = None,
+        eps: Mapping[str, Sequence[float]] | None = None,
+        name: str = "model",
+        description: str = "",
+        class_names: Names | None = None,
+    ) -> Victim:
+        """A victim from a model and data.
+
+        Args:
+            model: a trained network; it is put in evaluation mode.
+            tasks: what it does.
+            x: test inputs ``(N, ...)``, which may be a :class:`numpy.memmap`; or, with ``y`` None, ``(x, y)``, a
+                map-style data set whose ``[i]`` is ``(input, labels)``, or a ``DataLoader``, whose data set and collate
+                are used.
+            y: labels in any form that :meth:`MultiTaskLabels.of` takes.
+            clip_values: least and greatest value of an input.
+            train: training data in one of the forms of ``x``; None where there are none.
+            eps: by norm, radii in the scale of the inputs; None for L∞ of 2, 4 and 8 grey levels.
+            name: what it is called in results.
+            description: one line for people.
+            class_names: by task, names of its classes.
+
+        Raises:
+            TypeError: the model is no module, ``tasks`` are no tasks, or the data have another form.
+            ValueError: ``clip_values`` are no range, inputs lie outside of it, or the labels do not fit.
+
+        Examples:
+            >>> from art_mtl import tasks
+            >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+            >>> x, y = np.zeros((5, 1, 2, 2)), {"kind": [0, 1, 2, 0, 1]}
+            >>> victim = Victim.of(net, tasks.classification("kind", 3), x, y)
+            >>> victim.input_shape, len(victim.source())
+            ((1, 2, 2), 5)
+        """
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"Parameter `model` should be a torch.nn.Module. Found {type(model).__name__}.")
+        if not isinstance(tasks, (Task, Sequence)):
+            raise TypeError(f"Parameter `tasks` should be a list of tasks. Found {type(tasks).__name__}.")
+        if isinstance(x, (Dataset, DataLoader)) and y is not None:
+            raise TypeError(
+                f"Parameter `y` should be None where `x` is a {type(x).__name__}, which has the labels. "
+                f"Found {type(y).__name__}."
+            )
+        checked = list(check_tasks([tasks] if isinstance(tasks, Task) else tasks))
+        low, high = _range(clip_values)
+        given = {"test": x if y is None else (x, y), **({} if train is None else {"train": train})}
+        sources = {split: as_source(data, checked) for split, data in given.items()}
+        shape = sources["test"].read(slice(0, 1))[0].shape[1:]
+        if not shape:
+            raise ValueError("Parameter `x` should be inputs (N, ...). Found numbers alone.")
+        for split, data in given.items():
+            if isinstance(data, tuple):
+                _check_range(sources[split], low, high)
+        dataset = partial(_of_split, name, given)
+        radii = {"linf": [levels / 255 * (high - low) for levels in (2, 4, 8)]} if eps is None else eps
+        return cls(
+            name, model.eval(), checked, shape, (low, high),
+            partial(_arrays_of, dataset, checked), description,
+            MappingProxyType({norm: tuple(map(float, values)) for norm, values in radii.items()}),
+            class_names=class_names or _nothing(), dataset=dataset,
+        )  # fmt: skip
+
     def source(self, split: str = "test", limit: int | None = None) -> Source:
         """The data, read part by part.
 
         Args:
             split: "train" or "test".
             limit: first samples to take; None for all.
+
+        Raises:
+            ValueError: a split that the victim has no data of.
         """
         if self.dataset is None:
             return as_source(self.data(split, limit), self.tasks)
@@ -82,7 +168,7 @@ class Victim:
 
 @dataclass(frozen=True)
 class VictimSpec:
-    """How an embedded victim is made.
+    """How a victim is made when it is asked for.
 
     Attributes:
         name: its name.
@@ -92,8 +178,9 @@ class VictimSpec:
         dataset: (split, size or None) to the data set.
         input_shape: shape of one input.
         clip_values: least and greatest value of an input.
-        eps: by norm, the sizes of perturbation to evaluator it at.
+        eps: by norm, the sizes of perturbation to attack it with.
         class_names: by task, names of its classes, where they have names.
+        weights: a safetensors file; None for those that this package has under ``name``.
     """
 
     name: str
@@ -105,6 +192,26 @@ class VictimSpec:
     clip_values: tuple[float, float]
     eps: Mapping[str, tuple[float, ...]]
     class_names: Names = field(default_factory=_nothing)
+    weights: str | Path | None = None
+
+    def load(self, checkpoint: str | Path | None = None) -> Victim:
+        """The victim, on the CPU.
+
+        Args:
+            checkpoint: weights to use in place of its own.
+
+        Raises:
+            FileNotFoundError: there are no weights.
+            ValueError: the weights do not fit.
+        """
+        model = self.build()
+        file = self.weights if checkpoint is None else checkpoint
+        metadata = load_embedded(model, self.name) if file is None else load_weights(model, file)
+        data, dataset = _readers(lambda split: self.dataset(split, None))
+        return Victim(
+            self.name, _ready(model), self.tasks(), self.input_shape, self.clip_values, data, self.description,
+            self.eps, metadata, self.class_names, dataset,
+        )  # fmt: skip
 
 
 def digit_tasks() -> list[Task]:
@@ -182,14 +289,44 @@ VICTIM_SPECS: Mapping[str, VictimSpec] = MappingProxyType(
 )
 
 
+def _installed() -> dict[str, EntryPoint]:
+    """The victims of other packages by name; nothing of them is imported.
+
+    Raises:
+        ValueError: A name is taken.
+    """
+    found: dict[str, EntryPoint] = {}
+    for entry in entry_points(group=ENTRY_POINTS):
+        other = found.setdefault(entry.name, entry)
+        if entry.name in (*VICTIM_SPECS, *PAPER_DATA) or other.value != entry.value:
+            raise ValueError(
+                f"Entry point {entry.value!r} of {ENTRY_POINTS!r} should have a name of its own. Found {entry.name!r}, "
+                "which is taken."
+            )
+    return found
+
+
 def victim_names() -> tuple[str, ...]:
-    """Names that :func:`load_victim` knows; "nyuv2" and "cityscapes" need the user's own data and checkpoint.
+    """Names that :func:`load_victim` knows; "nyuv2" and "cityscapes" need the user's own data and checkpoint. Those of
+    other packages come last.
 
     Examples:
-        >>> victim_names()
+        >>> victim_names()[:6]
         ('digits', 'rooms', 'rooms-robust', 'multilabel', 'nyuv2', 'cityscapes')
     """
-    return (*VICTIM_SPECS, *PAPER_DATA)
+    return (*VICTIM_SPECS, *PAPER_DATA, *_installed())
+
+
+def victim_descriptions() -> dict[str, str]:
+    """One line for people about every victim, and about one's own."""
+    packages = {name: entry.dist.name if entry.dist else "?" for name, entry in _installed().items()}
+    return {
+        **{name: spec.description for name, spec in VICTIM_SPECS.items()},
+        "nyuv2": "MTAN or Split on NYUv2, or a net that 'art-mtl train nyuv2' made; needs --root, --checkpoint",
+        "cityscapes": "MTAN or Split on Cityscapes; needs --root, --checkpoint",
+        **{name: f"of the package {package}" for name, package in packages.items()},
+        "PATH.py:function": f"your own: returns {_FORMS}",
+    }
 
 
 def load_victim(name: str, *, root: str | Path | None = None, checkpoint: str | Path | None = None) -> Victim:
@@ -198,11 +335,12 @@ def load_victim(name: str, *, root: str | Path | None = None, checkpoint: str | 
     ``"digits"``, ``"rooms"``, ``"rooms-robust"`` and ``"multilabel"`` come with their weights. ``"nyuv2"`` and
     ``"cityscapes"`` are the paper's networks, MTAN or Split: which of them a checkpoint holds is told by its keys, be
     it one of Auto-Lambda or of ``art-mtl train --data``. ``"nyuv2"`` also takes the small network of ``art-mtl train
-    nyuv2``. ``"PATH.py:function"`` imports the file and calls the function without arguments; it returns a
-    :class:`Victim`, or ``(model, tasks, x, y)`` with labels ``y`` in any form that :meth:`MultiTaskLabels.of` takes, or
-    the same with the ``(least, greatest)`` value of an input as a fifth; without a fifth, inputs are in [0, 1]. ``x``
-    may be a :class:`numpy.memmap`; or, with ``y`` None, a map-style data set whose ``[i]`` is ``(input, dict of
-    labels)``, of which runs read one chunk after another.
+    nyuv2``. Names of other packages come from entry points, see :data:`ENTRY_POINTS`. ``"PATH.py:function"`` imports
+    the file and calls the function without arguments. It returns a :class:`Victim`, a :class:`VictimSpec`, ``(model,
+    tasks, x, y)`` with labels ``y`` in any form that :meth:`MultiTaskLabels.of` takes, or the same with the ``(least,
+    greatest)`` value of an input as a fifth; without a fifth, inputs are in [0, 1]. In place of ``x, y`` it may return
+    a map-style data set whose ``[i]`` is ``(input, dict of labels)``, or a ``DataLoader``; with a fifth part, the
+    fourth is None. See :meth:`Victim.of`.
 
     Args:
         name: one of :func:`victim_names`, or ``"PATH.py:function"``.
@@ -214,8 +352,9 @@ def load_victim(name: str, *, root: str | Path | None = None, checkpoint: str | 
 
     Raises:
         ValueError: If the name is unknown, if an argument is missing or does not apply, if the weights do not fit or
-            are those for the other data set, or if a user's function is not in its file.
-        TypeError: If a user's function returns something else.
+            are those for the other data set, or if a user's function is not in its file or fails.
+        TypeError: If a user's function, or one of another package, returns something else.
+        ImportError: If a user's file, or another package, cannot be imported.
         FileNotFoundError: If a file is missing.
 
     Examples:
@@ -228,21 +367,34 @@ def load_victim(name: str, *, root: str | Path | None = None, checkpoint: str | 
         return _of_the_paper(name, root, checkpoint)
     if name not in VICTIM_SPECS and ".py:" in name:
         _refuse(name, root=root, checkpoint=checkpoint)
-        returned = user_code.call(name)
-        return returned if isinstance(returned, Victim) else _from_parts(name, returned)
-    if name not in VICTIM_SPECS:
+        return _from_parts(name, user_code.call(name))
+    if name in VICTIM_SPECS:
+        _refuse(name, root=root)
+        return VICTIM_SPECS[name].load(checkpoint)
+    entry = _installed().get(name)
+    if entry is None:
         raise ValueError(
             f"Parameter `name` should be one of {', '.join(victim_names())}, or PATH.py:function. Found {name!r}."
         )
     _refuse(name, root=root)
-    spec = VICTIM_SPECS[name]
-    model = spec.build()
-    metadata = load_embedded(model, name) if checkpoint is None else load_weights(model, checkpoint)
-    data, dataset = _readers(lambda split: spec.dataset(split, None))
-    return Victim(
-        name, _ready(model), spec.tasks(), spec.input_shape, spec.clip_values, data,
-        spec.description, spec.eps, metadata, spec.class_names, dataset,
-    )  # fmt: skip
+    return _from_entry(entry, checkpoint)
+
+
+def _from_entry(entry: EntryPoint, checkpoint: str | Path | None) -> Victim:
+    """A victim of another package, under the name of its entry."""
+    where = f"Entry point {entry.value!r} of {ENTRY_POINTS!r}"
+    try:
+        made = entry.load()()
+    except Exception as error:
+        raise ImportError(f"{where} should make a victim. Found {type(error).__name__}: {error}") from error
+    if isinstance(made, VictimSpec):
+        if checkpoint is None and made.weights is None:
+            raise ValueError(f"{where} should have `weights`, or Parameter `checkpoint` be given. Found neither.")
+        return replace(made.load(checkpoint), name=entry.name)
+    if not isinstance(made, Victim):
+        raise TypeError(f"{where} should make a Victim or a VictimSpec. Found {type(made).__name__}.")
+    _refuse(entry.name, checkpoint=checkpoint)
+    return replace(made, name=entry.name)
 
 
 def _readers(open_split: Callable[[str], MultiTaskDataset]) -> tuple[Reader, Callable[[str], MultiTaskDataset]]:
@@ -325,44 +477,68 @@ def _memorised(root: str | Path, checkpoint: str | Path, metadata: Mapping[str, 
 
 
 def _from_parts(name: str, returned: Any) -> Victim:
-    """A victim from the (model, tasks, x, y[, clip_values]) that a user's function returned."""
-    if not isinstance(returned, tuple) or len(returned) not in (4, 5):
-        found = f"a tuple of {len(returned)}" if isinstance(returned, tuple) else type(returned).__name__
-        raise TypeError(f"{name} should return a Victim or (model, tasks, x, y[, clip_values]). Found {found}.")
-    model, given, x, y = returned[:4]
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"{name} should return a torch.nn.Module as its model. Found {type(model).__name__}.")
-    if not isinstance(given, (Task, Sequence)):
-        raise TypeError(f"{name} should return a list of tasks. Found {type(given).__name__}.")
-    checked = list(check_tasks([given] if isinstance(given, Task) else given))
-    low, high = (float(bound) for bound in (returned[4] if len(returned) == 5 else (0.0, 1.0)))
-    if not low < high:
-        raise ValueError(f"{name} should return clip_values (least, greatest). Found ({low:g}, {high:g}).")
-    source = as_source(x if y is None else (x, y), checked)
-    inputs, _ = source.read(slice(0, 1))
-    if inputs.ndim < 2:
-        raise ValueError(f"{name} should return inputs (N, ...). Found one of shape {inputs.shape[1:]}.")
-    if y is not None:
-        _check_range(name, source, low, high)
-
-    def data(split: str, limit: int | None = None) -> Arrays:
-        return source.read(slice(0, len(source) if limit is None else limit))
-
-    scale = high - low
-    eps = {"linf": (2 / 255 * scale, 4 / 255 * scale, 8 / 255 * scale)}
-    return Victim(
-        name, model.eval(), checked, inputs.shape[1:], (low, high), data, f"model of {name}", MappingProxyType(eps),
-        dataset=lambda split: x if y is None else (x, y),
-    )  # fmt: skip
+    """A victim from what a user's function returned; errors name the file."""
+    if isinstance(returned, Victim):
+        return returned
+    if isinstance(returned, VictimSpec):
+        return returned.load()
+    if (
+        not isinstance(returned, tuple)
+        or not 3 <= len(returned) <= 5
+        or (len(returned) == 3 and hasattr(returned[2], "shape"))
+    ):
+        parts = ", ".join(type(part).__name__ for part in returned) if isinstance(returned, tuple) else ""
+        found = f"a tuple of {len(returned)}: ({parts})" if parts else type(returned).__name__
+        raise TypeError(f"{name} should return {_FORMS}. Found {found}.")
+    more = {"clip_values": returned[4]} if len(returned) == 5 else {}
+    try:
+        return Victim.of(*returned[:4], name=name, description=f"model of {name}", **more)
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{name} should return {_FORMS}. {error}") from error
 
 
-def _check_range(name: str, source: Source, low: float, high: float) -> None:
+def _arrays_of(dataset: Callable[[str], Any], tasks: Sequence[Task], split: str, limit: int | None = None) -> Arrays:
+    """The first samples of a split."""
+    return as_arrays(dataset(split), tasks, limit)
+
+
+def _of_split(name: str, given: Mapping[str, Any], split: str) -> Any:
+    """The data of a split.
+
+    Raises:
+        ValueError: There are none.
+    """
+    if split not in given:
+        raise ValueError(
+            f"Victim {name!r} should have data of split={split!r}. Found {' and '.join(given)} data; give others by "
+            "Victim.of(…, train=…)."
+        )
+    return given[split]
+
+
+def _range(clip_values: Any) -> tuple[float, float]:
+    """Least and greatest value of an input.
+
+    Raises:
+        ValueError: It is no range.
+    """
+    try:
+        low, high = map(float, clip_values)
+    except (TypeError, ValueError):
+        raise ValueError(f"Parameter `clip_values` should be (least, greatest). Found {clip_values!r}.") from None
+    if not -np.inf < low < high < np.inf:
+        raise ValueError(f"Parameter `clip_values` should be (least, greatest), finite. Found ({low:g}, {high:g}).")
+    return low, high
+
+
+def _check_range(source: Source, low: float, high: float) -> None:
     """Raise unless all inputs lie in the range; they are looked at a few at a time."""
     for first in range(0, len(source), _AT_ONCE):
         inputs, _ = source.read(slice(first, first + _AT_ONCE))
         least, greatest = np.min(inputs), np.max(inputs)
-        if least < low or greatest > high:
+        if not low <= least <= greatest <= high:
             raise ValueError(
-                f"{name} should return inputs in [{low:g}, {high:g}], or their range as a fifth value. Found values "
+                f"Parameter `x` should be inputs in [{low:g}, {high:g}], or `clip_values` be their range. Found values "
                 f"from {least:g} to {greatest:g}."
             )

@@ -154,17 +154,17 @@ def test_names_parameters_and_progress(estimator, data, capsys):
     x, y = data
     attack = make(MultiTaskAutoAttack, estimator, verbose=True)
     assert repr(attack) == "MultiTaskAutoAttack(norm=inf, eps=0.3, version='fast')"
-    assert attack.name == "auto-attack, fast"
+    assert attack.name == "auto-attack-fast"
     attack.set_params(norm=2, eps=0.5, selection="sample")
     assert (attack.norm, attack.selection) == (2, "sample")
     attack.generate(x, y)
     shown = capsys.readouterr().err
-    assert "auto-attack, fast: square" in shown and "180/180" in shown  # 5 samples × (7 members × 4 steps + 8 queries)
+    assert "auto-attack-fast: square" in shown and "180/180" in shown  # 5 samples × (7 members × 4 steps + 8 queries)
     with pytest.raises(ValueError, match="`version`"):
         attack.set_params(version="slow", norm=1)
     assert (attack.norm, attack.version) == (2, "fast")
     pgd = make(MultiTaskAutoPGD, estimator, method="minmax")
-    assert pgd.name == "minmax" and "eps_step" not in pgd.attack_params and "method='minmax'" in repr(pgd)
+    assert pgd.name == "auto-pgd:minmax" and "eps_step" not in pgd.attack_params and "method='minmax'" in repr(pgd)
     with pytest.raises(ValueError, match="eps_step"):
         pgd.set_params(eps_step=0.1)
 

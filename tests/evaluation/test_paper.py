@@ -190,7 +190,7 @@ def hand_made() -> Results:
         mean, least = summarise(deltas)
         return AttackResult(
             name, name, "linf", 2 / 255, None, 10, values, deltas, mean, least, -0.1, (values,), (deltas,),
-            2 / 255, 1.0, 1,
+            2 / 255, 1.0, 1, (None,) * 3, None, None, 10.0, 11.0,
         )  # fmt: skip
 
     attacks = (

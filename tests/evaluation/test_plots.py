@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from art_mtl import tasks
+from art_mtl.core.methods import registry, spec_of
 from art_mtl.evaluation import AttackResult, Environment, Results, TaskResult
 from art_mtl.evaluation.pictures import TaskStyle, View, answer, cards_figure, scene_figure
-from art_mtl.evaluation.plots import METHOD_COLOURS, degradation_figure, method_colour, tasks_figure, weights_figure
+from art_mtl.evaluation.plots import _OTHER_COLOURS, degradation_figure, method_colour, tasks_figure, weights_figure
 from art_mtl.tasks.colours import CLASS_COLOURS, value_picture
 
 TASKS = tuple(TaskResult(n, "depth", "aErr", False, 1.0, "", 1.0, (1.0,)) for n in ("near", "far"))
@@ -21,7 +22,7 @@ def attack(name: str, eps: float, deltas: tuple[float, float], norm: str = "linf
     method, _, schedule = name.partition(" + ")
     return AttackResult(
         name, method, norm, eps, "linear" if schedule else None, 3, deltas, deltas, sum(deltas) / 2, max(deltas), -0.1,
-        (deltas,), (deltas,), eps, 1.0, 1, weights,
+        (deltas,), (deltas,), eps, 1.0, 1, (None, None), None, None, 3, 3, weights=weights,
     )  # fmt: skip
 
 
@@ -61,7 +62,7 @@ def test_degradation_curves(results: Results) -> None:
     np.testing.assert_allclose(lines["worst-task"].get_ydata(), [-27.5, -55])
     np.testing.assert_allclose(lines["single-task reference"].get_ydata(), [-40, -80])
     np.testing.assert_allclose({line.get_label(): line for line in mtl.lines}["equal"].get_ydata(), [-22.5, -45])
-    assert lines["worst-task"].get_color() == METHOD_COLOURS["worst-task"]
+    assert lines["worst-task"].get_color() == spec_of("worst-task").colour
     assert lines["worst-task"].get_linewidth() == max(line.get_linewidth() for line in wor.lines)
     assert lines["equal"].get_color() == lines["equal + linear step"].get_color()
     assert lines["equal"].get_linestyle() != lines["equal + linear step"].get_linestyle()
@@ -71,10 +72,11 @@ def test_degradation_curves(results: Results) -> None:
 
 
 def test_method_colours_are_distinct_and_stable() -> None:
-    assert len(set(METHOD_COLOURS.values())) == len(METHOD_COLOURS)
+    colours = [spec.colour for spec in registry().values() if spec.colour is not None]
+    assert len(set(colours)) == len(colours) >= 13 and not {*colours} & {*_OTHER_COLOURS}
     others = ["A", "B"]
     assert method_colour("A", others) != method_colour("B", others)
-    assert method_colour("equal", others) == METHOD_COLOURS["equal"]
+    assert method_colour("equal", others) == spec_of("equal").colour
 
 
 def test_weight_curves(results: Results) -> None:

@@ -72,13 +72,20 @@ def test_a_report_is_complete(run, tmp_path: Path) -> None:
         assert figure.read_bytes()[:4] == b"\x89PNG"
 
 
-def test_the_example_shows_worst_task_beside_its_best_rival(run) -> None:
-    found = {"equal": -0.3, "dgba": -0.4, "worst-image": -0.5, "single:seg": -0.7, "worst-task": -0.6}
+def test_the_example_shows_the_strongest_of_ours_beside_the_strongest_other_attack(run) -> None:
+    found = {"equal": -0.3, "dgba": -0.4, "worst-image": -0.5, "single:seg": -0.7, "worst-task": -0.6, "Mine": -0.45}
     one = run[0].attacks[0]
     attacks = [replace(one, name=name, method=name, delta_wor=delta) for name, delta in found.items()]
-    for shown, expected in ((attacks, ["worst-task", "dgba"]), (attacks[:4], ["dgba", "equal"])):
+    expectations = (
+        (attacks, ["worst-task", "Mine"]),
+        (attacks[:4], ["worst-image", "dgba"]),
+        (attacks[:2], ["dgba", "equal"]),
+        (attacks[3:5], ["worst-task", "single:seg"]),
+        (attacks[3:4], ["single:seg"]),
+    )
+    for shown, expected in expectations:
         (block,) = replace(run[0], attacks=tuple(shown)).blocks()
-        assert [attack.name for attack in report._contestants(block)] == expected
+        assert [attack.name for attack in report._compared(block)] == expected
 
 
 def test_without_a_gallery(run, tmp_path: Path) -> None:

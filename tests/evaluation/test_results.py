@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from art_mtl.core.methods import spec_of
 from art_mtl.evaluation import AttackResult, Environment, Results, TaskResult
 from art_mtl.evaluation.results import Block, Difference, mean_least_degradation, summarise
 from art_mtl.files import staged_folder, write_text
@@ -33,9 +34,9 @@ def any_results(draw) -> Results:
     attack = AttackResult(
         draw(st.text()), "equal", draw(st.sampled_from(["linf", None])), draw(number), None,
         draw(st.none() | st.just(9)), draw(row), draw(row), draw(number), draw(number), draw(number),
-        draw(rows), draw(rows), draw(finite), draw(finite), samples, draw(st.none() | rows), None,
-        draw(st.tuples(*[ends] * tasks)), draw(ends), draw(ends), draw(number), draw(number),
-        tuple(draw(st.lists(st.text(), max_size=2))),
+        draw(rows), draw(rows), draw(finite), draw(finite), samples, draw(st.tuples(*[ends] * tasks)),
+        draw(ends), draw(ends), draw(number), draw(number), draw(st.tuples(st.text())),
+        draw(st.none() | rows), None,
     )  # fmt: skip
     difference = Difference(
         attack.name, "other", attack.norm, attack.eps, draw(row), draw(st.tuples(*[ends] * tasks)), draw(number),
@@ -87,11 +88,13 @@ def test_not_a_number_never_reaches_the_file() -> None:
         Results("v", (task,), (), None, Environment({}, "cpu", "d", None)).to_json_text()
 
 
-def single(task: str, deltas: tuple[float, float], samples: tuple[tuple[float, float], ...]) -> AttackResult:
+def single(
+    task: str, deltas: tuple[float, float], samples: tuple[tuple[float, float], ...], evaluations: float | None = 5.0
+) -> AttackResult:
     return AttackResult(
         f"single:{task}", f"single:{task}", "linf", 0.1, "linear", 5, deltas, deltas, *summarise(deltas), None, samples,
-        samples, 0.1, 2.0, 2, delta_intervals=tuple((delta - 0.1, delta + 0.05) for delta in deltas),
-        gradient_evaluations=5.0, forward_evaluations=6.0, warnings=("slow", task),
+        samples, 0.1, 2.0, 2, tuple((delta - 0.1, delta + 0.05) for delta in deltas), None, None, evaluations, 7.0,
+        ("slow", task),
     )  # fmt: skip
 
 
@@ -103,18 +106,28 @@ def test_the_reference_takes_each_task_from_its_own_attack() -> None:
     )
     results = Results("v", tasks, attacks, None, Environment({}, "cpu", "d", None))
     (block,) = results.blocks()
-    reference = results.single_task_reference(block)
+    reference = results.reference(block)
     assert reference is not None
+    assert (reference.name, spec_of(reference.method).role) == ("single-task reference", "reference")
     assert reference.deltas == (-0.8, -0.6)
     assert reference.delta_wor == -0.6 and reference.delta_mtl == pytest.approx(-0.7)
+    assert reference.delta_intervals == ((-0.8 - 0.1, -0.8 + 0.05), (-0.6 - 0.1, -0.6 + 0.05))
     assert reference.delta_wor_interval == pytest.approx((-0.7, -0.55))
     assert reference.delta_mtl_interval == pytest.approx((-0.8, -0.65))
     assert reference.sample_deltas == ((-0.5, -0.2), (-0.7, -0.4))
     assert reference.least_degradation == pytest.approx(-0.3)
-    assert (reference.seconds, reference.gradient_evaluations, reference.forward_evaluations) == (4.0, 10.0, 12.0)
+    assert (reference.seconds, reference.gradient_evaluations, reference.forward_evaluations) == (4.0, 10.0, 14.0)
     assert reference.warnings == ("slow", "a", "b")
     half = Results("v", tasks, attacks[:1], None, results.environment)
-    assert half.single_task_reference(next(half.blocks())) is None
+    assert half.reference(next(half.blocks())) is None
+
+
+def test_the_cost_of_the_reference_is_not_known_where_one_attack_was_not_counted() -> None:
+    rows = ((-0.1, -0.2), (-0.3, -0.4))
+    tasks = tuple(TaskResult(n, "depth", "aErr", False, 1.0, "", 1.0, (1.0, 1.0)) for n in "ab")
+    attacks = single("a", (-0.8, -0.2), rows), single("b", (-0.1, -0.6), rows, evaluations=None)
+    results = Results("v", tasks, attacks, None, Environment({}, "cpu", "d", None))
+    assert results.reference(next(results.blocks())).gradient_evaluations is None
 
 
 def test_summaries_of_nothing() -> None:

@@ -12,9 +12,10 @@ from sklearn.metrics import accuracy_score, confusion_matrix, mean_absolute_erro
 from art_mtl import MultiTaskLabels, PyTorchMultiTaskEstimator, tasks
 from art_mtl.attacks import MinMaxMultiTaskPGD, MultiTaskAutoAttack, MultiTaskAutoPGD, MultiTaskPGD, WorstTaskPGD
 from art_mtl.core import METHODS
+from art_mtl.core.methods import descriptions, spec_of
 from art_mtl.evaluation import evaluate
 from art_mtl.evaluation.checks import check_perturbation
-from art_mtl.evaluation.grid import DESCRIPTIONS, Cell, make_attack, plan_grid, plan_radii
+from art_mtl.evaluation.grid import Cell, make_attack, plan_grid, plan_radii
 from art_mtl.evaluation.victims import Victim
 
 SIZE = 7
@@ -335,10 +336,10 @@ def test_every_cell_of_the_grid_makes_an_attack_of_its_name(estimator) -> None:
             2.0,
             3,
         )
-        assert attack.schedule == cell.schedule
+        assert attack.schedule == ("linear" if spec_of(cell.method).is_reference else cell.schedule)
 
 
-def test_restarts_give_rivals_our_step_two_starts_and_their_best_iterate(estimator) -> None:
+def test_restarts_give_baselines_our_step_two_starts_and_their_best_iterate(estimator) -> None:
     cells = plan_grid(estimator.tasks, ["equal", "worst-task"], {"l2": [0.5]}, ["restarts"])
     assert [cell.name for cell in cells] == ["equal + linear step, best of 2", "worst-task"]
     baseline, ours = (make_attack(estimator, cell, steps=3, batch_size=2) for cell in cells)
@@ -357,7 +358,8 @@ def test_the_ensemble_and_auto_pgd_are_cells_too(estimator) -> None:
 
 def test_every_method_is_described() -> None:
     families = {f"{family}:<task>" for family in ("single", "stealthy", "smta")} | {"jd:<aggregator>"}
-    assert set(METHODS) | families | {"auto-pgd", "auto-attack"} == set(DESCRIPTIONS)
+    assert set(METHODS) | families | {"auto-pgd", "auto-attack", "auto-attack-fast"} == set(descriptions())
+    assert descriptions()["auto-pgd"] == "worst-task under Auto-PGD's rule; not in 'all'"
 
 
 def test_radii() -> None:

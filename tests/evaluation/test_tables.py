@@ -10,8 +10,9 @@ import pytest
 from rich.console import Console
 
 from art_mtl.evaluation import AttackResult, Environment, Results, TaskResult, make_table, to_csv, to_latex, to_markdown
+from art_mtl.evaluation.escape import latex
 from art_mtl.evaluation.results import Block, summarise
-from art_mtl.evaluation.tables import best_attacks, describe_eps, escape_latex, fraction, to_rich
+from art_mtl.evaluation.tables import best_attacks, describe_eps, fraction, to_rich
 
 CLEAN = (0.4656, 0.4057, 23.41)
 
@@ -21,13 +22,15 @@ def attack(name: str, values: tuple[float, ...], eps: float = 2 / 255, norm: str
     mean, least = summarise(deltas)
     return AttackResult(
         name, changes.pop("method", name), norm, eps, None, 10, values, deltas, mean, least, -0.1, (values,), (deltas,),
-        eps, 1.0, 1,
+        eps, 1.0, 1, delta_intervals=((-0.5, -0.1),) * 3, delta_mtl_interval=(-0.5, -0.1),
+        delta_wor_interval=None if least is None else (least - 0.02, least + 0.01), gradient_evaluations=10,
+        forward_evaluations=11,
     )  # fmt: skip
 
 
 @pytest.fixture
 def results() -> Results:
-    """Two blocks of the paper's Table III, rows and baseline as printed, and single attacks for a bound."""
+    """Two blocks of the paper's Table III, rows and baseline as printed, and attacks on one task."""
     tasks = (
         TaskResult("seg", "segmentation", "mIoU", True, 100.0, "", CLEAN[0], (0.5,)),
         TaskResult("depth", "depth", "aErr", False, 100.0, "m", CLEAN[1], (0.4,)),
@@ -36,9 +39,9 @@ def results() -> Results:
     attacks = (
         attack("equal", (0.2528, 0.6728, 29.82)),
         attack("normalize", (0.2621, 0.8609, 31.81)),
-        attack("minmax", (0.2669, 0.8799, 33.00)),
+        attack("worst-task", (0.2669, 0.8799, 33.00)),
         attack("equal", (0.1572, 0.897, 35.96), 4 / 255),
-        attack("minmax", (0.1705, 1.3241, 43.59), 4 / 255),
+        attack("Mine", (0.1705, 1.3241, 43.59), 4 / 255),
         *(
             attack(f"single:{task.name}", tuple(v * f for v, f in zip(CLEAN, (0.1, 9.0, 4.0), strict=True)), 4 / 255)
             for task in tasks
@@ -48,21 +51,21 @@ def results() -> Results:
 
 
 GOLDEN = """\
-| method | seg mIoU ↑ (×100) | depth aErr ↓ (m ×100) | normal mDist ↓ (degrees) \
-| Δ_MTL (%) | Δ_Wor (%) | mean least Δ (%) |
-| :--- | ---: | ---: | ---: | ---: | ---: | ---: |
-| clean | 46.56 | 40.57 | 23.41 | 0.00 | 0.00 | 0.00 |
-| **L∞, ε = 2/255 (1/255 in [0, 1])** |  |  |  |  |  |  |
-| equal | 25.28 | 67.28 | 29.82 | -35.63 | -21.50 | -10.00 |
-| normalize | 26.21 | 86.09 | 31.81 | -41.00 | -26.41 | -10.00 |
-| minmax | 26.69 | 87.99 | 33.00 | -41.88 | **-29.06** | -10.00 |
-| **L∞, ε = 4/255 (2/255 in [0, 1])** |  |  |  |  |  |  |
-| equal | 15.72 | 89.70 | 35.96 | -51.97 | -34.90 | -10.00 |
-| minmax | 17.05 | 132.41 | 43.59 | -59.68 | -46.30 | -10.00 |
-| single:seg | 4.66 | 365.13 | 93.64 | -84.63 | **-75.00** | -10.00 |
-| single:depth | 4.66 | 365.13 | 93.64 | -84.63 | **-75.00** | -10.00 |
-| single:normal | 4.66 | 365.13 | 93.64 | -84.63 | **-75.00** | -10.00 |
-| single-task reference | 4.66 | 365.13 | 93.64 | -84.63 | -75.00 | -75.00 |"""
+| method | role | seg mIoU ↑ (×100) | depth aErr ↓ (m ×100) | normal mDist ↓ (degrees) \
+| Δ_MTL (%) | Δ_Wor (%) | 95 % interval | per-image worst-task Δ (%) | gradient evaluations |
+| :--- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
+| clean |  | 46.56 | 40.57 | 23.41 | 0.00 | 0.00 |  | 0.00 |  |
+| **L∞, ε = 2/255 (1/255 in [0, 1])** |  |  |  |  |  |  |  |  |  |
+| equal | baseline | 25.28 | 67.28 | 29.82 | -35.63 | -21.50 | [-23.50, -20.50] | -10.00 | 10 |
+| normalize | baseline | 26.21 | 86.09 | 31.81 | -41.00 | -26.41 | [-28.41, -25.41] | -10.00 | 10 |
+| worst-task | ours | 26.69 | 87.99 | 33.00 | -41.88 | **-29.06** | [-31.06, -28.06] | -10.00 | 10 |
+| **L∞, ε = 4/255 (2/255 in [0, 1])** |  |  |  |  |  |  |  |  |  |
+| equal | baseline | 15.72 | 89.70 | 35.96 | -51.97 | -34.90 | [-36.90, -33.90] | -10.00 | 10 |
+| Mine | foreign | 17.05 | 132.41 | 43.59 | -59.68 | **-46.30** | [-48.30, -45.30] | -10.00 | 10 |
+| single:seg | reference | 4.66 | 365.13 | 93.64 | -84.63 | -75.00 | [-77.00, -74.00] | -10.00 | 10 |
+| single:depth | reference | 4.66 | 365.13 | 93.64 | -84.63 | -75.00 | [-77.00, -74.00] | -10.00 | 10 |
+| single:normal | reference | 4.66 | 365.13 | 93.64 | -84.63 | -75.00 | [-77.00, -74.00] | -10.00 | 10 |
+| single-task reference | reference | 4.66 | 365.13 | 93.64 | -84.63 | -75.00 | – | -75.00 | 30 |"""
 
 
 def test_golden_markdown(results: Results) -> None:
@@ -79,6 +82,10 @@ def test_csv_holds_the_numbers_themselves(results: Results) -> None:
     assert float(first["depth aErr ↓ (m)"]) == 0.6728
     assert float(first["Δ normal"]) == results.attacks[0].deltas[2]
     assert float(first["Δ_Wor"]) == results.attacks[0].delta_wor
+    low, high = results.attacks[0].delta_wor_interval
+    assert (float(first["Δ_Wor 95 % from"]), float(first["Δ_Wor 95 % to"])) == (low, high)
+    assert (first["role"], float(first["gradient evaluations"])) == ("baseline", 10)
+    assert [row["role"] for row in rows[-4:]] == ["reference"] * 4 and rows[-1]["Δ_Wor 95 % to"] == ""
 
 
 def test_latex_has_a_cell_for_every_column(results: Results) -> None:
@@ -86,7 +93,7 @@ def test_latex_has_a_cell_for_every_column(results: Results) -> None:
     body = text.split("\\hline", 1)[1]
     lines = [line for line in body.splitlines() if line.endswith(r"\\") and "multicolumn" not in line]
     assert len(lines) == 1 + 1 + 8 + 1
-    assert {line.count("&") for line in lines} == {6}
+    assert {line.count("&") for line in lines} == {9}
     assert r"\textbf{$-29.06$}" in text
     assert r"$\Delta_{\mathrm{Wor}}$ (\%)" in text
     assert text.count(r"\begin{") == text.count(r"\end{") == 2
@@ -94,7 +101,7 @@ def test_latex_has_a_cell_for_every_column(results: Results) -> None:
 
 
 def test_latex_escapes() -> None:
-    assert escape_latex(r"50% & a_b #1 {x} ~^\ $") == (
+    assert latex(r"50% & a_b #1 {x} ~^\ $") == (
         r"50\% \& a\_b \#1 \{x\} \textasciitilde{}\textasciicircum{}\textbackslash{} \$"
     )
 
@@ -110,14 +117,14 @@ def test_the_terminal_shows_every_row_and_no_markup_of_names(results: Results) -
 def test_markdown_escapes(results: Results) -> None:
     odd = attack("a|b*", (0.2, 0.7, 30.0))
     text = to_markdown(make_table(Results("v", results.tasks, (odd,), None, results.environment)))
-    assert r"| a\|b\* |" in text
+    assert "| a&#124;b&#42; |" in text
 
 
 def test_undefined_figures_are_dashes_and_empty_fields(results: Results) -> None:
     row = attack("equal", (0.2, 0.7, 30.0), deltas=(None, None, None))
     table = make_table(Results("v", results.tasks, (row,), None, results.environment))
-    assert to_markdown(table).splitlines()[-1].endswith("| – | – | -10.00 |")
-    assert to_csv(table).splitlines()[-1].endswith(",30.0,,,-0.1")
+    assert to_markdown(table).splitlines()[-1].endswith("| – | – | – | -10.00 | 10 |")
+    assert to_csv(table).splitlines()[-1].endswith(",30.0,,,,-0.1,10")
 
 
 def test_a_metric_that_is_not_finite_is_said_and_never_the_strongest(results: Results) -> None:
@@ -126,9 +133,13 @@ def test_a_metric_that_is_not_finite_is_said_and_never_the_strongest(results: Re
     table = make_table(replace(results, attacks=(fine, lost), clip_values=None), deltas=True)
     text = to_markdown(table)
     row = next(line for line in text.splitlines() if line.startswith("| nan"))
-    assert row == "| nan | 20.00 | not finite | 90.00 | -90.00 | – | -80.00 | -85.00 | -80.00 | -10.00 |"
+    head, tail = (
+        "| nan | foreign | 20.00 | not finite | 90.00 | -90.00 | – | -80.00 | -85.00 | -80.00 |",
+        "-10.00 | 10 |",
+    )
+    assert row == f"{head} -82.00 | -79.00 | {tail}"
     note = "L∞, ε = 2/255: Δ of nan leaves out depth, whose metric is not finite."
-    assert text.endswith(note) and escape_latex(note) in to_latex(table)
+    assert text.endswith(note) and latex(note) in to_latex(table)
     assert best_attacks(Block("linf", 0.1, (fine, lost))) == {"equal"}
     assert best_attacks(Block("linf", 0.1, (lost,))) == set()
     assert ",0.2,,90.0,-0.9,,-0.8," in to_csv(table)
@@ -139,6 +150,13 @@ def test_best_is_the_strongest_as_printed() -> None:
     assert best_attacks(Block("linf", 0.1, tuple(rows))) == {"a", "b"}
     nothing = attack("a", (0.1, 0.5, 25), deltas=(None,))
     assert best_attacks(Block("linf", 0.1, (nothing,))) == set()
+
+
+def test_references_are_never_the_best() -> None:
+    """Alone in their block or the strongest of it."""
+    single = attack("single:seg", (0.1, 0.5, 25), deltas=(-0.9,))
+    assert best_attacks(Block("linf", 0.1, (single,))) == set()
+    assert best_attacks(Block("linf", 0.1, (single, attack("equal", (0.1, 0.5, 25), deltas=(-0.1,))))) == {"equal"}
 
 
 @pytest.mark.parametrize(

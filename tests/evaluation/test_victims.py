@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 
+from art_mtl import tasks
 from art_mtl.evaluation.victims import VICTIM_SPECS, Victim, load_victim, victim_names
-from art_mtl.models import save_weights
+from art_mtl.models import RoomsNet, save_weights
 from art_mtl.training import clean_metrics
 
 GOOD = """
@@ -62,6 +65,39 @@ def short():
 
 def backwards():
     return (*parts(), (1.0, 0.0))
+
+def with_data_set():
+    model, list_of_tasks, x, y = parts()
+    return model, list_of_tasks, [(x[i], {"a": y["a"][i], "b": y["b"][i]}) for i in range(4)]
+
+def with_loader():
+    from torch.utils.data import DataLoader
+    return (*with_data_set()[:2], DataLoader(with_data_set()[2], batch_size=3))
+
+def with_collate():
+    from torch.utils.data import DataLoader
+    def collate(samples):
+        return torch.stack([x for x, _ in samples]) / 2, {k: torch.tensor([y[k] for _, y in samples]) for k in "ab"}
+    return (*with_data_set()[:2], DataLoader(with_data_set()[2], batch_size=3, collate_fn=collate))
+
+def with_pair():
+    model, list_of_tasks, x, y = parts()
+    return model, list_of_tasks, (x, y)
+
+def loader_and_labels():
+    return (*with_loader(), {"a": [0, 1, 1, 0], "b": [0.0, 1, 2, 3]})
+
+def nothing():
+    return None
+
+def two():
+    return parts()[:2]
+
+def fails():
+    return 1 / 0
+
+def unranged():
+    return (*parts(), 3)
 
 not_a_function = 3
 """
@@ -148,7 +184,12 @@ def test_a_file_of_the_user(file: Path) -> None:
     [
         ("absent", ValueError, "Expected a function 'absent' in .*mine.py. Found .*make"),
         ("not_a_function", ValueError, "Expected a function 'not_a_function'"),
-        ("three", TypeError, "model, tasks, x, y.*Found a tuple of 3"),
+        ("three", TypeError, r"mine.py:three should return a Victim.*x, y.*Found a tuple of 3: \(Net, list, Tensor\)"),
+        ("two", TypeError, r"data set or DataLoader.*Found a tuple of 2: \(Net, list\)"),
+        ("nothing", TypeError, "data set or DataLoader.*Found NoneType"),
+        ("loader_and_labels", TypeError, "mine.py.*`y` should be None where `x` is a DataLoader.*Found dict"),
+        ("fails", ValueError, r"mine.py, line \d+: expected fails\(\) to return. Found ZeroDivisionError: division by"),
+        ("unranged", ValueError, "`clip_values` should be .*Found 3"),
         ("unmodelled", TypeError, "torch.nn.Module.*Found function"),
         ("untasked", TypeError, "Task.*Found str"),
         ("short", ValueError, "2 samples.*Found 4"),
@@ -159,6 +200,86 @@ def test_a_file_of_the_user(file: Path) -> None:
 def test_what_is_wrong_with_a_file_is_said(file: Path, function: str, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         load_victim(f"{file}:{function}")
+
+
+@pytest.mark.parametrize("function", ["with_data_set", "with_loader", "with_pair", "with_collate"])
+def test_three_parts_are_a_model_with_tasks_and_data(file: Path, function: str) -> None:
+    plain, victim = load_victim(f"{file}:make"), load_victim(f"{file}:{function}")
+    (x, labels), (expected, true) = victim.data("test", 3), plain.data("test", 3)
+    np.testing.assert_allclose(x, expected / (2 if function == "with_collate" else 1))
+    assert labels["a"].tolist() == true["a"].tolist() and labels["b"].tolist() == true["b"].tolist()
+    assert victim.input_shape == (3,) and len(victim.source()) == 4
+
+
+def test_no_split_is_another_one_in_silence(file: Path) -> None:
+    victim = load_victim(f"{file}:make")
+    for read in (victim.source, victim.data):
+        with pytest.raises(ValueError, match="mine.py:make' should have data of split='train'. Found test data; give"):
+            read("train", None)
+    for embedded in ("digits", "rooms", "multilabel"):
+        with pytest.raises(ValueError, match="split.*'val'"):
+            load_victim(embedded).source("val")
+    net, x = torch.nn.Linear(3, 2), np.linspace(0, 1, 12).reshape(4, 3)
+    both = Victim.of(net, tasks.classification("a", 2), x, [0, 1, 1, 0], train=(x[:2], [1, 1]), name="both")
+    assert both.data("test", None)[1]["a"].tolist() == [0, 1, 1, 0] and both.data("train", None)[1]["a"].tolist() == [
+        1,
+        1,
+    ]
+    assert len(both.source("train", 1)) == 1
+    with pytest.raises(ValueError, match=r"`x` should be inputs in \[0, 1\].*Found values from 0 to 2"):
+        Victim.of(net, tasks.classification("a", 2), x, [0, 1, 1, 0], train=(2 * x, [0, 1, 1, 0]))
+
+
+def test_inputs_that_are_not_numbers_are_outside_of_every_range() -> None:
+    with pytest.raises(ValueError, match="Found values from nan to nan"):
+        Victim.of(torch.nn.Linear(3, 2), tasks.classification("a", 2), np.full((2, 3), np.nan), [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("source", "line", "found"),
+    [
+        ("import torch\nimport no_such_module\n", 2, "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("x = 1\n\ny = x +\n", 3, "SyntaxError: invalid syntax"),
+        ("def f():\n    return 1 / 0\nf()\n", 2, "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_file_that_cannot_be_imported_is_named_with_its_line(tmp_path: Path, source, line, found) -> None:
+    path = tmp_path / "broken.py"
+    path.write_text(source)
+    with pytest.raises(ImportError, match=f"broken.py, line {line}: expected code.*Found {found}.$") as caught:
+        load_victim(f"{path}:make")
+    assert "\n" not in str(caught.value) and "art_mtl_victim_broken" not in sys.modules
+    (tmp_path / "outer.py").write_text("x = 1\nimport broken\n")
+    with pytest.raises(ImportError, match=f"broken.py, line {line}: expected code"):
+        load_victim(f"{tmp_path / 'outer.py'}:make")
+
+
+def test_what_is_no_regular_file_ends_in_one_line_that_names_it(tmp_path: Path) -> None:
+    """Nothing waits for a pipe."""
+    (tmp_path / "folder.py").mkdir()
+    os.mkfifo(tmp_path / "pipe.py")
+    (tmp_path / "link.py").symlink_to(tmp_path / "gone")
+    for name, found in (
+        ("folder", "a folder"),
+        ("pipe", "a pipe"),
+        ("link", "a link to nowhere"),
+        ("x", "no such file"),
+    ):
+        path = tmp_path / f"{name}.py"
+        with pytest.raises(FileNotFoundError, match=f"Python file at .*{name}.py .*Found {found}.$"):
+            load_victim(f"{path}:make")
+        with pytest.raises(OSError, match=f"{name}.py"):
+            load_victim("digits", checkpoint=path)
+        for root, checkpoint in ((path, file_of_weights(tmp_path)), (tmp_path, path)):
+            with pytest.raises(OSError, match=f"{name}.py") as caught:
+                load_victim("nyuv2", root=root, checkpoint=checkpoint).data("test", 1)
+            assert "\n" not in str(caught.value)
+
+
+def file_of_weights(folder: Path) -> Path:
+    metadata = {"victim": "nyuv2", "memorised": "true", "height": "32", "width": "48"}
+    save_weights(RoomsNet(), folder / "weights", metadata)
+    return folder / "weights"
 
 
 def test_wrong_names_and_arguments_are_named(tmp_path: Path) -> None:
