@@ -24,7 +24,7 @@ from art_mtl.evaluation.attack import AttackInfo
 from art_mtl.evaluation.runs.records import Unit, UnitResult
 from art_mtl.evaluation.runs.settings import differences
 from art_mtl.evaluation.samples import Inputs
-from art_mtl.locking import LOCK, locked
+from art_mtl.files import LOCK, locked
 
 DATABASE = "run.sqlite"
 OWN_FILES = (DATABASE, f"{DATABASE}-journal", LOCK)

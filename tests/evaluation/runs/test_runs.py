@@ -22,7 +22,7 @@ from art_mtl.evaluation.runs.run import _check_team
 from art_mtl.evaluation.runs.settings import describe_model
 from art_mtl.evaluation.runs.store import DATABASE
 from art_mtl.evaluation.samples import as_source
-from art_mtl.locking import locked
+from art_mtl.files import locked
 from art_mtl.losses import absolute_error
 from art_mtl.team import ProcessGroup
 
