@@ -143,14 +143,7 @@ class Results(Document):
         True
     """
 
-    layout: ClassVar[Layout] = Layout(
-        "results",
-        "art_mtl.results",
-        version=2,
-        one={"environment": Environment},
-        many={"tasks": TaskResult, "attacks": AttackResult},
-        older={1: {"protocol": "pooled"}},
-    )
+    layout: ClassVar[Layout] = Layout("results", "art_mtl.results", version=3)
 
     victim: str
     tasks: tuple[TaskResult, ...]
@@ -159,6 +152,17 @@ class Results(Document):
     environment: Environment
     command: str | None = None
     protocol: str = "pooled"
+
+    def check(self) -> None:
+        """Raise ValueError unless all figures are of the same tasks and samples."""
+        tasks, samples = len(self.tasks), {len(task.sample_clean) for task in self.tasks}
+        if len(samples) > 1:
+            raise ValueError(f"Results should be of the same samples for all tasks. Found {sorted(samples)} samples.")
+        for attack in self.attacks:
+            columns = [attack.values, attack.deltas, *attack.sample_values, *attack.sample_deltas]
+            columns += [row for table in (attack.weights, attack.losses) for row in table or ()]
+            if any(len(column) != tasks for column in columns):
+                raise ValueError(f"Attack {attack.name!r} should have figures of {tasks} tasks. Found another number.")
 
     @property
     def samples(self) -> int:

@@ -154,7 +154,7 @@ class _Run:
     @property
     def data(self) -> Any:
         """By what the same samples are known."""
-        return self.found.about["settings"]["data"], self.found.chunks, self.found.about["chunk"]
+        return [one.data for one in self.found.read[CLEAN]], self.found.chunks
 
     def figures(self, key: tuple[Any, ...]) -> list[Figure] | None:
         """Metric of each task, Δ_MTL and Δ_Wor of an attack; None if there is no such attack."""
@@ -170,7 +170,7 @@ class _Run:
     def _figures(self, number: int) -> Tensor:
         """Metrics ``(1 + R, K)``: on the samples as they are, then on each resample."""
         parts = [one.part for one in self.found.read[number]]
-        rows = [torch.cat([part.statistics[k] for part in parts]) for k in range(len(self.scales))]
+        rows = [torch.cat([part.statistics[k].rows() for part in parts]) for k in range(len(self.scales))]
         if any(scale.averages_batches for scale in self.scales):
             # Means over batches are resampled as batches, and all other tasks with them.
             rows = [_batches(scale, statistics) for scale, statistics in zip(self.scales, rows, strict=True)]

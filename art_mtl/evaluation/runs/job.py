@@ -12,6 +12,7 @@ import numpy as np
 from art_mtl.core.chunks import chunks
 from art_mtl.evaluation.attack import Attack, AttackInfo, generate
 from art_mtl.evaluation.measure import Evaluator, protocol_labels
+from art_mtl.evaluation.provenance import describe_data
 from art_mtl.evaluation.runs.records import CLEAN, PICTURED, Unit, UnitResult
 from art_mtl.evaluation.samples import Arrays, Source
 from art_mtl.evaluation.step_recorder import StepRecorder, observed
@@ -44,6 +45,7 @@ class Job:
         self.chunk = len(source) if chunk is None else min(chunk, len(source))
         self.chunks = chunks(len(source), self.chunk)
         self._held: tuple[int, Arrays] | None = None
+        self._data = ""
         self._warned: set[str] = set()
 
     @property
@@ -66,38 +68,43 @@ class Job:
         """
         x, y = self._read(unit.chunk)
         if unit.attack == CLEAN:
-            return UnitResult(self.evaluator.part(x, y, clean=True, first=self.chunks[unit.chunk].start))
+            part = self.evaluator.part(x, y, clean=True, first=self.chunks[unit.chunk].start)
+            return UnitResult(part, data=self._data)
         info, attack = self.attacks[unit.attack - 1]
         watch = StepRecorder()
-        with observed(attack, watch), self._warnings(unit.chunk):
+        with observed(attack, watch), self._warnings(unit.chunk) as told:
             clip_values = self.evaluator.estimator.clip_values
             x_adv, perturbation, seconds = generate(info.name, attack, x, y, clip_values, self._seed(unit.chunk))
         pictured = PICTURED - self.chunks[unit.chunk].start
         shown = x_adv[:pictured].copy() if pictured > 0 else None
         found = UnitResult(self.evaluator.part(x_adv, y), seconds, perturbation, watch.table())
-        return replace(found, shown=shown)
+        return replace(found, shown=shown, warnings=tuple(told))
 
     def _read(self, chunk: int) -> Arrays:
         if self._held is None or self._held[0] != chunk:
             self._held = None  # lest two chunks be in memory
             x, y = self.source.read(self.chunks[chunk])
+            self._data = describe_data(x, y)
             self._held = chunk, (x, protocol_labels(self.evaluator.tasks, y, self.evaluator.protocol))
         return self._held[1]
 
     @contextmanager
-    def _warnings(self, chunk: int) -> Iterator[None]:
-        """Pass warnings on, each once, and say from where a chunk's samples, which they may name, are counted."""
-        if len(self.chunks) == 1:
-            yield
-            return
+    def _warnings(self, chunk: int) -> Iterator[list[str]]:
+        """Pass warnings on, each once, and say from where a chunk's samples, which they may name, are counted.
+
+        What was warned of stands in the list afterwards, each once.
+        """
+        told: list[str] = []
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            yield
+            yield told
         first = self.chunks[chunk].start
         for one in caught:
             text = str(one.message)
             if "sample" in text and first:
                 text = f"{text} (Counted from sample {first}.)"
+            if text not in told:
+                told.append(text)
             if text not in self._warned:
                 self._warned.add(text)
                 warnings.warn_explicit(text, one.category, one.filename, one.lineno)

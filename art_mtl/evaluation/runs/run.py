@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from art_mtl.differences import check_same
 from art_mtl.evaluation import environment
 from art_mtl.evaluation.attack import Attack, attack_info, input_range
 from art_mtl.evaluation.measure import Evaluator, check_clean
+from art_mtl.evaluation.provenance import check_data, describe_run
 from art_mtl.evaluation.results import Results
 from art_mtl.evaluation.runs.job import Job
 from art_mtl.evaluation.runs.progress import Progress
 from art_mtl.evaluation.runs.records import CLEAN, Unit, UnitResult
-from art_mtl.evaluation.runs.settings import describe_attacks, describe_data, describe_model, differences
 from art_mtl.evaluation.runs.sharing import share_out
 from art_mtl.evaluation.runs.store import RunStore
 from art_mtl.evaluation.runs.summary import Listener, heading_of, results_of
@@ -44,6 +45,8 @@ def run_attacks(
     store: str | Path | None,
     restart: bool,
     team: ProcessGroup | None,
+    repair: bool = False,
+    accept: Collection[str] = (),
 ) -> Results:
     """What :func:`art_mtl.evaluation.evaluate` does once its arguments are in canonical form; names may repeat from
     block to block.
@@ -66,8 +69,10 @@ def run_attacks(
         about["settings"] = _settings(job, victim)
         _check_team(team, about["settings"])
     with ExitStack() as stack:
-        ledger = _open(stack, team, job, about, store, restart)
-        pending = team.by_first(lambda: [unit for unit in job.units if unit not in ledger.finished()])
+        ledger = _open(stack, team, job, about, store, restart, repair, accept)
+        done = ledger.finished()
+        team.by_first(lambda: check_data(source, job.chunks, ledger.data(), str(store)))
+        pending = team.by_first(lambda: [unit for unit in job.units if unit not in done])
         bar = stack.enter_context(Progress.shown(progress and team.is_first, job, pending))
         writer = _Writer(job, ledger, bar)
 
@@ -90,6 +95,9 @@ class _Memory:
     def finished(self) -> set[Unit]:
         return set(self._units)
 
+    def data(self) -> dict[int, str]:
+        return {}
+
     def read(self, attack: int) -> list[UnitResult]:
         return [finished for unit, finished in sorted(self._units.items()) if unit.attack == attack]
 
@@ -102,18 +110,26 @@ class _Writer:
 
     def __init__(self, job: Job, ledger: RunStore | _Memory, bar: Progress) -> None:
         self.job, self.ledger, self.bar = job, ledger, bar
+        self.measured = sum(unit.attack == CLEAN for unit in ledger.finished())
 
     def __call__(self, unit: Unit, finished: UnitResult, rank: int) -> None:
         self.ledger.save(unit, finished, rank)
         self.bar.advance(unit)
         if unit.attack == CLEAN:
-            clean = self.ledger.read(CLEAN)
-            if len(clean) == len(self.job.chunks):
-                check_clean(self.job.evaluator.scales, [one.part for one in clean])
+            self.measured += 1
+            if self.measured == len(self.job.chunks):
+                check_clean(self.job.evaluator.scales, [one.part for one in self.ledger.read(CLEAN)])
 
 
 def _open(
-    stack: ExitStack, team: ProcessGroup, job: Job, about: Mapping[str, Any], store: str | Path | None, restart: bool
+    stack: ExitStack,
+    team: ProcessGroup,
+    job: Job,
+    about: Mapping[str, Any],
+    store: str | Path | None,
+    restart: bool,
+    repair: bool,
+    accept: Collection[str],
 ) -> RunStore | _Memory:
     """Where the run is kept; in all but the first process an empty place, which nobody looks at."""
     kept: RunStore | _Memory = _Memory(about)
@@ -122,7 +138,7 @@ def _open(
         nonlocal kept
         if store is not None:
             infos = [info for info, _ in job.attacks]
-            kept = stack.enter_context(RunStore.held(store, about, infos, team.size, restart))
+            kept = stack.enter_context(RunStore.held(store, about, infos, team.size, restart, repair, accept))
 
     team.by_first(held)
     return kept
@@ -131,26 +147,20 @@ def _open(
 def _settings(job: Job, victim: str) -> dict[str, Any]:
     """All that decides the numbers."""
     evaluator = job.evaluator
-    device = evaluator.estimator.device.type
-    packages = environment.describe(device, job.seed).packages
-    tasks = {scale.name: f"{scale.kind}, {scale.metric}" for scale in evaluator.scales}
-    run = {"batch size": evaluator.batch_size, "seed": job.seed, "chunk": job.chunk, "protocol": evaluator.protocol}
-    return {
-        "victim": {"": victim, "weights": describe_model(evaluator.estimator.model), "device": device, "tasks": tasks},
-        "data": describe_data(job.source),
-        "run": run,
-        "version": packages,
-        "attacks": describe_attacks(job.attacks),
-    }
+    return describe_run(
+        evaluator.estimator,
+        job.attacks,
+        victim=victim,
+        samples=len(job.source),
+        chunk=job.chunk,
+        seed=job.seed,
+        batch_size=evaluator.batch_size,
+        protocol=evaluator.protocol,
+    )
 
 
 def _check_team(team: ProcessGroup, settings: Mapping[str, Any]) -> None:
     """Raise in every process unless all of them are about to do the same."""
     first, *others = team.gather(settings)
     for rank, found in enumerate(others, 1):
-        differ = differences(first, found)
-        if differ:
-            raise ValueError(
-                f"Process {rank} should be about to do the same as process 0. Found, there being process 0 and here "
-                f"process {rank}: {'; '.join(differ)}."
-            )
+        check_same(first, found, "Process 0 does a run", f"Process {rank} should be about to do the same.")
