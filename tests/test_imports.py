@@ -17,8 +17,8 @@ ROOT = Path(art_mtl.__file__).parent
 # Each layer imports only from the layers above it in this list; siblings never from each other.
 LAYERS = [
     {"version"},
-    {"structure", "columns", "precision", "files"},
-    {"losses", "projections", "models", "prepared", "locking", "team"},
+    {"structure", "columns", "precision", "files", "differences"},
+    {"losses", "projections", "models", "prepared", "team"},
     {"metrics", "labels"},
     {"tasks"},
     {"core", "data"},

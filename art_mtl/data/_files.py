@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import tokenize
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -12,7 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-__all__ = ["check_range", "check_size", "nearest", "numbers", "pillow", "read_picture", "shrink", "some"]
+from art_mtl.files import regular_file
+
+__all__ = ["check_range", "check_size", "nearest", "numbers", "pillow", "read_array", "read_picture", "shrink", "some"]
 
 
 def numbers(folder: Path, layout: Mapping[str, str]) -> list[int]:
@@ -76,6 +81,27 @@ def pillow() -> ModuleType:
     return Image
 
 
+def read_array(path: Path) -> Any:
+    """The array of a ``.npy`` file. A file that promises more than it holds is refused before memory is taken for it.
+
+    Raises:
+        ValueError: It is no such file, damaged, or cut short.
+        OSError: It cannot be read.
+    """
+    regular_file(path, "a .npy array")
+    try:
+        with path.open("rb") as file:
+            version = np.lib.format.read_magic(file)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, dtype = read(file)
+            left = path.stat().st_size - file.tell()
+        if math.prod(shape) * dtype.itemsize > left:
+            raise ValueError(f"an array of shape {shape} and {dtype}, of which the file holds {left} bytes")
+        return np.load(path, allow_pickle=False)
+    except (SyntaxError, TypeError, OverflowError, MemoryError, RecursionError, tokenize.TokenError) as error:
+        raise ValueError(f"a damaged header ({error})") from error
+
+
 def read_picture(path: Path, file_format: str, modes: tuple[str, ...], expected: str) -> NDArray[Any]:
     """All pixels of a picture.
 
@@ -91,12 +117,18 @@ def read_picture(path: Path, file_format: str, modes: tuple[str, ...], expected:
     Raises:
         ValueError: If the file is missing, damaged, cut short, or of another format or mode.
     """
+    image = pillow()
     try:
-        with pillow().open(path, formats=(file_format,)) as picture:
-            picture.load()
-            mode, pixels = picture.mode, np.asarray(picture)
+        regular_file(path, expected)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", image.DecompressionBombWarning)
+            with image.open(path, formats=(file_format,)) as picture:
+                picture.load()
+                mode, pixels = picture.mode, np.asarray(picture)
     except FileNotFoundError as error:
         raise ValueError(f"{path}: expected {expected}. Found no such file.") from error
+    except (image.DecompressionBombWarning, image.DecompressionBombError, MemoryError) as error:
+        raise ValueError(f"{path}: expected {expected}. Found far too many pixels: {error}") from error
     except (OSError, SyntaxError, ValueError, UserWarning) as error:  # a warning where warnings are errors
         raise ValueError(
             f"{path}: expected {expected}. Found a file that cannot be read as {file_format}, perhaps one cut short "

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from art_mtl.data._base import Sample
-from art_mtl.data._files import check_range
+from art_mtl.data._files import check_range, read_array
 from art_mtl.data._folder import FolderDataset
 
 __all__ = ["NYUv2"]
@@ -75,7 +75,7 @@ class NYUv2(FolderDataset):
 
 def _read(path: Path) -> NDArray[Any]:
     try:
-        array = np.load(path, allow_pickle=False)
+        array = read_array(path)
     except (ValueError, EOFError, OSError) as error:
         raise ValueError(
             f"{path}: expected a readable .npy array. Found: {error}. If the file was cut short, copy or prepare it "

@@ -1,18 +1,21 @@
-"""Frozen dataclasses as JSON documents: an exact round trip, and files of another kind refused with the reason."""
+"""Frozen dataclasses as JSON documents: an exact round trip, and every field checked where a file is read."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from art_mtl.files import write_text
+import msgspec
+
+from art_mtl.files import regular_file, write_text
 
 __all__ = ["Document", "Layout"]
 
-Record = TypeVar("Record")
+_LARGEST = 1 << 31
+"""Bytes of a file that is read."""
 DocumentType = TypeVar("DocumentType", bound="Document")
 
 
@@ -23,53 +26,23 @@ class Layout:
     Attributes:
         kind: What messages call one: "a diagnosis".
         format: Of its entry "format".
-        version: The newest, of its entry "version".
-        one: Fields that hold another dataclass, and its class.
-        many: Fields that hold a tuple of another dataclass, and its class.
-        older: Versions that can still be read, and the fields that they lack.
+        version: Of its entry "version".
         indent: Of the text; None for one line.
     """
 
     kind: str
     format: str
     version: int
-    one: Mapping[str, type]
-    many: Mapping[str, type]
-    older: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     indent: int | None = None
-
-    def fields_of(self, text: str) -> dict[str, Any]:
-        """The fields that a document holds, their records made.
-
-        Raises:
-            ValueError: It is no such document, or of a version that is not known.
-        """
-        kind = self.kind.capitalize()
-        try:
-            document = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{kind} should be a JSON document. Found a fault: {error}.") from error
-        if not isinstance(document, dict) or document.pop("format", None) != self.format:
-            raise ValueError(f"{kind} should be a JSON document of format {self.format!r}. Found something else.")
-        version = document.pop("version", None)
-        if version not in (self.version, *self.older):
-            newest = f"{self.version} or older" if self.older else self.version
-            raise ValueError(f"{kind} should be of version {newest}. Found version {version!r}.")
-        document.update(self.older.get(version, {}))
-        for name, record in self.many.items():
-            entries = document.get(name)
-            if not isinstance(entries, list):
-                raise ValueError(f"{kind} should have a list {name!r}. Found {type(entries).__name__}.")
-            document[name] = [_read(record, entry) for entry in entries]
-        for name, record in self.one.items():
-            document[name] = _read(record, document.get(name))
-        return document
 
 
 class Document:
     """What a frozen dataclass inherits to be written as a document of its :attr:`layout`, and read."""
 
     layout: ClassVar[Layout]
+
+    def check(self) -> None:
+        """Raise ValueError where fields that are right by themselves do not go together."""
 
     def to_json_text(self) -> str:
         """This as a JSON document."""
@@ -86,13 +59,31 @@ class Document:
         write_text(path, self.to_json_text())
 
     @classmethod
-    def from_json_text(cls: type[DocumentType], text: str) -> DocumentType:
+    def from_json_text(cls: type[DocumentType], text: str | bytes, name: str = "The text") -> DocumentType:
         """What :meth:`to_json_text` made the text of.
 
+        Args:
+            text: In UTF-8 if it is bytes.
+            name: Of its file, for messages.
+
         Raises:
-            ValueError: It is no such text, or from a newer version.
+            ValueError: It is no such text, from another version, or a field is missing, unknown or wrong; the message
+                says where.
         """
-        return _read(cls, cls.layout.fields_of(text))
+        kind, layout = f"{name}: expected {cls.layout.kind}", cls.layout
+        try:
+            found = msgspec.json.decode(text)
+            if not isinstance(found, dict) or found.pop("format", None) != layout.format:
+                raise ValueError(f"it is no JSON document of format {layout.format!r}")
+            version = found.pop("version", None)
+            if version != layout.version:
+                raise ValueError(f"it is of version {str(version)[:80]}, not {layout.version}")
+            document = msgspec.convert(found, cls)
+            _check_names(found, document, "$")
+            document.check()
+        except (ValueError, RecursionError, OverflowError) as error:
+            raise ValueError(f"{kind}. Found a fault: {error}.") from error
+        return document
 
     @classmethod
     def from_json(cls: type[DocumentType], path: str | Path) -> DocumentType:
@@ -100,27 +91,27 @@ class Document:
 
         Raises:
             FileNotFoundError: There is no such file.
-            ValueError: It holds something else.
+            ValueError: It is no regular file, or holds something else.
         """
-        path = Path(path)
-        if not path.is_file():
-            kind = cls.layout.kind.capitalize()
-            raise FileNotFoundError(f"{kind} should be a JSON file. Found no file {str(path)!r}.")
-        return cls.from_json_text(path.read_text(encoding="utf-8"))
+        return cls.from_json_text(regular_file(path, cls.layout.kind, _LARGEST).read_bytes(), str(path))
 
 
-def _read(record: type[Record], entry: Any) -> Record:
-    """A record of that class from what :func:`dataclasses.asdict` and JSON made of it.
+def _check_names(entry: Any, record: Any, where: str) -> None:
+    """Raise unless what was read of a record has its fields, all of them and no other.
 
     Raises:
-        ValueError: Its fields are others.
+        msgspec.ValidationError: It has not.
     """
-    names = {part.name for part in fields(record)}  # type: ignore[arg-type]
-    if not isinstance(entry, dict) or set(entry) != names:
-        found = sorted(entry) if isinstance(entry, dict) else type(entry).__name__
-        raise ValueError(f"A {record.__name__} should have the fields {sorted(names)}. Found {found}.")
-    return record(**{name: _tupled(value) for name, value in entry.items()})
-
-
-def _tupled(value: Any) -> Any:
-    return tuple(_tupled(part) for part in value) if isinstance(value, list) else value
+    if is_dataclass(record):
+        names = {part.name for part in fields(record)}
+        found = set(entry) if isinstance(entry, Mapping) else set()
+        if found != names:
+            raise msgspec.ValidationError(
+                f"the fields of {type(record).__name__} are {sorted(names)}; missing {sorted(names - found)}, "
+                f"unknown {sorted(found - names)} - at `{where}`"
+            )
+        for name in names:
+            _check_names(entry[name], getattr(record, name), f"{where}.{name}")
+    elif isinstance(record, tuple) and record and is_dataclass(record[0]):
+        for i, (part, one) in enumerate(zip(entry, record, strict=True)):
+            _check_names(part, one, f"{where}[{i}]")

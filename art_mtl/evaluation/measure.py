@@ -16,7 +16,7 @@ from torch import Tensor
 from art_mtl.evaluation.results import TaskResult, known
 from art_mtl.evaluation.samples import Inputs
 from art_mtl.labels import MultiTaskLabels
-from art_mtl.metrics import Value, delta, describe_metric, read_metric
+from art_mtl.metrics import SparseTensor, Value, delta, describe_metric, read_metric
 from art_mtl.tasks import Target, Task
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Measured:
 
     values: Tensor
     samples: Tensor
-    statistics: tuple[Tensor, ...]
+    statistics: tuple[SparseTensor, ...]
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,11 @@ class MetricState:
     Attributes:
         statistics: Of each task, the additive statistics behind its metric, ``(n, S)``, float64.
         has_label: Which tasks have a valid label on which samples, ``(n, K)``.
-        states: Of each task, the state of its torchmetrics class; empty where the protocol does without.
+        states: Of each task, the state of its torchmetrics class, by name: a number, a tensor, a list of tensors, or
+            what another class keeps; empty where the protocol does without.
     """
 
-    statistics: tuple[Tensor, ...]
+    statistics: tuple[SparseTensor, ...]
     has_label: Tensor
     states: tuple[dict[str, Any], ...]
 
@@ -76,7 +77,8 @@ class MetricSpec:
         averages_batches: An error that the protocol averages over batches first.
         value: ``(..., S) -> (...)``.
         torchmetric: Makes the torchmetrics class of the metric.
-        document: The last two as JSON values, where they can be; else None.
+        document: The metric as JSON values, where it is one of this package; else None.
+        size: S, how many statistics there are, where that is known.
         entry: Which entry is the metric, where that class computes a dict.
     """
 
@@ -89,8 +91,9 @@ class MetricSpec:
     averages_batches: bool
     value: Value
     torchmetric: Callable[[], torchmetrics.Metric]
-    document: dict[str, Any] | None = None
+    document: dict[str, str | int] | None = None
     entry: str = ""
+    size: int | None = None
 
     @classmethod
     def of(cls, task: Task, protocol: str) -> MetricSpec:
@@ -99,7 +102,7 @@ class MetricSpec:
         averages = protocol == "auto-lambda" and m.element is not None and not task.higher_is_better
         return cls(
             task.name, task.kind, m.name, m.higher_is_better, m.scale, m.unit, averages, m.value, m.torchmetric,
-            describe_metric(m), m.entry,
+            describe_metric(m), m.entry, m.size,
         )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
@@ -111,24 +114,26 @@ class MetricSpec:
         """What :meth:`to_json` made.
 
         Raises:
-            ValueError: The metric is one of the user's, which JSON cannot hold.
+            ValueError: The metric is one of the user's, which JSON cannot hold, or no metric at all.
         """
         if entry["document"] is None:
             raise ValueError(
                 f"The metric {entry['metric']!r} of task {entry['name']!r} is defined outside this package; what a run "
                 "found by it stands in its results.json once the run has ended."
             )
-        value, torchmetric = read_metric(entry["document"])
+        known = read_metric(entry["document"])
+        if entry["averages_batches"] and known.size != 2:
+            raise ValueError(f"The metric of task {entry['name']!r} should be a mean, to be averaged over batches.")
         plain = {name: entry[name] for name in _PLAIN}
-        document = entry["document"]
-        return cls(**plain, value=value, torchmetric=torchmetric, document=document, entry=document.get("entry", ""))
+        return cls(
+            **plain, value=known.value, torchmetric=known.torchmetric, document=entry["document"], size=known.size
+        )
 
-    def total(self, parts: Sequence[MetricState], k: int) -> tuple[Tensor, Tensor]:
-        """The metric over all parts, a scalar, and the statistics ``(N, S)`` behind it; ``k`` is the task's place."""
-        statistics = torch.cat([part.statistics[k] for part in parts])
+    def total(self, parts: Sequence[MetricState], k: int) -> Tensor:
+        """The metric over all parts, a scalar; ``k`` is the task's place."""
         if self.averages_batches:
-            return batch_average(self.value, statistics), statistics
-        return _merged(self, [part.states[k] for part in parts]), statistics
+            return batch_average(self.value, torch.cat([part.statistics[k].rows() for part in parts]))
+        return _merged(self, [part.states[k] for part in parts])
 
 
 _PLAIN = ("name", "kind", "metric", "higher_is_better", "scale", "unit", "averages_batches")
@@ -140,7 +145,7 @@ def _merged(scale: MetricSpec, states: Sequence[dict[str, Any]]) -> Tensor:
     metric.distributed_available_fn = _alone  # only one of the processes comes here, and merges the states of all
     for name, reduction in metric._reductions.items():
         values = [state[name] for state in states]
-        setattr(metric, name, values[0] if len(values) == 1 else _reduced(values, reduction))
+        setattr(metric, name, _dense(values[0]) if len(values) == 1 else _reduced(values, reduction))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The ``compute`` method of metric")  # it was updated part by part
         found = metric.compute()
@@ -156,10 +161,20 @@ def _reduced(values: Sequence[Any], reduction: Any) -> Any:
     if isinstance(values[0], list):
         gathered = [item for value in values for item in value]
         return gathered if reduction in (None, dim_zero_cat) or not gathered else reduction(gathered)
+    dense = map(_dense, values)  # one at a time: of many classes, all of them would not fit
     if reduction is dim_zero_sum:
-        return functools.reduce(torch.add, values)
-    stacked = torch.cat(list(values)) if reduction is dim_zero_cat else torch.stack(list(values))
+        return functools.reduce(torch.add, dense)
+    stacked = torch.cat(list(dense)) if reduction is dim_zero_cat else torch.stack(list(dense))
     return stacked if reduction in (None, dim_zero_cat) else reduction(stacked)
+
+
+def _dense(state: Any) -> Any:
+    return state.rows() if isinstance(state, SparseTensor) else state
+
+
+def _kept(state: Any) -> Any:
+    """A state as it is kept until all parts are there: without the entries that are 0."""
+    return SparseTensor.of(state) if isinstance(state, Tensor) and state.ndim else state
 
 
 def _entry(scale: MetricSpec, found: Any) -> Tensor:
@@ -200,13 +215,13 @@ def total(scales: Sequence[MetricSpec], parts: Sequence[MetricState], when: str)
     has_label = torch.cat([part.has_label for part in parts])
     values, columns, gathered = [], [], []
     for k, scale in enumerate(scales):
-        value, statistics = scale.total(parts, k)
+        value, statistics = scale.total(parts, k), [part.statistics[k] for part in parts]
         if not math.isfinite(value):
             _warn(f"The metric of task {scale.name!r} is not finite {when}; Δ_MTL and Δ_Wor leave it out.")
-        alone = scale.value(statistics).double()
+        alone = torch.cat([scale.value(rows).double() for one in statistics for rows in one.parts()])
         values.append(value.double().cpu())
         columns.append(torch.where(has_label[:, k], alone, torch.full_like(alone, math.nan)))
-        gathered.append(statistics)
+        gathered.append(SparseTensor.concatenate(statistics))
     return Measured(torch.stack(values), torch.stack(columns, 1), tuple(gathered))
 
 
@@ -221,7 +236,7 @@ def check_clean(scales: Sequence[MetricSpec], parts: Sequence[MetricState]) -> N
     """Raise ValueError unless every task has a valid label, and a metric that is finite, on the clean inputs."""
     check_labels(scales, parts)
     for k, scale in enumerate(scales):
-        value = float(scale.total(parts, k)[0])
+        value = float(scale.total(parts, k))
         if not math.isfinite(value):
             raise ValueError(
                 f"The {scale.metric} of task {scale.name!r} should be finite on the clean inputs. Found {value}: no "
@@ -362,7 +377,7 @@ class Evaluator:
             ValueError: Labels or outputs do not fit; or outputs on clean inputs are not finite.
         """
         metrics = [task.metric.torchmetric() for task in self.tasks]
-        statistics: list[list[Tensor]] = [[] for _ in self.tasks]
+        statistics: list[list[SparseTensor]] = [[] for _ in self.tasks]
         has_label: list[Tensor] = []
         for start in range(0, len(x), self.batch_size):
             batch = slice(start, start + self.batch_size)
@@ -372,13 +387,16 @@ class Evaluator:
                 output = task.check_output(raw[k], target)
                 if clean:
                     _check_clean(task, output, target, first + start)
-                statistics[k].append(task.statistics(output, target))
+                statistics[k].append(SparseTensor.of(task.statistics(output, target).double()))
                 if not self.scales[k].averages_batches and bool(target.has_label.any()):
                     metrics[k].update(*task.metric_arguments(output, target))
             has_label.append(torch.stack([target.has_label for target in targets], 1))
         used = zip(metrics, self.scales, strict=True)
-        states = tuple({} if scale.averages_batches else dict(metric.metric_state) for metric, scale in used)
-        return MetricState(tuple(torch.cat(rows) for rows in statistics), torch.cat(has_label), states)
+        states = tuple(
+            {} if scale.averages_batches else {name: _kept(state) for name, state in metric.metric_state.items()}
+            for metric, scale in used
+        )
+        return MetricState(tuple(map(SparseTensor.concatenate, statistics)), torch.cat(has_label).cpu(), states)
 
     def measure(self, x: Inputs, y: MultiTaskLabels, when: str, clean: bool = False) -> Measured:
         """Every task's metric on these inputs; see :meth:`part`."""

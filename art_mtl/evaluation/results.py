@@ -226,13 +226,7 @@ class Results(Document):
         True
     """
 
-    layout: ClassVar[Layout] = Layout(
-        "results",
-        "art_mtl.results",
-        version=3,
-        one={"environment": Environment},
-        many={"tasks": TaskResult, "attacks": AttackResult, "differences": Difference},
-    )
+    layout: ClassVar[Layout] = Layout("results", "art_mtl.results", version=3)
 
     victim: str
     tasks: tuple[TaskResult, ...]
@@ -242,6 +236,17 @@ class Results(Document):
     command: str | None = None
     protocol: str = "pooled"
     differences: tuple[Difference, ...] = ()
+
+    def check(self) -> None:
+        """Raise ValueError unless all figures are of the same tasks and samples."""
+        tasks, samples = len(self.tasks), {len(task.sample_clean) for task in self.tasks}
+        if len(samples) > 1:
+            raise ValueError(f"Results should be of the same samples for all tasks. Found {sorted(samples)} samples.")
+        for attack in self.attacks:
+            columns = [attack.values, attack.deltas, *attack.sample_values, *attack.sample_deltas]
+            columns += [row for table in (attack.weights, attack.losses) for row in table or ()]
+            if any(len(column) != tasks for column in columns):
+                raise ValueError(f"Attack {attack.name!r} should have figures of {tasks} tasks. Found another number.")
 
     @property
     def samples(self) -> int:

@@ -22,6 +22,7 @@ from art_mtl.metrics.metric import (
     mean_of,
     read_metric,
 )
+from art_mtl.metrics.sparse import SparseTensor
 from art_mtl.metrics.statistics import ElementWise, confusion_matrix, sum_and_count
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "mean_angle",
     "mean_iou",
     "mean_of",
+    "SparseTensor",
     "read_metric",
     "sum_and_count",
 ]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +52,8 @@ class Metric:
         unit: Of the value, for captions; "" where it has none.
         element: ``(output, target) -> (B, *S)`` where the metric is the mean of that over all valid places; else None.
         entry: Which entry is the metric, where the torchmetrics class computes a dict; "" elsewhere.
+        size: S, how many statistics there are; None where that is not known.
+        document: By what a stored run names the metric; None for metrics that are not this package's.
     """
 
     name: str
@@ -64,6 +66,8 @@ class Metric:
     unit: str = ""
     element: ElementWise | None = None
     entry: str = ""
+    size: int | None = None
+    document: Mapping[str, str | int] | None = field(default=None, compare=False)
 
 
 def mean_iou(num_classes: int, ignored_class: int | None = None) -> Metric:
@@ -85,6 +89,8 @@ def mean_iou(num_classes: int, ignored_class: int | None = None) -> Metric:
         torchmetric=Bound(_torchmetric, "classification.MulticlassJaccardIndex", num_classes=num_classes, **shown),
         arguments=by.valid_classes,
         scale=100.0,
+        size=num_classes * num_classes,
+        document={"metric": "mean_iou", "num_classes": num_classes, **kept},
     )
 
 
@@ -98,6 +104,8 @@ def accuracy(num_classes: int) -> Metric:
         torchmetric=Bound(_torchmetric, "classification.MulticlassAccuracy", num_classes=num_classes, average="micro"),
         arguments=by.valid_classes,
         scale=100.0,
+        size=2,
+        document={"metric": "accuracy", "num_classes": num_classes},
     )
 
 
@@ -119,6 +127,8 @@ def f1(num_labels: int) -> Metric:
         torchmetric=made,
         arguments=by.valid_labels,
         scale=100.0,
+        size=3 * num_labels,
+        document={"metric": "f1", "num_labels": num_labels},
     )
 
 
@@ -134,6 +144,8 @@ def absolute_error(name: str = "aErr", scale: float = 100.0, unit: str = "") -> 
         scale=scale,
         unit=unit,
         element=losses.absolute_error,
+        size=2,
+        document={"metric": "absolute_error"},
     )
 
 
@@ -169,37 +181,66 @@ def mean_of(
         scale=scale,
         unit=unit,
         element=element,
+        size=2,
+        document={"metric": "mean"},
     )
 
 
-def describe_metric(metric: Metric) -> dict[str, Any] | None:
-    """How statistics become a metric, as JSON values; None for functions that are not this package's.
+def describe_metric(metric: Metric) -> dict[str, str | int] | None:
+    """The name and sizes of a metric of this package, as JSON values; None for one that is not this package's.
 
     Examples:
-        >>> describe_metric(mean_angle())
-        {'value': 'mean', 'sizes': {}, 'torchmetric': 'MeanMetric', 'with': {}}
+        >>> describe_metric(mean_iou(3)), describe_metric(mean_angle())
+        ({'metric': 'mean_iou', 'num_classes': 3}, {'metric': 'mean'})
     """
-    value, made = metric.value, metric.torchmetric
-    bare, sizes = (value.func, dict(value.keywords)) if isinstance(value, Bound) else (value, {})
-    name = next((name for name, known in _VALUES.items() if known is bare), None)
-    if name is None or not isinstance(made, Bound) or made.func is not _torchmetric:
+    if metric.document is None:
         return None
-    entry = {"entry": metric.entry} if metric.entry else {}
-    return {"value": name, "sizes": sizes, "torchmetric": made.args[0], "with": dict(made.keywords), **entry}
+    known = read_metric(metric.document)
+    same = (known.value, known.torchmetric, known.entry) == (metric.value, metric.torchmetric, metric.entry)
+    return dict(metric.document) if same else None
 
 
-def read_metric(document: dict[str, Any]) -> tuple[Value, Callable[[], torchmetrics.Metric]]:
-    """The value of summed statistics, and what makes the torchmetrics class, from :func:`describe_metric`.
+def read_metric(document: Mapping[str, Any]) -> Metric:
+    """A metric of this package from :func:`describe_metric`: its value, size and torchmetrics class.
+
+    Names come from a fixed table, so that a document from a stranger makes nothing else.
+
+    Raises:
+        ValueError: There is no metric of that name, or its sizes are not what it takes.
 
     Examples:
         >>> import torch
-        >>> value, _ = read_metric(describe_metric(mean_iou(2)))
-        >>> value(torch.tensor([3.0, 1.0, 0.0, 4.0]))
+        >>> read_metric({"metric": "mean_iou", "num_classes": 2}).value(torch.tensor([3.0, 1.0, 0.0, 4.0]))
         tensor(0.7750)
     """
-    value = _VALUES[document["value"]]
-    sizes = document["sizes"]
-    return Bound(value, **sizes) if sizes else value, Bound(_torchmetric, document["torchmetric"], **document["with"])
+    sizes = dict(document)
+    name = sizes.pop("metric", None)
+    if not isinstance(name, str) or name not in _KNOWN:
+        raise ValueError(f"A stored metric should be one of {list(_KNOWN)}. Found {name!r}.")
+    make, needed, optional = _KNOWN[name]
+    if not set(needed) <= set(sizes) <= {*needed, *optional}:
+        raise ValueError(f"The stored metric {name!r} should have the sizes {[*needed, *optional]}. Found {[*sizes]}.")
+    for key, value in sizes.items():
+        least = 1 if key in needed else 0
+        if type(value) is not int or not least <= value <= _LARGEST:
+            raise ValueError(f"The size {key!r} of a stored metric should be in {least}..{_LARGEST}. Found {value!r}.")
+    return make(**sizes)
+
+
+def _mean_of_elements() -> Metric:
+    return mean_of("", losses.absolute_error, higher_is_better=False)
+
+
+_LARGEST = 4096
+"""Most classes or labels of a stored metric."""
+_KNOWN: Mapping[str, tuple[Callable[..., Metric], tuple[str, ...], tuple[str, ...]]] = {
+    "mean_iou": (mean_iou, ("num_classes",), ("ignored_class",)),
+    "accuracy": (accuracy, ("num_classes",), ()),
+    "f1": (f1, ("num_labels",), ()),
+    "absolute_error": (absolute_error, (), ()),
+    "mean": (_mean_of_elements, (), ()),
+}
+"""Name to what makes the metric, the sizes that it needs, and those that it may have."""
 
 
 def _torchmetric(path: str, **kwargs: Any) -> torchmetrics.Metric:
@@ -210,6 +251,3 @@ def _torchmetric(path: str, **kwargs: Any) -> torchmetrics.Metric:
         owner = getattr(owner, part)
     metric: torchmetrics.Metric = owner(**kwargs)
     return metric
-
-
-_VALUES: dict[str, Callable[..., Tensor]] = {"mean": by.mean, "iou": by.iou_of_confusion, "f1": by.f1_of_counts}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 import struct
+import zipfile
 from collections.abc import Iterable, Mapping
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from art_mtl.files import whole
+from art_mtl.files import regular_file, whole
 
 __all__ = ["fit", "load_embedded", "load_weights", "read_metadata", "read_state_dict", "save_weights"]
 
@@ -22,7 +23,10 @@ _PREFIXES = ("module.", "_orig_mod.")  # of DistributedDataParallel and of torch
 _LISTED = 8
 _ADVICE = "Save the weights by themselves: torch.save(model.state_dict(), path)."
 # What torch.load raises on a damaged file: it depends on where the damage is. A cut zip archive is a RuntimeError.
-_DAMAGE = (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError, struct.error)
+_DAMAGE = (
+    RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError, struct.error,
+    MemoryError, OverflowError, zipfile.BadZipFile,
+)  # fmt: skip
 
 
 def save_weights(model: nn.Module, path: str | Path, metadata: Mapping[str, str]) -> None:
@@ -51,7 +55,7 @@ def read_metadata(path: str | Path) -> dict[str, str]:
     """
     from safetensors import SafetensorError, safe_open
 
-    _check_exists(path)
+    regular_file(path, "weights")
     try:
         with safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {})
@@ -132,7 +136,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         >>> {key: tuple(tensor.shape) for key, tensor in read_state_dict(path).items()}
         {'weight': (1, 2), 'bias': (1,)}
     """
-    _check_exists(path)
+    regular_file(path, "weights")
     with Path(path).open("rb") as file:
         head = file.read(16)
     if head[8:9] == b"{":
@@ -181,11 +185,6 @@ def _shorten(keys: Iterable[str]) -> str:
     return listed if len(keys) <= _LISTED else f"{listed} and {len(keys) - _LISTED} more ({len(keys)} in all)"
 
 
-def _check_exists(path: str | Path) -> None:
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"Expected weights in {path}. Found no such file.")
-
-
 def _read_safetensors(path: str | Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -200,6 +199,7 @@ def _read_safetensors(path: str | Path) -> dict[str, Tensor]:
 
 def _read_torch(path: str | Path) -> Any:
     try:
+        _check_stored(path)
         with Path(path).open("rb") as file:  # of a path, torch.load takes the suffix for the format
             return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -211,6 +211,15 @@ def _read_torch(path: str | Path) -> Any:
         ) from error
     except _DAMAGE as error:
         raise _damaged(path, error) from error
+
+
+def _check_stored(path: str | Path) -> None:
+    """Raise where a file would grow when it is read: torch.save compresses nothing."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+            raise ValueError("it is compressed, which torch.save never does")
 
 
 def _damaged(path: str | Path, error: Exception) -> ValueError:

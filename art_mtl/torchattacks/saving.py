@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from art_mtl.columns import as_tensors
 from art_mtl.core.batch import predicted_labels
-from art_mtl.files import whole
+from art_mtl.files import regular_file, whole
 from art_mtl.labels import MultiTaskLabels
 
 
@@ -140,7 +140,7 @@ def load(
     Raises:
         ValueError: The file does not hold what is asked for.
     """
-    stored = torch.load(load_path, weights_only=True)
+    stored = torch.load(regular_file(load_path, "adversarial images"), weights_only=True)
     asked = {"preds": load_predictions, "clean_inputs": load_clean_inputs}
     wanted = ["adv_inputs", "labels", *(key for key, yes in asked.items() if yes)]
     missing = [key for key in wanted if key not in stored]

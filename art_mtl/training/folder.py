@@ -16,7 +16,8 @@ import torch
 from torch import nn
 
 from art_mtl.data.prepare.manifest import sweep, write_whole
-from art_mtl.locking import locked
+from art_mtl.differences import check_same
+from art_mtl.files import locked
 from art_mtl.models import save_weights
 
 __all__ = ["BEST", "CHECKPOINT", "HISTORY", "LAST", "LOGS", "SETTINGS", "RunFolder", "State"]
@@ -26,7 +27,6 @@ BEST, LAST, LOGS = "best.safetensors", "last.safetensors", "logs"
 _FORMAT = "art_mtl.training"
 _VERSION = 1
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_MISSING = "nothing"
 
 
 @dataclass
@@ -157,17 +157,12 @@ class RunFolder:
                 f"{path}: expected the settings of a training run of version {_VERSION}. Found something else. Choose "
                 "another folder."
             ) from error
-        there, here = _flat(found), _flat(json.loads(json.dumps(settings)))
-        differences = [
-            f"{name} {there.get(name, _MISSING)} there, {here.get(name, _MISSING)} here"
-            for name in dict.fromkeys([*there, *here])
-            if there.get(name, _MISSING) != here.get(name, _MISSING)
-        ]
-        if differences:
-            raise ValueError(
-                f"{self.path}: expected a run with the same settings, to go on with. Found {'; '.join(differences)}. "
-                "Choose another folder, or give the settings it was begun with."
-            )
+        check_same(
+            found,
+            settings,
+            f"{self.path} holds a training run",
+            "Use another folder, or give the settings that it was begun with.",
+        )
 
 
 def check_finite(weights: Mapping[str, Any], consequence: str) -> None:
@@ -192,13 +187,6 @@ def _telling_of_a_full_disk(path: Path) -> Iterator[None]:
             f"The disk is full: {path} could not be written, and what was there before stays. Make room, then run the "
             "same command again; it goes on from the last checkpoint",
         ) from error
-
-
-def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        flat.update(value if isinstance(value, Mapping) else {name: value})
-    return flat
 
 
 def _first_line(error: Exception) -> str:

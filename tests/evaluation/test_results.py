@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -64,12 +65,12 @@ def test_file_round_trip(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "JSON document. Found a fault"),
-        ("[]", "format 'art_mtl.results'"),
-        ('{"format": "other"}', "format 'art_mtl.results'"),
-        ('{"format": "art_mtl.results", "version": 99}', "version 3. Found version 99"),
-        ('{"format": "art_mtl.results", "version": 2}', "version 3. Found version 2"),
-        ('{"format": "art_mtl.results", "version": 3, "tasks": [{}]}', "TaskResult should have the fields"),
+        ("{", "The text: expected results. Found a fault: Input data was truncated"),
+        ("[]", "no JSON document of format 'art_mtl.results'"),
+        ('{"format": "other"}', "no JSON document of format 'art_mtl.results'"),
+        ('{"format": "art_mtl.results", "version": 99}', "it is of version 99, not 3"),
+        ('{"format": "art_mtl.results", "version": 3, "tasks": [{}]}', "missing required field"),
+        ('{"format": ' + "[" * 100_000, "Found a fault"),
     ],
 )
 def test_other_files_are_refused(text: str, message: str) -> None:
@@ -77,8 +78,37 @@ def test_other_files_are_refused(text: str, message: str) -> None:
         Results.from_json_text(text)
 
 
+def _document() -> dict[str, Any]:
+    task = TaskResult("seg", "segmentation", "mIoU", True, 100.0, "", 0.5, (1.0, None))
+    environment = Environment({"torch": "2"}, "cpu", "d", None)
+    attacks = (single("seg", (-0.5,), ((-0.5,), (None,))),)
+    return json.loads(Results("v", (task,), attacks, (0.0, 1.0), environment).to_json_text())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d["tasks"][0].update(clean="1"), r"`\$.tasks\[0\].clean`"),
+        (lambda d: d["tasks"][0].update(scale=True), r"`\$.tasks\[0\].scale`"),
+        (lambda d: d["attacks"][0].update(seconds=None), r"`\$.attacks\[0\].seconds`"),
+        (lambda d: d["attacks"][0]["values"].append(0.1), "should have figures of 1 tasks"),
+        (lambda d: d["attacks"][0]["sample_deltas"][1].clear(), "should have figures of 1 tasks"),
+        (lambda d: d.pop("protocol"), r"missing \['protocol'\]"),
+        (lambda d: d["environment"].update(more=1), r"unknown \['more'\] - at `\$.environment`"),
+        (lambda d: d["clip_values"].append(1.0), r"length 2, got 3 - at `\$.clip_values`"),
+    ],
+)
+def test_a_field_that_is_wrong_is_named_with_its_file(change, message: str, tmp_path: Path) -> None:
+    document = _document()
+    assert Results.from_json_text(json.dumps(document)).tasks[0].clean == 0.5
+    change(document)
+    (tmp_path / "r.json").write_text(json.dumps(document))
+    with pytest.raises(ValueError, match=rf"r.json: expected results. Found a fault: .*{message}"):
+        Results.from_json(tmp_path / "r.json")
+
+
 def test_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="Found no file"):
+    with pytest.raises(FileNotFoundError, match="Found no such file"):
         Results.from_json(tmp_path / "none.json")
 
 

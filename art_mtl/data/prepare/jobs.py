@@ -41,7 +41,8 @@ from art_mtl.data.prepare.manifest import (
     sweep,
     write_whole,
 )
-from art_mtl.locking import LOCK, locked
+from art_mtl.differences import check_same
+from art_mtl.files import LOCK, locked
 
 __all__ = ["Job", "Plan", "Prepared", "Progress", "fingerprint", "npy", "run", "stray_files", "text_job"]
 
@@ -205,12 +206,9 @@ def _known(folder: Path, head: Manifest) -> dict[str, Entry]:
     found = read_journal(folder) or read_manifest(folder)
     if found is None:
         return {}
-    differences = found.differences(head)
-    if differences:
-        raise ValueError(
-            f"{folder}: expected a folder that was begun from the same source with the same settings. Found "
-            f"{'; '.join(differences)}. Choose another folder, or delete this one."
-        )
+    check_same(
+        found.head(), head.head(), f"{folder} holds files that were made", "Use another folder, or delete this one."
+    )
     return dict(found.files)
 
 

@@ -78,15 +78,6 @@ class Manifest:
         files = {name: {"bytes": e.bytes, "sha256": e.sha256} for name, e in sorted(self.files.items())}
         return json.dumps({**self.head(), "files": files}, indent=1) + "\n"
 
-    def differences(self, other: Manifest) -> list[str]:
-        """Where the heads differ, such as "settings.size: [288, 384] in the one, [96, 128] in the other"."""
-        mine, theirs = _flat(self.head()), _flat(other.head())
-        return [
-            f"{name}: {mine.get(name, 'nothing')} there, {theirs.get(name, 'nothing')} here"
-            for name in sorted({*mine, *theirs})
-            if mine.get(name) != theirs.get(name)
-        ]
-
 
 class Journal:
     """The files finished so far, a line each, written out at once; what a killed run leaves behind.
@@ -129,7 +120,7 @@ def read_manifest(folder: str | Path) -> Manifest | None:
         return None
     try:
         return _parse(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise ValueError(
             f"{path}: expected a manifest of format {FORMAT}. Found something else ({_reason(error)}). "
             "If it is damaged, delete it and prepare the data again."
@@ -148,7 +139,7 @@ def read_journal(folder: str | Path) -> Manifest | None:
     head, *lines = path.read_bytes().decode("utf-8", errors="replace").split("\n")
     try:
         manifest = _parse({**json.loads(head), "files": {}})
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise ValueError(
             f"{path}: expected the record of an unfinished run, of format {FORMAT}. Found something else "
             f"({_reason(error)}). Delete the folder and prepare the data again."
@@ -227,13 +218,3 @@ def _reason(error: Exception) -> str:
 def _plain(value: Any) -> Any:
     """As it comes back from JSON, so that tuples equal lists."""
     return json.loads(json.dumps(dict(value) if isinstance(value, Mapping) else value))
-
-
-def _flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in document.items():
-        if isinstance(value, Mapping):
-            flat.update(_flat(value, f"{prefix}{name}."))
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat

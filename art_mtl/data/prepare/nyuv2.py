@@ -16,6 +16,7 @@ from art_mtl.data._files import check_size, nearest, shrink
 from art_mtl.data.nyuv2 import LAYOUT
 from art_mtl.data.prepare.jobs import Job, Plan, Prepared, Progress, fingerprint, npy, run, text_job
 from art_mtl.data.prepare.normals import NYUV2_CAMERA, normals_from_depth
+from art_mtl.files import regular_file
 
 __all__ = ["prepare_nyuv2"]
 
@@ -34,6 +35,8 @@ _TOP, _LEFT, _HEIGHT, _WIDTH = 47, 40, 420, 560
 _RADIUS, _EDGE = 5, 0.05
 _METHOD = 1  # to be raised when the same source and settings give other files
 _FARTHEST = 100
+_LARGEST_TABLE = 1 << 20
+"""Bytes of a MATLAB file; what is in it is compressed at most a thousandfold."""
 
 Table = NDArray[np.int8]
 
@@ -165,6 +168,7 @@ def _h5py() -> ModuleType:
 def _open(path: Path) -> Any:
     """The HDF5 file."""
     library = _h5py()
+    regular_file(path, "the HDF5 file that is published under this name")
     try:
         return library.File(path, "r")
     except OSError as error:
@@ -198,7 +202,7 @@ def _read_splits(path: Path, frames: int) -> dict[str, list[int]]:
     for split, name in (("train", "trainNdxs"), ("val", "testNdxs")):
         splits[split] = _integers(path, content, name, 1, frames).tolist()
     together = sorted(number for numbers in splits.values() for number in numbers)
-    if together != list(range(1, frames + 1)):
+    if len(together) != frames or together != list(range(1, frames + 1)):
         raise ValueError(
             f"{path}: expected trainNdxs and testNdxs to share out the {frames} frames of {_LABELED}. Found "
             f"{len(splits['train'])} and {len(splits['val'])}, {len(set(together))} of them different. Take both files "
@@ -224,7 +228,7 @@ def _load(path: Path) -> dict[str, Any]:
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 
-    with path.open("rb") as file:
+    with regular_file(path, "a MATLAB file of version 5", _LARGEST_TABLE).open("rb") as file:
         head = file.read(16)
     try:
         if not head.startswith(b"MATLAB 5.0 MAT"):

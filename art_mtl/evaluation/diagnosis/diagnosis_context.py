@@ -198,7 +198,7 @@ class DiagnosisContext:
     def _resample(self, measured: Measured) -> Tensor:
         """Metrics of every resample of the data set, ``(R, K)``."""
         pairs = zip(self.evaluator.tasks, measured.statistics, strict=True)
-        return torch.stack([task.metric.value(self._draws @ rows.double().cpu()) for task, rows in pairs], -1)
+        return torch.stack([task.metric.value(rows.weighted(self._draws)) for task, rows in pairs], -1)
 
 
 @contextmanager

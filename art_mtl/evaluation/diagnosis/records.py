@@ -77,14 +77,7 @@ class Diagnosis(Document):
         command: Command line that made it, or None.
     """
 
-    layout: ClassVar[Layout] = Layout(
-        "a diagnosis",
-        "art_mtl.diagnosis",
-        version=1,
-        one={"environment": Environment},
-        many={"checks": Check},
-        indent=1,
-    )
+    layout: ClassVar[Layout] = Layout("a diagnosis", "art_mtl.diagnosis", version=1, indent=1)
 
     victim: str
     attack: str

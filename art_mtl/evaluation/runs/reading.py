@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from art_mtl.core.chunks import chunks as cut_chunks
 from art_mtl.evaluation.attack import AttackInfo
 from art_mtl.evaluation.measure import MetricSpec
 from art_mtl.evaluation.results import Results
@@ -93,7 +92,7 @@ def read_chains(folder: str | Path) -> Chunks:
     """The comparable part of a run."""
     with StoredRun.opened(folder) as run:
         about, infos, finished = run.about(), run.attacks(), run.finished()
-        count = len(cut_chunks(about["samples"], about["chunk"]))
+        count = len(run.chunks)
         chosen, chunks = _comparable(list(range(1, len(infos) + 1)), count, finished)
         read = {number: run.read(number, chunks) for number in ([CLEAN, *chosen] if chunks else [])}
     done = sum(unit.attack != CLEAN for unit in finished)
@@ -115,10 +114,17 @@ def stored_batch_size(folder: str | Path) -> int | None:
     """Samples a batch of the run in a folder; None where there is no run yet.
 
     Raises:
-        ValueError: The database is damaged, of another program, or of a newer version of this one.
+        ValueError: The database is damaged, of another program, or of another version of this one.
     """
     try:
         with StoredRun.opened(folder) as run:
-            return int(run.about()["settings"]["run"]["batch size"])
+            return _batch_size(run)
     except FileNotFoundError:
         return None
+
+
+def _batch_size(run: StoredRun) -> int:
+    found = run.about()["settings"].get("batch_size")
+    if type(found) is not int or found < 1:
+        raise ValueError(f"{run.path}: expected a batch size. Found {found!r}.")
+    return found

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
+import math
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
+import msgspec
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from art_mtl.evaluation.measure import MetricState
 from art_mtl.evaluation.samples import Inputs
+from art_mtl.metrics import SparseTensor
 
 CLEAN = 0
 """Number of the "attack" that leaves the inputs alone; the others count from 1."""
@@ -22,9 +23,11 @@ PICTURED = 8
 """First samples of a data set whose adversarial inputs are kept, for pictures."""
 
 _FAST = 1
-"""Level of compression: NumPy's own, 6, takes several times as long."""
+"""Level of compression: 6, the default, takes several times as long."""
+_LARGEST = 1 << 30
+"""Bytes that a stored unit may have in memory."""
 
-__all__ = ["CLEAN", "PICTURED", "UnitResult", "Unit"]
+__all__ = ["CLEAN", "PICTURED", "Unit", "UnitResult", "pack_inputs", "unpack_inputs"]
 
 
 class Unit(NamedTuple):
@@ -50,9 +53,11 @@ class UnitResult:
         steps: :meth:`art_mtl.evaluation.step_recorder.StepRecorder.table`; None where the attack tells nothing.
         shown: Adversarial inputs of those of the first :data:`PICTURED` samples of the data set that are in this chunk;
             None where there are none, or no one asked.
-        gradients: Gradient evaluations for each sample.
-        forwards: Forward evaluations for each sample.
-        warnings: What the attack warned of.
+        gradients: Gradient evaluations per sample, measured.
+        forwards: Forward passes without a gradient per sample, measured.
+        warnings: What was warned of: samples that were not attacked, values that are not finite.
+        data: Of a :data:`CLEAN` unit, the hash of the chunk's inputs and labels.
+        adversarial: All adversarial inputs of the chunk, kept on request only.
     """
 
     part: MetricState
@@ -63,45 +68,159 @@ class UnitResult:
     gradients: float = 0.0
     forwards: float = 0.0
     warnings: tuple[str, ...] = ()
+    data: str = ""
+    adversarial: Inputs | None = None
 
     def encode(self) -> bytes:
-        """All but times and pictures, compressed: confusion matrices are mostly 0.
+        """All but the inputs, compressed.
 
         Raises:
             TypeError: The state of a torchmetrics class is neither a tensor nor a list of tensors.
         """
-        arrays = {"has_label": self.part.has_label.numpy()}
-        for k, (statistics, state) in enumerate(zip(self.part.statistics, self.part.states, strict=True)):
-            arrays[f"statistics.{k}"] = statistics.double().cpu().numpy()
-            for name, value in state.items():
-                arrays |= _state_arrays(k, name, value)
-        if self.steps is not None:
-            arrays["steps"] = self.steps.numpy()
-        buffer = io.BytesIO()
-        np.savez(buffer, allow_pickle=False, **arrays)
-        return zlib.compress(buffer.getvalue(), _FAST)
+        record = _Record(
+            statistics=[_Sparse.of(one) for one in self.part.statistics],
+            has_label=_Array.of(self.part.has_label),
+            states=[{name: _stored(name, value) for name, value in state.items()} for state in self.part.states],
+            seconds=self.seconds,
+            perturbation=self.perturbation,
+            gradients=self.gradients,
+            forwards=self.forwards,
+            steps=None if self.steps is None else _Array.of(self.steps),
+            warnings=self.warnings,
+            data=self.data,
+        )
+        return zlib.compress(msgspec.msgpack.encode(record), _FAST)
 
     @classmethod
-    def decode(cls, data: bytes, seconds: float, perturbation: float, shown: Inputs | None = None) -> UnitResult:
+    def decode(cls, data: bytes, shown: Inputs | None = None, adversarial: Inputs | None = None) -> UnitResult:
         """From what :meth:`encode` made.
 
         Raises:
-            ValueError: It is damaged.
+            ValueError: It is damaged, or no such thing.
         """
+        unpacker = zlib.decompressobj()
         try:
-            with np.load(io.BytesIO(zlib.decompress(data)), allow_pickle=False) as file:
-                arrays = {name: torch.from_numpy(file[name]) for name in file.files}
-            has_label, steps = arrays.pop("has_label"), arrays.pop("steps", None)
-            count = sum(name.startswith("statistics.") for name in arrays)
-            statistics = tuple(arrays[f"statistics.{k}"] for k in range(count))
-        except (KeyError, OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-            raise ValueError(f"A stored chunk should be whole. Found it damaged: {error}.") from error
-        states = tuple(_state(arrays, f"state.{k}.") | _lists(arrays, f"list.{k}.") for k in range(count))
-        return cls(MetricState(statistics, has_label, states), seconds, perturbation, steps, shown)
+            text = unpacker.decompress(data, _LARGEST)
+            if not unpacker.eof:
+                raise ValueError("it is cut off, or too large")
+            record = msgspec.msgpack.decode(text, type=_Record)
+            part = MetricState(
+                tuple(one.tensor() for one in record.statistics),
+                record.has_label.tensor(),
+                tuple({name: value.tensor() for name, value in state.items()} for state in record.states),
+            )
+            steps = None if record.steps is None else record.steps.tensor()
+            _check(part, steps)
+        except (ValueError, zlib.error, RecursionError, OverflowError) as error:
+            raise ValueError(f"A stored unit should be whole. Found it damaged: {error}.") from error
+        return cls(
+            part, record.seconds, record.perturbation, steps, shown, record.gradients, record.forwards,
+            record.warnings, record.data, adversarial,
+        )  # fmt: skip
 
 
-def _state_arrays(k: int, name: str, value: Any) -> dict[str, NDArray[Any]]:
-    """One state of the torchmetrics class of task ``k``: an array, or the length of a list and its items."""
+def pack_inputs(inputs: Inputs | None) -> bytes | None:
+    """Inputs as bytes."""
+    return None if inputs is None else msgspec.msgpack.encode(_Array.of(torch.from_numpy(np.ascontiguousarray(inputs))))
+
+
+def unpack_inputs(data: bytes | None) -> Inputs | None:
+    """From what :func:`pack_inputs` made.
+
+    Raises:
+        ValueError: It is damaged, or no such thing.
+    """
+    if data is None:
+        return None
+    tensor = msgspec.msgpack.decode(data, type=_Array).tensor()
+    if tensor.dtype != torch.float32 or tensor.ndim < 2:
+        raise ValueError(f"Stored inputs should be float32 of two axes or more. Found {tensor.dtype}, {tensor.ndim}.")
+    inputs: Inputs = tensor.numpy()
+    return inputs
+
+
+_DTYPES: Mapping[str, torch.dtype] = {
+    str(dtype).removeprefix("torch."): dtype
+    for dtype in (
+        torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64,
+        torch.float16, torch.bfloat16, torch.float32, torch.float64,
+    )
+}  # fmt: skip
+_Size = Annotated[int, msgspec.Meta(ge=0, le=1 << 40)]
+
+
+class _Array(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="array"):
+    """A tensor."""
+
+    dtype: str
+    shape: tuple[_Size, ...]
+    content: bytes
+
+    @classmethod
+    def of(cls, tensor: Tensor) -> _Array:
+        flat = tensor.detach().cpu().contiguous().flatten()
+        name = str(tensor.dtype).removeprefix("torch.")
+        if name not in _DTYPES:
+            raise TypeError(f"A stored run holds tensors of {list(_DTYPES)}. Found {name}.")
+        return cls(name, tuple(tensor.shape), flat.view(torch.uint8).numpy().tobytes() if len(flat) else b"")
+
+    def tensor(self) -> Tensor:
+        dtype, count = _DTYPES.get(self.dtype), math.prod(self.shape)
+        if dtype is None or count * dtype.itemsize != len(self.content):
+            raise ValueError(f"an array of shape {self.shape} and {self.dtype} in {len(self.content)} bytes")
+        flat = torch.frombuffer(bytearray(self.content), dtype=dtype) if count else torch.empty(0, dtype=dtype)
+        return flat.reshape(self.shape)
+
+
+class _Sparse(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="sparse"):
+    """A tensor by its entries that are not 0."""
+
+    shape: tuple[_Size, ...]
+    places: _Array
+    values: _Array
+
+    @classmethod
+    def of(cls, sparse: SparseTensor) -> _Sparse:
+        return cls(sparse.shape, _Array.of(sparse.places), _Array.of(sparse.values))
+
+    def tensor(self) -> SparseTensor:
+        places, values = self.places.tensor(), self.values.tensor()
+        fits = self.shape and places.dtype == torch.int64 and places.ndim == 1 and places.shape == values.shape
+        if not fits or (len(places) and not 0 <= int(places[0]) <= int(places[-1]) < math.prod(self.shape)):
+            raise ValueError(f"a sparse array of shape {self.shape} with places outside it")
+        if bool((places.diff() <= 0).any()):
+            raise ValueError("a sparse array with places out of order")
+        return SparseTensor(self.shape, places, values)
+
+
+class _List(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="list"):
+    """A list of tensors."""
+
+    items: list[_Array]
+
+    def tensor(self) -> list[Tensor]:
+        return [item.tensor() for item in self.items]
+
+
+class _Record(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What is stored of a unit."""
+
+    statistics: list[_Sparse]
+    has_label: _Array
+    states: list[dict[str, _Array | _Sparse | _List]]
+    seconds: float
+    perturbation: float
+    gradients: float
+    forwards: float
+    steps: _Array | None
+    warnings: tuple[str, ...]
+    data: str
+
+
+def _stored(name: str, value: Any) -> _Array | _Sparse | _List:
+    """One state of a torchmetrics class."""
+    if isinstance(value, SparseTensor):
+        return _Sparse.of(value)
     items = value if isinstance(value, list) else [value]
     if not all(isinstance(item, Tensor) for item in items):
         kinds = sorted({type(item).__name__ for item in items})
@@ -109,19 +228,16 @@ def _state_arrays(k: int, name: str, value: Any) -> dict[str, NDArray[Any]]:
             f"A stored run needs torchmetrics classes whose state is tensors or lists of tensors. Found {name!r}, of "
             f"{kinds}."
         )
-    if not isinstance(value, list):
-        return {f"state.{k}.{name}": value.cpu().numpy()}
-    stored = {f"item.{k}.{name}.{i}": item.cpu().numpy() for i, item in enumerate(items)}
-    return {f"list.{k}.{name}": np.array(len(items)), **stored}
+    return _List([_Array.of(item) for item in items]) if isinstance(value, list) else _Array.of(value)
 
 
-def _lists(arrays: dict[str, Tensor], prefix: str) -> dict[str, list[Tensor]]:
-    found = {}
-    for name, length in _state(arrays, prefix).items():
-        items = prefix.replace("list.", "item.", 1) + name
-        found[name] = [arrays[f"{items}.{i}"] for i in range(int(length))]
-    return found
-
-
-def _state(arrays: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
+def _check(part: MetricState, steps: Tensor | None) -> None:
+    """Raise ValueError unless the tensors of a unit go together."""
+    tasks, labels = len(part.statistics), part.has_label
+    if labels.dtype != torch.bool or labels.ndim != 2 or labels.shape[1] != tasks or len(part.states) != tasks:
+        raise ValueError(f"labels of shape {tuple(labels.shape)} of {tasks} tasks")
+    for one in part.statistics:
+        if len(one.shape) != 2 or len(one) != len(labels) or one.values.dtype != torch.float64:
+            raise ValueError(f"statistics of shape {one.shape} of {len(labels)} samples")
+    if steps is not None and (steps.dtype != torch.float64 or steps.ndim != 2 or steps.shape[1] != 2 + 2 * tasks):
+        raise ValueError(f"steps of shape {tuple(steps.shape)} of {tasks} tasks")

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from art_mtl.differences import check_same
 from art_mtl.evaluation import environment
 from art_mtl.evaluation.attack import Attack, attack_info, input_range
-from art_mtl.evaluation.callbacks import Callback, UnitReport
-from art_mtl.evaluation.experiment import Experiment
 from art_mtl.evaluation.measure import Evaluator, check_clean
-from art_mtl.evaluation.results import AttackResult, Results
+from art_mtl.evaluation.provenance import check_data, describe_run
+from art_mtl.evaluation.results import Results
 from art_mtl.evaluation.runs.job import Job
 from art_mtl.evaluation.runs.progress import Progress
 from art_mtl.evaluation.runs.records import CLEAN, Unit, UnitResult
-from art_mtl.evaluation.runs.settings import describe_attacks, describe_data, describe_model, differences
 from art_mtl.evaluation.runs.sharing import share_out
 from art_mtl.evaluation.runs.store import RunStore
-from art_mtl.evaluation.runs.summary import heading_of, results_of
-from art_mtl.evaluation.samples import Inputs, Source
-from art_mtl.evaluation.step_recorder import mean_steps
+from art_mtl.evaluation.runs.summary import Listener, heading_of, results_of
+from art_mtl.evaluation.samples import Source
 from art_mtl.team import ProcessGroup
 
 if TYPE_CHECKING:
@@ -38,25 +35,26 @@ def run_attacks(
     source: Source,
     *,
     batch_size: int,
-    experiment: Experiment,
+    seed: int | None,
     victim: str,
     command: str | None,
     progress: bool,
-    callbacks: Sequence[Callback],
-    out: str | Path | None,
+    listener: Listener | None,
+    protocol: str,
+    chunk: int | None,
+    store: str | Path | None,
     restart: bool,
-    accept: Sequence[str],
-    ray: str | None,
-) -> tuple[Results, int]:
+    team: ProcessGroup | None,
+    repair: bool = False,
+    accept: Collection[str] = (),
+) -> Results:
     """What :func:`art_mtl.evaluation.evaluate` does once its arguments are in canonical form; names may repeat from
-    block to block. The results, and of how many attacks × chunks.
+    block to block.
     """
-    team = ProcessGroup(0, 1, estimator.device)
-    seed, protocol, store = experiment.seed, experiment.protocol, out
+    team = team or ProcessGroup(0, 1, estimator.device)
     evaluator = Evaluator(estimator, batch_size, protocol)
     named = [(attack_info(name, attack), attack) for name, attack in attacks]
-    losses_every = [callback.losses_every for callback in callbacks if callback.losses_every]
-    job = Job(evaluator, source, named, experiment.chunk, seed, math.gcd(*losses_every))
+    job = Job(evaluator, source, named, chunk, seed)
     about: dict[str, Any] = {
         "environment": asdict(environment.describe(str(estimator.device), seed)),
         "command": command,
@@ -71,41 +69,18 @@ def run_attacks(
         about["settings"] = _settings(job, victim)
         _check_team(team, about["settings"])
     with ExitStack() as stack:
-        ledger = _open(stack, team, job, about, store, restart)
-        pending = team.by_first(lambda: [unit for unit in job.units if unit not in ledger.finished()])
+        ledger = _open(stack, team, job, about, store, restart, repair, accept)
+        done = ledger.finished()
+        team.by_first(lambda: check_data(source, job.chunks, ledger.data(), str(store)))
+        pending = team.by_first(lambda: [unit for unit in job.units if unit not in done])
         bar = stack.enter_context(Progress.shown(progress and team.is_first, job, pending))
-        total = len(named) * len(job.chunks)
-        hearing = _Hearing(callbacks, job, total, total - sum(unit.attack != CLEAN for unit in pending))
-        writer = _Writer(job, ledger, bar, hearing)
-
-        def listener(result: AttackResult, examples: Inputs) -> None:
-            for callback in callbacks:
-                callback.attack(result, examples)
+        writer = _Writer(job, ledger, bar)
 
         def conclude() -> Results:
             attacks = list(enumerate((info for info, _ in named), 1))
             return results_of(heading_of(ledger.about()), evaluator.scales, attacks, ledger.read, listener)
 
-        return share_out(team, pending, bar.watched(job.compute), writer, conclude), total
-
-
-class _Hearing:
-    """Tells callbacks of the units of a run."""
-
-    def __init__(self, callbacks: Sequence[Callback], job: Job, total: int, done: int) -> None:
-        self.callbacks, self.job, self.total, self.done = callbacks, job, total, done
-        for callback in callbacks:
-            callback.begin(total, done)
-
-    def tell(self, unit: Unit, finished: UnitResult) -> None:
-        """A unit has been stored."""
-        self.done += unit.attack != CLEAN
-        weights, losses = mean_steps([finished.steps])
-        info = None if unit.attack == CLEAN else self.job.attacks[unit.attack - 1][0]
-        where = info, unit.chunk, len(finished.part), finished.seconds
-        report = UnitReport(*where, weights, losses, self.done, self.total)
-        for callback in self.callbacks:
-            callback.unit(report)
+        return share_out(team, pending, bar.watched(job.compute), writer, conclude)
 
 
 class _Memory:
@@ -120,6 +95,9 @@ class _Memory:
     def finished(self) -> set[Unit]:
         return set(self._units)
 
+    def data(self) -> dict[int, str]:
+        return {}
+
     def read(self, attack: int) -> list[UnitResult]:
         return [finished for unit, finished in sorted(self._units.items()) if unit.attack == attack]
 
@@ -130,21 +108,28 @@ class _Memory:
 class _Writer:
     """Saves what is finished, and looks at the clean metrics as soon as all labels have been seen."""
 
-    def __init__(self, job: Job, ledger: RunStore | _Memory, bar: Progress, hearing: _Hearing) -> None:
-        self.job, self.ledger, self.bar, self.hearing = job, ledger, bar, hearing
+    def __init__(self, job: Job, ledger: RunStore | _Memory, bar: Progress) -> None:
+        self.job, self.ledger, self.bar = job, ledger, bar
+        self.measured = sum(unit.attack == CLEAN for unit in ledger.finished())
 
     def __call__(self, unit: Unit, finished: UnitResult, rank: int) -> None:
         self.ledger.save(unit, finished, rank)
         self.bar.advance(unit)
-        self.hearing.tell(unit, finished)
         if unit.attack == CLEAN:
-            clean = self.ledger.read(CLEAN)
-            if len(clean) == len(self.job.chunks):
-                check_clean(self.job.evaluator.scales, [one.part for one in clean])
+            self.measured += 1
+            if self.measured == len(self.job.chunks):
+                check_clean(self.job.evaluator.scales, [one.part for one in self.ledger.read(CLEAN)])
 
 
 def _open(
-    stack: ExitStack, team: ProcessGroup, job: Job, about: Mapping[str, Any], store: str | Path | None, restart: bool
+    stack: ExitStack,
+    team: ProcessGroup,
+    job: Job,
+    about: Mapping[str, Any],
+    store: str | Path | None,
+    restart: bool,
+    repair: bool,
+    accept: Collection[str],
 ) -> RunStore | _Memory:
     """Where the run is kept; in all but the first process an empty place, which nobody looks at."""
     kept: RunStore | _Memory = _Memory(about)
@@ -153,7 +138,7 @@ def _open(
         nonlocal kept
         if store is not None:
             infos = [info for info, _ in job.attacks]
-            kept = stack.enter_context(RunStore.held(store, about, infos, team.size, restart))
+            kept = stack.enter_context(RunStore.held(store, about, infos, team.size, restart, repair, accept))
 
     team.by_first(held)
     return kept
@@ -162,26 +147,20 @@ def _open(
 def _settings(job: Job, victim: str) -> dict[str, Any]:
     """All that decides the numbers."""
     evaluator = job.evaluator
-    device = evaluator.estimator.device.type
-    packages = environment.describe(device, job.seed).packages
-    tasks = {scale.name: f"{scale.kind}, {scale.metric}" for scale in evaluator.scales}
-    run = {"batch size": evaluator.batch_size, "seed": job.seed, "chunk": job.chunk, "protocol": evaluator.protocol}
-    return {
-        "victim": {"": victim, "weights": describe_model(evaluator.estimator.model), "device": device, "tasks": tasks},
-        "data": describe_data(job.source),
-        "run": run,
-        "version": packages,
-        "attacks": describe_attacks(job.attacks),
-    }
+    return describe_run(
+        evaluator.estimator,
+        job.attacks,
+        victim=victim,
+        samples=len(job.source),
+        chunk=job.chunk,
+        seed=job.seed,
+        batch_size=evaluator.batch_size,
+        protocol=evaluator.protocol,
+    )
 
 
 def _check_team(team: ProcessGroup, settings: Mapping[str, Any]) -> None:
     """Raise in every process unless all of them are about to do the same."""
     first, *others = team.gather(settings)
     for rank, found in enumerate(others, 1):
-        differ = differences(first, found)
-        if differ:
-            raise ValueError(
-                f"Process {rank} should be about to do the same as process 0. Found, there being process 0 and here "
-                f"process {rank}: {'; '.join(differ)}."
-            )
+        check_same(first, found, "Process 0 does a run", f"Process {rank} should be about to do the same.")

@@ -9,43 +9,78 @@ clusters have not, and what it would save, milliseconds, is nothing beside a chu
 from __future__ import annotations
 
 import errno
-import io
-import json
+import hashlib
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-import numpy as np
+import msgspec
 
+from art_mtl.core.chunks import chunks as cut_chunks
+from art_mtl.differences import check_same
 from art_mtl.evaluation.attack import AttackInfo
-from art_mtl.evaluation.runs.records import Unit, UnitResult
-from art_mtl.evaluation.runs.settings import differences
+from art_mtl.evaluation.results import Environment
+from art_mtl.evaluation.runs.records import CLEAN, Unit, UnitResult, pack_inputs, unpack_inputs
 from art_mtl.evaluation.samples import Inputs
-from art_mtl.locking import LOCK, locked
+from art_mtl.files import LOCK, locked, regular_file
 
 DATABASE = "run.sqlite"
 OWN_FILES = (DATABASE, f"{DATABASE}-journal", LOCK)
 """What a run keeps in its folder beside the report."""
 APPLICATION = 0x61_6D_74_6C
 """``PRAGMA application_id``: "amtl" in ASCII."""
-SCHEMA = 1
+SCHEMA = 2
 """``PRAGMA user_version``."""
 _WAIT = 60.0
 """Seconds to wait for a reader."""
-_TABLES = (
-    "CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
-    "CREATE TABLE attack (attack INTEGER PRIMARY KEY, name TEXT NOT NULL, method TEXT NOT NULL, norm TEXT, eps REAL,"
-    " schedule TEXT, steps INTEGER)",
-    "CREATE TABLE session (session INTEGER PRIMARY KEY, started TEXT NOT NULL, processes INTEGER NOT NULL)",
-    "CREATE TABLE chunk (attack INTEGER, chunk INTEGER, session INTEGER NOT NULL, rank INTEGER NOT NULL,"
-    " finished TEXT NOT NULL, seconds REAL NOT NULL, perturbation REAL NOT NULL, result BLOB NOT NULL, pictures BLOB,"
-    " PRIMARY KEY (attack, chunk))",
-)
+_MOST_CHUNKS = 1 << 20
+_TABLES = {
+    "about": "CREATE TABLE about (document BLOB NOT NULL, checksum BLOB NOT NULL)",
+    "session": (
+        "CREATE TABLE session (session INTEGER PRIMARY KEY, started TEXT NOT NULL, processes INTEGER NOT NULL,"
+        " accepted TEXT NOT NULL)"
+    ),
+    "chunk": (
+        "CREATE TABLE chunk (attack INTEGER, chunk INTEGER, session INTEGER NOT NULL, rank INTEGER NOT NULL,"
+        " finished TEXT NOT NULL, checksum BLOB NOT NULL, result BLOB NOT NULL, pictures BLOB, inputs BLOB,"
+        " inputs_checksum BLOB, PRIMARY KEY (attack, chunk))"
+    ),
+}
+_UNIT = "SELECT attack, chunk, session, rank, finished, checksum, result, pictures FROM chunk"
 
 __all__ = ["DATABASE", "OWN_FILES", "RunStore", "StoredRun", "holds_run"]
+
+
+class _Scale(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """:meth:`art_mtl.evaluation.measure.MetricSpec.to_json`."""
+
+    name: str
+    kind: str
+    metric: str
+    higher_is_better: bool
+    scale: float
+    unit: str
+    averages_batches: bool
+    document: dict[str, str | int] | None
+
+
+class _About(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All that does not change."""
+
+    settings: dict[str, Any]
+    environment: Environment
+    command: str | None
+    victim: str
+    clip_values: tuple[float, float] | None
+    protocol: Literal["pooled", "auto-lambda"]
+    samples: Annotated[int, msgspec.Meta(ge=1, le=1 << 40)]
+    chunk: Annotated[int, msgspec.Meta(ge=1, le=1 << 40)]
+    scales: Annotated[tuple[_Scale, ...], msgspec.Meta(min_length=1)]
+    attacks: tuple[AttackInfo, ...]
 
 
 def holds_run(folder: str | Path) -> bool:
@@ -63,6 +98,8 @@ class StoredRun:
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self.connection, self.path = connection, path
+        self._about = _read_about(connection, path)
+        self.chunks = cut_chunks(self._about.samples, min(self._about.chunk, self._about.samples))
 
     @classmethod
     @contextmanager
@@ -71,10 +108,10 @@ class StoredRun:
 
         Raises:
             FileNotFoundError: There is no run.
-            ValueError: The database is damaged, of another program, or of a newer version of this one.
+            ValueError: The database is damaged, of another program, or of another version of this one.
         """
         path = Path(folder) / DATABASE
-        if not path.is_file():
+        if not path.exists():
             raise FileNotFoundError(f"Expected a run of `art-mtl benchmark --out` in {folder}. Found no {DATABASE}.")
         with _connected(path) as connection:
             connection.execute("PRAGMA query_only = ON")
@@ -85,30 +122,104 @@ class StoredRun:
 
     def about(self) -> dict[str, Any]:
         """All that does not change: "settings", "environment", "victim", "scales", …"""
-        rows = self.connection.execute("SELECT key, value FROM about")
-        return {key: json.loads(value) for key, value in rows}
+        found: dict[str, Any] = msgspec.to_builtins(self._about)
+        return found
 
     def attacks(self) -> list[AttackInfo]:
         """In order."""
-        rows = self.connection.execute("SELECT name, method, norm, eps, schedule, steps FROM attack ORDER BY attack")
-        return [AttackInfo(*row) for row in rows]
+        return list(self._about.attacks)
 
     def finished(self) -> set[Unit]:
         """What has been stored."""
-        return {Unit(*row) for row in self.connection.execute("SELECT attack, chunk FROM chunk")}
+        return {self._checked_unit(*row) for row in self.connection.execute("SELECT attack, chunk FROM chunk")}
 
     def read(self, attack: int, chunks: Sequence[int] | None = None) -> list[UnitResult]:
-        """What an attack came to, chunk by chunk; None for all that have been stored."""
-        rows = self.connection.execute(
-            "SELECT chunk, result, seconds, perturbation, pictures FROM chunk WHERE attack = ? ORDER BY chunk",
-            (attack,),
-        )
+        """What an attack came to, chunk by chunk; None for all that have been stored.
+
+        Raises:
+            ValueError: A unit is damaged; the message names it.
+        """
         wanted = None if chunks is None else set(chunks)
+        rows = self.connection.execute(f"{_UNIT} WHERE attack = ? ORDER BY chunk", (attack,))
+        return [self._result(row) for row in rows if wanted is None or row[1] in wanted]
+
+    def data(self) -> dict[int, str]:
+        """The hash of the inputs and labels of each chunk that has been measured."""
+        rows = self.connection.execute(f"{_UNIT} WHERE attack = ?", (CLEAN,))
+        return {row[1]: self._result(row).data for row in rows}
+
+    def adversarial(self, unit: Unit) -> Inputs | None:
+        """All adversarial inputs of a unit; None where they were not kept.
+
+        Raises:
+            ValueError: They are damaged.
+        """
+        query = "SELECT attack, chunk, inputs, inputs_checksum FROM chunk WHERE attack = ? AND chunk = ?"
+        row = self.connection.execute(query, unit).fetchone()
+        if row is None or row[2] is None:
+            return None
+        if _checksum(row[:3]) != row[3]:
+            raise self._damaged(unit, "its inputs have another checksum")
+        return unpack_inputs(row[2])
+
+    def damaged(self) -> list[Unit]:
+        """Units that are not what was stored, all of them; their numbers, as far as these can be told."""
+        query = _UNIT.replace(" FROM", ", inputs, inputs_checksum FROM")
         return [
-            UnitResult.decode(result, seconds, perturbation, _unpack(pictures))
-            for chunk, result, seconds, perturbation, pictures in rows
-            if wanted is None or chunk in wanted
+            Unit(*row[:2])
+            for row in self.connection.execute(query)
+            if _checksum((*row[:5], *row[6:8])) != row[5]
+            or (row[8] is not None and _checksum((*row[:2], row[8])) != row[9])
         ]
+
+    def check_units(self, repair: bool) -> None:
+        """Raise for a unit that is damaged, or delete it."""
+        damaged = self.damaged()
+        if not damaged:
+            return
+        if not repair:
+            names = "; ".join(map(self.label, damaged[:8])) + ("; …" if len(damaged) > 8 else "")
+            raise ValueError(
+                f"{self.path}: expected units that are what was stored. Found {len(damaged)} damaged: {names}. "
+                "--repair computes them again, and nothing else; --restart discards the run."
+            )
+        with _transaction(self.connection):
+            self.connection.executemany("DELETE FROM chunk WHERE attack IS ? AND chunk IS ?", damaged)
+
+    def label(self, unit: Unit) -> str:
+        """What a unit is, for people: attack and chunk."""
+        attack, chunk = unit
+        known = isinstance(attack, int) and 0 < attack <= len(self._about.attacks)
+        name = "clean inputs" if attack == CLEAN else self._about.attacks[attack - 1].label if known else repr(attack)
+        return f"{name}, chunk {chunk}"
+
+    def _checked_unit(self, attack: Any, chunk: Any) -> Unit:
+        numbers = type(attack) is int and type(chunk) is int
+        if not numbers or not (0 <= attack <= len(self._about.attacks) and 0 <= chunk < len(self.chunks)):
+            raise ValueError(
+                f"{self.path}: expected units of {len(self._about.attacks)} attacks and {len(self.chunks)} chunks. "
+                f"Found one of attack {attack!r}, chunk {chunk!r}."
+            )
+        return Unit(attack, chunk)
+
+    def _result(self, row: tuple[Any, ...]) -> UnitResult:
+        unit = self._checked_unit(*row[:2])
+        if _checksum((*row[:5], *row[6:])) != row[5]:
+            raise self._damaged(unit, "it has another checksum")
+        try:
+            found = UnitResult.decode(row[6], unpack_inputs(row[7]))
+            size = self.chunks[unit.chunk].stop - self.chunks[unit.chunk].start
+            if len(found.part) != size or found.part.has_label.shape[1] != len(self._about.scales):
+                raise ValueError(f"its labels are of shape {tuple(found.part.has_label.shape)}")
+        except (ValueError, TypeError) as error:
+            raise self._damaged(unit, str(error)) from error
+        return found
+
+    def _damaged(self, unit: Unit, reason: str) -> ValueError:
+        return ValueError(
+            f"{self.path}: expected what was stored of {self.label(unit)}. Found it damaged ({reason}). --repair "
+            "computes it again."
+        )
 
 
 class RunStore(StoredRun):
@@ -117,12 +228,15 @@ class RunStore(StoredRun):
     Args:
         connection: To its database.
         path: Of the database.
-        session: Number of this sitting.
+        processes: That work on it now.
+        accepted: Settings that differ from those that the run was begun with.
     """
 
-    def __init__(self, connection: sqlite3.Connection, path: Path, session: int) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, path: Path, processes: int = 1, accepted: Sequence[str] = ()
+    ) -> None:
         super().__init__(connection, path)
-        self.session = session
+        self.processes, self.accepted, self.session = processes, accepted, 0
 
     @classmethod
     @contextmanager
@@ -133,6 +247,8 @@ class RunStore(StoredRun):
         attacks: Sequence[AttackInfo],
         processes: int = 1,
         restart: bool = False,
+        repair: bool = False,
+        accept: Collection[str] = (),
     ) -> Iterator[RunStore]:
         """Keep a folder for this run, which is begun or gone on with.
 
@@ -142,9 +258,12 @@ class RunStore(StoredRun):
             attacks: In order.
             processes: That work on it now.
             restart: Throw away the run that is there.
+            repair: Throw away its damaged units, which are then to be computed again.
+            accept: Settings that may differ, by name, or by the first part of their name: "versions".
 
         Raises:
-            ValueError: Another setting, or the database is damaged, of another program or of a newer version.
+            ValueError: Another setting; a unit is damaged; or the database is, is of another program or of another
+                version.
             BlockingIOError: Another process works in it.
             OSError: The folder cannot be written, or the disk is full.
         """
@@ -154,10 +273,17 @@ class RunStore(StoredRun):
             if restart:
                 _discard(path)
             with _connected(path) as connection:
+                connection.execute("PRAGMA synchronous = EXTRA")
+                accepted: list[str] = []
                 if _is_run(connection, path):
-                    _check(connection, path, about["settings"])
-                session = _begin(connection, about, attacks, processes)
-                yield cls(connection, path, session)
+                    stored = StoredRun(connection, path)
+                    advice = "Use another --out, or --restart to discard it."
+                    holder = f"{path.parent} holds a run"
+                    accepted = check_same(stored._about.settings, about["settings"], holder, advice, accept)
+                    stored.check_units(repair)
+                else:
+                    _begin(connection, about, attacks)
+                yield cls(connection, path, processes, accepted)
 
     def save(self, unit: Unit, finished: UnitResult, rank: int = 0) -> None:
         """Store a unit that has been worked; whole, or not at all.
@@ -165,13 +291,38 @@ class RunStore(StoredRun):
         Raises:
             OSError: The disk is full; what was stored before stays.
         """
-        row = (*unit, self.session, rank, _now(), finished.seconds, finished.perturbation, finished.encode())
+        packed = (finished.encode(), pack_inputs(finished.shown))
+        inputs = pack_inputs(finished.adversarial)
         with _told(self.path), _transaction(self.connection):
-            self.connection.execute(
-                "INSERT INTO chunk (attack, chunk, session, rank, finished, seconds, perturbation, result, pictures)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (*row, _pack(finished.shown)),
-            )
+            start = (*unit, self.session or self._new_session(), rank, _now())
+            row = (*start, _checksum((*start, *packed)), *packed, inputs, inputs and _checksum((*unit, inputs)))
+            self.connection.execute("INSERT INTO chunk VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        self.session = start[2]
+
+    def _new_session(self) -> int:
+        """Note that work goes on: only now, so that a run that is refused stays as it was."""
+        row = (_now(), self.processes, ", ".join(self.accepted))
+        cursor = self.connection.execute("INSERT INTO session (started, processes, accepted) VALUES (?, ?, ?)", row)
+        return int(cursor.lastrowid or 0)
+
+
+def _checksum(parts: Sequence[Any]) -> bytes:
+    """Of integers, strings, bytes and None."""
+    return hashlib.blake2b(msgspec.msgpack.encode(parts), digest_size=16).digest()
+
+
+def _read_about(connection: sqlite3.Connection, path: Path) -> _About:
+    rows = connection.execute("SELECT document, checksum FROM about").fetchall()
+    try:
+        [(document, checksum)] = rows
+        if not isinstance(document, bytes) or _checksum((document,)) != checksum:
+            raise ValueError("its description has another checksum")
+        about = msgspec.json.decode(document, type=_About)
+        if -(-about.samples // about.chunk) > _MOST_CHUNKS:
+            raise ValueError(f"{about.samples} samples in chunks of {about.chunk}")
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: expected a sound run. Found it damaged: {error}. --restart discards it.") from error
+    return about
 
 
 def _discard(path: Path) -> None:
@@ -188,10 +339,15 @@ def _discard(path: Path) -> None:
 
 @contextmanager
 def _connected(path: Path) -> Iterator[sqlite3.Connection]:
+    for name in (DATABASE, f"{DATABASE}-journal"):
+        own = path.with_name(name)
+        if own.exists() or own.is_symlink():
+            regular_file(own, "the database of a benchmark run")
     # Transactions are begun by hand: Python's own rules for them have changed from version to version.
     with _told(path), closing(
         sqlite3.connect(path, timeout=_WAIT, isolation_level=None, check_same_thread=False)
     ) as connection:  # fmt: skip
+        connection.execute("PRAGMA trusted_schema = OFF")
         yield connection
 
 
@@ -221,44 +377,26 @@ def _is_run(connection: sqlite3.Connection, path: Path) -> bool:
         return False
     if application != APPLICATION:
         raise ValueError(f"{path}: expected the database of a benchmark run. Found one of another program.")
-    if version > SCHEMA:
-        raise ValueError(
-            f"{path}: expected a run of schema {SCHEMA} or older. Found {version}, of a newer version of art_mtl."
-        )
-    (state,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if version != SCHEMA:
+        raise ValueError(f"{path}: expected a run of schema {SCHEMA}. Found {version}, of another version of art_mtl.")
+    found = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+    if dict(found) != _TABLES or tables != len(_TABLES) + 1:  # and one index; no view that could run for ever
+        raise ValueError(f"{path}: expected the tables of a benchmark run. Found others.")
+    (state,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
     if state != "ok":
-        raise ValueError(f"{path}: expected a sound database. Found it damaged: {state}.")
+        raise ValueError(f"{path}: expected a sound database. Found it damaged: {' '.join(str(state).split())}.")
     return True
 
 
-def _check(connection: sqlite3.Connection, path: Path, settings: Mapping[str, Any]) -> None:
-    (stored,) = connection.execute("SELECT value FROM about WHERE key = 'settings'").fetchone()
-    found = differences(json.loads(stored), json.loads(json.dumps(settings)))
-    if found:
-        raise ValueError(
-            f"{path.parent}: expected a run of the same settings, to go on with. Found {'; '.join(found)}. Choose "
-            "another folder, give what it was begun with, or --restart to throw it away."
-        )
-
-
-def _begin(
-    connection: sqlite3.Connection, about: Mapping[str, Any], attacks: Sequence[AttackInfo], processes: int
-) -> int:
-    """Make the tables, if need be, and note that work goes on; the number of this sitting."""
-    connection.execute("PRAGMA synchronous = EXTRA")
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+def _begin(connection: sqlite3.Connection, about: Mapping[str, Any], attacks: Sequence[AttackInfo]) -> None:
+    """Make the tables."""
+    document = msgspec.json.encode({**about, "attacks": [asdict(info) for info in attacks]})
     with _transaction(connection):
-        if not tables:
-            connection.execute(f"PRAGMA application_id = {APPLICATION}")
-            connection.execute(f"PRAGMA user_version = {SCHEMA}")
-            for table in _TABLES:
-                connection.execute(table)
-            values = [(key, json.dumps(value, ensure_ascii=False)) for key, value in about.items()]
-            connection.executemany("INSERT INTO about VALUES (?, ?)", values)
-            rows = [(number, *info.to_json().values()) for number, info in enumerate(attacks, 1)]
-            connection.executemany("INSERT INTO attack VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
-        cursor = connection.execute("INSERT INTO session (started, processes) VALUES (?, ?)", (_now(), processes))
-    return int(cursor.lastrowid or 0)
+        connection.execute(f"PRAGMA application_id = {APPLICATION}")
+        connection.execute(f"PRAGMA user_version = {SCHEMA}")
+        for table in _TABLES.values():
+            connection.execute(table)
+        connection.execute("INSERT INTO about VALUES (?, ?)", (document, _checksum((document,))))
 
 
 @contextmanager
@@ -278,21 +416,6 @@ def _told(path: Path) -> Iterator[None]:
         if isinstance(error, sqlite3.OperationalError) and "I/O" in text:
             raise OSError(errno.EIO, f"The disk failed ({text}); what was stored before stays", str(path)) from error
         raise ValueError(f"{path}: expected the database of a benchmark run. Found it unreadable: {text}.") from error
-
-
-def _pack(inputs: Inputs | None) -> bytes | None:
-    if inputs is None:
-        return None
-    buffer = io.BytesIO()
-    np.save(buffer, inputs, allow_pickle=False)
-    return buffer.getvalue()
-
-
-def _unpack(data: bytes | None) -> Inputs | None:
-    if data is None:
-        return None
-    inputs: Inputs = np.load(io.BytesIO(data), allow_pickle=False)
-    return inputs
 
 
 def _now() -> str:

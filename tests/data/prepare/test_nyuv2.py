@@ -179,7 +179,7 @@ def test_a_killed_run_goes_on_to_identical_files(source: Path, whole: Path, tmp_
 def test_a_moved_source_is_the_same_and_another_is_not(copy: Path, whole: Path, tmp_path: Path) -> None:
     shutil.copytree(whole, tmp_path / "to")
     assert prepare_nyuv2(copy, tmp_path / "to", size=SIZE, processes=1).made == 0
-    with pytest.raises(ValueError, match=r"settings.size: \[42, 56\] there, \[21, 28\] here"):
+    with pytest.raises(ValueError, match=r"settings.size=\[42, 56\]; you asked for settings.size=\[21, 28\]"):
         prepare_nyuv2(copy, tmp_path / "to", size=(21, 28), processes=1)
     splits(copy, [1, 3, 4], VAL)
     with pytest.raises(ValueError, match="source.splits.mat"):

@@ -79,8 +79,8 @@ def finished(out: Path) -> set[tuple[str, str]]:
         if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             return set()
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        rows = connection.execute("SELECT name, chunk FROM chunk JOIN attack USING (attack)").fetchall()
-    return {(name, chunks[chunk]) for name, chunk in rows}
+        rows = connection.execute("SELECT attack, chunk FROM chunk WHERE attack > 0").fetchall()
+    return {(METHODS[attack - 1], chunks[chunk]) for attack, chunk in rows}
 
 
 def called(calls: Path) -> list[tuple[str, str]]:

@@ -1,0 +1,79 @@
+"""What an earlier run was told, and what this one is: the settings that differ, in words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from typing import Any
+
+__all__ = ["check_same", "differences"]
+
+_MISSING = "nothing"
+_LISTED = 12
+_LONGEST = 200
+
+
+def differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The settings that differ, by their dotted name: what is stored, and what was asked for.
+
+    Examples:
+        >>> differences({"seed": 0, "sizes": {"chunk": 8}}, {"seed": 1, "sizes": {"chunk": 8}, "limit": 4})
+        {'seed': (0, 1), 'limit': ('nothing', 4)}
+    """
+    there, here = _flat(stored), _flat(json.loads(json.dumps(asked)))  # tuples as they come back from JSON
+    pairs = {name: (there.get(name, _MISSING), here.get(name, _MISSING)) for name in dict.fromkeys([*there, *here])}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def check_same(
+    stored: Mapping[str, Any],
+    asked: Mapping[str, Any],
+    holder: str,
+    advice: str,
+    accept: Collection[str] = (),
+) -> list[str]:
+    """Raise unless what is stored was made with the settings that are asked for.
+
+    Args:
+        stored: JSON values, in mappings of any depth.
+        asked: Likewise.
+        holder: What holds the former: "results/a holds a run".
+        advice: What to do, a sentence.
+        accept: Names, or the first parts of names, of settings that may differ.
+
+    Returns:
+        The names that differ and are accepted.
+
+    Raises:
+        ValueError: Another setting differs; the message lists both values.
+
+    Examples:
+        >>> check_same({"seed": 0}, {"seed": 1}, "o1 holds a run", "Use another folder.")
+        Traceback (most recent call last):
+            ...
+        ValueError: o1 holds a run with seed=0; you asked for seed=1. Use another folder.
+    """
+    found = differences(stored, asked)
+    accepted = [name for name in found if any(name == one or name.startswith(f"{one}.") for one in accept)]
+    refused = {name: pair for name, pair in found.items() if name not in accepted}
+    if refused:
+        there, here = (_listed({name: pair[side] for name, pair in refused.items()}) for side in range(2))
+        raise ValueError(f"{holder} with {there}; you asked for {here}. {advice}")
+    return accepted
+
+
+def _listed(values: Mapping[str, Any]) -> str:
+    shown = [f"{name}={_short(value)}" for name, value in list(values.items())[:_LISTED]]
+    return ", ".join(shown) + (f" and {len(values) - _LISTED} more" if len(values) > _LISTED else "")
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value})
+    return flat

@@ -1,0 +1,78 @@
+"""What is a file and what only looks like one; one run at a time in a folder; settings that differ."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from art_mtl.differences import check_same, differences
+from art_mtl.files import locked, regular_file
+
+
+def test_a_file_and_a_link_to_one_are_files(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"123")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    assert regular_file(tmp_path / "a", limit=3) == tmp_path / "a"
+    assert regular_file(str(tmp_path / "b")) == tmp_path / "b"
+    with pytest.raises(ValueError, match=r"a: expected weights of at most 2 bytes. Found 3 bytes."):
+        regular_file(tmp_path / "a", "weights", limit=2)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
+def test_what_is_no_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "nowhere").symlink_to(tmp_path / "gone")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with socket.socket(socket.AF_UNIX) as server:
+        monkeypatch.chdir(tmp_path)  # the path of a socket has at most about 100 characters
+        server.bind("socket")
+    for name, error, found in (
+        ("pipe", ValueError, "Found a pipe"),
+        ("folder", ValueError, "Found a folder"),
+        ("socket", ValueError, "Found a socket"),
+        ("nowhere", FileNotFoundError, "Found a link to a file that does not exist"),
+        ("gone", FileNotFoundError, "Found no such file"),
+        ("folder/x/y", FileNotFoundError, "Found no such file"),
+        ("loop", OSError, "loop"),
+        ("a\0b", ValueError, "null"),
+    ):
+        with pytest.raises(error, match=found) as caught:
+            regular_file(tmp_path / name, "weights")
+        assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match="Found a device"):
+        regular_file("/dev/zero")
+
+
+def test_a_folder_is_held_by_one(tmp_path: Path) -> None:
+    with locked(tmp_path):
+        with pytest.raises(BlockingIOError, match="Found another run at work in it; wait until"), locked(tmp_path):
+            pass
+        pid = os.fork()
+        if pid == 0:
+            try:
+                with locked(tmp_path):
+                    os._exit(0)
+            except BlockingIOError:
+                os._exit(7)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+    with locked(tmp_path):
+        pass
+
+
+def test_settings_that_differ_are_listed_and_may_be_accepted() -> None:
+    stored = {"seed": 0, "versions": {"torch": "2.3", "numpy": "2"}, "sizes": [1, 2], "gone": 1}
+    asked = {"seed": 0, "versions": {"torch": "2.4", "numpy": "2"}, "sizes": (1, 2)}
+    assert differences(stored, asked) == {"versions.torch": ("2.3", "2.4"), "gone": (1, "nothing")}
+    with pytest.raises(
+        ValueError, match=r"^o holds a run with versions.torch=2.3, gone=1; you asked for .*=nothing. A.$"
+    ):
+        check_same(stored, asked, "o holds a run", "A.")
+    with pytest.raises(ValueError, match=r"with gone=1; you asked for gone=nothing"):
+        check_same(stored, asked, "o holds a run", "A.", accept=["versions"])
+    assert check_same(stored, asked, "o", "A.", accept=["versions", "gone"]) == ["versions.torch", "gone"]
+    with pytest.raises(ValueError, match=r"versions.torch"):
+        check_same(stored, asked, "o", "A.", accept=["vers", "gone"])
