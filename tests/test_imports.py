@@ -18,7 +18,7 @@ ROOT = Path(art_mtl.__file__).parent
 LAYERS = [
     {"version"},
     {"structure", "columns", "precision", "files"},
-    {"losses", "projections", "models", "prepared", "locking", "team"},
+    {"losses", "projections", "models", "prepared", "locking"},
     {"metrics", "labels"},
     {"tasks"},
     {"core", "data"},

@@ -12,7 +12,6 @@ from art_mtl.evaluation.attack import Attack, named_attacks
 from art_mtl.evaluation.results import Results
 from art_mtl.evaluation.runs import Listener, run_attacks
 from art_mtl.evaluation.samples import as_source
-from art_mtl.team import ProcessGroup
 
 if TYPE_CHECKING:
     from art_mtl.estimators import PyTorchMultiTaskEstimator
@@ -37,7 +36,9 @@ def evaluate(
     chunk: int | None = None,
     store: str | Path | None = None,
     restart: bool = False,
-    team: ProcessGroup | None = None,
+    threads: int | None = None,
+    ray: str | None = None,
+    keep_adversarial: bool = False,
 ) -> Results:
     """Attack a model and measure the degradation to every task.
 
@@ -70,8 +71,9 @@ def evaluate(
         store: Folder in which every finished part is kept, so that the same call goes on where a killed one stopped;
             see :mod:`art_mtl.evaluation.runs`. None keeps nothing.
         restart: Throw away the run that ``store`` holds.
-        team: Processes that share out the parts, from :func:`art_mtl.team.assemble`; None for this one alone. Every
-            process gets the same results.
+        threads: CPU threads of torch, on which last bits of sums depend; None for as many as there are.
+        ray: Devices that share out the parts; see :func:`art_mtl.evaluation.workers.work`.
+        keep_adversarial: Keep all adversarial inputs with each part.
 
     Returns:
         Clean and attacked metrics, degradations, per-sample figures.
@@ -116,7 +118,9 @@ def evaluate(
         chunk=chunk,
         store=store,
         restart=restart,
-        team=team,
+        threads=threads,
+        ray=ray,
+        keep_adversarial=keep_adversarial,
     )
 
 

@@ -8,13 +8,19 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 from art_mtl.core.chunks import chunks
 from art_mtl.evaluation.attack import Attack, AttackInfo, generate
 from art_mtl.evaluation.measure import Evaluator, protocol_labels
 from art_mtl.evaluation.runs.records import CLEAN, PICTURED, Unit, UnitResult
-from art_mtl.evaluation.samples import Arrays, Source
+from art_mtl.evaluation.runs.settings import mark
+from art_mtl.evaluation.samples import Arrays, Inputs, Source
 from art_mtl.evaluation.step_recorder import StepRecorder, observed
+from art_mtl.labels import MultiTaskLabels
+
+_NOT_SHOWN = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
+"""What Python keeps from users, and so does a run."""
 
 __all__ = ["Job"]
 
@@ -28,6 +34,9 @@ class Job:
         attacks: In order.
         chunk: Samples of a chunk; None for all.
         seed: Of every attack; None leaves the random generators alone.
+        threads: Of torch on the CPU, on which last bits of sums depend. None for as many as there are; of a model on a
+            GPU, whose sums do not depend on them, None leaves them alone.
+        keep_adversarial: All adversarial inputs are part of the results.
     """
 
     def __init__(
@@ -37,14 +46,19 @@ class Job:
         attacks: Sequence[tuple[AttackInfo, Attack]],
         chunk: int | None,
         seed: int | None,
+        threads: int | None = None,
+        keep_adversarial: bool = False,
     ) -> None:
-        if chunk is not None and chunk < 1:
-            raise ValueError(f"Parameter `chunk` should be at least 1, or None. Found {chunk}.")
+        for name, value in (("chunk", chunk), ("threads", threads)):
+            if value is not None and value < 1:
+                raise ValueError(f"Parameter `{name}` should be at least 1, or None. Found {value}.")
         self.evaluator, self.source, self.attacks, self.seed = evaluator, source, attacks, seed
         self.chunk = len(source) if chunk is None else min(chunk, len(source))
         self.chunks = chunks(len(source), self.chunk)
-        self._held: tuple[int, Arrays] | None = None
-        self._warned: set[str] = set()
+        on_cpu = evaluator.estimator.device.type == "cpu"
+        self.threads = torch.get_num_threads() if threads is None and on_cpu else threads
+        self.keep_adversarial = keep_adversarial
+        self._held: tuple[int, Arrays, str] | None = None
 
     @property
     def units(self) -> list[Unit]:
@@ -58,49 +72,63 @@ class Job:
         """Of a unit, for people."""
         return "clean" if unit.attack == CLEAN else self.attacks[unit.attack - 1][0].label
 
+    def samples(self, chunk: int) -> str:
+        """Of a chunk, for people."""
+        return f"samples {self.chunks[chunk].start} to {self.chunks[chunk].stop - 1}"
+
     def compute(self, unit: Unit) -> UnitResult:
         """Work one unit.
 
         Raises:
             ValueError: The attack broke its own promise, or labels do not fit.
         """
-        x, y = self._read(unit.chunk)
-        if unit.attack == CLEAN:
-            return UnitResult(self.evaluator.part(x, y, clean=True, first=self.chunks[unit.chunk].start))
+        (x, y), data = self._read(unit.chunk)
+        with self._caught(unit.chunk) as texts:
+            if unit.attack == CLEAN:
+                found = UnitResult(self.evaluator.part(x, y, clean=True, first=self.chunks[unit.chunk].start))
+            else:
+                found = self._attacked(unit, x, y)
+        return replace(found, warnings=tuple(texts), data=data)
+
+    def _attacked(self, unit: Unit, x: Inputs, y: MultiTaskLabels) -> UnitResult:
         info, attack = self.attacks[unit.attack - 1]
         watch = StepRecorder()
-        with observed(attack, watch), self._warnings(unit.chunk):
+        with observed(attack, watch):
             clip_values = self.evaluator.estimator.clip_values
             x_adv, perturbation, seconds = generate(info.name, attack, x, y, clip_values, self._seed(unit.chunk))
         pictured = PICTURED - self.chunks[unit.chunk].start
         shown = x_adv[:pictured].copy() if pictured > 0 else None
-        found = UnitResult(self.evaluator.part(x_adv, y), seconds, perturbation, watch.table())
-        return replace(found, shown=shown)
+        part = self.evaluator.part(x_adv, y)
+        kept = x_adv if self.keep_adversarial else None
+        return UnitResult(part, seconds, perturbation, watch.table(), shown, adversarial=kept)
 
-    def _read(self, chunk: int) -> Arrays:
+    def _read(self, chunk: int) -> tuple[Arrays, str]:
         if self._held is None or self._held[0] != chunk:
             self._held = None  # lest two chunks be in memory
             x, y = self.source.read(self.chunks[chunk])
-            self._held = chunk, (x, protocol_labels(self.evaluator.tasks, y, self.evaluator.protocol))
-        return self._held[1]
+            labels = protocol_labels(self.evaluator.tasks, y, self.evaluator.protocol)
+            self._held = chunk, (x, labels), mark(x, y)
+        return self._held[1:]
 
     @contextmanager
-    def _warnings(self, chunk: int) -> Iterator[None]:
-        """Pass warnings on, each once, and say from where a chunk's samples, which they may name, are counted."""
-        if len(self.chunks) == 1:
-            yield
-            return
+    def _caught(self, chunk: int) -> Iterator[list[str]]:
+        """The warnings that are given meanwhile, each once, with the place from where a chunk's samples, which they may
+        name, are counted. The driver passes them on, once for the whole run.
+        """
+        texts: list[str] = []
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            yield
+            yield texts
         first = self.chunks[chunk].start
         for one in caught:
             text = str(one.message)
+            if issubclass(one.category, _NOT_SHOWN):
+                warnings.warn_explicit(text, one.category, one.filename, one.lineno)
+                continue
             if "sample" in text and first:
                 text = f"{text} (Counted from sample {first}.)"
-            if text not in self._warned:
-                self._warned.add(text)
-                warnings.warn_explicit(text, one.category, one.filename, one.lineno)
+            if text not in texts:
+                texts.append(text)
 
     def _seed(self, chunk: int) -> int | None:
         """A seed for each chunk; that of the first is the run's own."""

@@ -50,6 +50,9 @@ class UnitResult:
         steps: :meth:`art_mtl.evaluation.step_recorder.StepRecorder.table`; None where the attack tells nothing.
         shown: Adversarial inputs of those of the first :data:`PICTURED` samples of the data set that are in this chunk;
             None where there are none, or no one asked.
+        warnings: Given while it was computed, each once.
+        data: A mark of the clean inputs and labels.
+        adversarial: All adversarial inputs; None unless they are to be kept.
     """
 
     part: MetricState
@@ -57,6 +60,9 @@ class UnitResult:
     perturbation: float = 0.0
     steps: Tensor | None = None
     shown: Inputs | None = None
+    warnings: tuple[str, ...] = ()
+    data: str = ""
+    adversarial: Inputs | None = None
 
     def encode(self) -> bytes:
         """All but times and pictures, compressed: confusion matrices are mostly 0.

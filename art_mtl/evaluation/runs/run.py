@@ -1,31 +1,34 @@
-"""Run attacks on a data set chunk by chunk, alone or in a team, on disk or in memory."""
+"""Run attacks on a data set chunk by chunk, here or on many devices, on disk or in memory."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+from tqdm.auto import tqdm
+
+from art_mtl.core.warn import warn
 from art_mtl.evaluation import environment
 from art_mtl.evaluation.attack import Attack, attack_info, input_range
 from art_mtl.evaluation.measure import Evaluator, check_clean
 from art_mtl.evaluation.results import Results
 from art_mtl.evaluation.runs.job import Job
-from art_mtl.evaluation.runs.progress import Progress
 from art_mtl.evaluation.runs.records import CLEAN, Unit, UnitResult
-from art_mtl.evaluation.runs.settings import describe_attacks, describe_data, describe_model, differences
-from art_mtl.evaluation.runs.sharing import share_out
+from art_mtl.evaluation.runs.settings import describe_attacks, describe_data, describe_model
 from art_mtl.evaluation.runs.store import RunStore
 from art_mtl.evaluation.runs.summary import Listener, heading_of, results_of
 from art_mtl.evaluation.samples import Source
-from art_mtl.team import ProcessGroup
+from art_mtl.evaluation.workers import check_not_torchrun, work
 
 if TYPE_CHECKING:
     from art_mtl.estimators import PyTorchMultiTaskEstimator
 
-__all__ = ["run_attacks"]
+__all__ = ["Ledger", "run_attacks"]
 
 
 def run_attacks(
@@ -43,15 +46,18 @@ def run_attacks(
     chunk: int | None,
     store: str | Path | None,
     restart: bool,
-    team: ProcessGroup | None,
+    threads: int | None = None,
+    ray: str | None = None,
+    keep_adversarial: bool = False,
 ) -> Results:
     """What :func:`art_mtl.evaluation.evaluate` does once its arguments are in canonical form; names may repeat from
     block to block.
     """
-    team = team or ProcessGroup(0, 1, estimator.device)
+    check_not_torchrun()
     evaluator = Evaluator(estimator, batch_size, protocol)
-    named = [(attack_info(name, attack), attack) for name, attack in attacks]
-    job = Job(evaluator, source, named, chunk, seed)
+    infos = [attack_info(name, attack) for name, attack in attacks]
+    named = [(info, attack) for info, (_, attack) in zip(infos, attacks, strict=True)]
+    job = Job(evaluator, source, named, chunk, seed, threads, keep_adversarial)
     about: dict[str, Any] = {
         "environment": asdict(environment.describe(str(estimator.device), seed)),
         "command": command,
@@ -62,24 +68,43 @@ def run_attacks(
         "chunk": job.chunk,
         "scales": [scale.to_json() for scale in evaluator.scales],
     }
-    if store is not None or team.size > 1:
-        about["settings"] = _settings(job, victim)
-        _check_team(team, about["settings"])
     with ExitStack() as stack:
-        ledger = _open(stack, team, job, about, store, restart)
-        pending = team.by_first(lambda: [unit for unit in job.units if unit not in ledger.finished()])
-        bar = stack.enter_context(Progress.shown(progress and team.is_first, job, pending))
-        writer = _Writer(job, ledger, bar)
+        ledger: Ledger = _Memory(about)
+        if store is not None:
+            about["settings"] = _settings(job, victim)
+            ledger = stack.enter_context(RunStore.held(store, about, infos, restart=restart))
+        done = ledger.finished()
+        pending = [unit for unit in job.units if unit not in done]
+        bar = stack.enter_context(tqdm(total=len(job.units), initial=len(done), unit="unit", disable=not progress))
+        with _interruptible(store):
+            work(job, pending, _Writer(job, ledger, done, bar), ray)
+        return results_of(
+            heading_of(ledger.about()), evaluator.scales, list(enumerate(infos, 1)), ledger.read, listener
+        )
 
-        def conclude() -> Results:
-            attacks = list(enumerate((info for info, _ in named), 1))
-            return results_of(heading_of(ledger.about()), evaluator.scales, attacks, ledger.read, listener)
 
-        return share_out(team, pending, bar.watched(job.compute), writer, conclude)
+class Ledger(Protocol):
+    """Where the results of units are kept."""
+
+    def about(self) -> dict[str, Any]:
+        """What does not change."""
+        ...
+
+    def finished(self) -> set[Unit]:
+        """The units that are kept."""
+        ...
+
+    def read(self, attack: int) -> list[UnitResult]:
+        """What an attack came to, chunk by chunk."""
+        ...
+
+    def save(self, unit: Unit, finished: UnitResult, rank: int = 0) -> None:
+        """Keep a unit that the worker of this number has finished."""
+        ...
 
 
 class _Memory:
-    """What :class:`RunStore` does, for a run that nobody wants to keep."""
+    """The ledger of a run that nobody wants to keep."""
 
     def __init__(self, about: Mapping[str, Any]) -> None:
         self._about, self._units = dict(about), dict[Unit, UnitResult]()
@@ -98,34 +123,57 @@ class _Memory:
 
 
 class _Writer:
-    """Saves what is finished, and looks at the clean metrics as soon as all labels have been seen."""
+    """Saves what is finished, and passes its warnings on, each once. It looks at the data of every unit, which must be
+    those of the clean chunk, and at the clean metrics as soon as all labels have been seen.
+    """
 
-    def __init__(self, job: Job, ledger: RunStore | _Memory, bar: Progress) -> None:
+    def __init__(self, job: Job, ledger: Ledger, done: set[Unit], bar: Any) -> None:
         self.job, self.ledger, self.bar = job, ledger, bar
+        clean = sorted(unit.chunk for unit in done if unit.attack == CLEAN)
+        self.missing = len(job.chunks) - len(clean)
+        self.data = dict(zip(clean, (one.data for one in ledger.read(CLEAN)), strict=True))
+        self.told = set[str]()
 
-    def __call__(self, unit: Unit, finished: UnitResult, rank: int) -> None:
-        self.ledger.save(unit, finished, rank)
-        self.bar.advance(unit)
+    def __call__(self, unit: Unit, finished: UnitResult, worker: int) -> None:
+        if self.data.setdefault(unit.chunk, finished.data) not in ("", finished.data):
+            raise ValueError(
+                f"The data set should be the same from beginning to end, and on all hosts. Found another input or "
+                f"label in {self.job.samples(unit.chunk)} under {self.job.label(unit)} (worker {worker})."
+            )
+        self.ledger.save(unit, finished, worker)
+        for text in finished.warnings:
+            if text not in self.told:
+                self.told.add(text)
+                warn(text)
+        self.bar.set_description(self.job.label(unit), refresh=False)
+        self.bar.update()
         if unit.attack == CLEAN:
-            clean = self.ledger.read(CLEAN)
-            if len(clean) == len(self.job.chunks):
-                check_clean(self.job.evaluator.scales, [one.part for one in clean])
+            self.missing -= 1
+            if not self.missing:
+                check_clean(self.job.evaluator.scales, [one.part for one in self.ledger.read(CLEAN)])
 
 
-def _open(
-    stack: ExitStack, team: ProcessGroup, job: Job, about: Mapping[str, Any], store: str | Path | None, restart: bool
-) -> RunStore | _Memory:
-    """Where the run is kept; in all but the first process an empty place, which nobody looks at."""
-    kept: RunStore | _Memory = _Memory(about)
+@contextmanager
+def _interruptible(store: str | Path | None) -> Iterator[None]:
+    """Ctrl-C, and SIGTERM, which is made the same: with the word how to go on."""
+    in_main = threading.current_thread() is threading.main_thread()
 
-    def held() -> None:
-        nonlocal kept
-        if store is not None:
-            infos = [info for info, _ in job.attacks]
-            kept = stack.enter_context(RunStore.held(store, about, infos, team.size, restart))
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
 
-    team.by_first(held)
-    return kept
+    before = signal.signal(signal.SIGTERM, interrupt) if in_main else None
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = (
+            "nothing was kept."
+            if store is None
+            else f"what is finished is in {store}, and the same command goes on from there."
+        )
+        raise KeyboardInterrupt(f"interrupted; {kept}") from None
+    finally:
+        if in_main:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _settings(job: Job, victim: str) -> dict[str, Any]:
@@ -135,6 +183,8 @@ def _settings(job: Job, victim: str) -> dict[str, Any]:
     packages = environment.describe(device, job.seed).packages
     tasks = {scale.name: f"{scale.kind}, {scale.metric}" for scale in evaluator.scales}
     run = {"batch size": evaluator.batch_size, "seed": job.seed, "chunk": job.chunk, "protocol": evaluator.protocol}
+    if device == "cpu":
+        run["threads"] = job.threads
     return {
         "victim": {"": victim, "weights": describe_model(evaluator.estimator.model), "device": device, "tasks": tasks},
         "data": describe_data(job.source),
@@ -142,15 +192,3 @@ def _settings(job: Job, victim: str) -> dict[str, Any]:
         "version": packages,
         "attacks": describe_attacks(job.attacks),
     }
-
-
-def _check_team(team: ProcessGroup, settings: Mapping[str, Any]) -> None:
-    """Raise in every process unless all of them are about to do the same."""
-    first, *others = team.gather(settings)
-    for rank, found in enumerate(others, 1):
-        differ = differences(first, found)
-        if differ:
-            raise ValueError(
-                f"Process {rank} should be about to do the same as process 0. Found, there being process 0 and here "
-                f"process {rank}: {'; '.join(differ)}."
-            )

@@ -13,13 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from art_mtl.evaluation.attack import AttackInfo
-from art_mtl.evaluation.samples import Source
+from art_mtl.evaluation.samples import Inputs, Source
+from art_mtl.labels import MultiTaskLabels
 
 _MISSING = "nothing"
 _ADDRESS = re.compile(r"0x[0-9a-f]+")
 _UNIMPORTANT = ("verbose", "summary_writer", "estimator")
 
-__all__ = ["describe_attacks", "describe_data", "describe_model", "differences"]
+__all__ = ["describe_attacks", "describe_data", "describe_model", "differences", "mark"]
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
@@ -51,7 +52,8 @@ def describe_model(model: nn.Module) -> str:
 def describe_data(source: Source) -> dict[str, Any]:
     """The number of samples, and marks of the first, the middle and the last."""
     count = len(source)
-    marks = {name: _mark(source, i) for name, i in (("first", 0), ("middle", count // 2), ("last", count - 1))}
+    places = {"first": 0, "middle": count // 2, "last": count - 1}
+    marks = {name: mark(*source.read(slice(i, i + 1))) for name, i in places.items()}
     return {"samples": count, **marks}
 
 
@@ -65,12 +67,14 @@ def describe_attacks(attacks: Sequence[tuple[AttackInfo, Any]]) -> dict[str, Any
     return known
 
 
-def _mark(source: Source, index: int) -> str:
-    x, y = source.read(slice(index, index + 1))
+def mark(x: Inputs, y: MultiTaskLabels) -> str:
+    """A mark of inputs and labels; what stands where a sample has no label does not count."""
     digest = hashlib.sha256(x.tobytes())
     for name in y.names:
-        if y.present(name).all():
-            digest.update(_bytes(y[name]))
+        present = y.present(name)
+        digest.update(present.tobytes())
+        if present.any():
+            digest.update(_bytes(y[present][name]))
     return digest.hexdigest()[:16]
 
 

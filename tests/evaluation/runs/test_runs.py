@@ -18,13 +18,11 @@ from art_mtl.evaluation.measure import Evaluator, MetricSpec, batch_average
 from art_mtl.evaluation.runs.comparing import Figure, bootstrap, interval
 from art_mtl.evaluation.runs.reading import read_chains
 from art_mtl.evaluation.runs.records import UnitResult
-from art_mtl.evaluation.runs.run import _check_team
 from art_mtl.evaluation.runs.settings import describe_model
 from art_mtl.evaluation.runs.store import DATABASE
 from art_mtl.evaluation.samples import as_source
 from art_mtl.locking import locked
 from art_mtl.losses import absolute_error
-from art_mtl.team import ProcessGroup
 
 SIZE, CHAIN = 13, 4
 pytestmark = pytest.mark.filterwarnings("ignore:Task 'kind' has no valid label:RuntimeWarning")
@@ -426,12 +424,3 @@ def test_runs_that_have_nothing_in_common(estimator, tmp_path) -> None:
         compare_runs([tmp_path / "a", tmp_path / "b"])
     with pytest.raises(FileNotFoundError, match="Found no run.sqlite"):
         compare_runs([tmp_path / "a", tmp_path])
-
-
-def test_a_process_that_is_about_to_do_something_else_is_named() -> None:
-    class Two(ProcessGroup):
-        def gather(self, value: Any) -> list[Any]:
-            return [value, {**value, "version": {"art-mtl": "9.9"}}]
-
-    with pytest.raises(ValueError, match="Process 1 should .*version art-mtl 0.1 there, 9.9 here"):
-        _check_team(Two(0, 2, torch.device("cpu")), {"version": {"art-mtl": "0.1"}})
