@@ -18,7 +18,7 @@ ROOT = Path(art_mtl.__file__).parent
 LAYERS = [
     {"version"},
     {"structure", "columns", "precision", "files", "differences"},
-    {"losses", "projections", "models", "prepared", "team"},
+    {"losses", "projections", "models", "prepared"},
     {"metrics", "labels"},
     {"tasks"},
     {"core", "data"},

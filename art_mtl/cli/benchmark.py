@@ -6,12 +6,9 @@ import argparse
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from art_mtl.cli.common import PROGRAM, VICTIMS, add_command, batch_size, console, count, preparation, say, seed
-
-if TYPE_CHECKING:
-    from art_mtl.team import ProcessGroup
 
 _NORMS = ("linf", "l2", "l1")
 
@@ -48,6 +45,8 @@ def add(commands: Any) -> None:
     add("--root", type=Path, help="folder of the victim's data (nyuv2, cityscapes)")
     add("--checkpoint", type=Path, help="weights of the victim")
     add("--device", choices=("auto", "cpu", "gpu"), default="auto", help="default: %(default)s")
+    add("--threads", type=count, metavar="N", help="CPU threads; default: all")
+    add("--ray", metavar="local|auto|ADDRESS", help="share the work out over this host's devices, or a Ray cluster's")
     add("--chunk", type=count, default=256, metavar="N",
         help="samples that are read, attacked and stored together and share weights; default: %(default)s")  # fmt: skip
     add("--out", type=Path, metavar="DIR",
@@ -126,30 +125,14 @@ def parse_radii(
 
 
 def _benchmark(options: argparse.Namespace) -> None:
-    from art_mtl.team import assemble
-
     radii = parse_radii(options.eps, options.norm)
-    with assemble(options.device) as team:
-        try:
-            _run(options, radii, team)
-        except KeyboardInterrupt:
-            if options.out is None:
-                raise
-            raise KeyboardInterrupt(
-                f"interrupted; what is finished is in {options.out}, and the same command goes on from there."
-            ) from None
-
-
-def _run(options: argparse.Namespace, radii: dict[str, tuple[float, ...]] | None, team: ProcessGroup) -> None:
-    """The benchmark, by all processes; the first one tells of it."""
     from art_mtl.evaluation import benchmark, load_victim, make_table, to_rich, write_report
     from art_mtl.evaluation.report import check_folder, gallery_of
 
     if options.out is not None:
-        team.by_first(lambda: check_folder(options.out, options.force))
+        check_folder(options.out, options.force)
     victim = load_victim(options.victim, root=options.root, checkpoint=options.checkpoint)
-    shows = options.out is not None and team.is_first
-    gallery = gallery_of(victim, options.limit, options.device) if shows else None
+    gallery = gallery_of(victim, options.limit, options.device) if options.out is not None else None
     results = benchmark(
         victim,
         options.methods,
@@ -169,11 +152,10 @@ def _run(options: argparse.Namespace, radii: dict[str, tuple[float, ...]] | None
         chunk=options.chunk,
         store=options.out,
         restart=options.restart,
-        team=team,
+        threads=options.threads,
+        ray=options.ray,
         prepare=options.prepare,
     )
-    if not team.is_first:
-        return
     console().print(to_rich(make_table(results)))
     if options.out is not None:
         written = write_report(options.out, results, gallery)

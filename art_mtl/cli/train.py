@@ -69,9 +69,9 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _train_network(options: argparse.Namespace) -> None:
-    from art_mtl.team import is_first
     from art_mtl.training import EpochResult, NetworkResult, ProgressBar, Recipe, paper_units, train_network
     from art_mtl.training.network import describe
+    from art_mtl.training.process_group import is_first
 
     if options.root is None:
         raise ValueError("argument --root: expected the folder of the data; found none")

@@ -16,7 +16,6 @@ from art_mtl.evaluation.samples import Source
 if TYPE_CHECKING:
     from art_mtl.estimators import PyTorchMultiTaskEstimator
     from art_mtl.prepared import Preparation
-    from art_mtl.team import ProcessGroup
 
 MOST = 64
 """Samples that a measured batch holds at most."""
@@ -29,11 +28,10 @@ def settle_batch_size(
     prepare: Preparation | str | None,
     store: str | Path | None = None,
     restart: bool = False,
-    team: ProcessGroup | None = None,
 ) -> int:
     """The number itself, or what is measured for "auto": once, before the first attack, for all of them.
 
-    A run that goes on keeps the size that was measured when it began; of several processes the first one measures.
+    A run that goes on keeps the size that was measured when it began.
 
     Args:
         asked: Samples a batch, or "auto".
@@ -42,7 +40,6 @@ def settle_batch_size(
         prepare: What the attacks run on.
         store: Folder of the run; None where nothing is kept.
         restart: The run that ``store`` holds will be thrown away.
-        team: Processes that work together; None for this one alone.
 
     Raises:
         ValueError: Neither a whole number of at least 1 nor "auto".
@@ -50,12 +47,8 @@ def settle_batch_size(
     checks.batch_size("batch_size", asked)
     if asked != AUTO:
         return int(asked)
-
-    def settle() -> int:
-        kept = None if store is None or restart else stored_batch_size(store)
-        return _measured(estimator, source, prepare) if kept is None else kept
-
-    return settle() if team is None else team.by_first(settle)
+    kept = None if store is None or restart else stored_batch_size(store)
+    return _measured(estimator, source, prepare) if kept is None else kept
 
 
 def _measured(estimator: PyTorchMultiTaskEstimator, source: Source, prepare: Preparation | str | None) -> int:

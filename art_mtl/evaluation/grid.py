@@ -20,7 +20,6 @@ from art_mtl.evaluation.measure import check_protocol
 from art_mtl.evaluation.results import Results
 from art_mtl.evaluation.runs import Listener, run_attacks
 from art_mtl.tasks import Task
-from art_mtl.team import ProcessGroup
 
 if TYPE_CHECKING:
     from art_mtl.estimators import PyTorchMultiTaskEstimator
@@ -88,7 +87,8 @@ def benchmark(
     chunk: int = DEFAULT_CHUNK,
     store: str | Path | None = None,
     restart: bool = False,
-    team: ProcessGroup | None = None,
+    threads: int | None = None,
+    ray: str | None = None,
     prepare: Preparation | str | None = None,
 ) -> Results:
     """Run a grid of attacks on a victim's test data.
@@ -125,8 +125,8 @@ def benchmark(
         store: Folder in which every finished chunk is kept, so that the same call goes on where a killed one stopped.
             None keeps nothing.
         restart: Throw away the run that ``store`` holds.
-        team: Processes that share out the chunks, from :func:`art_mtl.team.assemble`; None for this one alone. Every
-            process gets the same results.
+        threads: CPU threads of torch, on which last bits of sums depend; None for as many as there are.
+        ray: Devices that share out the chunks; see :func:`art_mtl.evaluation.workers.work`.
         prepare: What the gradient steps run on, as for :class:`~art_mtl.attacks.MultiTaskPGD`; results are measured
             with the model itself.
 
@@ -156,7 +156,7 @@ def benchmark(
     cells = plan_grid(victim.tasks, methods, plan_radii(victim, norms, eps), schedules, restarts)
     estimator = make_estimator(victim, device)
     source = victim.source(split, limit)
-    batch_size = settle_batch_size(batch_size, estimator, source, prepare, store, restart, team)
+    batch_size = settle_batch_size(batch_size, estimator, source, prepare, store, restart)
     attacks = [(cell.name, make_attack(estimator, cell, steps, batch_size, chunk, prepare=prepare)) for cell in cells]
     return run_attacks(
         estimator,
@@ -172,7 +172,8 @@ def benchmark(
         chunk=chunk,
         store=store,
         restart=restart,
-        team=team,
+        threads=threads,
+        ray=ray,
     )
 
 

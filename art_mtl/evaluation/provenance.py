@@ -52,6 +52,7 @@ def describe_run(
     seed: int | None,
     batch_size: int,
     protocol: str,
+    threads: int | None,
 ) -> dict[str, Any]:
     """The fingerprint of a run, all but the data, which is marked chunk by chunk as it is read.
 
@@ -64,6 +65,7 @@ def describe_run(
         seed: Of every attack.
         batch_size: Samples at a time in measuring.
         protocol: How errors are averaged.
+        threads: Of torch, where sums depend on it.
 
     Returns:
         JSON values in mappings, by the names that users know.
@@ -76,7 +78,7 @@ def describe_run(
         "chunk": chunk,
         "batch_size": batch_size,
         "protocol": protocol,
-        "threads": torch.get_num_threads(),
+        "threads": threads,
         "device": estimator.device.type,
         "attacks": {"in order": "; ".join(info.label for info, _ in attacks)},
         **describer.estimator_of(estimator),

@@ -59,6 +59,7 @@ def evaluate(
     keep_adversarial: bool = False,
     out: str | Path | None = None,
     restart: bool = False,
+    repair: bool = False,
     force: bool = False,
     accept: Sequence[str] = (),
     ray: str | None = None,
@@ -109,6 +110,7 @@ def evaluate(
         out: Folder in which every finished part is kept, so that the same call goes on where a killed one stopped. None
             keeps nothing.
         restart: Throw away the run that ``out`` holds.
+        repair: Compute again the units of ``out`` that are damaged; without it they are an error that names them.
         force: Write to ``out`` even if it holds other files.
         accept: Names of settings that may differ from those of the run in ``out``, such as "version".
         ray: "local", "auto" or the address of a cluster: share the work out over its devices. None: this process.
@@ -191,6 +193,7 @@ def evaluate(
         callbacks=[*([] if gallery is None else [gallery]), *callbacks],
         out=out,
         restart=restart,
+        repair=repair,
         accept=accept,
         ray=ray,
     )

@@ -20,9 +20,9 @@ from art_mtl.data._base import check_count
 from art_mtl.data.paper import PAPER_DATA, PaperData
 from art_mtl.evaluation.victims import to_channels_last
 from art_mtl.models import NETWORKS
-from art_mtl.team import ProcessGroup, assemble
 from art_mtl.training.folder import LOGS, RunFolder, State
 from art_mtl.training.logs import Log, check_tensorboard
+from art_mtl.training.process_group import ProcessGroup, assemble
 from art_mtl.training.progress import Step
 from art_mtl.training.recipe import Recipe
 from art_mtl.training.samples import Augmentation, Samples, mark

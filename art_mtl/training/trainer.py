@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from art_mtl.tasks import Target, Task
-from art_mtl.team import ProcessGroup
 from art_mtl.training.folder import BEST, LAST, RunFolder, State, check_finite
 from art_mtl.training.logs import Log
 from art_mtl.training.measure import Metrics, Tally, mean_log_quality
 from art_mtl.training.objective import batch_mean_losses, valid_counts
+from art_mtl.training.process_group import ProcessGroup
 from art_mtl.training.progress import Step
 from art_mtl.training.recipe import Recipe
 from art_mtl.training.samples import Order, Samples, batches, stream

@@ -17,8 +17,8 @@ import torch
 from safetensors.torch import load_file
 
 from art_mtl.models import read_metadata
-from art_mtl.team import ProcessGroup, assemble
 from art_mtl.training.folder import RunFolder
+from art_mtl.training.process_group import ProcessGroup, assemble
 
 TINY = Path(__file__).with_name("tiny.py")
 

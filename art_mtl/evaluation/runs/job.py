@@ -8,14 +8,19 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 from art_mtl.core.chunks import chunks
 from art_mtl.evaluation.attack import Attack, AttackInfo, generate
 from art_mtl.evaluation.measure import Evaluator, protocol_labels
 from art_mtl.evaluation.provenance import describe_data
 from art_mtl.evaluation.runs.records import CLEAN, PICTURED, Unit, UnitResult
-from art_mtl.evaluation.samples import Arrays, Source
+from art_mtl.evaluation.samples import Arrays, Inputs, Source
 from art_mtl.evaluation.step_recorder import StepRecorder, observed
+from art_mtl.labels import MultiTaskLabels
+
+_NOT_SHOWN = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
+"""What Python keeps from users, and so does a run."""
 
 __all__ = ["Job"]
 
@@ -29,8 +34,10 @@ class Job:
         attacks: In order.
         chunk: Samples of a chunk; None for all.
         seed: Of every attack; None leaves the random generators alone.
+        threads: Of torch on the CPU, on which last bits of sums depend. None for as many as there are; of a model on a
+            GPU, whose sums do not depend on them, None leaves them alone.
+        keep_adversarial: All adversarial inputs are part of the results.
         losses_every: See :class:`~art_mtl.evaluation.step_recorder.StepRecorder`.
-        keeps_inputs: Keep all adversarial inputs.
     """
 
     def __init__(
@@ -40,18 +47,20 @@ class Job:
         attacks: Sequence[tuple[AttackInfo, Attack]],
         chunk: int | None,
         seed: int | None,
+        threads: int | None = None,
+        keep_adversarial: bool = False,
         losses_every: int = 0,
-        keeps_inputs: bool = False,
     ) -> None:
-        if chunk is not None and chunk < 1:
-            raise ValueError(f"Parameter `chunk` should be at least 1, or None. Found {chunk}.")
+        for name, value in (("chunk", chunk), ("threads", threads)):
+            if value is not None and value < 1:
+                raise ValueError(f"Parameter `{name}` should be at least 1, or None. Found {value}.")
         self.evaluator, self.source, self.attacks, self.seed = evaluator, source, attacks, seed
         self.chunk = len(source) if chunk is None else min(chunk, len(source))
         self.chunks = chunks(len(source), self.chunk)
-        self.losses_every, self.keeps_inputs = losses_every, keeps_inputs
-        self._held: tuple[int, Arrays] | None = None
-        self._data = ""
-        self._warned: set[str] = set()
+        on_cpu = evaluator.estimator.device.type == "cpu"
+        self.threads = torch.get_num_threads() if threads is None and on_cpu else threads
+        self.keep_adversarial, self.losses_every = keep_adversarial, losses_every
+        self._held: tuple[int, Arrays, str] | None = None
 
     @property
     def units(self) -> list[Unit]:
@@ -65,19 +74,28 @@ class Job:
         """Of a unit, for people."""
         return "clean" if unit.attack == CLEAN else self.attacks[unit.attack - 1][0].label
 
+    def samples(self, chunk: int) -> str:
+        """Of a chunk, for people."""
+        return f"samples {self.chunks[chunk].start} to {self.chunks[chunk].stop - 1}"
+
     def compute(self, unit: Unit) -> UnitResult:
         """Work one unit.
 
         Raises:
             ValueError: The attack broke its own promise, or labels do not fit.
         """
-        x, y = self._read(unit.chunk)
-        if unit.attack == CLEAN:
-            part = self.evaluator.part(x, y, clean=True, first=self.chunks[unit.chunk].start)
-            return UnitResult(part, data=self._data)
+        (x, y), data = self._read(unit.chunk)
+        with self._caught(unit.chunk) as texts:
+            if unit.attack == CLEAN:
+                found = UnitResult(self.evaluator.part(x, y, clean=True, first=self.chunks[unit.chunk].start))
+            else:
+                found = self._attacked(unit, x, y)
+        return replace(found, warnings=tuple(texts), data=data)
+
+    def _attacked(self, unit: Unit, x: Inputs, y: MultiTaskLabels) -> UnitResult:
         info, attack = self.attacks[unit.attack - 1]
         watch = StepRecorder(self.losses_every)
-        with observed(attack, watch), self._warnings(unit.chunk) as told:
+        with observed(attack, watch):
             made = generate(info.name, attack, x, y, self.evaluator.estimator, self._seed(unit.chunk))
         pictured = PICTURED - self.chunks[unit.chunk].start
         return UnitResult(
@@ -88,38 +106,36 @@ class Job:
             shown=made.inputs[:pictured].copy() if pictured > 0 else None,
             gradients=made.gradients,
             forwards=made.forwards,
-            warnings=tuple(told),
-            adversarial=made.inputs if self.keeps_inputs else None,
+            adversarial=made.inputs if self.keep_adversarial else None,
         )
 
-    def _read(self, chunk: int) -> Arrays:
+    def _read(self, chunk: int) -> tuple[Arrays, str]:
         if self._held is None or self._held[0] != chunk:
             self._held = None  # lest two chunks be in memory
             x, y = self.source.read(self.chunks[chunk])
-            self._data = describe_data(x, y)
-            self._held = chunk, (x, protocol_labels(self.evaluator.tasks, y, self.evaluator.protocol))
-        return self._held[1]
+            labels = protocol_labels(self.evaluator.tasks, y, self.evaluator.protocol)
+            self._held = chunk, (x, labels), describe_data(x, y)
+        return self._held[1:]
 
     @contextmanager
-    def _warnings(self, chunk: int) -> Iterator[list[str]]:
-        """Pass warnings on, each once, and say from where a chunk's samples, which they may name, are counted.
-
-        What was warned of stands in the list afterwards, each once.
+    def _caught(self, chunk: int) -> Iterator[list[str]]:
+        """The warnings that are given meanwhile, each once, with the place from where a chunk's samples, which they may
+        name, are counted. The driver passes them on, once for the whole run.
         """
-        told: list[str] = []
+        texts: list[str] = []
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            yield told
+            yield texts
         first = self.chunks[chunk].start
         for one in caught:
             text = str(one.message)
+            if issubclass(one.category, _NOT_SHOWN):
+                warnings.warn_explicit(text, one.category, one.filename, one.lineno)
+                continue
             if "sample" in text and first:
                 text = f"{text} (Counted from sample {first}.)"
-            if text not in told:
-                told.append(text)
-            if text not in self._warned:
-                self._warned.add(text)
-                warnings.warn_explicit(text, one.category, one.filename, one.lineno)
+            if text not in texts:
+                texts.append(text)
 
     def _seed(self, chunk: int) -> int | None:
         """A seed for each chunk; that of the first is the run's own."""

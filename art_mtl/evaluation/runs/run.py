@@ -1,32 +1,38 @@
-"""Run attacks on a data set chunk by chunk, alone or in a team, on disk or in memory."""
+"""Run attacks on a data set chunk by chunk, here or on many devices, on disk or in memory."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import ExitStack
+import math
+import signal
+import threading
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from art_mtl.differences import check_same
+from tqdm.auto import tqdm
+
+from art_mtl.core.warn import warn
 from art_mtl.evaluation import environment
 from art_mtl.evaluation.attack import Attack, attack_info, input_range
 from art_mtl.evaluation.measure import Evaluator, check_clean
+from art_mtl.evaluation.callbacks import Callback, UnitReport
+from art_mtl.evaluation.experiment import Experiment
 from art_mtl.evaluation.provenance import check_data, describe_run
-from art_mtl.evaluation.results import Results
+from art_mtl.evaluation.results import AttackResult, Results
 from art_mtl.evaluation.runs.job import Job
-from art_mtl.evaluation.runs.progress import Progress
 from art_mtl.evaluation.runs.records import CLEAN, Unit, UnitResult
-from art_mtl.evaluation.runs.sharing import share_out
 from art_mtl.evaluation.runs.store import RunStore
-from art_mtl.evaluation.runs.summary import Listener, heading_of, results_of
-from art_mtl.evaluation.samples import Source
-from art_mtl.team import ProcessGroup
+from art_mtl.evaluation.runs.summary import heading_of, results_of
+from art_mtl.evaluation.samples import Inputs, Source
+from art_mtl.evaluation.step_recorder import mean_steps
+from art_mtl.evaluation.workers import check_not_torchrun, work
 
 if TYPE_CHECKING:
     from art_mtl.estimators import PyTorchMultiTaskEstimator
 
-__all__ = ["run_attacks"]
+__all__ = ["Ledger", "run_attacks"]
 
 
 def run_attacks(
@@ -35,28 +41,32 @@ def run_attacks(
     source: Source,
     *,
     batch_size: int,
-    seed: int | None,
+    experiment: Experiment,
     victim: str,
     command: str | None,
     progress: bool,
-    listener: Listener | None,
-    protocol: str,
-    chunk: int | None,
-    store: str | Path | None,
+    callbacks: Sequence[Callback],
+    out: str | Path | None,
     restart: bool,
-    team: ProcessGroup | None,
-    repair: bool = False,
-    accept: Collection[str] = (),
-) -> Results:
+    repair: bool,
+    accept: Collection[str],
+    ray: str | None,
+) -> tuple[Results, int]:
     """What :func:`art_mtl.evaluation.evaluate` does once its arguments are in canonical form; names may repeat from
-    block to block.
+    block to block. The results, and of how many attacks × chunks they are.
     """
-    team = team or ProcessGroup(0, 1, estimator.device)
+    check_not_torchrun()
+    protocol = experiment.protocol
     evaluator = Evaluator(estimator, batch_size, protocol)
-    named = [(attack_info(name, attack), attack) for name, attack in attacks]
-    job = Job(evaluator, source, named, chunk, seed)
+    infos = [attack_info(name, attack) for name, attack in attacks]
+    named = [(info, attack) for info, (_, attack) in zip(infos, attacks, strict=True)]
+    losses_every = math.gcd(*(callback.losses_every for callback in callbacks))
+    job = Job(
+        evaluator, source, named, experiment.chunk, experiment.seed, experiment.threads, experiment.keep_adversarial,
+        losses_every,
+    )  # fmt: skip
     about: dict[str, Any] = {
-        "environment": asdict(environment.describe(str(estimator.device), seed)),
+        "environment": asdict(environment.describe(str(estimator.device), experiment.seed)),
         "command": command,
         "victim": victim,
         "clip_values": input_range(estimator.clip_values),
@@ -65,26 +75,55 @@ def run_attacks(
         "chunk": job.chunk,
         "scales": [scale.to_json() for scale in evaluator.scales],
     }
-    if store is not None or team.size > 1:
-        about["settings"] = _settings(job, victim)
-        _check_team(team, about["settings"])
     with ExitStack() as stack:
-        ledger = _open(stack, team, job, about, store, restart, repair, accept)
+        ledger: Ledger = _Memory(about)
+        if out is not None:
+            about["settings"] = _settings(job, victim)
+            ledger = stack.enter_context(
+                RunStore.held(out, about, infos, restart=restart, repair=repair, accept=accept)
+            )
         done = ledger.finished()
-        team.by_first(lambda: check_data(source, job.chunks, ledger.data(), str(store)))
-        pending = team.by_first(lambda: [unit for unit in job.units if unit not in done])
-        bar = stack.enter_context(Progress.shown(progress and team.is_first, job, pending))
-        writer = _Writer(job, ledger, bar)
+        check_data(source, job.chunks, ledger.data(), str(out))
+        pending = [unit for unit in job.units if unit not in done]
+        bar = stack.enter_context(tqdm(total=len(job.units), initial=len(done), unit="unit", disable=not progress))
+        with _interruptible(out):
+            work(job, pending, _Writer(job, ledger, done, bar, callbacks), ray)
 
-        def conclude() -> Results:
-            attacks = list(enumerate((info for info, _ in named), 1))
-            return results_of(heading_of(ledger.about()), evaluator.scales, attacks, ledger.read, listener)
+        def tell(result: AttackResult, examples: Inputs) -> None:
+            for callback in callbacks:
+                callback.attack(result, examples)
 
-        return share_out(team, pending, bar.watched(job.compute), writer, conclude)
+        numbered = list(enumerate(infos, 1))
+        results = results_of(heading_of(ledger.about()), evaluator.scales, numbered, ledger.read, tell)
+        return results, len(infos) * len(job.chunks)
+
+
+class Ledger(Protocol):
+    """Where the results of units are kept."""
+
+    def about(self) -> dict[str, Any]:
+        """What does not change."""
+        ...
+
+    def finished(self) -> set[Unit]:
+        """The units that are kept."""
+        ...
+
+    def data(self) -> dict[int, str]:
+        """By chunk, the mark of the data of those that were kept before."""
+        ...
+
+    def read(self, attack: int) -> list[UnitResult]:
+        """What an attack came to, chunk by chunk."""
+        ...
+
+    def save(self, unit: Unit, finished: UnitResult, rank: int = 0) -> None:
+        """Keep a unit that the worker of this number has finished."""
+        ...
 
 
 class _Memory:
-    """What :class:`RunStore` does, for a run that nobody wants to keep."""
+    """The ledger of a run that nobody wants to keep."""
 
     def __init__(self, about: Mapping[str, Any]) -> None:
         self._about, self._units = dict(about), dict[Unit, UnitResult]()
@@ -106,42 +145,73 @@ class _Memory:
 
 
 class _Writer:
-    """Saves what is finished, and looks at the clean metrics as soon as all labels have been seen."""
+    """Saves what is finished, and passes its warnings on, each once. It looks at the data of every unit, which must be
+    those of the clean chunk, and at the clean metrics as soon as all labels have been seen.
+    """
 
-    def __init__(self, job: Job, ledger: RunStore | _Memory, bar: Progress) -> None:
-        self.job, self.ledger, self.bar = job, ledger, bar
-        self.measured = sum(unit.attack == CLEAN for unit in ledger.finished())
+    def __init__(
+        self, job: Job, ledger: Ledger, done: set[Unit], bar: Any, callbacks: Sequence[Callback]
+    ) -> None:
+        self.job, self.ledger, self.bar, self.callbacks = job, ledger, bar, callbacks
+        self.data = ledger.data()
+        self.missing = len(job.chunks) - len(self.data)
+        self.told = set[str]()
+        self.total = len(job.attacks) * len(job.chunks)
+        self.done = sum(unit.attack != CLEAN for unit in done)
+        for callback in callbacks:
+            callback.begin(self.total, self.done)
 
-    def __call__(self, unit: Unit, finished: UnitResult, rank: int) -> None:
-        self.ledger.save(unit, finished, rank)
-        self.bar.advance(unit)
+    def __call__(self, unit: Unit, finished: UnitResult, worker: int) -> None:
+        if self.data.setdefault(unit.chunk, finished.data) not in ("", finished.data):
+            raise ValueError(
+                f"The data set should be the same from beginning to end, and on all hosts. Found another input or "
+                f"label in {self.job.samples(unit.chunk)} under {self.job.label(unit)} (worker {worker})."
+            )
+        self.ledger.save(unit, finished, worker)
+        for text in finished.warnings:
+            if text not in self.told:
+                self.told.add(text)
+                warn(text)
+        self.bar.set_description(self.job.label(unit), refresh=False)
+        self.bar.update()
+        self._tell(unit, finished)
         if unit.attack == CLEAN:
-            self.measured += 1
-            if self.measured == len(self.job.chunks):
+            self.missing -= 1
+            if not self.missing:
                 check_clean(self.job.evaluator.scales, [one.part for one in self.ledger.read(CLEAN)])
 
 
-def _open(
-    stack: ExitStack,
-    team: ProcessGroup,
-    job: Job,
-    about: Mapping[str, Any],
-    store: str | Path | None,
-    restart: bool,
-    repair: bool,
-    accept: Collection[str],
-) -> RunStore | _Memory:
-    """Where the run is kept; in all but the first process an empty place, which nobody looks at."""
-    kept: RunStore | _Memory = _Memory(about)
+    def _tell(self, unit: Unit, finished: UnitResult) -> None:
+        self.done += unit.attack != CLEAN
+        weights, losses = mean_steps([finished.steps])
+        info = None if unit.attack == CLEAN else self.job.attacks[unit.attack - 1][0]
+        where = info, unit.chunk, len(finished.part), finished.seconds
+        report = UnitReport(*where, weights, losses, self.done, self.total)
+        for callback in self.callbacks:
+            callback.unit(report)
 
-    def held() -> None:
-        nonlocal kept
-        if store is not None:
-            infos = [info for info, _ in job.attacks]
-            kept = stack.enter_context(RunStore.held(store, about, infos, team.size, restart, repair, accept))
 
-    team.by_first(held)
-    return kept
+@contextmanager
+def _interruptible(store: str | Path | None) -> Iterator[None]:
+    """Ctrl-C, and SIGTERM, which is made the same: with the word how to go on."""
+    in_main = threading.current_thread() is threading.main_thread()
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt) if in_main else None
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = (
+            "nothing was kept."
+            if store is None
+            else f"what is finished is in {store}, and the same command goes on from there."
+        )
+        raise KeyboardInterrupt(f"interrupted; {kept}") from None
+    finally:
+        if in_main:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _settings(job: Job, victim: str) -> dict[str, Any]:
@@ -156,11 +226,5 @@ def _settings(job: Job, victim: str) -> dict[str, Any]:
         seed=job.seed,
         batch_size=evaluator.batch_size,
         protocol=evaluator.protocol,
+        threads=job.threads,
     )
-
-
-def _check_team(team: ProcessGroup, settings: Mapping[str, Any]) -> None:
-    """Raise in every process unless all of them are about to do the same."""
-    first, *others = team.gather(settings)
-    for rank, found in enumerate(others, 1):
-        check_same(first, found, "Process 0 does a run", f"Process {rank} should be about to do the same.")

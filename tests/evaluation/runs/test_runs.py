@@ -17,12 +17,10 @@ from art_mtl.attacks.base import MultiTaskAttack
 from art_mtl.evaluation import Results, evaluate, read_run
 from art_mtl.evaluation.measure import Evaluator, _dense
 from art_mtl.evaluation.runs.records import UnitResult
-from art_mtl.evaluation.runs.run import _check_team
 from art_mtl.evaluation.runs.store import DATABASE
 from art_mtl.evaluation.samples import as_source
 from art_mtl.files import locked
 from art_mtl.losses import absolute_error
-from art_mtl.team import ProcessGroup
 
 SIZE, CHAIN = 13, 4
 pytestmark = pytest.mark.filterwarnings("ignore:Task 'kind' has no valid label:RuntimeWarning")
@@ -352,12 +350,3 @@ def test_a_finished_unit_survives_the_round_trip(estimator) -> None:
         assert all(torch.equal(_dense(mine[name]), _dense(its[name])) for name in mine)
     with pytest.raises(ValueError, match="damaged"):
         UnitResult.decode(found.encode()[:-30])
-
-
-def test_a_process_that_is_about_to_do_something_else_is_named() -> None:
-    class Two(ProcessGroup):
-        def gather(self, value: Any) -> list[Any]:
-            return [value, {**value, "versions": {"art-mtl": "9.9"}}]
-
-    with pytest.raises(ValueError, match="versions.art-mtl=0.1; you asked for versions.art-mtl=9.9. Process 1 should"):
-        _check_team(Two(0, 2, torch.device("cpu")), {"versions": {"art-mtl": "0.1"}})

@@ -1,4 +1,4 @@
-"""The processes that work together: one, or as many as ``torchrun`` has started on one or several hosts."""
+"""The processes that train together: one, or as many as ``torchrun`` has started on one or several hosts."""
 
 from __future__ import annotations
 
@@ -70,18 +70,6 @@ class ProcessGroup:
         if failure is not None:
             raise failure
         return result  # type: ignore[return-value]
-
-    def gather(self, value: T) -> list[T]:
-        """What each process gives, in order of their ranks; each gets all of it.
-
-        Args:
-            value: something that can be pickled.
-        """
-        if self.size == 1:
-            return [value]
-        values: list[T | None] = [None] * self.size
-        distributed.all_gather_object(values, value)
-        return values  # type: ignore[return-value]
 
     def wrap(self, model: nn.Module) -> nn.Module:
         """The module to train: parameters as in the first process, gradients averaged over all.
