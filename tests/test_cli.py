@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from art_mtl.cli import benchmark, main
-from art_mtl.evaluation import Experiment, Results, read_run
+from art_mtl.evaluation import Experiment, Results, read_run, report
 from art_mtl.version import __version__
 
 VICTIM = """
@@ -89,7 +89,7 @@ def test_benchmark_from_end_to_end(victim: str, tmp_path: Path, capsys: pytest.C
     assert "max_iter 2 there, 3 here" in one_error(capsys)
 
 
-def test_the_same_command_gives_the_same_numbers(victim: str, tmp_path: Path) -> None:
+def test_the_same_command_gives_the_same_numbers(no_figures, victim: str, tmp_path: Path) -> None:
     arguments = ["benchmark", "--victim", victim, "--attacks", "equal", "worst-task", "--steps", "2", "--quiet"]
     tables = []
     for name in ("a", "b"):
@@ -284,6 +284,12 @@ def test_torchrun_is_told_what_to_write(victim: str, capsys, monkeypatch: pytest
 # --- every option of an experiment does something ---
 
 
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures take the most time; where they are not what is tested there are none."""
+    monkeypatch.setattr(report, "write_figures", lambda folder, results, gallery: [])
+
+
 def run(victim: str, out: Path, *arguments: str) -> Results:
     """The results of ``benchmark`` on the CPU."""
     where = ["--victim", victim, "--device", "cpu", "--quiet", "--out", str(out)]
@@ -332,7 +338,7 @@ def test_an_option_wins_over_the_file(monkeypatch, tmp_path: Path, arguments, na
     assert seen == [kept, replace(kept, **{"norm": (), "eps": (), name: value})]
 
 
-def test_seed_and_restarts(victim: str, tmp_path: Path) -> None:
+def test_seed_and_restarts(no_figures, victim: str, tmp_path: Path) -> None:
     """Random starts differ by the seed, and more of them are never weaker."""
     restarts = ["--attacks", "equal", "--schedule", "restarts", "--steps", "1", "--eps", "0.2"]
     zero = run(victim, tmp_path / "a", *restarts, "--restarts", "1").attacks[0]
@@ -343,7 +349,7 @@ def test_seed_and_restarts(victim: str, tmp_path: Path) -> None:
     assert more.seconds > zero.seconds and more.sample_values != zero.sample_values
 
 
-def test_protocol_by_hand(tmp_path: Path) -> None:
+def test_protocol_by_hand(no_figures, tmp_path: Path) -> None:
     """Errors e of images with n valid places: over all places, or first over batches of 4."""
     path = tmp_path / "uneven.py"
     path.write_text(
@@ -368,17 +374,21 @@ def uneven():
     assert abs(expected["pooled"] - expected["auto-lambda"]) > 0.005
 
 
-def test_chunk_and_restart(victim: str, tmp_path: Path, capsys) -> None:
-    out, attack = tmp_path / "out", ["--attacks", "worst-task", "--steps"]
+def test_chunk_and_restart(no_figures, tmp_path: Path, capsys) -> None:
+    out, victim, attack = (
+        tmp_path / "out",
+        "digits",
+        ["--limit", "8", "--eps", "0.1", "--attacks", "worst-task", "--steps"],
+    )
     run(victim, out, *attack, "1", "--chunk", "4")
-    assert read_run(out).total == 2, "one attack on 4 + 1 samples"
+    assert read_run(out).total == 2, "one attack on 4 + 4 samples"
     assert main(["benchmark", "--victim", victim, "--device", "cpu", "--out", str(out), *attack, "2"]) == 2
-    assert "chunk 4 there, 5 here" in capsys.readouterr().err
+    assert "chunk 4 there, 8 here" in capsys.readouterr().err
     assert run(victim, out, *attack, "2", "--restart").attacks[0].steps == 2
     assert read_run(out).total == 1
 
 
-def test_split_and_threads(tmp_path: Path, capsys) -> None:
+def test_split_and_threads(no_figures, tmp_path: Path, capsys) -> None:
     few = ["--attacks", "equal", "--steps", "1", "--limit", "8"]
     test, train = (run("digits", tmp_path / split, *few, "--split", split) for split in ("test", "train"))
     assert test.tasks[2].sample_clean != train.tasks[2].sample_clean
@@ -396,7 +406,7 @@ def test_split_and_threads(tmp_path: Path, capsys) -> None:
 # --- experiments in files ---
 
 
-def test_a_run_can_be_made_again_from_its_folder(victim: str, tmp_path: Path, capsys) -> None:
+def test_a_run_can_be_made_again_from_its_folder(no_figures, victim: str, tmp_path: Path, capsys) -> None:
     options = [
         "--attacks",
         "equal",

@@ -296,7 +296,7 @@ def _read(path: Path) -> dict[str, Any]:
             raise ValueError(f"{where}: Expected a key of an experiment. Found {key!r}.{hint}")
         if key in found:
             raise ValueError(f"{where}: Expected each key once. Found {key!r}, as on line {lines[key]}.")
-        if key in head and value != head[key]:
+        if key in head and repr(value) != repr(head[key]):
             raise ValueError(f"{where}: Expected {key} {head[key]!r}. Found {value!r}.")
         if key not in head:
             try:
