@@ -12,8 +12,8 @@ PY := $(VENV)/bin/python
 .PHONY: demo test lint types docs check clean
 
 demo: $(VENV)/.base
-	$(VENV)/bin/art-mtl benchmark --victim rooms --methods all --limit 32 --steps 10 --out $(OUT)/rooms --force --restart
-	$(VENV)/bin/art-mtl benchmark --victim digits --methods all --limit 256 --steps 10 --out $(OUT)/digits --force --restart
+	$(VENV)/bin/art-mtl benchmark --victim rooms --attacks all --limit 32 --steps 10 --out $(OUT)/rooms --force --restart
+	$(VENV)/bin/art-mtl benchmark --victim digits --attacks all --limit 256 --steps 10 --out $(OUT)/digits --force --restart
 	@echo "Tables and pictures: $(OUT)/rooms/report.md, $(OUT)/digits/report.md"
 
 test: $(VENV)/.dev

@@ -1,11 +1,11 @@
 r"""Put results of `art-mtl benchmark` beside the claims made of `worst-task`, as Markdown.
 
-    art-mtl benchmark --victim rooms --methods all --schedule published linear restarts --steps 10 \
+    art-mtl benchmark --victim rooms --attacks all --schedule published linear restarts --steps 10 \
         --out results/rooms-10
-    art-mtl benchmark --victim rooms --methods worst-task --steps 5 --out results/rooms-5
-    art-mtl benchmark --victim rooms --methods equal normalize dgba alternate minmax minmax-official --steps 20 \
+    art-mtl benchmark --victim rooms --attacks worst-task --steps 5 --out results/rooms-5
+    art-mtl benchmark --victim rooms --attacks equal normalize dgba alternate minmax minmax-official --steps 20 \
         --out results/rooms-20
-    art-mtl benchmark --victim rooms --methods worst-image --steps 10 --out results/rooms-image
+    art-mtl benchmark --victim rooms --attacks worst-image --steps 10 --out results/rooms-image
     python examples/claims.py results/rooms
 """
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
-from art_mtl.cli import main, parse_eps, parse_radii
-from art_mtl.evaluation import Results
+from art_mtl.cli import benchmark, main
+from art_mtl.evaluation import Experiment, Results, read_run, report
 from art_mtl.version import __version__
 
 VICTIM = """
@@ -59,12 +62,13 @@ def test_benchmark_from_end_to_end(victim: str, tmp_path: Path, capsys: pytest.C
     assert results.samples == 4
     assert results.environment.seed == 0 and results.environment.packages["art-mtl"] == __version__
     assert results.command == "art-mtl " + " ".join(arguments)
-    assert [(block.norm, block.eps) for block in results.blocks()] == [("l2", 1.0), ("linf", 4 / 255)]
+    assert [(block.norm, block.eps) for block in results.blocks()] == [("linf", 4 / 255), ("l2", 1.0)]
     names = [attack.name for attack in next(results.blocks()).attacks]
     assert names[:4] == ["single:seg", "single:depth", "equal", "equal + linear step"] and names[-1] == "worst-task"
     assert results["worst-task"].weights is not None
     assert {path.name for path in out.iterdir()} == {
-        ".lock", "figures", "report.md", "results.json", "run.sqlite", "table.csv", "table.md", "table.tex",
+        ".lock", "experiment.yaml", "figures", "report.md", "results.json", "run.sqlite", "table.csv", "table.md",
+        "table.tex",
     }  # fmt: skip
     assert len(list((out / "figures").glob("example-*.png"))) == 2
 
@@ -85,8 +89,8 @@ def test_benchmark_from_end_to_end(victim: str, tmp_path: Path, capsys: pytest.C
     assert "max_iter=2" in one_error(capsys)
 
 
-def test_the_same_command_gives_the_same_numbers(victim: str, tmp_path: Path) -> None:
-    arguments = ["benchmark", "--victim", victim, "--methods", "equal", "worst-task", "--steps", "2", "--quiet"]
+def test_the_same_command_gives_the_same_numbers(no_figures, victim: str, tmp_path: Path) -> None:
+    arguments = ["benchmark", "--victim", victim, "--attacks", "equal", "worst-task", "--steps", "2", "--quiet"]
     tables = []
     for name in ("a", "b"):
         assert main([*arguments, "--out", str(tmp_path / name)]) == 0
@@ -95,26 +99,29 @@ def test_the_same_command_gives_the_same_numbers(victim: str, tmp_path: Path) ->
 
 
 def test_nothing_is_printed_but_the_table_when_quiet(victim: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["benchmark", "--victim", victim, "--methods", "equal", "--steps", "1", "--quiet"]) == 0
+    assert main(["benchmark", "--victim", victim, "--attacks", "equal", "--steps", "1", "--quiet"]) == 0
     assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--eps", "8/0"], r"argument --eps: expected a positive radius .* found '8/0'"),
-        (["--eps", "l3:1"], r"argument --eps: .* found 'l3:1'"),
-        (["--eps", "-1"], r"argument --eps"),
-        (["--norm", "l2", "--eps", "linf:0.1"], r"argument --eps: expected radii .*\['l2'\]; found one of 'linf'"),
-        (["--norm", "l7"], r"argument --norm: invalid choice: 'l7'"),
+        (["--eps", "8/0"], r"`eps` should be a positive radius .* Found '8/0'"),
+        (["--eps", "l3:1"], r"`eps` should be .* Found 'l3:1'"),
+        (["--eps", "-1"], r"`eps`.* Found '-1'"),
+        (["--norm", "l2", "--eps", "linf:0.1"], r"`eps` should have radii of the norms \['l2'\]. Found one of 'linf'"),
+        (["--norm", "l7"], r"invalid choice 'l7' for argument '--norm'. .* \(see art-mtl benchmark --help\)"),
         (["--norm", "l1"], r"`eps` should give radii for l1"),
-        (["--steps", "0"], r"argument --steps: expected a whole number of at least 1; found '0'"),
-        (["--limit", "many"], r"argument --limit: expected a whole number of at least 1; found 'many'"),
-        (["--seed", "-1"], r"argument --seed"),
-        (["--methods", "minimax"], r"`methods` should be of .* Found 'minimax'. Perhaps 'minmax'"),
-        (["--schedule", "steep"], r"argument --schedule: invalid choice"),
+        (["--steps", "0"], r"`steps` should be an integer of at least 1. Found 0"),
+        (["--limit", "many"], r"--limit: .*'many'"),
+        (["--seed", "-1"], r"`seed` should be an integer of at least 0. Found -1"),
+        (["--attacks", "minimax"], r"`methods` should be of .* Found 'minimax'. Perhaps 'minmax'"),
+        (["--attacks"], r"`attacks` should have at least one entry"),
+        (["--schedule", "steep"], r"invalid choice 'steep'"),
         (["--root", "x"], r"`root` should be left out"),
-        (["--colour"], r"unrecognized arguments: --colour"),
+        (["--colour"], r"Unrecognized options: --colour \(see art-mtl benchmark --help\)"),
+        (["--prepare", "fp8"], r"`prepare` should be 'exact', or one of"),
+        (["--batch-size", "large"], r"--batch-size: .*'large'"),
     ],
 )
 def test_bad_arguments_are_one_line(victim: str, capsys, arguments: list[str], message: str) -> None:
@@ -140,7 +147,7 @@ def test_bad_victims_are_one_line(victim: str, tmp_path: Path, capsys, name: str
 def test_other_people_s_folders_are_refused_before_any_work(victim: str, tmp_path: Path, capsys) -> None:
     assert main(["benchmark", "--victim", "/none.py:f", "--out", str(tmp_path)]) == 2
     assert "new or empty folder" in one_error(capsys)
-    forced = ["benchmark", "--victim", victim, "--methods", "equal", "--steps", "1", "--quiet", "--out", str(tmp_path)]
+    forced = ["benchmark", "--victim", victim, "--attacks", "equal", "--steps", "1", "--quiet", "--out", str(tmp_path)]
     assert main([*forced, "--force"]) == 0
     assert (tmp_path / "tiny.py").read_text() == VICTIM
     assert (tmp_path / "report.md").exists()
@@ -158,7 +165,7 @@ def test_interruption(victim: str, tmp_path: Path, capsys, monkeypatch) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(MultiTaskPGD, "generate", interrupt)
-    arguments = ["benchmark", "--victim", victim, "--methods", "equal", "--steps", "1", "--quiet"]
+    arguments = ["benchmark", "--victim", victim, "--attacks", "equal", "--steps", "1", "--quiet"]
     assert main(arguments) == 130
     assert one_error(capsys) == "art-mtl: interrupted; nothing was written.\n"
     out = tmp_path / "out"
@@ -176,7 +183,7 @@ def test_warnings_are_one_line(tmp_path: Path, capsys) -> None:
     text = VICTIM.replace("(x[:, 0] < 0)", "(x[:, 0] >= 0)")  # every pixel wrong: an mIoU of 0
     (tmp_path / "tiny.py").write_text(text)
     name = f"{tmp_path / 'tiny.py'}:build"
-    assert main(["benchmark", "--victim", name, "--methods", "equal", "--steps", "1", "--quiet"]) == 0
+    assert main(["benchmark", "--victim", name, "--attacks", "equal", "--steps", "1", "--quiet"]) == 0
     captured = capsys.readouterr()
     assert captured.err.startswith("art-mtl: warning: The mIoU of task 'seg' is 0 on clean inputs")
     assert captured.err.count("\n") == 1
@@ -213,22 +220,13 @@ def test_help_and_version(capsys) -> None:
     assert main(["benchmark", "--help"]) == 0
     assert "--eps" in capsys.readouterr().out
     assert main([]) == 2
+    assert main(["trian"]) == 2
+    assert capsys.readouterr().err.endswith("error: Unrecognized options: trian (see art-mtl --help)\n")
 
 
 def test_python_dash_m() -> None:
     run = subprocess.run([sys.executable, "-m", "art_mtl", "--version"], capture_output=True, text=True, check=False)
     assert (run.returncode, run.stdout) == (0, f"art-mtl {__version__}\n")
-
-
-def test_radii() -> None:
-    assert parse_eps("8/255") == (None, 8 / 255)
-    assert parse_eps("linf:0.05") == ("linf", 0.05)
-    assert parse_radii([], ["l2"]) is None
-    assert parse_radii([(None, 0.1), ("l2", 1.0)], None) == {"l2": (1.0,), "linf": (0.1,)}
-    assert parse_radii([(None, 0.1), ("l2", 1.0)], ["linf", "l2"]) == {"linf": (0.1,), "l2": (0.1, 1.0)}
-    for text in ("", "eps", "1/2/3", "nan", "inf", "0", "l2:", ":1"):
-        with pytest.raises(ValueError, match="expected a positive radius"):
-            parse_eps(text)
 
 
 def test_benchmark_on_a_prepared_model_with_a_measured_batch(
@@ -243,7 +241,7 @@ def test_benchmark_on_a_prepared_model_with_a_measured_batch(
             victim,
             "--eps",
             "l2:1.0",
-            "--methods",
+            "--attacks",
             "equal",
             "minmax",
         ]  # Of their own sample each.
@@ -253,6 +251,198 @@ def test_benchmark_on_a_prepared_model_with_a_measured_batch(
     for one, other in zip(*(r.attacks for r in results), strict=True):
         assert one.values == pytest.approx(other.values, rel=1e-3)
     assert capsys.readouterr().err.count("art-mtl: Batch size ") == 1
-    assert main(["benchmark", "--prepare", "fp8"]) == 2
-    assert "argument --prepare: Parameter `prepare` should be 'exact', or one of" in capsys.readouterr().err
-    assert main(["benchmark", "--batch-size", "large"]) == 2
+
+
+# --- the command is quick, and safe to read ---
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["benchmark", "--help"], ["data", "prepare", "nyuv2", "--help"]])
+def test_help_imports_nothing_slow(arguments: list[str]) -> None:
+    code = f"""
+import sys
+from art_mtl.cli import benchmark, main
+assert main({arguments!r}) == 0
+slow = ["torch", "art", "numpy", "matplotlib", "pandas", "scipy", "ray", "rich", "yaml"]
+print("imported:", *[name for name in slow if name in sys.modules])"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.splitlines()[-1].split() == ["imported:"]
+
+
+@pytest.mark.parametrize("arguments", [["--victim", "a\x1b[2J\u202eb"], ["--norm", "l2\x1b[2J"], ["--\x1b[2J"]])
+def test_what_a_terminal_would_obey_is_not_printed(capsys, arguments: list[str]) -> None:
+    assert main(["benchmark", *arguments]) == 2
+    assert not set(one_error(capsys)[:-1]) & {"\x1b", "\u202e", "\n"}
+
+
+def test_torchrun_is_told_what_to_write(victim: str, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["benchmark", "--victim", victim]) == 2
+    assert "art-mtl benchmark ... --ray local" in one_error(capsys)
+
+
+# --- every option of an experiment does something ---
+
+
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures take the most time; where they are not what is tested there are none."""
+    monkeypatch.setattr(report, "write_figures", lambda folder, results, gallery: [])
+
+
+def run(victim: str, out: Path, *arguments: str) -> Results:
+    """The results of ``benchmark`` on the CPU."""
+    where = ["--victim", victim, "--device", "cpu", "--quiet", "--out", str(out)]
+    assert main(["benchmark", *where, *arguments]) == 0
+    return Results.from_json(out / "results.json")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "value"),
+    [
+        (["--attacks", "equal", "minmax"], "attacks", ("equal", "minmax")),
+        (["--norm", "l2", "l1"], "norm", ("l2", "l1")),
+        (["--eps", "2/255", "l2:1"], "eps", ("2/255", "l2:1")),
+        (["--steps", "7"], "steps", 7),
+        (["--schedule", "linear", "cosine"], "schedule", ("linear", "cosine")),
+        (["--restarts", "5"], "restarts", 5),
+        (["--limit", "9"], "limit", 9),
+        (["--split", "train"], "split", "train"),
+        (["--batch-size", "auto"], "batch_size", "auto"),
+        (["--batch-size", "8"], "batch_size", 8),
+        (["--chunk", "64"], "chunk", 64),
+        (["--prepare", "fp32"], "prepare", "fp32"),
+        (["--seed", "3"], "seed", 3),
+        (["--protocol", "auto-lambda"], "protocol", "auto-lambda"),
+        (["--device", "cpu"], "device", "cpu"),
+        (["--threads", "2"], "threads", 2),
+        (["--root", "r"], "root", Path("r")),
+        (["--checkpoint", "c"], "checkpoint", Path("c")),
+        (["--keep-adversarial"], "keep_adversarial", True),
+    ],
+)
+def test_an_option_wins_over_the_file(monkeypatch, tmp_path: Path, arguments, name: str, value: object) -> None:
+    """And every other option is the file's."""
+    seen: list[Experiment] = []
+
+    def record(experiment: Experiment, *_: object) -> None:
+        seen.append(experiment)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(benchmark, "_run_experiment", record)
+    kept = Experiment("digits", ("worst-task",), ("l2", "linf"), ("l2:3",), 4, ("restarts",), 6, 5, chunk=12, seed=8)
+    (tmp_path / "run.yaml").write_text(kept.to_yaml())
+    assert main(["benchmark", "--config", str(tmp_path / "run.yaml")]) == 2
+    (tmp_path / "run.yaml").write_text(replace(kept, norm=(), eps=()).to_yaml())
+    assert main(["benchmark", "--config", str(tmp_path / "run.yaml"), *arguments]) == 2
+    assert seen == [kept, replace(kept, **{"norm": (), "eps": (), name: value})]
+
+
+def test_seed_and_restarts(no_figures, victim: str, tmp_path: Path) -> None:
+    """Random starts differ by the seed, and more of them are never weaker."""
+    restarts = ["--attacks", "equal", "--schedule", "restarts", "--steps", "1", "--eps", "0.2"]
+    zero = run(victim, tmp_path / "a", *restarts, "--restarts", "1").attacks[0]
+    one = run(victim, tmp_path / "b", *restarts, "--restarts", "1", "--seed", "1").attacks[0]
+    more = run(victim, tmp_path / "c", *restarts, "--restarts", "6").attacks[0]
+    assert zero.sample_values != one.sample_values
+    assert (zero.name, more.name) == ("equal + linear step, best of 1", "equal + linear step, best of 6")
+    assert more.seconds > zero.seconds and more.sample_values != zero.sample_values
+
+
+def test_protocol_by_hand(no_figures, tmp_path: Path) -> None:
+    """Errors e of images with n valid places: over all places, or first over batches of 4."""
+    path = tmp_path / "uneven.py"
+    path.write_text(
+        VICTIM
+        + """
+def uneven():
+    model, kinds, x, y, bounds = build()
+    y["depth"] = 2 + x + np.arange(1, 6, dtype=np.float32).reshape(5, 1, 1, 1) / 10
+    y["depth"][0, 0, 0, 1:] = y["depth"][0, 0, 1:] = 0
+    return model, kinds, x, y, bounds
+"""
+    )
+    error, places = np.arange(1, 6) / 10, np.array([1, 48, 48, 48, 48])
+    first = slice(0, 4)
+    expected = {
+        "pooled": (error * places).sum() / places.sum(),
+        "auto-lambda": (4 * (error * places)[first].sum() / places[first].sum() + error[4]) / 5,
+    }
+    for protocol, value in expected.items():
+        found = run(f"{path}:uneven", tmp_path / protocol, "--attacks", "equal", "--steps", "1", "--protocol", protocol)
+        assert found.protocol == protocol and found.tasks[1].clean == pytest.approx(value, rel=1e-5)
+    assert abs(expected["pooled"] - expected["auto-lambda"]) > 0.005
+
+
+def test_chunk_and_restart(no_figures, tmp_path: Path, capsys) -> None:
+    out, victim, attack = (
+        tmp_path / "out",
+        "digits",
+        ["--limit", "8", "--eps", "0.1", "--attacks", "worst-task", "--steps"],
+    )
+    run(victim, out, *attack, "1", "--chunk", "4")
+    assert read_run(out).total == 2, "one attack on 4 + 4 samples"
+    assert main(["benchmark", "--victim", victim, "--device", "cpu", "--out", str(out), *attack, "2"]) == 2
+    assert "chunk 4 there, 8 here" in capsys.readouterr().err
+    assert run(victim, out, *attack, "2", "--restart").attacks[0].steps == 2
+    assert read_run(out).total == 1
+
+
+def test_split_and_threads(no_figures, tmp_path: Path, capsys) -> None:
+    few = ["--attacks", "equal", "--steps", "1", "--limit", "8"]
+    test, train = (run("digits", tmp_path / split, *few, "--split", split) for split in ("test", "train"))
+    assert test.tasks[2].sample_clean != train.tasks[2].sample_clean
+    path = tmp_path / "counts.py"
+    path.write_text(
+        VICTIM.replace(
+            "        return", '        raise ValueError(f"{torch.get_num_threads()} threads")\n        return', 1
+        )
+    )
+    before = torch.get_num_threads()
+    assert main(["benchmark", "--victim", f"{path}:build", "--threads", str(before + 2), "--device", "cpu"]) == 2
+    assert f"{before + 2} threads" in capsys.readouterr().err and torch.get_num_threads() == before
+
+
+# --- experiments in files ---
+
+
+def test_a_run_can_be_made_again_from_its_folder(no_figures, victim: str, tmp_path: Path, capsys) -> None:
+    options = [
+        "--attacks",
+        "equal",
+        "worst-task",
+        "--steps",
+        "2",
+        "--eps",
+        "l2:1",
+        "0.1",
+        "--chunk",
+        "4",
+        "--seed",
+        "3",
+    ]
+    run(victim, tmp_path / "a", *options)
+    config = str(tmp_path / "a" / "experiment.yaml")
+    assert main(["benchmark", "--config", config, "--quiet", "--out", str(tmp_path / "b")]) == 0
+    one, other = ((tmp_path / name / "table.csv").read_text() for name in "ab")
+    assert one == other
+    assert Experiment.from_yaml(tmp_path / "b" / "experiment.yaml") == Experiment.from_yaml(config)
+    capsys.readouterr()
+    assert main(["benchmark", "--config", config, "--steps", "0"]) == 2
+    assert "`steps`" in one_error(capsys)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("stepz: 3", "line 3: Expected a key of an experiment. Found 'stepz'. Perhaps 'steps'?"),
+        ("\nsteps: many", "line 4: Parameter `steps` should be an integer of at least 1. Found 'many'"),
+        ("attacks: [live:MyAttack(steps=3)]", "should name its victim and attacks. Found objects.*'live:MyAttack"),
+    ],
+)
+def test_a_bad_file_is_one_line_of_the_file_and_the_line(tmp_path: Path, capsys, text: str, message: str) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(f"format: art_mtl.experiment\nversion: 1\n{text}\n")
+    assert main(["benchmark", "--config", str(path)]) == 2
+    line = one_error(capsys)
+    assert re.search(message, line) and (str(path) in line or "live" in text)

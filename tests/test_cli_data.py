@@ -80,14 +80,14 @@ def test_a_faulty_folder_is_told_and_draws_nothing(
     ("arguments", "message"),
     [
         (["check", "nowhere"], "Found none at nowhere"),
-        (["render", "--to", "x", "--size", "288"], "expected height and width, such as 288x384; found '288'"),
+        (["render", "--to", "x", "--size", "288"], "expected a height and a width such as 288x384; found '288'"),
         (["render", "--to", "x", "--train", "0"], "at least 1; found '0'"),
         (["render"], "--to"),
         (["prepare", "kitti"], "kitti"),
         (["prepare", "nyuv2", "--to", "x"], "--from"),
         (["prepare", "nyuv2", "--from", "nowhere", "--to", "x"], "4 of 4 missing: nyu_depth_v2_labeled.mat, from http"),
         (["prepare", "cityscapes", "--from", "nowhere", "--to", "x"], "nowhere"),
-        ([], "COMMAND"),
+        ([], "Expected one of {prepare, check, render}"),
     ],
 )
 def test_mistakes_are_told_in_one_line(

@@ -1,27 +1,32 @@
 """The command ``art-mtl``: benchmark a victim, show and compare runs, reproduce the paper, prepare data, train victims,
 list what there is.
 
-One module a command; each has ``add``, which makes its command known to the parser. What is slow to import (ART,
-matplotlib, scikit-learn) is imported where it is used.
+One module a command. Each command is a frozen dataclass, of which ``tyro`` makes the parser, and has ``run``. What is
+slow to import (torch, ART, matplotlib, pandas) is imported in ``run``.
 """
 
 from __future__ import annotations
 
-import argparse
+import io
+import os
 import shlex
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import redirect_stderr
+from itertools import dropwhile, takewhile
+from typing import TYPE_CHECKING
 
-from art_mtl.cli import bench, benchmark, compare, data, diagnose, listing, reproduce, show, train
-from art_mtl.cli.benchmark import parse_eps, parse_radii
-from art_mtl.cli.common import PROGRAM, Parser, logs_told, one_line, say, show_warning
+from art_mtl.cli.console import PROGRAM, log_shown, say, show_warning
 from art_mtl.version import __version__
 
-_COMMANDS = (benchmark, show, compare, diagnose, bench, reproduce, data, train, listing)
+if TYPE_CHECKING:
+    from art_mtl.cli.options import Command
+    from art_mtl.evaluation.experiment import Experiment
+
 _USER_ERRORS = (ValueError, TypeError, OSError, ImportError)
 
-__all__ = ["main", "parse_eps", "parse_radii"]
+__all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,31 +39,94 @@ def main(argv: Sequence[str] | None = None) -> int:
         0; 2 for what the user got wrong, told in one line; 130 if interrupted.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    try:
-        options = _parser().parse_args(arguments)
-    except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else 2
-    options.command_line = shlex.join([PROGRAM, *arguments])
-    with warnings.catch_warnings(), logs_told():
+    if arguments == ["--version"]:
+        print(f"{PROGRAM} {__version__}")
+        return 0
+    with warnings.catch_warnings(), log_shown():
         warnings.simplefilter("default", RuntimeWarning)
         warnings.showwarning = show_warning
         try:
-            options.run(options)
+            command = _parse(arguments)
+            if command is not None:
+                _check_alone(command)
+                command.run(shlex.join([PROGRAM, *arguments]))
         except KeyboardInterrupt as stop:
             say(str(stop) or "interrupted; nothing was written.")
             return 130
         except _USER_ERRORS as error:
-            if options.debug:
+            if "--debug" in arguments:
                 raise
-            say(f"error: {one_line(error)}")
+            say(f"error: {error}")
             return 2
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog=PROGRAM, description="Adversarial robustness of multi-task models.")
-    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in _COMMANDS:
-        command.add(commands)
-    return parser
+def _parse(arguments: list[str]) -> Command | None:
+    """The command with its options; None where it was help that was asked for.
+
+    Options are read twice where ``--config`` names a file: those of the command line win over those of the file.
+    """
+    from art_mtl.cli.benchmark import Benchmark
+    from art_mtl.evaluation.experiment import Experiment
+
+    command = _command(arguments)
+    if isinstance(command, Benchmark) and command.config is not None:
+        command = _command(arguments, Experiment.from_yaml(command.config))
+    return command
+
+
+def _command(arguments: list[str], experiment: Experiment | None = None) -> Command | None:
+    """What ``tyro`` makes of the arguments.
+
+    Args:
+        arguments: Of the command line.
+        experiment: Has the defaults of ``benchmark``; None for those of the class.
+
+    Raises:
+        ValueError: They are no command.
+    """
+    import tyro
+    from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes
+
+    from art_mtl.cli.commands import COMMANDS, union_of_commands
+    from art_mtl.cli.options import Group
+
+    told = io.StringIO()
+    try:
+        with redirect_stderr(told):
+            read: Command | Group = tyro.cli(
+                union_of_commands(experiment),
+                prog=PROGRAM,
+                description=f"Adversarial robustness of multi-task models. Version {__version__}.",
+                args=arguments,
+                config=(OmitArgPrefixes, OmitSubcommandPrefixes),
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            return None
+        words = [PROGRAM, *arguments[:1]] if arguments and arguments[0] in COMMANDS else [PROGRAM]
+        raise ValueError(f"{_reason(told.getvalue())} (see {shlex.join([*words, '--help'])})") from None
+    while isinstance(read, Group):
+        read = read.command
+    return read
+
+
+def _reason(box: str) -> str:
+    """What a message of ``tyro`` says between its title and the next rule."""
+    lines = (line.strip("│╭╮╰╯ ") for line in box.splitlines()[1:])
+    return " ".join(takewhile(_is_text, dropwhile(lambda line: not _is_text(line), lines)))
+
+
+def _is_text(line: str) -> bool:
+    """Whether a line is more than a rule."""
+    return bool(set(line) - set("─-"))
+
+
+def _check_alone(command: Command) -> None:
+    """Raise if ``torchrun`` started several processes of a command that knows nothing of it."""
+    size = os.environ.get("WORLD_SIZE", "1")
+    if size != "1" and not command.with_torchrun:
+        raise ValueError(
+            f"`torchrun` should start {PROGRAM} train only. Found WORLD_SIZE={size}. For several devices write: "
+            f"{PROGRAM} benchmark ... --ray local"
+        )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from art_mtl.cli.common import add_command, count, say
+from art_mtl.cli.console import say
+from art_mtl.cli.options import Command, Count, Device, Flag, Steps
 
 if TYPE_CHECKING:
     from art_mtl.bench import Subject
@@ -14,65 +15,65 @@ if TYPE_CHECKING:
 _MIB = 2**20
 
 
-def add(commands: Any) -> None:
-    """Make the command known."""
-    command = add_command(
-        commands,
-        "bench",
-        help="what a step costs on this machine, beside what it can cost",
-        description="Times side by side, in one run, relative to one forward and one backward pass to the input; "
-        "tables in Markdown. Wants a quiet machine; with OMP_NUM_THREADS=1 figures spread least.",
-    )
-    add = command.add_argument
-    add("--victim", default="rooms", help="rooms, digits, … (see list), or mtan: ResNet-50 at 288×384, random weights")
-    add("--batch", type=count, help="samples; default: 8, mtan 1, --time-to-degradation and --degradation 64")
-    add("--steps", type=count, default=10, help="default: %(default)s")
-    add("--rounds", type=count, default=15, help="at least 2; default: %(default)s")
-    add("--variants", nargs="+", metavar="NAME", help="'all', or names such as minmax minmax:bf16 art; default: usual")
-    add("--device", choices=("auto", "cpu", "gpu"), default="auto", help="default: %(default)s")
-    add("--sweep", action="store_true", help="cost against 1, 2, 3, 6 tasks and batches of 1 to 32")
-    add("--activations", action="store_true", help="memory kept for the backward pass, by preparation")
-    add(
-        "--time-to-degradation",
-        action="store_true",
-        help="time to the best published 20-step Δ_Wor, against worst-task",
-    )
-    add("--degradation", action="store_true", help="Δ_Wor of worst-task, by preparation")
-    add("--prepare", nargs="+", metavar="HOW", help="for the last three; default: those that fit")
-    command.set_defaults(run=_bench)
+@dataclass(frozen=True, kw_only=True)
+class Bench(Command):
+    """Measure what a step costs on this machine, beside what it can cost.
+
+    Times side by side, in one run, relative to one forward and one backward pass to the input; tables in Markdown. It
+    wants a quiet machine; with OMP_NUM_THREADS=1 figures spread least.
+
+    Attributes:
+        victim: rooms, digits, … (see list), or mtan: ResNet-50 at 288×384, random weights.
+        batch: Samples. Default: 8; of mtan 1; of --time-to-degradation and --degradation 64.
+        rounds: At least 2.
+        variants: "all", or names such as minmax minmax:bf16 art. None given: the usual ones.
+        sweep: Cost against 1, 2, 3, 6 tasks and batches of 1 to 32.
+        activations: Memory kept for the backward pass, by preparation.
+        time_to_degradation: Time to the best published 20-step Δ_Wor, against worst-task.
+        degradation: Δ_Wor of worst-task, by preparation.
+        prepare: Preparations for the last three. None given: those that fit.
+    """
+
+    victim: str = "rooms"
+    batch: Count | None = None
+    steps: Steps = 10
+    rounds: Count = 15
+    variants: tuple[str, ...] = ()
+    device: Device = "auto"
+    sweep: Flag = False
+    activations: Flag = False
+    time_to_degradation: Flag = False
+    degradation: Flag = False
+    prepare: tuple[str, ...] = ()
+
+    def run(self, command_line: str) -> None:
+        """Print the tables that are asked for."""
+        from art_mtl.evaluation.grid import check_device
+
+        check_device(self.device)
+        if self.rounds < 2:
+            raise ValueError(f"Parameter `rounds` should be at least 2. Found {self.rounds}.")
+        tables = {
+            _sweep: self.sweep,
+            _activations: self.activations,
+            _time_to_degradation: self.time_to_degradation,
+            _degradation: self.degradation,
+        }
+        for table in [table for table, asked in tables.items() if asked] or [_steps]:
+            table(self)
 
 
-def _bench(options: argparse.Namespace) -> None:
-    from art_mtl.evaluation.grid import check_device
-
-    check_device(options.device)
-    if options.rounds < 2:
-        raise ValueError(f"argument --rounds: expected at least 2; found {options.rounds}")
-    chosen = [
-        table
-        for asked, table in (
-            (options.sweep, _sweep),
-            (options.activations, _activations),
-            (options.time_to_degradation, _time_to_degradation),
-            (options.degradation, _degradation),
-        )
-        if asked
-    ]
-    for table in chosen or [_steps]:
-        table(options)
-
-
-def _subject(options: argparse.Namespace, batch: int) -> Subject:
+def _subject(options: Bench, batch: int) -> Subject:
     from art_mtl.bench import load_subject
 
     return load_subject(options.victim, options.batch or batch, options.device)
 
 
-def _steps(options: argparse.Namespace) -> None:
+def _steps(options: Bench) -> None:
     from art_mtl.bench import LIMIT, compare, make_variants
     from art_mtl.bench.variants import ALL, USUAL, describe
 
-    names = ALL if options.variants == ["all"] else options.variants or USUAL
+    names = ALL if options.variants == ("all",) else options.variants or USUAL
     subject = _subject(options, 1 if options.victim == "mtan" else 8)
     variants = make_variants(subject, options.steps, names)
     say(f"{len(variants)} variants, {options.rounds} rounds and one to warm up …")
@@ -84,7 +85,7 @@ def _steps(options: argparse.Namespace) -> None:
     )
 
 
-def _sweep(options: argparse.Namespace) -> None:
+def _sweep(options: Bench) -> None:
     from art_mtl.bench import sweep
 
     costs = sweep(steps=options.steps, rounds=options.rounds, device=options.device)
@@ -96,7 +97,7 @@ def _sweep(options: argparse.Namespace) -> None:
     )  # fmt: skip
 
 
-def _activations(options: argparse.Namespace) -> None:
+def _activations(options: Bench) -> None:
     from art_mtl.bench import measure_activations
     from art_mtl.bench.activations import PREPARATIONS
 
@@ -109,7 +110,7 @@ def _activations(options: argparse.Namespace) -> None:
     )
 
 
-def _time_to_degradation(options: argparse.Namespace) -> None:
+def _time_to_degradation(options: Bench) -> None:
     from art_mtl.bench import time_to_degradation
 
     subject = _subject(options, 64)
@@ -123,7 +124,7 @@ def _time_to_degradation(options: argparse.Namespace) -> None:
     _table(("worst-task on", "published, 20 steps", "worst-task", "its steps", "times as fast (quartiles)"), rows)
 
 
-def _degradation(options: argparse.Namespace) -> None:
+def _degradation(options: Bench) -> None:
     from art_mtl.bench import degradation_by_preparation
 
     subject = _subject(options, 64)
@@ -132,7 +133,7 @@ def _degradation(options: argparse.Namespace) -> None:
     _table(("steps on", "Δ_Wor"), ((how, f"{degradation:.2f}") for how, degradation in found.items()))
 
 
-def _caption(subject: Subject, options: argparse.Namespace, text: str) -> None:
+def _caption(subject: Subject, options: Bench, text: str) -> None:
     import torch
 
     where = subject.estimator.device

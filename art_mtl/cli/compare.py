@@ -2,42 +2,38 @@
 
 from __future__ import annotations
 
-import argparse
-import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from art_mtl.cli.common import add_command, console, count, seed
+from tyro.conf import Positional, arg
 
-_FORMATS = ("terminal", "markdown", "latex")
-
-
-def add(commands: Any) -> None:
-    """Make the command known."""
-    command = add_command(
-        commands,
-        "compare",
-        help="set runs side by side, with confidence intervals",
-        description="Set runs side by side: 95 % intervals by bootstrap over the samples; * marks differences from the "
-        "first run whose interval excludes 0.",
-    )
-    add = command.add_argument
-    add("folders", nargs="+", metavar="DIR", type=Path, help="two or more that benchmark --out was given")
-    add("--metrics", action="store_true", help="with the metric of every task")
-    add("--resamples", type=count, default=1000, help="default: %(default)s")
-    add("--seed", type=seed, default=0, help="of the resampling; default: %(default)s")
-    add("--format", choices=_FORMATS, default="terminal", help="default: %(default)s")
-    command.set_defaults(run=_compare)
+from art_mtl.cli.console import show_table
+from art_mtl.cli.options import Command, Count, Flag, Seed, TableFormat
 
 
-def _compare(options: argparse.Namespace) -> None:
-    from art_mtl.evaluation import compare_runs, to_latex, to_markdown, to_rich
+@dataclass(frozen=True, kw_only=True)
+class Compare(Command):
+    """Set runs side by side, with 95 % intervals by bootstrap over the samples.
 
-    found = compare_runs(options.folders, metrics=options.metrics, resamples=options.resamples, seed=options.seed)
-    table = found.table()
-    if options.format == "terminal":
-        console().print(to_rich(table))
-    elif options.format == "latex":
-        sys.stdout.write(to_latex(table))
-    else:
-        sys.stdout.write(f"{table.caption}\n\n{to_markdown(table)}\n")
+    A * marks differences from the first run whose interval excludes 0.
+
+    Attributes:
+        folders: Two or more that benchmark --out was given.
+        metrics: Show the metric of every task, too.
+        resamples: Of the bootstrap.
+        format: How the table is printed.
+    """
+
+    folders: Annotated[Positional[tuple[Path, ...]], arg(metavar="DIR ...")]
+    metrics: Flag = False
+    resamples: Count = 1000
+    seed: Seed = 0
+    format: TableFormat = "terminal"
+
+    def run(self, command_line: str) -> None:
+        """Print the comparison."""
+        from art_mtl.evaluation import compare_runs
+
+        found = compare_runs(self.folders, metrics=self.metrics, resamples=self.resamples, seed=self.seed)
+        show_table(found.table(), self.format)

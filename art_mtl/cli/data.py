@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
 
-from art_mtl.cli.common import add_command, console, count, say, seed
+from tyro.conf import Positional, arg, subcommand
+
+from art_mtl.cli.console import console, say
+from art_mtl.cli.options import Count, Flag, Group, QuietCommand, Seed, Size
 
 if TYPE_CHECKING:
     import rich.table
@@ -18,147 +20,174 @@ if TYPE_CHECKING:
     from art_mtl.data.prepare import Prepared
 
 _Progress = Callable[[int, int], None]
-_SIZE = re.compile(r"([1-9][0-9]*)[x×]([1-9][0-9]*)")
 _RESUMABLE = "interrupted; what is finished stays, and the same command goes on from there."
 
 
-def add(commands: Any) -> None:
-    """Make the commands known."""
-    data = add_command(commands, "data", help="prepare, check and render data").add_subparsers(
-        title="commands", required=True, metavar="COMMAND"
+@dataclass(frozen=True, kw_only=True)
+class _Making(QuietCommand):
+    """A command that makes a folder of data.
+
+    Attributes:
+        target: Folder to make, or to go on with.
+        size: Height and width.
+        processes: At a time. Default: all CPUs.
+    """
+
+    target: Annotated[Path, arg(name="to", metavar="DIR")]
+    size: Size = (288, 384)
+    processes: Count | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Preparing(_Making):
+    """A command that reads downloads.
+
+    Attributes:
+        source: Folder of the downloads.
+    """
+
+    source: Annotated[Path, arg(name="from", metavar="DIR")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareNYUv2(_Preparing):
+    """NYUv2.
+
+    Needs nyu_depth_v2_labeled.mat, splits.mat, classMapping40.mat and class13Mapping.mat; what is missing is listed
+    with where it is published. Normals are computed from depth.
+    """
+
+    def run(self, command_line: str) -> None:
+        """Prepare the folder."""
+        from art_mtl.data.prepare import prepare_nyuv2
+
+        with _resumable(), _bar("nyuv2", self.quiet) as progress:
+            made = prepare_nyuv2(self.source, self.target, size=self.size, processes=self.processes, progress=progress)
+        _print_summary(made)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareCityscapes(_Preparing):
+    """Cityscapes.
+
+    Needs leftImg8bit, gtFine, disparity and gtFinePanopticParts, unpacked; what is missing is listed with where it is
+    published.
+
+    Attributes:
+        images: Which pictures, such as leftImg8bit_foggy_beta_0.02.
+        partly: Leave out frames of which a file is missing.
+    """
+
+    size: Size = (256, 512)
+    images: str = "leftImg8bit"
+    partly: Flag = False
+
+    def run(self, command_line: str) -> None:
+        """Prepare the folder."""
+        from art_mtl.data.prepare import prepare_cityscapes
+
+        with _resumable(), _bar("cityscapes", self.quiet) as progress:
+            made = prepare_cityscapes(
+                self.source,
+                self.target,
+                size=self.size,
+                images=self.images,
+                partly=self.partly,
+                processes=self.processes,
+                progress=progress,
+            )
+        _print_summary(made)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Render(_Making):
+    """Render rooms in the layout of NYUv2, as a stand-in.
+
+    Furnished rooms with exact labels, for trials and timing where NYUv2 is not at hand.
+
+    Attributes:
+        train: Training samples.
+        val: Validation samples.
+    """
+
+    train: Count = 795
+    val: Count = 654
+    seed: Seed = 0
+
+    def run(self, command_line: str) -> None:
+        """Render the folder."""
+        from art_mtl.data.prepare import render_rooms
+
+        with _resumable(), _bar("rooms", self.quiet) as progress:
+            made = render_rooms(
+                self.target,
+                size=self.size,
+                train=self.train,
+                val=self.val,
+                seed=self.seed,
+                processes=self.processes,
+                progress=progress,
+            )
+        _print_summary(made)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckData(QuietCommand):
+    """Verify a folder and draw a contact sheet.
+
+    Reads every sample, compares sizes and checksums with MANIFEST.json, draws some samples with all their labels.
+
+    Attributes:
+        folder: To check.
+        sheet: Picture to draw. Default: contact-sheet-DIR.png, here.
+        samples: Of each split on the sheet.
+        no_sheet: Draw none.
+    """
+
+    folder: Annotated[Positional[Path], arg(metavar="DIR")]
+    sheet: Path | None = None
+    samples: Count = 6
+    no_sheet: Flag = False
+
+    def run(self, command_line: str) -> None:
+        """Print what was found; draw the sheet where nothing is wrong."""
+        from art_mtl.data.check import check
+
+        with _bar("check", self.quiet) as progress:
+            found = check(self.folder, progress)
+        screen = console()
+        for title, table in _tables(found):
+            screen.print(title, style="bold", markup=False, highlight=False, soft_wrap=True)
+            screen.print(table)
+            screen.print()
+        for warning in found.warnings:
+            say(f"warning: {warning}")
+        if found.splits and not self.no_sheet and not found.faults:
+            say(f"contact sheet: {_draw_sheet(found, self)}")
+        for fault in found.faults:
+            say(f"fault: {fault}")
+        if found.faults:
+            raise ValueError(f"{found.folder}: expected sound data. Found {len(found.faults)} faults, told above.")
+        sums = "no MANIFEST.json, so no checksums" if found.manifest is None else "all checksums as in MANIFEST.json"
+        say(f"{found.folder} is sound: every sample reads and holds what it should; {sums}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepare(Group):
+    """Turn the official downloads into the folders that training reads."""
+
+    command: Annotated[PrepareNYUv2, subcommand("nyuv2")] | Annotated[PrepareCityscapes, subcommand("cityscapes")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data(Group):
+    """Prepare, check and render data."""
+
+    command: (
+        Annotated[Prepare, subcommand("prepare")]
+        | Annotated[CheckData, subcommand("check")]
+        | Annotated[Render, subcommand("render")]
     )
-    prepare = add_command(data, "prepare", help="from the official downloads to the folders that training reads")
-    sets = prepare.add_subparsers(title="data sets", required=True, metavar="DATA")
-    _add_nyuv2(sets)
-    _add_cityscapes(sets)
-    _add_check(data)
-    _add_render(data)
-
-
-def _add_nyuv2(sets: Any) -> None:
-    command = add_command(
-        sets,
-        "nyuv2",
-        help="NYUv2",
-        description="Needs nyu_depth_v2_labeled.mat, splits.mat, classMapping40.mat and class13Mapping.mat; what is "
-        "missing is listed with where it is published. Normals are computed from depth.",
-    )
-    _add_source(command)
-    _add_making(command, "288x384")
-    command.set_defaults(run=_prepare_nyuv2)
-
-
-def _add_cityscapes(sets: Any) -> None:
-    command = add_command(
-        sets,
-        "cityscapes",
-        help="Cityscapes",
-        description="Needs leftImg8bit, gtFine, disparity and gtFinePanopticParts, unpacked; what is missing is "
-        "listed with where it is published.",
-    )
-    _add_source(command)
-    _add_making(command, "256x512")
-    command.add_argument(
-        "--images", default="leftImg8bit", metavar="NAME",
-        help="which pictures, such as leftImg8bit_foggy_beta_0.02; default: %(default)s",
-    )  # fmt: skip
-    command.add_argument("--partly", action="store_true", help="leave out frames of which a file is missing")
-    command.set_defaults(run=_prepare_cityscapes)
-
-
-def _add_check(data: Any) -> None:
-    command = add_command(
-        data,
-        "check",
-        help="verify a folder and draw a contact sheet",
-        description="Reads every sample, compares sizes and checksums with MANIFEST.json, draws some samples with all "
-        "their labels.",
-    )
-    command.add_argument("folder", type=Path, metavar="DIR")
-    command.add_argument(
-        "--sheet", type=Path, metavar="FILE.png", help="the contact sheet; default: contact-sheet-DIR.png, here"
-    )
-    command.add_argument("--samples", type=count, default=6, help="of each split on the sheet; default: %(default)s")
-    command.add_argument("--no-sheet", action="store_true", help="draw none")
-    command.add_argument("--quiet", action="store_true", help="no progress bar")
-    command.set_defaults(run=_check)
-
-
-def _add_render(data: Any) -> None:
-    command = add_command(
-        data,
-        "render",
-        help="rendered rooms in the layout of NYUv2, as a stand-in",
-        description="Furnished rooms with exact labels, for trials and timing where NYUv2 is not at hand.",
-    )
-    _add_making(command, "288x384")
-    command.add_argument("--train", type=count, default=795, help="training samples; default: %(default)s")
-    command.add_argument("--val", type=count, default=654, help="validation samples; default: %(default)s")
-    command.add_argument("--seed", type=seed, default=0, help="default: %(default)s")
-    command.set_defaults(run=_render)
-
-
-def _add_source(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--from", dest="source", type=Path, required=True, metavar="DIR", help="folder of the downloads"
-    )
-
-
-def _add_making(command: argparse.ArgumentParser, size: str) -> None:
-    add = command.add_argument
-    add("--to", dest="target", type=Path, required=True, metavar="DIR", help="folder to make, or to go on with")
-    add("--size", type=_size, default=_size(size), metavar="HxW", help=f"height and width; default: {size}")
-    add("--processes", type=count, metavar="N", help="at a time; default: all CPUs")
-    add("--quiet", action="store_true", help="no progress bar")
-
-
-def _size(text: str) -> tuple[int, int]:
-    """An argument such as 288x384."""
-    match = _SIZE.fullmatch(text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"expected height and width, such as 288x384; found {text!r}")
-    return int(match[1]), int(match[2])
-
-
-def _prepare_nyuv2(options: argparse.Namespace) -> None:
-    from art_mtl.data.prepare import prepare_nyuv2
-
-    with _resumable(), _bar("nyuv2", options.quiet) as progress:
-        made = prepare_nyuv2(options.source, options.target, size=options.size, processes=options.processes,
-                             progress=progress)  # fmt: skip
-    _print_summary(made)
-
-
-def _prepare_cityscapes(options: argparse.Namespace) -> None:
-    from art_mtl.data.prepare import prepare_cityscapes
-
-    with _resumable(), _bar("cityscapes", options.quiet) as progress:
-        made = prepare_cityscapes(
-            options.source,
-            options.target,
-            size=options.size,
-            images=options.images,
-            partly=options.partly,
-            processes=options.processes,
-            progress=progress,
-        )
-    _print_summary(made)
-
-
-def _render(options: argparse.Namespace) -> None:
-    from art_mtl.data.prepare import render_rooms
-
-    with _resumable(), _bar("rooms", options.quiet) as progress:
-        made = render_rooms(
-            options.target,
-            size=options.size,
-            train=options.train,
-            val=options.val,
-            seed=options.seed,
-            processes=options.processes,
-            progress=progress,
-        )
-    _print_summary(made)
 
 
 @contextmanager
@@ -202,28 +231,6 @@ def _print_summary(made: Prepared) -> None:
     )
 
 
-def _check(options: argparse.Namespace) -> None:
-    from art_mtl.data.check import check
-
-    with _bar("check", options.quiet) as progress:
-        found = check(options.folder, progress)
-    screen = console()
-    for title, table in _tables(found):
-        screen.print(title, style="bold", markup=False, highlight=False, soft_wrap=True)
-        screen.print(table)
-        screen.print()
-    for warning in found.warnings:
-        say(f"warning: {warning}")
-    if found.splits and not options.no_sheet and not found.faults:
-        say(f"contact sheet: {_draw_sheet(found, options)}")
-    for fault in found.faults:
-        say(f"fault: {fault}")
-    if found.faults:
-        raise ValueError(f"{found.folder}: expected sound data. Found {len(found.faults)} faults, told above.")
-    sums = "no MANIFEST.json, so no checksums" if found.manifest is None else "all checksums as in MANIFEST.json"
-    say(f"{found.folder} is sound: every sample reads and holds what it should; {sums}")
-
-
 def _tables(found: Check) -> Iterator[tuple[str, rich.table.Table]]:
     from rich.table import Table
 
@@ -263,7 +270,7 @@ def _range(task: TaskCheck) -> list[str]:
     return [f"{task.least:.4g}", f"{task.greatest:.4g}", f"{task.invalid_share:.1%}"]
 
 
-def _draw_sheet(found: Check, options: argparse.Namespace) -> Path:
+def _draw_sheet(found: Check, options: CheckData) -> Path:
     """Draw samples spread over each split; where the picture is."""
     from art_mtl.evaluation.contact import contact_figure, samples_of, styles_of
     from art_mtl.files import staged_folder

@@ -2,134 +2,224 @@
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from art_mtl.cli.benchmark import eps_argument
-from art_mtl.cli.common import VICTIMS, add_command, console, count, say, seed
+from tyro.conf import Positional, arg
+
+from art_mtl.cli.console import say, show_table
+from art_mtl.cli.options import Checkpoint, Count, Natural, QuietCommand, Root, threads
+from art_mtl.evaluation.experiment import CONFIG, Experiment, Norm, Schedule, parse_eps
 
 if TYPE_CHECKING:
-    from art_mtl.evaluation import Results, Victim
+    from art_mtl.evaluation import AttackResult, Results, Victim
     from art_mtl.evaluation.diagnosis import Diagnosis
     from art_mtl.evaluation.grid import Cell
 
-_NORMS = ("linf", "l2", "l1")
-_FORMATS = ("terminal", "markdown", "json")
+QUERIES = 200
 _SAMPLES = 64
-_QUERIES = 200
+_OF_THE_ATTACK = ("steps", "schedule", "restarts", "prepare")
+_OF_THE_PLACE = ("victim", "root", "checkpoint", "device", "batch_size", "seed")
 
 
-def add(commands: Any) -> None:
-    """Make the command known."""
-    command = add_command(
-        commands,
-        "diagnose",
-        help="check whether the degradation that an attack reports is to be believed",
-        description="Ten sanity checks for unreliable attacks: which of them fail, and what to do.",
-    )
-    option = command.add_argument
-    option("--victim", default="rooms", help=f"{VICTIMS}; default: %(default)s")
-    option("--method", default="worst-task", metavar="NAME", help="a name that 'list' shows; default: %(default)s")
-    option("--norm", choices=_NORMS, help="default: that of --eps, or the victim's")
-    option("--eps", type=eps_argument, metavar="EPS", help="such as 4/255 or l2:1.0; default: the victim's first")
-    option("--steps", type=count, default=10, help="default: %(default)s")
-    option("--schedule", choices=("published", "linear", "cosine"), default="published", help="default: %(default)s")
-    option("--limit", type=count, default=_SAMPLES, help="first samples of the test data; default: %(default)s")
-    option("--batch-size", type=count, default=32, help="default: %(default)s")
-    option("--queries", type=count, default=_QUERIES, help="of the search without gradients; default: %(default)s")
-    option("--seed", type=seed, default=0, help="default: %(default)s")
-    option("--root", type=Path, help="folder of the victim's data (nyuv2, cityscapes)")
-    option("--checkpoint", type=Path, help="weights of the victim")
-    option("--device", choices=("auto", "cpu", "gpu"), default="auto", help="default: %(default)s")
-    option("--format", choices=_FORMATS, default="terminal", help="default: %(default)s")
-    option("--out", type=Path, metavar="FILE.json", help="write the diagnosis here")
-    option("--quiet", action="store_true", help="no progress bar")
-    command.set_defaults(run=_diagnose)
+@dataclass(frozen=True, kw_only=True)
+class Diagnose(QuietCommand):
+    """Check whether the degradation that an attack reports is to be believed.
 
+    Ten sanity checks for unreliable attacks: which of them fail, and what to do. The attack is a row of a run, with all
+    the settings that it ran with, or a new one.
 
-def diagnose_benchmark(results: Results, victim: Victim, options: argparse.Namespace) -> None:
-    """Diagnose the strongest attack of every norm and radius of a benchmark, and print what was found.
-
-    Args:
-        results: Of the benchmark.
-        victim: Whose results these are.
-        options: Of ``art-mtl benchmark``; with ``out`` each diagnosis is also written there, as JSON.
+    Attributes:
+        folder: Run whose attack is diagnosed, a folder that benchmark --out was given. Without: a new attack.
+        attack: Name of a row of the run; of a new attack, a name that `art-mtl list` shows.
+        norm: Default: that of --eps, or the first of the run or the victim.
+        eps: Such as 4/255 or l2:1.0. Default: the first of the run or the victim.
+        victim: Default: the run's, or rooms. A run whose victim is PATH.py:function needs it: nothing that a folder
+            names is executed.
+        steps: Of a new attack. Default: 10.
+        schedule: Of a new attack. Default: published.
+        restarts: Random starts of the schedule "restarts" of a new attack. Default: 2.
+        prepare: What a new attack runs on, as in benchmark. Default: exact.
+        limit: First samples of the data.
+        seed: Default: the run's, or 0.
+        batch_size: Default: the run's, or 32.
+        device: Default: the run's, or auto.
+        queries: Forward passes of the search without gradients, at least 2.
+        format: How the diagnosis is printed.
+        out: File for the diagnosis, as JSON.
     """
+
+    folder: Annotated[Positional[Path | None], arg(metavar="[RUN]")] = None
+    attack: str = "worst-task"
+    norm: Norm | None = None
+    eps: str | None = None
+    victim: str | None = None
+    root: Root = None
+    checkpoint: Checkpoint = None
+    steps: Count | None = None
+    schedule: Schedule | None = None
+    restarts: Count | None = None
+    prepare: str | None = None
+    limit: Count = _SAMPLES
+    seed: Natural | None = None
+    batch_size: Count | Literal["auto"] | None = None
+    device: Literal["auto", "cpu", "gpu"] | None = None
+    queries: Count = QUERIES
+    format: Literal["terminal", "markdown", "json"] = "terminal"
+    out: Path | None = None
+
+    def run(self, command_line: str) -> None:
+        """Diagnose the attack, print what was found, write it."""
+        from art_mtl.evaluation import load_victim
+
+        if self.queries < 2:
+            raise ValueError(f"Parameter `queries` should be at least 2. Found {self.queries}.")
+        if self.out is not None and self.out.is_dir():
+            raise ValueError(f"Parameter `out` should be a file. Found the folder {str(self.out)!r}.")
+        experiment = self._new() if self.folder is None else self._stored(self.folder)
+        victim = load_victim(experiment.victim, root=experiment.root, checkpoint=experiment.checkpoint)
+        found = diagnose_attack(
+            experiment,
+            self._chosen(_cells(experiment, victim)),
+            victim,
+            self.folder,
+            queries=self.queries,
+            command_line=command_line,
+            progress=not self.quiet,
+        )
+        print_diagnosis(found, self.format)
+        if self.out is not None:
+            found.to_json(self.out)
+            say(f"diagnosis in {self.out}")
+
+    def _given(self, *names: str) -> dict[str, Any]:
+        """Of these options those that are given."""
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+    def _new(self) -> Experiment:
+        """A new attack as an experiment of one row."""
+        given = self._given(*_OF_THE_ATTACK, *_OF_THE_PLACE)
+        given |= {name: (value,) for name, value in self._given("attack", "norm", "eps", "schedule").items()}
+        return Experiment(attacks=given.pop("attack"), limit=self.limit, **given)
+
+    def _stored(self, folder: Path) -> Experiment:
+        """The experiment of a run, on the model and the device that are at hand."""
+        wrong = self._given(*_OF_THE_ATTACK)
+        if wrong:
+            raise ValueError(f"Options of a new attack should be left out for one of a run. Found {', '.join(wrong)}.")
+        experiment = Experiment.from_yaml(folder / CONFIG)
+        limit = self.limit if experiment.limit is None else min(self.limit, experiment.limit)
+        found = replace(experiment, limit=limit, **self._given(*_OF_THE_PLACE))
+        if self.victim is None and ".py:" in found.victim:
+            raise ValueError(
+                "Parameter `victim` should be given again: nothing that a folder names is executed. Found a run of "
+                f"{found.victim!r}."
+            )
+        found.check_names()
+        return found
+
+    def _chosen(self, cells: Sequence[Cell]) -> Cell:
+        """The row that is meant.
+
+        Raises:
+            ValueError: There is none, or there are several of one norm and radius.
+        """
+        norm, radius = (None, None) if self.eps is None else parse_eps(self.eps)
+        of_radius = [c for c in cells if radius in (None, c.eps) and {norm, self.norm} <= {None, c.norm}]
+        rows = of_radius if self.folder is None else [c for c in of_radius if c.name == self.attack]
+        same = [c for c in rows if (c.norm, c.eps) == (rows[0].norm, rows[0].eps)]
+        if len(same) != 1:
+            listed = "; ".join(f"{c.name}, {c.norm} {c.eps:.4g}" for c in same or cells)
+            raise ValueError(f"Parameter `attack` should name one attack. Found {self.attack!r}, of: {listed}.")
+        return same[0]
+
+
+def strongest(results: Results) -> Iterator[AttackResult]:
+    """Of every norm and radius the attack of the strongest Δ_Wor, single-task references left aside."""
     from art_mtl.core.methods import spec_of
-    from art_mtl.evaluation.grid import Cell
 
     for block in results.blocks():
-        baselines = [a for a in block.attacks if not spec_of(a.method).is_reference and a.delta_wor is not None]
-        if block.norm is None or block.eps is None or not baselines:
-            continue
-        strongest = min(baselines, key=lambda attack: attack.delta_wor or 0.0)
-        cell = Cell(strongest.method, block.norm, block.eps, strongest.schedule)
-        found = _run(victim, cell, options, _QUERIES)
-        _print(found, "terminal")
-        if options.out is not None:
-            path = options.out / f"diagnosis-{block.norm}-{block.eps:.6g}.json"
-            found.to_json(path)
-            say(f"diagnosis in {path}")
+        known = [a for a in block.attacks if a.delta_wor is not None and not spec_of(a.method).is_reference]
+        if known:
+            yield min(known, key=lambda attack: attack.delta_wor or 0.0)
 
 
-def _diagnose(options: argparse.Namespace) -> None:
-    from art_mtl.evaluation import load_victim
-    from art_mtl.evaluation.grid import plan_grid, plan_radii
-
-    if options.queries < 2:
-        raise ValueError(f"argument --queries: expected at least 2; found {options.queries}")
-    if options.out is not None and options.out.is_dir():
-        raise ValueError(f"argument --out: expected a file; found the folder {str(options.out)!r}")
-    victim = load_victim(options.victim, root=options.root, checkpoint=options.checkpoint)
-    own, radius = options.eps or (None, None)
-    if own is not None and options.norm not in (None, own):
-        raise ValueError(f"argument --eps: expected a radius of the norm asked for, {options.norm}; found one of {own}")
-    norm = own or options.norm
-    radii = plan_radii(victim, None if norm is None else [norm], None if radius is None else [radius])
-    chosen = next(iter(radii))
-    cells = plan_grid(victim.tasks, [options.method], {chosen: radii[chosen][:1]}, [options.schedule])
-    if len(cells) > 1:
-        raise ValueError(f"argument --method: expected one method; found {options.method!r}, which is {len(cells)}")
-    found = _run(victim, cells[0], options, options.queries)
-    _print(found, options.format)
-    if options.out is not None:
-        found.to_json(options.out)
-        say(f"diagnosis in {options.out}")
+def cell_of(experiment: Experiment, attack: AttackResult, victim: Victim) -> Cell:
+    """The row of an experiment that a result is of."""
+    return next(
+        cell
+        for cell in _cells(experiment, victim)
+        if (cell.name, cell.norm, cell.eps) == (attack.name, attack.norm, attack.eps)
+    )
 
 
-def _run(victim: Victim, cell: Cell, options: argparse.Namespace, queries: int) -> Diagnosis:
+def diagnose_attack(
+    experiment: Experiment,
+    cell: Cell,
+    victim: Victim,
+    folder: Path | None,
+    *,
+    queries: int = QUERIES,
+    command_line: str,
+    progress: bool,
+) -> Diagnosis:
+    """Diagnose the very attack that an experiment runs.
+
+    Args:
+        experiment: Whose attack it is.
+        cell: The attack.
+        victim: The experiment's.
+        folder: Where its run is stored, with the batch size that was measured; None where it is not.
+        queries: Forward passes of the search without gradients.
+        command_line: To be recorded.
+        progress: Show a progress bar.
+    """
     from art_mtl.evaluation.batch_size import settle_batch_size
     from art_mtl.evaluation.diagnosis import diagnose
     from art_mtl.evaluation.grid import make_attack, make_estimator
 
-    estimator = make_estimator(victim, options.device)
-    batch_size = settle_batch_size(options.batch_size, estimator, victim.source("test", options.limit), None)
-    x, y = victim.data("test", options.limit)
-    return diagnose(
-        estimator,
-        make_attack(estimator, cell, options.steps, batch_size),
-        x,
-        y,
-        queries=queries,
-        batch_size=batch_size,
-        seed=options.seed,
-        victim=victim.name,
-        command=options.command_line,
-        progress=not options.quiet,
-    )
+    with threads(experiment.threads):
+        estimator = make_estimator(victim, experiment.device)
+        source = victim.source(experiment.split, experiment.limit)
+        size = settle_batch_size(experiment.batch_size, estimator, source, experiment.prepare, folder)
+        x, y = victim.data(experiment.split, experiment.limit)
+        return diagnose(
+            estimator,
+            make_attack(estimator, cell, experiment.steps, size, experiment.chunk, prepare=experiment.prepare),
+            x,
+            y,
+            queries=queries,
+            batch_size=size,
+            seed=experiment.seed,
+            protocol=experiment.protocol,
+            victim=victim.name,
+            command=command_line,
+            progress=progress,
+        )
 
 
-def _print(found: Diagnosis, form: str) -> None:
-    from art_mtl.evaluation import to_markdown, to_rich
+def print_diagnosis(found: Diagnosis, form: str) -> None:
+    """Print a diagnosis; what failed is told on standard error.
+
+    Args:
+        found: What was found.
+        form: "terminal", "markdown" or "json".
+    """
     from art_mtl.evaluation.diagnosis import diagnosis_table
 
-    table = diagnosis_table(found)
     if form == "json":
         print(found.to_json_text(), end="")
-    elif form == "markdown":
-        print(f"{table.caption}\n\n{to_markdown(table)}")
     else:
-        console().print(to_rich(table))
+        show_table(diagnosis_table(found), form)
     if found.failed:
         say(f"{len(found.failed)} of {len(found.checks)} checks failed: {', '.join(found.failed)}")
+
+
+def _cells(experiment: Experiment, victim: Victim) -> list[Cell]:
+    """The rows of an experiment."""
+    from art_mtl.evaluation.grid import plan_grid, plan_radii
+
+    radii = plan_radii(victim, experiment.norm or None, experiment.radii)
+    return plan_grid(victim.tasks, experiment.attacks, radii, experiment.schedule, experiment.restarts)

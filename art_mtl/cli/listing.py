@@ -2,40 +2,41 @@
 
 from __future__ import annotations
 
-import argparse
-from typing import Any
+from dataclasses import dataclass
 
-from art_mtl.cli.common import add_command, console
+from art_mtl.cli.console import console
+from art_mtl.cli.options import Command
 
 _TASK_KINDS = (
     "segmentation", "classification", "multilabel", "depth", "disparity", "surface_normals", "regression", "custom",
 )  # fmt: skip
 
 
-def add(commands: Any) -> None:
-    """Make the command known."""
-    add_command(commands, "list", help="methods, tasks and victims").set_defaults(run=_list)
+@dataclass(frozen=True, kw_only=True)
+class List(Command):
+    """List the attacks, tasks and victims that there are."""
 
+    def run(self, command_line: str) -> None:
+        """Print the lists."""
+        import rich.markup
+        import rich.table
 
-def _list(options: argparse.Namespace) -> None:
-    import rich.table
+        from art_mtl import tasks
+        from art_mtl.core.methods import descriptions
+        from art_mtl.evaluation.victims import victim_descriptions
 
-    from art_mtl import tasks
-    from art_mtl.core.methods import descriptions
-    from art_mtl.evaluation.victims import victim_descriptions
-
-    groups = {
-        "methods": descriptions(),
-        "tasks (art_mtl.tasks)": {kind: _summary(getattr(tasks, kind)) for kind in _TASK_KINDS},
-        "victims": victim_descriptions(),
-    }
-    screen = console()
-    for title, rows in groups.items():
-        table = rich.table.Table(title=title, box=None, show_header=False, title_justify="left", title_style="bold")
-        for name, text in rows.items():
-            table.add_row(rich.markup.escape(name), rich.markup.escape(text.replace("``", "")))
-        screen.print(table)
-        screen.print()
+        groups = {
+            "attacks": descriptions(),
+            "tasks (art_mtl.tasks)": {kind: _summary(getattr(tasks, kind)) for kind in _TASK_KINDS},
+            "victims": victim_descriptions(),
+        }
+        screen = console()
+        for title, rows in groups.items():
+            table = rich.table.Table(title=title, box=None, show_header=False, title_justify="left", title_style="bold")
+            for name, text in rows.items():
+                table.add_row(rich.markup.escape(name), rich.markup.escape(text.replace("``", "")))
+            screen.print(table)
+            screen.print()
 
 
 def _summary(documented: object) -> str:

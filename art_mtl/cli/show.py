@@ -2,45 +2,43 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from art_mtl.cli.common import add_command, console, say
+from tyro.conf import Positional, arg
+
+from art_mtl.cli.console import say, show_table
+from art_mtl.cli.options import Command
 
 if TYPE_CHECKING:
     from art_mtl.evaluation import Results
 
-_FORMATS = ("terminal", "csv", "markdown", "latex")
 
+@dataclass(frozen=True, kw_only=True)
+class Show(Command):
+    """Print the table of a run, also while it goes on, or of results.
 
-def add(commands: Any) -> None:
-    """Make the command known."""
-    show = add_command(
-        commands,
-        "show",
-        help="print the table of a run, also while it goes on, or of results",
-        description="Print the table of the folder that benchmark --out was given, at any time, or of a results.json.",
-    )
-    show.add_argument("results", metavar="DIR|RESULTS.json", type=Path)
-    show.add_argument("--format", choices=_FORMATS, default="terminal", help="default: %(default)s")
-    show.set_defaults(run=_show)
+    Attributes:
+        results: The folder that benchmark --out was given, at any time, or a results.json.
+        format: How the table is printed.
+    """
 
+    results: Annotated[Positional[Path], arg(metavar="DIR|RESULTS.json")]
+    format: Literal["terminal", "csv", "markdown", "latex"] = "terminal"
 
-def _show(options: argparse.Namespace) -> None:
-    from art_mtl.evaluation import make_table, to_csv, to_latex, to_markdown, to_rich
+    def run(self, command_line: str) -> None:
+        """Print the table."""
+        from art_mtl.evaluation import make_table, to_csv
 
-    results = _results(options.results)
-    if results is None:
-        return
-    table = make_table(results)
-    if options.format == "terminal":
-        console().print(to_rich(table))
-    elif options.format == "csv":
-        sys.stdout.write(to_csv(make_table(results, deltas=True)))
-    else:
-        sys.stdout.write(to_latex(table) if options.format == "latex" else to_markdown(table) + "\n")
+        results = _results(self.results)
+        if results is None:
+            return
+        if self.format == "csv":
+            sys.stdout.write(to_csv(make_table(results, deltas=True)))
+        else:
+            show_table(make_table(results), self.format, caption=False)
 
 
 def _results(path: Path) -> Results | None:

@@ -22,6 +22,8 @@ Protocol = Literal["pooled", "auto-lambda"]
 Device = Literal["auto", "cpu", "gpu"]
 
 FORMAT, VERSION = "art_mtl.experiment", 1
+CONFIG = "experiment.yaml"
+"""The file of a run's folder from which the run can be made again."""
 LIVE = "live:"
 """How entries begin that stand for objects that a file cannot hold."""
 _COMMENT = "# Run it again: art-mtl benchmark --config THIS_FILE. Every option can be overridden on the command line.\n"
@@ -30,7 +32,18 @@ _LONGEST = 2**16
 _DEEPEST = 2  # The mapping, and lists in it.
 _LINE = 120
 
-__all__ = ["LIVE", "Device", "Experiment", "Norm", "Protocol", "Schedule", "Split", "parse_eps", "parse_radii"]
+__all__ = [
+    "CONFIG",
+    "LIVE",
+    "Device",
+    "Experiment",
+    "Norm",
+    "Protocol",
+    "Schedule",
+    "Split",
+    "parse_eps",
+    "parse_radii",
+]
 
 
 @dataclass(frozen=True)
@@ -283,7 +296,7 @@ def _read(path: Path) -> dict[str, Any]:
             raise ValueError(f"{where}: Expected a key of an experiment. Found {key!r}.{hint}")
         if key in found:
             raise ValueError(f"{where}: Expected each key once. Found {key!r}, as on line {lines[key]}.")
-        if key in head and value != head[key]:
+        if key in head and repr(value) != repr(head[key]):
             raise ValueError(f"{where}: Expected {key} {head[key]!r}. Found {value!r}.")
         if key not in head:
             try:

@@ -201,7 +201,9 @@ class Block:
 
         Attacks on a single task are references and do not compete.
         """
-        found = [(a.delta_wor, a) for a in self.attacks if a.delta_wor is not None and not spec_of(a.method).is_reference]
+        found = [
+            (a.delta_wor, a) for a in self.attacks if a.delta_wor is not None and not spec_of(a.method).is_reference
+        ]
         return min(found, key=lambda pair: pair[0])[1] if found else None
 
 

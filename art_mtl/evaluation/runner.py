@@ -15,7 +15,7 @@ from art_mtl.core.front_searches import FittedFront
 from art_mtl.evaluation.attack import Attack, attack_info, named_attacks
 from art_mtl.evaluation.batch_size import settle_batch_size
 from art_mtl.evaluation.callbacks import Callback
-from art_mtl.evaluation.experiment import LIVE, Experiment
+from art_mtl.evaluation.experiment import CONFIG, LIVE, Experiment
 from art_mtl.evaluation.grid import make_attack, make_estimator, plan_grid, plan_radii
 from art_mtl.evaluation.hosts import hosted
 from art_mtl.evaluation.report import Gallery, check_folder
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from art_mtl.estimators import PyTorchMultiTaskEstimator
 
 __all__ = ["as_estimator", "evaluate"]
-
-EXPERIMENT_FILE = "experiment.yaml"
-"""What was asked for, beside a run that is kept."""
 
 
 def evaluate(
@@ -198,7 +195,7 @@ def evaluate(
         ray=ray,
     )
     if out is not None:
-        write_text(Path(out) / EXPERIMENT_FILE, experiment.to_yaml())
+        write_text(Path(out) / CONFIG, experiment.to_yaml())
     infos = [attack_info(name, attack) for name, attack in pairs]
     live = {(info.name, info.norm, info.eps): attack for info, (_, attack) in zip(infos, pairs, strict=True)}
     run = Run(

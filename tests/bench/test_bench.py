@@ -132,7 +132,7 @@ def test_the_command(capsys):
     shown = capsys.readouterr().out
     assert shown.count("| fp32 |") == 2 and "| exact | 0.6 | 1.000 |" in shown
     assert main([*few[:-4], "--rounds", "1"]) == 2
-    assert "argument --rounds: expected at least 2" in capsys.readouterr().err
+    assert "`rounds` should be at least 2" in capsys.readouterr().err
 
 
 def test_time_to_degradation(capsys):

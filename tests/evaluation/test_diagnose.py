@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,11 +15,20 @@ from torch.nn import functional
 
 from art_mtl import PyTorchMultiTaskEstimator, tasks
 from art_mtl.attacks import WorstTaskPGD
-from art_mtl.cli import benchmark as benchmark_command
-from art_mtl.cli import diagnose as diagnose_command
-from art_mtl.cli.common import Parser
-from art_mtl.core.warn import AttackWarning
-from art_mtl.evaluation import Diagnosis, diagnose, diagnosis_table, load_victim, to_markdown
+from art_mtl.cli import diagnose as command
+from art_mtl.cli import main
+from art_mtl.evaluation import (
+    AttackResult,
+    Diagnosis,
+    Environment,
+    Experiment,
+    Results,
+    TaskResult,
+    diagnose,
+    diagnosis_table,
+    load_victim,
+    to_markdown,
+)
 from art_mtl.evaluation.checks import NORMS
 from art_mtl.evaluation.diagnosis import SANITY_CHECKS
 from art_mtl.evaluation.diagnosis.diagnosis_context import DiagnosisContext
@@ -442,23 +453,26 @@ def detached():
     x = np.random.default_rng(0).uniform(size=(16, 1, 8, 8)).astype(np.float32)
     y = make().own_labels(x)
     return Net("detached"), TASKS, x, {{"kind": y["kind"], "side": y["side"], "tilt": y["tilt"] + 0.02}}
+
+def healthy():
+    return Net(), *detached()[1:]
 """
 
 
 def run(arguments: list[str]) -> None:
-    parser = Parser(prog="art-mtl")
-    commands = parser.add_subparsers(required=True)
-    for command in (benchmark_command, diagnose_command):
-        command.add(commands)
-    options = parser.parse_args(arguments)
-    options.command_line = " ".join(arguments)
-    options.run(options)
+    """The command; errors are raised."""
+    assert main([*arguments, "--debug"]) == 0
 
 
 @pytest.fixture
 def victim(tmp_path: Path) -> str:
     (tmp_path / "tiny.py").write_text(VICTIM)
     return f"{tmp_path / 'tiny.py'}:detached"
+
+
+@pytest.fixture
+def healthy(victim: str) -> str:
+    return victim.replace(":detached", ":healthy")
 
 
 def test_the_command(victim: str, tmp_path: Path, capsys) -> None:
@@ -476,24 +490,150 @@ def test_the_command(victim: str, tmp_path: Path, capsys) -> None:
 def test_benchmark_with_diagnose(victim: str, tmp_path: Path, capsys) -> None:
     out = tmp_path / "out"
     common = ["--victim", victim, "--eps", "0.1", "--steps", "1", "--device", "cpu", "--quiet", "--out", str(out)]
-    with pytest.warns(AttackWarning, match="differentiable"):
-        run(["benchmark", *common, "--methods", "equal", "--diagnose"])
-    assert "differentiable" in capsys.readouterr().out
+    run(["benchmark", *common, "--attacks", "equal", "--diagnose"])
+    captured = capsys.readouterr()
+    assert "differentiable" in captured.out and re.search("warning: .*differentiable", captured.err)
     found = Diagnosis.from_json(out / "diagnosis-linf-0.1.json")
     assert found.attack == "equal" and "gradient" in found.failed
+
+
+def test_the_strongest_of_a_block_is_no_reference() -> None:
+    """By the greatest degradation of the least degraded task, of every norm and radius."""
+
+    def attack(name: str, norm: str, eps: float, delta_wor: float | None) -> AttackResult:
+        deltas = (delta_wor,)
+        return AttackResult(name, name, norm, eps, None, 1, (0.5,), deltas, delta_wor, delta_wor, None, ((0.5,),),
+                            (deltas,), eps, 1.0, 1)  # fmt: skip
+
+    attacks = (
+        attack("single:a", "linf", 0.1, -0.9),
+        attack("equal", "linf", 0.1, -0.1),
+        attack("worst-task", "linf", 0.1, -0.3),
+        attack("minmax", "linf", 0.1, None),
+        attack("minmax", "l2", 0.1, -0.4),
+        attack("equal", "l2", 0.1, -0.2),
+        attack("single:a", "l1", 0.1, -0.2),
+    )
+    task = TaskResult("a", "classification", "accuracy", True, 100.0, "", 1.0, (1.0,))
+    results = Results("toy", (task,), attacks, (0.0, 1.0), Environment({}, "cpu", "now", 0))
+    assert list(command.strongest(results)) == [attacks[2], attacks[4]]
+
+
+@pytest.fixture
+def diagnosed(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What ``diagnose`` is called with, its attack by ``attack_params``; it finds nothing."""
+    calls: list[dict[str, Any]] = []
+
+    def fake(estimator, attack, x, y, **settings) -> Diagnosis:
+        params = {name: getattr(attack, name) for name in attack.attack_params if name not in ("estimator", "verbose")}
+        calls.append({"class": type(attack).__name__, **params, "samples": len(x), **settings})
+        return Diagnosis("toy", "a", "linf", 0.1, 1, 1, -0.5, (0.0, 1.0), (), Environment({}, "cpu", "now", 0), None)
+
+    monkeypatch.setattr("art_mtl.evaluation.diagnosis.diagnose", fake)
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("attack", "options", "expected"),
+    [
+        ("worst-task", [], {"class": "WorstTaskPGD", "weight_group": 8}),
+        ("single:kind", [], {"class": "MultiTaskPGD", "objective": "population", "weight_group": 8}),
+        (
+            "equal + linear step, best of 3",
+            ["--schedule", "restarts", "--restarts", "3"],
+            {"class": "MultiTaskPGD", "num_random_init": 3, "schedule": "linear", "keep": "best"},
+        ),
+        ("auto-pgd", [], {"class": "MultiTaskAutoPGD"}),
+        ("auto-attack-fast", [], {"class": "MultiTaskAutoAttack", "version": "fast"}),
+    ],
+)
+def test_the_very_attack_that_ran_is_diagnosed(
+    healthy: str, tmp_path: Path, diagnosed, attack, options, expected
+) -> None:
+    """By ``diagnose RUN`` and by ``benchmark --diagnose``: of every kind of row, with all of its settings."""
+    out = tmp_path / "out"
+    name = attack.partition(" ")[0]
+    settings = ["--eps", "0.1", "0.2", "--steps", "2", "--chunk", "8", "--prepare", "fp32", "--seed", "5"]
+    settings += ["--protocol", "auto-lambda", "--batch-size", "4", "--limit", "12"]
+    where = ["--victim", healthy, "--device", "cpu", "--quiet"]
+    reference = ["equal"] if name.startswith("single:") else []
+    run(["benchmark", *where, "--out", str(out), *settings, *options, "--attacks", name, *reference, "--diagnose"])
+    by_benchmark = diagnosed.copy()
+    diagnosed.clear()
+    run(["diagnose", str(out), "--attack", attack, "--eps", "0.2", *where])
+    [found] = diagnosed
+    common = {"eps": 0.2, "batch_size": 4, "samples": 12, "seed": 5, "protocol": "auto-lambda"}
+    for key, value in {**common, **expected}.items():
+        assert found[key] == value, key
+    assert str(found["prepare"]) == "fp32" and found.get("max_iter", 2) == 2
+    own = {"command", "progress"}
+    if not reference:
+        assert [call["eps"] for call in by_benchmark] == [0.1, 0.2]
+        assert {k: v for k, v in by_benchmark[1].items() if k not in own} == {
+            k: v for k, v in found.items() if k not in own
+        }
+
+
+def test_the_options_of_a_new_attack_reach_it(healthy: str, diagnosed) -> None:
+    options = "--attack equal --eps l2:0.5 --steps 3 --schedule restarts --restarts 4 --limit 5 --seed 7 --queries 9"
+    run(["diagnose", "--victim", healthy, *options.split(), "--batch-size", "2", "--prepare", "fp32"])
+    [found] = diagnosed
+    expected = {"norm": 2, "eps": 0.5, "max_iter": 3, "num_random_init": 4, "samples": 5, "seed": 7, "queries": 9}
+    assert {name: found[name] for name in expected} == expected
+    assert found["batch_size"] == 2 and str(found["prepare"]) == "fp32"
+
+
+def test_nothing_that_a_folder_names_is_executed(tmp_path: Path) -> None:
+    evil = tmp_path / "evil.py"
+    evil.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\ndef f(): pass\n")
+    (tmp_path / "experiment.yaml").write_text(Experiment(f"{evil}:f").to_yaml())
+    with pytest.raises(ValueError, match="`victim` should be given again: .*evil.py"):
+        run(["diagnose", str(tmp_path)])
+    assert not (tmp_path / "ran").exists()
+
+
+def test_what_a_run_does_not_have_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "experiment.yaml").write_text(Experiment("digits", ("equal",), eps=("0.1",), limit=8).to_yaml())
+    for arguments, message in (
+        (["--attack", "minmax"], "`attack` should name one attack. Found 'minmax', of: equal, linf 0.1"),
+        (["--attack", "equal", "--eps", "0.2"], "Found 'equal', of: equal, linf 0.1"),
+        (["--attack", "equal", "--norm", "l2"], "Found 'equal', of: equal, linf 0.1"),
+        (["--attack", "equal", "--steps", "3"], "Options of a new attack should be left out .* Found steps"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run(["diagnose", str(tmp_path), *arguments])
+    with pytest.raises(FileNotFoundError, match=r"no file .*nowhere/experiment.yaml"):
+        run(["diagnose", str(tmp_path / "nowhere")])
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--method", "all"], "expected one method"),
-        (["--method", "minimax"], "Perhaps 'minmax'"),
-        (["--norm", "l2", "--eps", "linf:0.1"], "expected a radius of the norm asked for, l2; found one of linf"),
+        (["--attack", "all"], "`attack` should name one attack. Found 'all'"),
+        (["--attack", "minimax"], "Perhaps 'minmax'"),
+        (["--norm", "l2", "--eps", "linf:0.1"], r"`eps` should have radii of the norms \['l2'\]. Found one of 'linf'"),
         (["--norm", "l1"], "should give radii for l1"),
-        (["--queries", "1"], "expected at least 2; found 1"),
-        (["--out", "."], "expected a file; found the folder"),
+        (["--queries", "1"], "`queries` should be at least 2. Found 1"),
+        (["--out", "."], "`out` should be a file. Found the folder"),
     ],
 )
 def test_bad_arguments_of_the_command(victim: str, arguments: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         run(["diagnose", "--victim", victim, *arguments])
+
+
+def test_errors_are_averaged_by_the_protocol() -> None:
+    """Two batches of which one has a single valid place: its error counts as much as that of all the others."""
+    estimator = PyTorchMultiTaskEstimator(
+        torch.nn.Identity(), [tasks.depth("d")], (1, 2, 2), clip_values=(0, 9), device_type="cpu"
+    )
+    x = np.full((8, 1, 2, 2), 4, dtype=np.float32)
+    y = x + np.repeat([1, 3], 4).reshape(8, 1, 1, 1).astype(np.float32)
+    y[4:] = 0
+    y[4, 0, 0, 0] = 7
+    labels = MultiTaskLabels({"d": y})
+    found = [
+        DiagnosisContext(estimator, attack_on(estimator), x, labels, 8, 0, 0.01, protocol).clean.values.item()
+        for protocol in ("pooled", "auto-lambda")
+    ]
+    assert found == pytest.approx([(16 * 1 + 3) / 17, (1 + 3) / 2])

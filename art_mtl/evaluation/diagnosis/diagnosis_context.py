@@ -82,6 +82,7 @@ class DiagnosisContext:
         batch_size: Samples at a time.
         seed: Of every attack and of the bootstrap.
         tolerance: See :data:`TOLERANCE`.
+        protocol: How errors are averaged.
     """
 
     def __init__(
@@ -93,11 +94,12 @@ class DiagnosisContext:
         batch_size: int,
         seed: int,
         tolerance: float,
+        protocol: str = "pooled",
     ) -> None:
         self.estimator, self.attack, self.batch_size, self.seed = estimator, attack, batch_size, seed
         self.tolerance = tolerance
         self.x, self.y = x, y
-        self.evaluator = Evaluator(estimator, batch_size)
+        self.evaluator = Evaluator(estimator, batch_size, protocol)
         self.clean = self.evaluator.measure(x, y, "on clean inputs", clean=True)
         self.evaluator.describe(self.clean)  # warns of a task whose degradation is undefined
         self.norm = norm_name(getattr(attack, "norm", None))

@@ -16,6 +16,7 @@ from art_mtl.evaluation.diagnosis import checks
 from art_mtl.evaluation.diagnosis.diagnosis_context import TOLERANCE, DiagnosisContext
 from art_mtl.evaluation.diagnosis.records import Check, Diagnosis
 from art_mtl.evaluation.diagnosis.sanity_checks import SANITY_CHECKS
+from art_mtl.evaluation.measure import check_protocol, protocol_labels
 from art_mtl.evaluation.runner import as_estimator
 from art_mtl.evaluation.samples import Inputs, as_arrays
 from art_mtl.tasks.picking import describe
@@ -40,6 +41,7 @@ def diagnose(
     batch_size: int = 32,
     seed: int = 0,
     limit: int | None = None,
+    protocol: str = "pooled",
     victim: str = "model",
     command: str | None = None,
     progress: bool = False,
@@ -74,6 +76,7 @@ def diagnose(
         batch_size: Samples at a time; attacks have their own.
         seed: Of everything that is random.
         limit: First samples to use; None for all.
+        protocol: How errors are averaged; see :func:`art_mtl.evaluation.evaluate`.
         victim: What the diagnosis calls the model.
         command: Command line to record.
         progress: Show a progress bar over the checks.
@@ -102,12 +105,14 @@ def diagnose(
         >>> diagnose(estimator, attack, x, y, queries=10).failed
         ('gradient', 'differentiable', 'huge-eps', 'black-box', 'transfer')
     """
+    check_protocol(protocol)
     model = as_estimator(estimator)
     [(name, attack)] = named_attacks([attack])
     _check_settings(model, attack, surrogate, queries, tolerance, batch_size)
     inputs, labels = as_arrays((x, y), model.tasks, limit)
     _check_outputs(model, inputs[:1])
-    lab = DiagnosisContext(model, attack, inputs, labels, batch_size, seed, tolerance)
+    labels = protocol_labels(model.tasks, labels, protocol)
+    lab = DiagnosisContext(model, attack, inputs, labels, batch_size, seed, tolerance, protocol)
     attackable = any(gradient.connected for gradient in lab.gradients)
     made: dict[str, Callable[[], Check]] = {
         **{key: partial(check, lab) for key, check in {**checks.FREE, **checks.ATTACKING}.items()},

@@ -16,9 +16,9 @@ from tqdm.auto import tqdm
 from art_mtl.core.warn import warn
 from art_mtl.evaluation import environment
 from art_mtl.evaluation.attack import Attack, attack_info, input_range
-from art_mtl.evaluation.measure import Evaluator, check_clean
 from art_mtl.evaluation.callbacks import Callback, UnitReport
 from art_mtl.evaluation.experiment import Experiment
+from art_mtl.evaluation.measure import Evaluator, check_clean
 from art_mtl.evaluation.provenance import check_data, describe_run
 from art_mtl.evaluation.results import AttackResult, Results
 from art_mtl.evaluation.runs.job import Job
@@ -149,9 +149,7 @@ class _Writer:
     those of the clean chunk, and at the clean metrics as soon as all labels have been seen.
     """
 
-    def __init__(
-        self, job: Job, ledger: Ledger, done: set[Unit], bar: Any, callbacks: Sequence[Callback]
-    ) -> None:
+    def __init__(self, job: Job, ledger: Ledger, done: set[Unit], bar: Any, callbacks: Sequence[Callback]) -> None:
         self.job, self.ledger, self.bar, self.callbacks = job, ledger, bar, callbacks
         self.data = ledger.data()
         self.missing = len(job.chunks) - len(self.data)
@@ -179,7 +177,6 @@ class _Writer:
             self.missing -= 1
             if not self.missing:
                 check_clean(self.job.evaluator.scales, [one.part for one in self.ledger.read(CLEAN)])
-
 
     def _tell(self, unit: Unit, finished: UnitResult) -> None:
         self.done += unit.attack != CLEAN

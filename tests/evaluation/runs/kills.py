@@ -39,7 +39,7 @@ UNITS = len(METHODS) * tiny.SAMPLES // CHAIN
 def command(out: Path) -> list[str]:
     """The benchmark."""
     return [
-        "benchmark", "--victim", f"{FOLDER / 'tiny.py'}:victim", "--methods", *METHODS, "--eps", "0.1", "--steps", "3",
+        "benchmark", "--victim", f"{FOLDER / 'tiny.py'}:victim", "--attacks", *METHODS, "--eps", "0.1", "--steps", "3",
         "--chunk", str(CHAIN), "--device", "cpu", "--quiet", "--out", str(out),
     ]  # fmt: skip
 
