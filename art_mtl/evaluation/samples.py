@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, default_collate
+from torch.utils.data import DataLoader, IterableDataset
 
 from art_mtl.labels import MultiTaskLabels
 from art_mtl.tasks import Task
@@ -20,6 +21,7 @@ __all__ = ["Arrays", "Inputs", "Source", "as_arrays", "as_source"]
 
 
 _FORMS = "(input, dict of labels), (input, (label, ...)) or (input, label, ...) with the labels in task order"
+_TAKEN = f"(x, y), a DataLoader, or a data set or iterable of samples {_FORMS}"
 
 
 class Source(Protocol):
@@ -41,8 +43,10 @@ def as_source(dataset: Any, tasks: Sequence[Task], limit: int | None = None) -> 
         dataset: ``(x, y)`` with inputs ``(N, ...)``, which may be a :class:`numpy.memmap`, and labels in any form of
             :meth:`art_mtl.MultiTaskLabels.of`; or a map-style data set, whose samples are asked for when they are
             needed. Its ``[i]`` is ``(input, dict of labels)``, ``(input, (label, label, ...))`` or ``(input, label,
-            label, ...)``, the labels in the order of the tasks. Of a ``DataLoader`` its data set and collate are used.
-        tasks: Whose labels are wanted.
+            label, ...)``, the labels in the order of the tasks. Of a ``DataLoader`` the data set, in its own order, and
+            the collate function are used. What cannot be indexed, an iterable data set or a generator, is read once, in
+            order, and kept in memory.
+        tasks: Whose labels are wanted; dicts may hold those of others too.
         limit: First samples to take; None for all.
 
     Raises:
@@ -59,48 +63,20 @@ def as_source(dataset: Any, tasks: Sequence[Task], limit: int | None = None) -> 
     if limit is not None and limit < 1:
         raise ValueError(f"Parameter `limit` should be at least 1, or None. Found {limit}.")
     names = [task.name for task in tasks]
-    if isinstance(dataset, DataLoader):
-        dataset = _of_loader(dataset)
+    source: Source
     if isinstance(dataset, tuple) and len(dataset) == 2:
-        source: Source = _of_arrays(*dataset, names, limit)
-    elif hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__"):
+        source = _of_arrays(*dataset, names, limit)
+    elif isinstance(dataset, DataLoader):
+        source = _of_loader(dataset, names, limit)
+    elif _has_items(dataset):
         source = _Samples(dataset, names, limit)
+    elif isinstance(dataset, Iterable) and not isinstance(dataset, (str, bytes, Mapping, Tensor, np.ndarray)):
+        source = _Samples(list(islice(dataset, limit)), names, limit)
     else:
-        raise TypeError(
-            f"Parameter `dataset` should be (x, y), or a data set whose [i] is {_FORMS}. "
-            f"Found {type(dataset).__name__}."
-        )
+        raise TypeError(f"Parameter `dataset` should be {_TAKEN}. Found {type(dataset).__name__}.")
     if len(source) == 0:
         raise ValueError("Parameter `dataset` should hold at least one sample. Found none.")
     return source
-
-
-def _of_loader(loader: DataLoader[Any]) -> Any:
-    """The samples of a loader, one by one: its data set, with what its own collate makes of each sample."""
-    samples = list(loader.dataset) if isinstance(loader.dataset, IterableDataset) else loader.dataset
-    return samples if loader.collate_fn is default_collate else _Collated(samples, loader.collate_fn)
-
-
-class _Collated:
-    """Samples as a collate makes them, each from a batch of one."""
-
-    def __init__(self, samples: Any, collate: Callable[[list[Any]], Any]) -> None:
-        self.samples, self.collate = samples, collate
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> Any:
-        return _only(self.collate([self.samples[index]]))
-
-
-def _only(batch: Any) -> Any:
-    """The sample of a batch of one."""
-    if isinstance(batch, Mapping):
-        return {name: part[0] for name, part in batch.items()}
-    if isinstance(batch, (tuple, list)):
-        return tuple(_only(part) if isinstance(part, (Mapping, tuple)) else part[0] for part in batch)
-    return batch[0]
 
 
 def as_arrays(dataset: Any, tasks: Sequence[Task], limit: int | None = None) -> Arrays:
@@ -127,15 +103,83 @@ def _of_arrays(x: Any, y: Any, names: Sequence[str], limit: int | None) -> _Arra
     array = np.asarray(x.detach().cpu() if isinstance(x, Tensor) else x)
     if array.ndim == 0 or len(array) == 0:
         raise ValueError("Parameter `dataset` should hold at least one sample. Found none.")
-    labels = MultiTaskLabels.of(y, names, size=len(array)).numpy()
+    labels = MultiTaskLabels.of(_wanted(y, names), names, size=len(array)).numpy()
     return _Arrays(array, labels, len(array) if limit is None else min(limit, len(array)))
 
 
-class _Samples:
-    """Samples of a map-style data set."""
+def _has_items(dataset: Any) -> bool:
+    """Whether it is a map-style data set. Every torch ``Dataset`` has the attribute, those that only iterate too."""
+    indexed = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
+    return indexed and not isinstance(dataset, (IterableDataset, Mapping, str, bytes))
 
-    def __init__(self, dataset: Any, names: Sequence[str], limit: int | None) -> None:
-        self.dataset, self.names = dataset, names
+
+def _wanted(y: Any, names: Sequence[str]) -> Any:
+    """Labels of these tasks alone, where they are known by name and there are others too."""
+    if isinstance(y, (dict, MultiTaskLabels)) and set(names) < set(y.keys()):
+        present = {name: y.present(name) for name in names} if isinstance(y, MultiTaskLabels) else None
+        kept = {name: y[name] for name in names}
+        return kept if present is None else MultiTaskLabels(kept, present)
+    return y
+
+
+def _of_loader(loader: DataLoader[Any], names: Sequence[str], limit: int | None) -> Source:
+    """The samples of a loader."""
+    if _has_items(loader.dataset):
+        return _Samples(loader.dataset, names, limit, loader.collate_fn if loader.batch_size is not None else None)
+    parts, count = [], 0
+    for batch in loader:
+        parts.append(_batch(batch, names) if loader.batch_size is not None else _joined([_sample(batch, names)], names))
+        count += len(parts[-1][0])
+        if limit is not None and count >= limit:
+            break
+    if not parts:
+        raise ValueError("Parameter `dataset` should hold at least one sample. Found none.")
+    x = np.concatenate([inputs for inputs, _ in parts])
+    y = MultiTaskLabels.concatenate([labels for _, labels in parts])
+    return _Arrays(x, y, len(x) if limit is None else min(limit, len(x)))
+
+
+def _batch(batch: Any, names: Sequence[str]) -> Arrays:
+    """Inputs and labels of a collated batch, which has the forms of a sample."""
+    x, y = _sample(batch, names)
+    inputs = np.asarray(x, dtype=np.float32)
+    return inputs, MultiTaskLabels.of(_wanted(dict(y), names), names, size=len(inputs)).numpy()
+
+
+def _joined(samples: Sequence[tuple[Any, Mapping[str, Any]]], names: Sequence[str]) -> Arrays:
+    """Inputs and labels of single samples."""
+    rows = [_wanted(labels, names) for _, labels in samples]
+    return _stacked(samples), MultiTaskLabels.of(rows, names, size=len(rows)).numpy()
+
+
+def _stacked(samples: Sequence[tuple[Any, Any]]) -> Inputs:
+    """The inputs of single samples."""
+    images = [np.asarray(image, dtype=np.float32) for image, _ in samples]
+    shapes = sorted({image.shape for image in images})
+    if len(shapes) > 1:
+        raise ValueError(f"The inputs of `dataset` should have one shape. Found {shapes}.")
+    return np.stack(images)
+
+
+class _Samples:
+    """Samples of a map-style data set.
+
+    Args:
+        dataset: The data set.
+        names: Of the tasks.
+        limit: First samples to take; None for all.
+        collate: Makes a batch of a list of samples, as that of a ``DataLoader``; None where labels may be missing, or
+            samples are joined as they are.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        names: Sequence[str],
+        limit: int | None,
+        collate: Callable[[list[Any]], Any] | None = None,
+    ) -> None:
+        self.dataset, self.names, self.collate = dataset, names, collate
         self.count = len(dataset) if limit is None else min(limit, len(dataset))
         self.blank: dict[str, Any] = {}
 
@@ -143,17 +187,15 @@ class _Samples:
         return self.count
 
     def read(self, part: slice) -> Arrays:
-        samples = [_sample(self.dataset[i], self.names) for i in range(part.start, min(part.stop, self.count))]
-        images = [np.asarray(image, dtype=np.float32) for image, _ in samples]
-        shapes = sorted({image.shape for image in images})
-        if len(shapes) > 1:
-            raise ValueError(f"The inputs of `dataset` should have one shape. Found {shapes}.")
-        x = np.stack(images)
+        raw = [self.dataset[i] for i in range(part.start, min(part.stop, self.count))]
+        if self.collate is not None:
+            return _batch(self.collate(raw), self.names)
+        samples = [_sample(sample, self.names) for sample in raw]
         rows = [labels for _, labels in samples]
         absent = [name for name in self.names if all(row.get(name) is None for row in rows)]
         if not absent:
-            return x, MultiTaskLabels.of(rows, self.names, size=len(x)).numpy()
-        return x, self._with_absent(rows, absent)
+            return _joined(samples, self.names)
+        return _stacked(samples), self._with_absent(rows, absent)
 
     def _with_absent(self, rows: list[Mapping[str, Any]], absent: list[str]) -> MultiTaskLabels:
         """Labels where no sample of the part has one of some tasks: any label of the task stands for them."""
@@ -197,6 +239,6 @@ def _sample(sample: Any, names: Sequence[str]) -> tuple[Any, Mapping[str, Any]]:
             return image.detach().cpu() if isinstance(image, Tensor) else image, labels
     parts = ", ".join(type(part).__name__ for part in sample) if isinstance(sample, (tuple, list)) else ""
     raise TypeError(
-        f"Parameter `dataset` should be (x, y), or a data set whose [i] is {_FORMS}, here of {list(names)}. "
+        f"Parameter `dataset` should be {_TAKEN}, here of {list(names)}. "
         f"Found {type(sample).__name__}{f' of ({parts})' if parts else ''} as [i]."
     )

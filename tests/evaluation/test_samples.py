@@ -7,9 +7,9 @@ import re
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from art_mtl import tasks
+from art_mtl import MultiTaskLabels, tasks
 from art_mtl.evaluation.samples import as_source
 
 X, A, B = torch.rand(4, 3, 2, 2), torch.arange(4), torch.rand(4, 1)
@@ -31,6 +31,51 @@ def test_forms_of_samples(form):
     np.testing.assert_array_equal(x, X[1:].numpy())
     np.testing.assert_array_equal(y["a"], A[1:].numpy())
     np.testing.assert_array_equal(y["b"], B[1:].numpy())
+
+
+class Stream(IterableDataset):
+    """Samples that can only be read in order."""
+
+    def __iter__(self):
+        return iter(TensorDataset(X, A, B))
+
+
+LOADERS = {
+    "tuples": DataLoader(TensorDataset(X, A, B), batch_size=3),
+    "shuffled": DataLoader(TensorDataset(X, A, B), batch_size=3, shuffle=True),
+    "dicts with labels of other tasks": DataLoader(
+        [(X[i], {"c": A[i], "b": B[i], "a": A[i]}) for i in range(4)], batch_size=2
+    ),
+    "a collate of its own": DataLoader(
+        list(range(4)), batch_size=2, collate_fn=lambda rows: (X[rows], {"a": A[rows], "b": B[rows]})
+    ),
+    "without batches": DataLoader(TensorDataset(X, A, B), batch_size=None),
+    "a stream": DataLoader(Stream(), batch_size=3),
+    "a stream without batches": DataLoader(Stream(), batch_size=None),
+    "an iterable data set": Stream(),
+    "a generator": "made anew",
+    "arrays with labels of other tasks": (X.numpy(), {"c": A, "a": A, "b": B}),
+    "labels of other tasks": (X, MultiTaskLabels({"c": A, "a": A, "b": B})),
+}
+
+
+@pytest.mark.parametrize("form", LOADERS)
+@pytest.mark.parametrize("limit", [None, 3])
+def test_loaders_and_streams_give_the_samples_in_the_order_of_the_data_set(form, limit):
+    given = ((X[i], (A[i], B[i])) for i in range(4)) if form == "a generator" else LOADERS[form]
+    source = as_source(given, JOBS, limit)
+    assert len(source) == (limit or 4)
+    for part in (slice(0, len(source)), slice(1, 3)):
+        x, y = source.read(part)
+        np.testing.assert_array_equal(x, X[part].numpy())
+        np.testing.assert_array_equal(y["a"], A[part].numpy())
+        np.testing.assert_array_equal(y["b"], B[part].numpy())
+        assert y.names == ("a", "b")
+
+
+def test_an_empty_stream_is_named():
+    with pytest.raises(ValueError, match="at least one sample"):
+        as_source(iter(()), JOBS)
 
 
 ONE_TASK = {
