@@ -530,8 +530,13 @@ def _range(bounds: Any) -> tuple[Any, Any]:
     except (TypeError, ValueError):
         raise ValueError(f"Parameter `bounds` should be (least, greatest). Found {bounds!r}.") from None
     if not (np.all(np.isfinite(low)) and np.all(np.isfinite(high)) and np.all(low < high)):
-        raise ValueError(f"Parameter `bounds` should be (least, greatest), finite. Found ({low}, {high}).")
+        raise ValueError(f"Parameter `bounds` should be (least, greatest), finite. Found {_shown(low, high)}.")
     return low, high
+
+
+def _shown(*bounds: Any) -> str:
+    """Bounds on one line."""
+    return str([np.asarray(bound).tolist() for bound in bounds])
 
 
 def _check_range(source: Source, low: Any, high: Any) -> None:
@@ -540,6 +545,6 @@ def _check_range(source: Source, low: Any, high: Any) -> None:
         inputs, _ = source.read(slice(first, first + _AT_ONCE))
         if not (np.all(low <= inputs) and np.all(inputs <= high)):
             raise ValueError(
-                f"Parameter `x` should be inputs in [{low}, {high}], or `bounds` be their range. Found values from "
+                f"Parameter `x` should be inputs in {_shown(low, high)}, or `bounds` be their range. Found values from "
                 f"{np.min(inputs):g} to {np.max(inputs):g}."
             )

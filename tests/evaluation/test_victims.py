@@ -196,7 +196,7 @@ def test_a_file_of_the_user(file: Path) -> None:
         ("untasked", TypeError, "Task.*Found str"),
         ("short", ValueError, "2 samples.*Found 4"),
         ("outside", ValueError, r"inputs in \[0.0, 1.0\].*`bounds`.*Found values from -1 to 1"),
-        ("backwards", ValueError, r"`bounds` should be .*\(1.0, 0.0\)"),
+        ("backwards", ValueError, r"`bounds` should be .*\[1.0, 0.0\]"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_said(file: Path, function: str, error: type[Exception], message: str) -> None:
@@ -244,7 +244,7 @@ def test_bounds_may_be_arrays_and_data_a_generator() -> None:
     assert victim.eps["linf"][0] == pytest.approx(2 / 255 * 4)
     assert make_estimator(victim, "cpu").clip_values[0].shape == (2, 1, 1)
     with pytest.raises(ValueError, match="Found values from 0.5 to 2"):
-        Victim.of(net, job, x, [0, 0, 0], bounds=(low, high - 2))
+        Victim.of(net, job, x, [0, 0, 0], bounds=(low, high - [[[0]], [[2]]]))
 
 
 def test_inputs_that_are_not_numbers_are_outside_of_every_range() -> None:
