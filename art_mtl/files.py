@@ -123,20 +123,6 @@ def whole(path: str | Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def found_at(path: str | Path) -> str:
-    """What is there in place of a file that was expected, in words for a message.
-
-    Examples:
-        >>> found_at("/dev/null"), found_at("/")
-        ('a device', 'a folder')
-    """
-    path = Path(path)
-    if path.is_symlink() and not path.exists():
-        return "a link to nowhere"
-    kinds = {"a folder": path.is_dir, "a file": path.is_file, "a pipe": path.is_fifo, "a socket": path.is_socket}
-    return next((kind for kind, holds in kinds.items() if holds()), "a device" if path.exists() else "no such file")
-
-
 def write_text(path: str | Path, text: str) -> None:
     """Write a UTF-8 file, whole or not at all; an existing one is replaced.
 

@@ -33,6 +33,7 @@ __all__ = [
     "to_latex",
     "to_markdown",
     "to_rich",
+    "to_text",
 ]
 
 
@@ -226,6 +227,26 @@ def _text(*lines: str, style: str = "") -> Text:
     from rich.text import Text
 
     return Text("\n".join(map(escape.plain, lines)), style=style)
+
+
+def to_text(table: Table) -> str:
+    """Plain text in columns, as ``repr`` shows it.
+
+    Examples:
+        >>> print(to_text(Table(("method", "a"), (Row("attack", (Cell("equal"), Cell("-1.00", -0.01))),), "toy")))
+        toy
+        method      a
+        equal   -1.00
+    """
+    rows = [[escape.plain(cell.text) for cell in row.cells] for row in table.rows]
+    lines = [[escape.plain(column) for column in table.columns], *rows]
+    whole = [line for line in lines if len(line) == len(table.columns)]
+    widths = [max(map(len, column)) for column in zip(*whole, strict=True)]
+    texts = []
+    for line in lines:
+        padded = [line[0].ljust(widths[0]), *(text.rjust(n) for text, n in zip(line[1:], widths[1:], strict=False))]
+        texts.append("  ".join(padded).rstrip())
+    return "\n".join([escape.plain(table.caption), *texts, *map(escape.plain, table.notes)])
 
 
 def to_csv(table: Table) -> str:

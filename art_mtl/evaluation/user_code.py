@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from art_mtl.files import found_at
+from art_mtl.files import regular_file
 
 __all__ = ["call"]
 
@@ -23,13 +23,12 @@ def call(name: str) -> Any:
 
     Raises:
         FileNotFoundError: If there is no such file.
+        ValueError: If there is something else than a file.
         ImportError: If the file cannot be imported; the message names the file and the line.
         ValueError: If there is no such function in it, or the function fails; likewise.
     """
     path_text, _, function_name = name.rpartition(":")
-    path = Path(path_text)
-    if not path.is_file():
-        raise FileNotFoundError(f"Expected a Python file at {path} (from {name!r}). Found {found_at(path)}.")
+    path = regular_file(path_text, "a Python file")
     folder = str(path.resolve().parent)
     sys.path.insert(0, folder)
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
@@ -29,7 +29,7 @@ ENTRY_POINTS = "art_mtl.victims"
 :class:`Victim` or a :class:`VictimSpec`. The entry's name is the victim's.
 """
 _FORMS = (
-    "a Victim, a VictimSpec, (model, tasks, x, y), (model, tasks, x, y, clip_values) or (model, tasks, data set or "
+    "a Victim, a VictimSpec, (model, tasks, x, y), (model, tasks, x, y, bounds) or (model, tasks, data set or "
     "DataLoader)"
 )
 
@@ -57,7 +57,7 @@ class Victim:
         model: in evaluation mode, its parameters frozen.
         tasks: what it does, one output each.
         input_shape: shape of one input.
-        clip_values: least and greatest value of an input; ``eps`` is in this scale.
+        clip_values: least and greatest value of an input, numbers or arrays; ``eps`` is in this scale.
         data: (split, limit) to the first ``limit`` samples (None: all) of "train" or "test", as
             (inputs (N, *input_shape), labels). They may stay in memory for the next call.
         description: one line for people.
@@ -72,7 +72,7 @@ class Victim:
     model: nn.Module
     tasks: list[Task]
     input_shape: tuple[int, ...]
-    clip_values: tuple[float, float]
+    clip_values: tuple[Any, Any]
     data: Reader
     description: str = ""
     eps: Mapping[str, tuple[float, ...]] = field(default_factory=_nothing)
@@ -88,7 +88,7 @@ class Victim:
         x: Any,
         y: Any = None,
         *,
-        clip_values: tuple[float, float] = (0.0, 1.0),
+        bounds: tuple[Any, Any] = (0.0, 1.0),
         train: Any = None,
         eps: Mapping[str, Sequence[float]] | None = None,
         name: str = "model",
@@ -101,10 +101,10 @@ class Victim:
             model: a trained network; it is put in evaluation mode.
             tasks: what it does.
             x: test inputs ``(N, ...)``, which may be a :class:`numpy.memmap`; or, with ``y`` None, ``(x, y)``, a
-                map-style data set whose ``[i]`` is ``(input, labels)``, or a ``DataLoader``, whose data set and collate
-                are used.
+                map-style data set whose ``[i]`` is ``(input, labels)``, a ``DataLoader``, whose data set and collate
+                are used, or an iterable, which is read once.
             y: labels in any form that :meth:`MultiTaskLabels.of` takes.
-            clip_values: least and greatest value of an input.
+            bounds: least and greatest value of an input: numbers, or arrays that broadcast to it.
             train: training data in one of the forms of ``x``; None where there are none.
             eps: by norm, radii in the scale of the inputs; None for L∞ of 2, 4 and 8 grey levels.
             name: what it is called in results.
@@ -113,7 +113,7 @@ class Victim:
 
         Raises:
             TypeError: the model is no module, ``tasks`` are no tasks, or the data have another form.
-            ValueError: ``clip_values`` are no range, inputs lie outside of it, or the labels do not fit.
+            ValueError: ``bounds`` are no range, inputs lie outside of it, or the labels do not fit.
 
         Examples:
             >>> from art_mtl import tasks
@@ -133,8 +133,9 @@ class Victim:
                 f"Found {type(y).__name__}."
             )
         checked = list(check_tasks([tasks] if isinstance(tasks, Task) else tasks))
-        low, high = _range(clip_values)
+        low, high = _range(bounds)
         given = {"test": x if y is None else (x, y), **({} if train is None else {"train": train})}
+        given = {split: list(data) if isinstance(data, Iterator) else data for split, data in given.items()}
         sources = {split: as_source(data, checked) for split, data in given.items()}
         shape = sources["test"].read(slice(0, 1))[0].shape[1:]
         if not shape:
@@ -143,7 +144,8 @@ class Victim:
             if isinstance(data, tuple):
                 _check_range(sources[split], low, high)
         dataset = partial(_of_split, name, given)
-        radii = {"linf": [levels / 255 * (high - low) for levels in (2, 4, 8)]} if eps is None else eps
+        width = float(np.max(high) - np.min(low))
+        radii = {"linf": [levels / 255 * width for levels in (2, 4, 8)]} if eps is None else eps
         return cls(
             name, model.eval(), checked, shape, (low, high),
             partial(_arrays_of, dataset, checked), description,
@@ -490,7 +492,7 @@ def _from_parts(name: str, returned: Any) -> Victim:
         parts = ", ".join(type(part).__name__ for part in returned) if isinstance(returned, tuple) else ""
         found = f"a tuple of {len(returned)}: ({parts})" if parts else type(returned).__name__
         raise TypeError(f"{name} should return {_FORMS}. Found {found}.")
-    more = {"clip_values": returned[4]} if len(returned) == 5 else {}
+    more = {"bounds": returned[4]} if len(returned) == 5 else {}
     try:
         return Victim.of(*returned[:4], name=name, description=f"model of {name}", **more)
     except (TypeError, ValueError) as error:
@@ -517,28 +519,32 @@ def _of_split(name: str, given: Mapping[str, Any], split: str) -> Any:
     return given[split]
 
 
-def _range(clip_values: Any) -> tuple[float, float]:
-    """Least and greatest value of an input.
+def _range(bounds: Any) -> tuple[Any, Any]:
+    """Least and greatest value of an input, as floats or arrays.
 
     Raises:
         ValueError: It is no range.
     """
     try:
-        low, high = map(float, clip_values)
+        low, high = (np.asarray(bound, dtype=np.float32) if np.ndim(bound) else float(bound) for bound in bounds)
     except (TypeError, ValueError):
-        raise ValueError(f"Parameter `clip_values` should be (least, greatest). Found {clip_values!r}.") from None
-    if not -np.inf < low < high < np.inf:
-        raise ValueError(f"Parameter `clip_values` should be (least, greatest), finite. Found ({low:g}, {high:g}).")
+        raise ValueError(f"Parameter `bounds` should be (least, greatest). Found {bounds!r}.") from None
+    if not (np.all(np.isfinite(low)) and np.all(np.isfinite(high)) and np.all(low < high)):
+        raise ValueError(f"Parameter `bounds` should be (least, greatest), finite. Found {_shown(low, high)}.")
     return low, high
 
 
-def _check_range(source: Source, low: float, high: float) -> None:
+def _shown(*bounds: Any) -> str:
+    """Bounds on one line."""
+    return str([np.asarray(bound).tolist() for bound in bounds])
+
+
+def _check_range(source: Source, low: Any, high: Any) -> None:
     """Raise unless all inputs lie in the range; they are looked at a few at a time."""
     for first in range(0, len(source), _AT_ONCE):
         inputs, _ = source.read(slice(first, first + _AT_ONCE))
-        least, greatest = np.min(inputs), np.max(inputs)
-        if not low <= least <= greatest <= high:
+        if not (np.all(low <= inputs) and np.all(inputs <= high)):
             raise ValueError(
-                f"Parameter `x` should be inputs in [{low:g}, {high:g}], or `clip_values` be their range. Found values "
-                f"from {least:g} to {greatest:g}."
+                f"Parameter `x` should be inputs in {_shown(low, high)}, or `bounds` be their range. Found values from "
+                f"{np.min(inputs):g} to {np.max(inputs):g}."
             )

@@ -24,7 +24,7 @@ from art_mtl.evaluation.contact import contact_figure
 from art_mtl.evaluation.paper import paper_tables
 from art_mtl.evaluation.pictures import TaskStyle, View, cards_figure, scene_figure
 from art_mtl.evaluation.plots import degradation_figure, tasks_figure, weights_figure
-from art_mtl.evaluation.tables import make_table, to_csv, to_html, to_latex, to_markdown, to_rich
+from art_mtl.evaluation.tables import make_table, to_csv, to_html, to_latex, to_markdown, to_rich, to_text
 
 markdown = pytest.importorskip("markdown")
 
@@ -161,6 +161,9 @@ def test_the_terminal_gets_no_control_character(name):
     out = io.StringIO()
     Console(file=out, width=400, force_terminal=False, color_system=None).print(to_rich(make_table(results_of(name))))
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", out.getvalue())
+    shown = to_text(make_table(results_of(name)))
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", shown)
+    assert shown.count("\n") == 8, "a caption, a head, rows of two blocks, a note"
     console = Console(file=io.StringIO(), width=400, force_terminal=True, color_system="truecolor")
     console.print(to_rich(make_table(results_of(name))))
     assert "\x1b]" not in console.file.getvalue(), "no links, no titles of windows"
