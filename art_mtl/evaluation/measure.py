@@ -129,6 +129,20 @@ class MetricSpec:
             **plain, value=known.value, torchmetric=known.torchmetric, document=entry["document"], size=known.size
         )
 
+    def check(self, parts: Sequence[MetricState], k: int) -> None:
+        """Raise ValueError unless what a file holds of the task at place ``k`` is of this metric."""
+        expected = {} if self.averages_batches else self.torchmetric().metric_state
+        for part in parts:
+            state = part.states[k]
+            if part.statistics[k].row_size != self.size or state.keys() != expected.keys():
+                raise ValueError(f"What is stored of task {self.name!r} should be of the metric {self.metric!r}.")
+            for name, value in expected.items():
+                if _shape(state[name]) != _shape(value):
+                    raise ValueError(
+                        f"The state {name!r} of task {self.name!r} should have shape {_shape(value)}. Found "
+                        f"{_shape(state[name])}."
+                    )
+
     def total(self, parts: Sequence[MetricState], k: int) -> Tensor:
         """The metric over all parts, a scalar; ``k`` is the task's place."""
         if self.averages_batches:
@@ -166,6 +180,12 @@ def _reduced(values: Sequence[Any], reduction: Any) -> Any:
         return functools.reduce(torch.add, dense)
     stacked = torch.cat(list(dense)) if reduction is dim_zero_cat else torch.stack(list(dense))
     return stacked if reduction in (None, dim_zero_cat) else reduction(stacked)
+
+
+def _shape(state: Any) -> tuple[int, ...] | None:
+    """Of a tensor; one number has one shape, whether it has axes or not."""
+    shape = tuple(state.shape) if isinstance(state, (Tensor, SparseTensor)) else None
+    return (1,) if shape is not None and math.prod(shape) == 1 else shape
 
 
 def _dense(state: Any) -> Any:

@@ -94,9 +94,14 @@ def describe_model(model: nn.Module) -> dict[str, Any]:
     return _Describer(None).model(model)
 
 
-def describe_attack(attack: Any) -> dict[str, Any]:
-    """The class, the code and every option of an attack, whoever made it."""
-    return _Describer(getattr(attack, "estimator", None)).attack(attack)
+def describe_attack(attack: Any, estimator: Any = None) -> dict[str, Any]:
+    """The class, the code and every option of an attack, whoever made it.
+
+    Args:
+        attack: Any object with ``generate``.
+        estimator: That of the run, which an attack that holds it is not described by; another one is.
+    """
+    return _Describer(estimator).attack(attack)
 
 
 def describe_value(value: Any) -> Any:
@@ -214,8 +219,8 @@ class _Describer:
 
     def attack(self, attack: Any) -> dict[str, Any]:
         """See :func:`describe_attack`."""
-        names = [*getattr(attack, "attack_params", ()), *getattr(attack, "options", ())]
-        if not _is_library(type(attack)) or not names:
+        names = [*getattr(attack, "attack_params", ()), *getattr(attack, "options", ()), "estimator"]
+        if not _is_library(type(attack)) or len(names) == 1:
             names += [name for name in getattr(attack, "__dict__", {}) if not name.startswith("_")]
         wanted = [name for name in dict.fromkeys(names) if isinstance(name, str) and name not in _UNIMPORTANT]
         own = self.attributes({name: getattr(attack, name) for name in wanted if hasattr(attack, name)})

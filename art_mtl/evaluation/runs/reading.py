@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ class Chunks:
     """What is comparable of a run: attacks on the same samples.
 
     Attributes:
+        folder: Of the run, for messages.
         about: What the run says of itself.
         attacks: Number and name of each attack.
         chunks: Numbers of the chunks that all of these have finished.
@@ -30,6 +32,7 @@ class Chunks:
         total: Attacks × chunks.
     """
 
+    folder: str | Path
     about: Mapping[str, Any]
     attacks: tuple[tuple[int, AttackInfo], ...]
     chunks: tuple[int, ...]
@@ -37,14 +40,20 @@ class Chunks:
     done: int
     total: int
 
-    @property
+    @cached_property
     def scales(self) -> list[MetricSpec]:
-        """One a task.
+        """One a task, which fit what was read.
 
         Raises:
-            ValueError: A metric is defined outside this package.
+            ValueError: A metric is defined outside this package, or what is stored is not of these metrics.
         """
-        return [MetricSpec.from_json(entry) for entry in self.about["scales"]]
+        try:
+            scales = [MetricSpec.from_json(entry) for entry in self.about["scales"]]
+            for k, scale in enumerate(scales):
+                scale.check([one.part for units in self.read.values() for one in units], k)
+        except ValueError as error:
+            raise ValueError(f"{self.folder}: {error}") from error
+        return scales
 
 
 @dataclass(frozen=True)
@@ -84,7 +93,11 @@ def read_run(folder: str | Path) -> RunState:
     samples = int(found.about["samples"])
     if not found.chunks:
         return RunState(None, found.done, found.total, samples)
-    results = results_of(heading_of(found.about), found.scales, found.attacks, lambda number: found.read[number])
+    scales = found.scales
+    try:
+        results = results_of(heading_of(found.about), scales, found.attacks, lambda number: found.read[number])
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from error
     return RunState(results, found.done, found.total, samples)
 
 
@@ -97,7 +110,7 @@ def read_chains(folder: str | Path) -> Chunks:
         read = {number: run.read(number, chunks) for number in ([CLEAN, *chosen] if chunks else [])}
     done = sum(unit.attack != CLEAN for unit in finished)
     attacks = tuple((number, infos[number - 1]) for number in chosen)
-    return Chunks(about, attacks, tuple(chunks), read, done, len(infos) * count)
+    return Chunks(folder, about, attacks, tuple(chunks), read, done, len(infos) * count)
 
 
 def _comparable(attacks: list[int], count: int, finished: set[Unit]) -> tuple[list[int], list[int]]:

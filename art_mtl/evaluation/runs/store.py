@@ -404,8 +404,8 @@ def _told(path: Path) -> Iterator[None]:
     """SQLite's errors as those of Python that say the same, with the reason in the user's terms."""
     try:
         yield
-    except sqlite3.DatabaseError as error:
-        text = str(error)
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        text = "".join(one if one.isprintable() else "?" for one in str(error))
         if "disk is full" in text:
             reason = "The disk is full; what was stored before stays. Make room, then run the same command again"
             raise OSError(errno.ENOSPC, reason, str(path)) from error
