@@ -100,8 +100,8 @@ def _worst_task(subject: Subject, steps: int, how: str) -> Any:
 
 
 def _degradation(subject: Subject, attack: Any) -> float:
-    results = evaluate(subject.estimator, [attack], (subject.x, subject.y), progress=False, batch_size=len(subject.x))
-    worst = results.attacks[0].delta_wor
+    run = evaluate(subject.estimator, attack, (subject.x, subject.y), progress=False, batch_size=len(subject.x))
+    worst = run.results.attacks[0].delta_wor
     if worst is None:
         raise ValueError(f"No task of {subject.name!r} has a clean metric that degradation could be measured against.")
     return 100 * worst

@@ -148,7 +148,7 @@ def _run(
             device=options.device,
             command=command_line,
             progress=not options.quiet,
-            listener=gallery,
+            callbacks=[] if gallery is None else [gallery],
         )
         show_table(comparison_table(results, table), "terminal")
         if options.out is not None:

@@ -43,16 +43,10 @@ class Show(Command):
 
 def _results(path: Path) -> Results | None:
     """Of a file, of a folder that holds nothing but a report, or of a run so far; None if it has none yet."""
-    from art_mtl.evaluation import Results, read_run
-    from art_mtl.evaluation.runs import holds_run
+    from art_mtl.evaluation import Run
 
-    if not path.is_dir() or (not holds_run(path) and (path / "results.json").is_file()):
-        return Results.from_json(path / "results.json" if path.is_dir() else path)
-    state = read_run(path)
-    if not state.is_finished:
-        counted = "none of the" if state.results is None else f"{state.results.samples} of the"
-        say(
-            f"{state.done} of {state.total} attacks × chunks are finished; the table is of {counted} "
-            f"{state.samples} samples"
-        )
-    return state.results
+    run = Run.read(path)
+    if not run.is_finished:
+        counted = "none of the" if run.found is None else f"{run.found.samples} of the"
+        say(f"{run.done} of {run.total} attacks × chunks are finished; the table is of {counted} {run.samples} samples")
+    return run.found

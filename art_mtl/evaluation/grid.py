@@ -7,18 +7,12 @@ import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from art_mtl.core import family_names, method_names
-from art_mtl.core.chunks import DEFAULT_CHUNK
 from art_mtl.core.methods import preset_names, spec_of
 from art_mtl.evaluation.attack import Attack
-from art_mtl.evaluation.batch_size import settle_batch_size
 from art_mtl.evaluation.checks import NORMS
-from art_mtl.evaluation.measure import check_protocol
-from art_mtl.evaluation.results import Results
-from art_mtl.evaluation.runs import Listener, run_attacks
 from art_mtl.tasks import Task
 
 if TYPE_CHECKING:
@@ -30,7 +24,7 @@ SCHEDULES = ("published", "linear", "cosine", "restarts")
 DEVICES = ("auto", "cpu", "gpu")
 Radii = Mapping[str, Sequence[float]]
 
-__all__ = ["DEVICES", "SCHEDULES", "Cell", "benchmark", "make_attack", "make_estimator", "plan_grid", "plan_radii"]
+__all__ = ["DEVICES", "SCHEDULES", "Cell", "make_attack", "make_estimator", "plan_grid", "plan_radii"]
 
 
 @dataclass(frozen=True)
@@ -66,121 +60,24 @@ class Cell:
         return f"{self.method} + {self.schedule} step"
 
 
-def benchmark(
-    victim: Victim,
-    methods: Sequence[str] = ("all",),
-    *,
-    norms: Sequence[str] | None = None,
-    eps: Radii | Sequence[float] | None = None,
-    steps: int = 10,
-    schedules: Sequence[str] = ("published",),
-    restarts: int = 2,
-    limit: int | None = None,
-    batch_size: int | str = 32,
-    seed: int = 0,
-    device: str = "auto",
-    command: str | None = None,
-    progress: bool = True,
-    listener: Listener | None = None,
-    protocol: str = "pooled",
-    split: str = "test",
-    chunk: int = DEFAULT_CHUNK,
-    store: str | Path | None = None,
-    restart: bool = False,
-    threads: int | None = None,
-    ray: str | None = None,
-    prepare: Preparation | str | None = None,
-) -> Results:
-    """Run a grid of attacks on a victim's test data.
+class HasRadii(Protocol):
+    """What has a name and radii of its own, by norm: a victim, for instance."""
 
-    Baselines get a row for each of ``schedules``: "published" is their own step size, constant; "linear" falls to 0,
-    which makes most of them stronger ("equal + linear step"). ``worst-task``, ``worst-image``, ``stealthy:<task>``,
-    ``auto-pgd`` and the ensembles have their own schedule, and ``single:<task>``, of which the single-task reference is
-    made (:meth:`Results.reference`), the objective, momentum and schedule of ``worst-task`` with all weight on one
-    task; each of these gets one row.
+    @property
+    def name(self) -> str:
+        """For messages."""
+        ...
 
-    Args:
-        victim: See :func:`art_mtl.evaluation.victims.load_victim`.
-        methods: Names of the registry, those of other packages among them; "all" is every method that is not on
-            request only, with a ``single:<task>`` for each task.
-        norms: Of "linf", "l2", "l1"; None for those of ``eps`` or, without, of the victim's defaults.
-        eps: By norm, or for every one of ``norms`` (left out: "linf"), radii in the scale of the model's input; None
-            for the victim's defaults.
-        steps: T.
-        schedules: Of "published", "linear", "cosine", "restarts".
-        restarts: Random starts of the schedule "restarts".
-        limit: First samples of the test data to use; None for all.
-        batch_size: Samples at a time; "auto" is measured before the first attack, see
-            :func:`~art_mtl.core.batch_size.measure_batch_size`.
-        seed: Of every attack.
-        device: "auto", "cpu" or "gpu".
-        command: Command line to record.
-        progress: Show a progress bar.
-        listener: Called for each attack, in order, with its result and the adversarial inputs of the first samples, at
-            most 8.
-        protocol: How errors are averaged; see :func:`art_mtl.evaluation.evaluate`.
-        split: "test" or "train" data.
-        chunk: Neighbouring samples that are read, attacked and stored together, over which ``worst-task`` shares its
-            weights; a multiple of 4, the group of the authors' published loop. No more than one chunk is in memory.
-        store: Folder in which every finished chunk is kept, so that the same call goes on where a killed one stopped.
-            None keeps nothing.
-        restart: Throw away the run that ``store`` holds.
-        threads: CPU threads of torch, on which last bits of sums depend; None for as many as there are.
-        ray: Devices that share out the chunks; see :func:`art_mtl.evaluation.workers.work`.
-        prepare: What the gradient steps run on, as for :class:`~art_mtl.attacks.MultiTaskPGD`; results are measured
-            with the model itself.
-
-    Returns:
-        One :class:`AttackResult` a cell, block by block.
-
-    Raises:
-        ValueError: An argument is not one of its values; raised before any attack runs. Or ``store`` holds a run of
-            other settings, weights, data or versions; the message tells them one by one.
-        BlockingIOError: Another process works in ``store``.
-        OSError: ``store`` cannot be written, or the disk is full; what was stored before stays.
-
-    Examples:
-        >>> from art_mtl.evaluation import benchmark, load_victim
-        >>> victim = load_victim("digits")
-        >>> results = benchmark(victim, ["equal", "worst-task"], eps=[0.05], steps=3, limit=8, progress=False)
-        >>> [attack.name for attack in results.attacks]
-        ['equal', 'worst-task']
-    """
-    if steps < 1:
-        raise ValueError(f"Parameter `steps` should be at least 1. Found {steps}.")
-    if restarts < 1:
-        raise ValueError(f"Parameter `restarts` should be at least 1. Found {restarts}.")
-    if chunk < 4 or chunk % 4:
-        raise ValueError(f"Parameter `chunk` should be a multiple of 4. Found {chunk}.")
-    check_protocol(protocol)
-    cells = plan_grid(victim.tasks, methods, plan_radii(victim, norms, eps), schedules, restarts)
-    estimator = make_estimator(victim, device)
-    source = victim.source(split, limit)
-    batch_size = settle_batch_size(batch_size, estimator, source, prepare, store, restart)
-    attacks = [(cell.name, make_attack(estimator, cell, steps, batch_size, chunk, prepare=prepare)) for cell in cells]
-    return run_attacks(
-        estimator,
-        attacks,
-        source,
-        batch_size=batch_size,
-        seed=seed,
-        victim=victim.name,
-        command=command,
-        progress=progress,
-        listener=listener,
-        protocol=protocol,
-        chunk=chunk,
-        store=store,
-        restart=restart,
-        threads=threads,
-        ray=ray,
-    )
+    @property
+    def eps(self) -> Mapping[str, tuple[float, ...]]:
+        """Radii by norm."""
+        ...
 
 
 def plan_radii(
-    victim: Victim, norms: Sequence[str] | None = None, eps: Radii | Sequence[float] | None = None
+    victim: HasRadii, norms: Sequence[str] | None = None, eps: Radii | Sequence[float] | None = None
 ) -> dict[str, tuple[float, ...]]:
-    """Radii by norm, in order, each once; see :func:`benchmark`.
+    """Radii by norm, in order, each once; see :func:`art_mtl.evaluation.evaluate`.
 
     Raises:
         ValueError: An unknown norm, a radius that is not positive, or a norm that is left without one.
@@ -304,7 +201,7 @@ def make_attack(
         steps: T.
         batch_size: Samples at a time.
         chunk: Samples over which it may share weights; None for the method's own number.
-        prepare: As for :func:`benchmark`.
+        prepare: As for :func:`art_mtl.evaluation.evaluate`.
     """
     spec = spec_of(cell.method)
     module, _, name = spec.attack.partition(":")

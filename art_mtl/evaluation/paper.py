@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from art_mtl.data.paper import PAPER_DATA, PaperData
-from art_mtl.evaluation.grid import benchmark
+from art_mtl.evaluation.callbacks import Callback
 from art_mtl.evaluation.results import Number, Results
-from art_mtl.evaluation.runs import Listener
+from art_mtl.evaluation.runner import evaluate
 from art_mtl.metrics import delta, delta_mtl, delta_wor
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _radius(text: str) -> float:
 def reproduce(
     table: str,
     victim: Victim,
-    methods: Sequence[str] = REPRODUCED,
+    attacks: Sequence[str] = REPRODUCED,
     *,
     protocol: str = "pooled",
     split: str = "test",
@@ -159,7 +159,7 @@ def reproduce(
     device: str = "auto",
     command: str | None = None,
     progress: bool = True,
-    listener: Listener | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> Results:
     """Run the attacks of one table of the paper.
 
@@ -170,7 +170,7 @@ def reproduce(
     Args:
         table: "I", "II", "III" or "IV".
         victim: MTAN or Split on the table's data; see :func:`art_mtl.evaluation.load_victim`.
-        methods: Names of the registry, or "all".
+        attacks: Names of the registry, or "all".
         protocol: "pooled", or "auto-lambda" as in the paper; see :func:`art_mtl.evaluation.evaluate`.
         split: "test" or "train" data.
         limit: First samples of the data to use; None for all.
@@ -180,14 +180,14 @@ def reproduce(
         device: "auto", "cpu" or "gpu".
         command: Command line to record.
         progress: Show a progress bar.
-        listener: As for :func:`art_mtl.evaluation.benchmark`.
+        callbacks: Hear of the run while it goes on.
 
     Returns:
         One :class:`AttackResult` for each method and radius of the table; :func:`art_mtl.evaluation.comparison.compare`
         sets them beside the paper's.
 
     Raises:
-        ValueError: If there is no such table, the victim has other tasks, or as for :func:`benchmark`.
+        ValueError: If there is no such table, the victim has other tasks, or as for :func:`art_mtl.evaluation.evaluate`.
     """
     if table not in paper_tables():
         raise ValueError(f"Parameter `table` should be one of {list(paper_tables())}. Found {table!r}.")
@@ -198,9 +198,10 @@ def reproduce(
             f"Table {table} is of {printed.data.title}, with the tasks {expected}. Found the victim {victim.name!r} "
             f"with {found}."
         )
-    return benchmark(
+    return evaluate(
         victim,
-        methods,
+        attacks,
+        norm=printed.norm,
         eps={printed.norm: printed.eps},
         steps=steps,
         limit=limit,
@@ -209,7 +210,7 @@ def reproduce(
         device=device,
         command=command,
         progress=progress,
-        listener=listener,
+        callbacks=callbacks,
         protocol=protocol,
         split=split,
-    )
+    ).results

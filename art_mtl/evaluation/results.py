@@ -201,9 +201,8 @@ class Block:
 
         Attacks on a single task are references and do not compete.
         """
-        found = [
-            (a.delta_wor, a) for a in self.attacks if a.delta_wor is not None and not spec_of(a.method).is_reference
-        ]
+        compared = [attack for attack in self.attacks if not spec_of(attack.method).is_reference]
+        found = [(attack.delta_wor, attack) for attack in compared if attack.delta_wor is not None]
         return min(found, key=lambda pair: pair[0])[1] if found else None
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from art_mtl.evaluation.experiment import CONFIG, Experiment
 from art_mtl.evaluation.results import AttackResult, Results
 from art_mtl.evaluation.samples import Inputs, Source
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from art_mtl.estimators import PyTorchMultiTaskEstimator
     from art_mtl.evaluation.compare import Comparison
     from art_mtl.evaluation.diagnosis import Diagnosis
-    from art_mtl.evaluation.experiment import Experiment
     from art_mtl.evaluation.report import Gallery
 
 __all__ = ["Run"]
@@ -53,12 +53,12 @@ class Run:
     In a terminal and in a notebook it shows its table.
 
     Attributes:
-        results: All figures.
+        found: All figures; None where no attack has finished a chunk yet.
         experiment: What was asked for; None where the run was read from a file of results.
         folder: Where it is kept; None where it is not.
         done: Units that are finished, attacks × chunks.
         total: Of so many.
-        samples: N of the data set; :attr:`results` may be of fewer while the run goes on.
+        samples: N of the data set; the results may be of fewer while the run goes on.
 
     Examples:
         >>> import numpy as np, torch
@@ -72,13 +72,27 @@ class Run:
         ['equal']
     """
 
-    results: Results
+    found: Results | None
     experiment: Experiment | None = None
     folder: Path | None = None
     done: int = 0
     total: int = 0
     samples: int = 0
     _live: Live | None = field(default=None, compare=False)
+
+    @property
+    def results(self) -> Results:
+        """All figures, as plain frozen dataclasses.
+
+        Raises:
+            ValueError: The run goes on, and no attack has finished a chunk yet.
+        """
+        if self.found is None:
+            raise ValueError(
+                f"A run should have at least one chunk that an attack has finished. Found {self.done} of {self.total} "
+                "attacks × chunks."
+            )
+        return self.found
 
     @property
     def is_finished(self) -> bool:
@@ -99,6 +113,8 @@ class Run:
     def __repr__(self) -> str:
         from art_mtl.evaluation.tables import make_table, to_text
 
+        if self.found is None:
+            return f"Run({self.done} of {self.total} attacks × chunks finished)"
         lines = to_text(make_table(self.results)).rstrip("\n").split("\n")
         if len(lines) <= _LINES:
             return "\n".join(lines)
@@ -108,7 +124,7 @@ class Run:
     def _repr_html_(self) -> str:
         from art_mtl.evaluation.tables import make_table, to_html
 
-        return to_html(make_table(self.results))
+        return repr(self) if self.found is None else to_html(make_table(self.found))
 
     def frame(self) -> pandas.DataFrame:
         """One row for each attack, norm, radius and task, numbers only.
@@ -197,6 +213,8 @@ class Run:
             )
         attack = self._live.attacks[found.name, found.norm, found.eps]
         x, y = self._live.source.read(slice(0, settings.pop("limit", None) or len(self._live.source)))
+        if self.experiment is not None:
+            settings = {"protocol": self.experiment.protocol, "seed": self.experiment.seed, **settings}
         return diagnose(self._live.estimator, attack, x, y, victim=self.results.victim, **settings)
 
     @classmethod
@@ -208,12 +226,26 @@ class Run:
             ValueError: It is damaged, of another program or of a newer version.
         """
         from art_mtl.evaluation.runs import holds_run
-        from art_mtl.evaluation.runs.reading import read_run
 
         path = Path(path)
         if path.is_dir() and (holds_run(path) or not (path / "results.json").exists()):
-            return read_run(path)
+            return cls._of_folder(path)
         return cls(Results.from_json(path / "results.json" if path.is_dir() else path))
+
+    @classmethod
+    def _of_folder(cls, folder: Path) -> Run:
+        from art_mtl.evaluation.runs.reading import read_chains
+        from art_mtl.evaluation.runs.summary import heading_of, results_of
+
+        read = read_chains(folder)
+        found = None
+        try:
+            if read.chunks:
+                found = results_of(heading_of(read.about), read.scales, read.attacks, lambda number: read.read[number])
+        except ValueError as error:
+            raise ValueError(f"{folder}: {error}") from error
+        experiment = Experiment.from_yaml(folder / CONFIG) if (folder / CONFIG).exists() else None
+        return cls(found, experiment, folder, read.done, read.total, int(read.about["samples"]))
 
 
 def _folder(run: Run | str | Path) -> str | Path:

@@ -147,37 +147,26 @@ def evaluate(
         experiment, given, what = what, list(what.attacks), what.victim
     else:
         given = _listed(attacks)
-        experiment = Experiment(
-            victim=_title(what),
-            attacks=tuple(attack if isinstance(attack, str) else _described(attack) for attack in given),
-            norm=(norm,) if isinstance(norm, str) else tuple(norm),
-            eps=tuple(_radii(eps)),
-            steps=steps,
-            schedule=(schedule,) if isinstance(schedule, str) else tuple(schedule),
-            restarts=restarts,
-            limit=limit,
-            split=split,
-            batch_size=batch_size,
-            chunk=chunk or (DEFAULT_CHUNK if chunk is None else chunk),
-            prepare=prepare,
-            seed=seed,
-            protocol=protocol,
-            device=device,
-            threads=threads,
-            root=root,
-            checkpoint=checkpoint,
-            keep_adversarial=keep_adversarial,
-        )
+        asked: dict[str, Any] = {
+            "victim": _title(what),
+            "attacks": tuple(attack if isinstance(attack, str) else _described(attack) for attack in given),
+            "norm": (norm,) if isinstance(norm, str) else tuple(norm),
+            "eps": tuple(_radii(eps)),
+            "schedule": (schedule,) if isinstance(schedule, str) else tuple(schedule),
+            "chunk": DEFAULT_CHUNK if chunk is None else chunk,
+            "steps": steps, "restarts": restarts, "limit": limit, "split": split, "batch_size": batch_size,
+            "prepare": prepare, "seed": seed, "protocol": protocol, "device": device, "threads": threads,
+            "root": root, "checkpoint": checkpoint, "keep_adversarial": keep_adversarial,
+        }  # fmt: skip
+        experiment = Experiment(**asked)
     if out is not None:
         check_folder(out, force)
     subject = _subject(what, data, experiment, bounds)
-    if not isinstance(what, Experiment) and chunk is None and any(map(_wants_all, given)):
+    if chunk is None and any(map(_wants_all, given)):
         experiment = replace(experiment, chunk=max(len(subject.source), 4))
     size = settle_batch_size(experiment.batch_size, subject.estimator, subject.source, experiment.prepare, out, restart)
     pairs = _pairs(given, subject, experiment, size)
     gallery = _gallery(subject)
-    if out is not None:
-        Path(out).mkdir(parents=True, exist_ok=True)
     results, done = run_attacks(
         subject.estimator,
         pairs,
@@ -187,19 +176,21 @@ def evaluate(
         victim=subject.name,
         command=command,
         progress=progress,
-        callbacks=[*([] if gallery is None else [gallery]), *callbacks],
+        callbacks=[
+            *([] if out is None else [_Note(Path(out), experiment)]),
+            *([gallery] if gallery else []),
+            *callbacks,
+        ],
         out=out,
         restart=restart,
         repair=repair,
         accept=accept,
         ray=ray,
     )
-    if out is not None:
-        write_text(Path(out) / CONFIG, experiment.to_yaml())
     infos = [attack_info(name, attack) for name, attack in pairs]
     live = {(info.name, info.norm, info.eps): attack for info, (_, attack) in zip(infos, pairs, strict=True)}
     run = Run(
-        results=results,
+        found=results,
         experiment=experiment,
         folder=None if out is None else Path(out),
         done=done,
@@ -210,6 +201,17 @@ def evaluate(
     for callback in callbacks:
         callback.end(run)
     return run
+
+
+@dataclass(frozen=True)
+class _Note(Callback):
+    """Writes beside a run what was asked for."""
+
+    folder: Path
+    experiment: Experiment
+
+    def begin(self, total: int, done: int) -> None:
+        write_text(self.folder / CONFIG, self.experiment.to_yaml())
 
 
 @dataclass(frozen=True)
@@ -244,7 +246,9 @@ def _subject(what: Any, data: Any, experiment: Experiment, bounds: tuple[Any, An
     if not isinstance(what, tuple):
         estimator = as_estimator(what)
         return _Subject("model", estimator, as_source(data, estimator.tasks, experiment.limit))
-    victim = Victim.of(*what, data, bounds=bounds, name="model")
+    if len(what) != 2:
+        raise TypeError(f"What is evaluated should be (model, tasks). Found a tuple of {len(what)}.")
+    victim = Victim.of(*what, data, bounds=bounds)
     estimator = make_estimator(victim, experiment.device)
     return _Subject("model", estimator, victim.source("test", experiment.limit))
 
@@ -322,7 +326,7 @@ def _wants_all(attack: Any) -> bool:
     """Whether an attack object looks at all samples at once."""
     inner = attack.attack if isinstance(attack, _Named) else attack
     eps = getattr(inner, "eps", None)
-    return isinstance(inner, FittedFront) or (getattr(eps, "ndim", 0) > 0 and len(eps) > 1)
+    return isinstance(inner, FittedFront) or (isinstance(eps, np.ndarray) and eps.ndim > 0 and len(eps) > 1)
 
 
 def _check_whole(attacks: Sequence[tuple[str, Attack]], axes: int, chunk: int, samples: int) -> None:

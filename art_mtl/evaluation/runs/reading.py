@@ -10,12 +10,11 @@ from typing import Any
 
 from art_mtl.evaluation.attack import AttackInfo
 from art_mtl.evaluation.measure import MetricSpec
-from art_mtl.evaluation.results import Results
 from art_mtl.evaluation.runs.records import CLEAN, Unit, UnitResult
 from art_mtl.evaluation.runs.store import StoredRun
-from art_mtl.evaluation.runs.summary import heading_of, results_of
+from art_mtl.evaluation.samples import Inputs
 
-__all__ = ["Chunks", "RunState", "read_chains", "read_run", "stored_batch_size"]
+__all__ = ["Chunks", "read_adversarial", "read_chains", "stored_batch_size"]
 
 
 @dataclass(frozen=True)
@@ -56,51 +55,6 @@ class Chunks:
         return scales
 
 
-@dataclass(frozen=True)
-class RunState:
-    """How far a run is.
-
-    Attributes:
-        results: Of the samples that all attacks have finished, or before that of those that some have; None as long as
-            there are none.
-        done: Attacks × chunks finished.
-        total: Attacks × chunks.
-        samples: N of the data set.
-    """
-
-    results: Results | None
-    done: int
-    total: int
-    samples: int
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether nothing is left to do."""
-        return self.done == self.total
-
-
-def read_run(folder: str | Path) -> RunState:
-    """How far a run is, and its results so far.
-
-    Args:
-        folder: That ``art-mtl benchmark --out`` or ``store`` of :func:`art_mtl.evaluation.benchmark` was given.
-
-    Raises:
-        FileNotFoundError: There is no run.
-        ValueError: It is damaged, of another program or of a newer version, or has a metric of the user's.
-    """
-    found = read_chains(folder)
-    samples = int(found.about["samples"])
-    if not found.chunks:
-        return RunState(None, found.done, found.total, samples)
-    scales = found.scales
-    try:
-        results = results_of(heading_of(found.about), scales, found.attacks, lambda number: found.read[number])
-    except ValueError as error:
-        raise ValueError(f"{folder}: {error}") from error
-    return RunState(results, found.done, found.total, samples)
-
-
 def read_chains(folder: str | Path) -> Chunks:
     """The comparable part of a run."""
     with StoredRun.opened(folder) as run:
@@ -111,6 +65,24 @@ def read_chains(folder: str | Path) -> Chunks:
     done = sum(unit.attack != CLEAN for unit in finished)
     attacks = tuple((number, infos[number - 1]) for number in chosen)
     return Chunks(folder, about, attacks, tuple(chunks), read, done, len(infos) * count)
+
+
+def read_adversarial(folder: str | Path, name: str, norm: str | None, eps: float | None) -> list[Inputs]:
+    """The adversarial inputs of an attack, chunk by chunk.
+
+    Raises:
+        ValueError: They were not kept, not all chunks are finished, or they are damaged.
+    """
+    with StoredRun.opened(folder) as run:
+        found = [n for n, info in enumerate(run.attacks(), 1) if (info.name, info.norm, info.eps) == (name, norm, eps)]
+        chunks = [run.adversarial(Unit(found[0], chunk)) for chunk in range(len(run.chunks))] if found else []
+    kept = [chunk for chunk in chunks if chunk is not None]
+    if not kept or len(kept) < len(chunks):
+        raise ValueError(
+            f"{folder}: expected the adversarial inputs of {name!r} in {len(chunks)} chunks. Found {len(kept)}; "
+            "evaluate(..., out=FOLDER, keep_adversarial=True) keeps them."
+        )
+    return kept
 
 
 def _comparable(attacks: list[int], count: int, finished: set[Unit]) -> tuple[list[int], list[int]]:
