@@ -48,7 +48,7 @@ def all_rows(results: Results) -> str:
             for a, best in zip(row, strongest, strict=True)
         ]
         lines.append(f"| {name} | {' | '.join(shown)} | {100 * sum(map(_wor, row)) / len(row):.1f} |")
-    bounds = [results.single_task_reference(block) for block in blocks]
+    bounds = [results.reference(block) for block in blocks]
     if all(bounds):
         found = [100 * _wor(bound) for bound in bounds if bound is not None]
         lines.append(
@@ -76,7 +76,7 @@ def claims(ten: Results, five: Results, twenty: Results, image: Results) -> str:
     lines = [_header("points", blocks)]
     for name, values in rows.items():
         lines.append(f"| {name} | {' | '.join(f'{v:+.1f}' for v in values)} | {sum(values) / len(values):+.1f} |")
-    bounds = [ten.single_task_reference(block) for block in blocks]
+    bounds = [ten.reference(block) for block in blocks]
     if all(bounds):
         shares = [100 * _wor(a) / _wor(b) for a, b in zip(ours, bounds, strict=True) if b is not None]
         shown = " | ".join(f"{share:.1f}" for share in shares)

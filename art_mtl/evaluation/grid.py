@@ -96,7 +96,7 @@ def benchmark(
     Baselines get a row for each of ``schedules``: "published" is their own step size, constant; "linear" falls to 0,
     which makes most of them stronger ("equal + linear step"). ``worst-task``, ``worst-image``, ``stealthy:<task>``,
     ``auto-pgd`` and the ensembles have their own schedule, and ``single:<task>``, of which the reference is made
-    (:meth:`Results.single_task_reference`), the objective, momentum and schedule of ``worst-task`` with all weight on
+    (:meth:`Results.reference`), the objective, momentum and schedule of ``worst-task`` with all weight on
     one task; each of these gets one row.
 
     Args:

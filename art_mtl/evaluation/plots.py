@@ -181,7 +181,7 @@ def _series(results: Results, blocks: Sequence[Block]) -> dict[str, list[tuple[f
     """Row name to (ε, result), in table order; single attacks only as their bound."""
     series: dict[str, list[tuple[float, AttackResult]]] = {}
     for block in blocks:
-        bound = results.single_task_reference(block)
+        bound = results.reference(block)
         attacks = [attack for attack in block.attacks if not attack.method.startswith("single:")]
         for attack in [*attacks, *([bound] if bound else [])]:
             series.setdefault(attack.name, []).append((block.eps or 0.0, attack))

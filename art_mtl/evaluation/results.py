@@ -293,7 +293,7 @@ class Results(Document):
         for (norm, eps), attacks in groups.items():
             yield Block(norm, eps, tuple(attacks))
 
-    def single_task_reference(self, block: Block) -> AttackResult | None:
+    def reference(self, block: Block) -> AttackResult | None:
         """Every task degraded by the attack that aims at it alone: an empirical limit on Δ_Wor.
 
         No attack on all tasks at once can be expected to degrade a task more than the attack that cares for nothing

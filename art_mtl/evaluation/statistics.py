@@ -46,6 +46,7 @@ __all__ = [
     "mean_degradation",
     "metric_intervals",
     "resampled_metrics",
+    "unseen",
     "worst_degradation",
 ]
 
@@ -295,6 +296,16 @@ def margin(found: Resampled, sigmas: float) -> float:
     return max(interval[1] - value, value - interval[0])
 
 
+def unseen(count: int, chance: float) -> float:
+    """The share of a population of which ``count`` samples show none but with a small chance (the "rule of three").
+
+    Examples:
+        >>> round(unseen(100, 0.05), 3)
+        0.03
+    """
+    return float(1 - chance ** (1 / count))
+
+
 def _single(found: Resampled, level: float, **options: Any) -> Interval:
     """The interval of a scalar."""
     one = Resampled(found.value[None], found.draws[:, None], found.count)
@@ -343,7 +354,7 @@ def _simultaneous(
     if stabilise:
         low, high = _destabilised(low), _destabilised(high)
     if span is not None:
-        share = 1 - ((1 - level) / (2 * count)) ** (1 / size)
+        share = unseen(size, (1 - level) / (2 * count))
         low = torch.where(spread, low, centre + share * (span[0] - centre).clamp(max=0))
         high = torch.where(spread, high, centre + share * (span[1] - centre).clamp(min=0))
     lows[kept], highs[kept] = torch.minimum(low, centre), torch.maximum(high, centre)

@@ -318,7 +318,7 @@ def _block_rows(results: Results, block: Block, deltas: bool) -> Iterator[Row]:
     best = best_attacks(block)
     for attack in block.attacks:
         yield _attack_row("attack", attack, results, deltas, attack.name in best)
-    bound = results.single_task_reference(block)
+    bound = results.reference(block)
     if bound is not None:
         yield _attack_row("bound", bound, results, deltas, False)
 

@@ -103,7 +103,7 @@ def test_the_reference_takes_each_task_from_its_own_attack() -> None:
     )
     results = Results("v", tasks, attacks, None, Environment({}, "cpu", "d", None))
     (block,) = results.blocks()
-    reference = results.single_task_reference(block)
+    reference = results.reference(block)
     assert reference is not None
     assert reference.deltas == (-0.8, -0.6)
     assert reference.delta_wor == -0.6 and reference.delta_mtl == pytest.approx(-0.7)
@@ -114,7 +114,7 @@ def test_the_reference_takes_each_task_from_its_own_attack() -> None:
     assert (reference.seconds, reference.gradient_evaluations, reference.forward_evaluations) == (4.0, 10.0, 12.0)
     assert reference.warnings == ("slow", "a", "b")
     half = Results("v", tasks, attacks[:1], None, results.environment)
-    assert half.single_task_reference(next(half.blocks())) is None
+    assert half.reference(next(half.blocks())) is None
 
 
 def test_summaries_of_nothing() -> None:
