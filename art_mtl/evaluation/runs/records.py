@@ -53,6 +53,7 @@ class UnitResult:
         gradients: Gradient evaluations for each sample.
         forwards: Forward evaluations for each sample.
         warnings: What the attack warned of.
+        data: Of a :data:`CLEAN` unit, the hash of the chunk's inputs and labels.
     """
 
     part: MetricState
@@ -63,6 +64,7 @@ class UnitResult:
     gradients: float = 0.0
     forwards: float = 0.0
     warnings: tuple[str, ...] = ()
+    data: str = ""
 
     def encode(self) -> bytes:
         """All but times and pictures, compressed: confusion matrices are mostly 0.
