@@ -276,7 +276,10 @@ def _is_paired(found: Chunks, first: Chunks) -> bool:
 
 
 def _samples(found: Chunks) -> Any:
-    """By what the same samples are known: their data and their places; None where the run does not say."""
+    """By what the same samples are known: hashes of the chunks, or marks of the data; None where there are neither."""
+    hashes = [one.data for one in found.read[CLEAN]]
+    if all(hashes):
+        return hashes
     data = found.about.get("settings", {}).get("data")
     slices = [cut_chunks(found.about["samples"], found.about["chunk"])[chunk] for chunk in found.chunks]
     places = [place for part in slices for place in range(part.start, part.stop)]

@@ -17,7 +17,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -46,6 +46,7 @@ __all__ = [
     "mean_degradation",
     "metric_intervals",
     "resampled_metrics",
+    "unseen",
     "worst_degradation",
 ]
 
@@ -53,6 +54,25 @@ _OF_DELTAS: dict[str, Any] = {"stabilise": True, "span": (-1.0, 0.0)}
 _OF_DIFFERENCES: dict[str, Any] = {"span": (-1.0, 1.0)}
 
 Intervals = tuple[Interval, ...]
+
+
+class SparseRows(Protocol):
+    """Statistics ``(n, S)`` of which not all entries are kept, such as confusion matrices of many classes."""
+
+    def __len__(self) -> int:
+        """The number of rows n."""
+        ...
+
+    def weighted(self, weights: Tensor) -> Tensor:
+        """Sums of the rows by weights ``(r, n)``, dense: ``(r, S)``."""
+        ...
+
+    def rows(self) -> Tensor:
+        """All of them, dense."""
+        ...
+
+
+Statistics = Tensor | SparseRows
 
 
 @dataclass(frozen=True)
@@ -84,7 +104,7 @@ class Resampled:
 
 
 def bootstrap(
-    chunks: Sequence[Sequence[Tensor]], resamples: int = RESAMPLES, seed: int | Sequence[int] = 0
+    chunks: Sequence[Sequence[Statistics]], resamples: int = RESAMPLES, seed: int | Sequence[int] = 0
 ) -> Iterator[list[Tensor]]:
     """Sums of additive statistics over resamples of the samples (Efron 1979), a few resamples at a time.
 
@@ -108,14 +128,14 @@ def bootstrap(
         yield _sums(chunks, drawn)
 
 
-def _sums(chunks: Sequence[Sequence[Tensor]], drawn: Tensor) -> list[Tensor]:
+def _sums(chunks: Sequence[Sequence[Statistics]], drawn: Tensor) -> list[Tensor]:
     """Of each task the sums ``(r, S)`` of samples that were each drawn ``(r, N)`` times."""
     sums: list[Tensor] = []
     first = 0
     for chunk in chunks:
         weights = drawn[:, first : first + len(chunk[0])].double()
         first += len(chunk[0])
-        parts = [weights @ (rows.to_dense() if rows.is_sparse else rows).double().cpu() for rows in chunk]
+        parts = [_weighted(rows, weights) for rows in chunk]
         sums = [total + part for total, part in zip(sums, parts, strict=True)] if sums else parts
     return sums
 
@@ -136,7 +156,7 @@ def resampled_metrics(
         resamples: R.
         seed: As for :func:`bootstrap`: figures of the same samples and seed are paired.
     """
-    chunks: Sequence[Sequence[Tensor]] = [part.statistics for part in parts]
+    chunks: Sequence[Sequence[Statistics]] = [part.statistics for part in parts]
     if any(scale.averages_batches for scale in scales):
         chunks = [[_batches(scale, rows) for scale, rows in zip(scales, _joined(chunks), strict=True)]]
     count = sum(len(chunk[0]) for chunk in chunks)
@@ -149,12 +169,14 @@ def _values(scales: Sequence[MetricSpec], sums: Sequence[Tensor]) -> Tensor:
     return torch.stack([scale.value(rows).double() for scale, rows in zip(scales, sums, strict=True)], -1)
 
 
-def _joined(chunks: Iterable[Sequence[Tensor]]) -> list[Tensor]:
-    """Batches may straddle chunks, so of each task the rows of all."""
-    return [
-        torch.cat([rows.to_dense() if rows.is_sparse else rows for rows in column])
-        for column in zip(*chunks, strict=True)
-    ]
+def _weighted(rows: Statistics, weights: Tensor) -> Tensor:
+    return weights @ rows.double().cpu() if isinstance(rows, Tensor) else rows.weighted(weights)
+
+
+def _joined(chunks: Iterable[Sequence[Statistics]]) -> list[Tensor]:
+    """Batches may straddle chunks, so of each task the rows of all, dense."""
+    columns = zip(*chunks, strict=True)
+    return [torch.cat([rows if isinstance(rows, Tensor) else rows.rows() for rows in column]) for column in columns]
 
 
 def _batches(scale: MetricSpec, statistics: Tensor) -> Tensor:
@@ -295,6 +317,16 @@ def margin(found: Resampled, sigmas: float) -> float:
     return max(interval[1] - value, value - interval[0])
 
 
+def unseen(count: int, chance: float) -> float:
+    """The share of a population of which ``count`` samples show none but with a small chance (the "rule of three").
+
+    Examples:
+        >>> round(unseen(100, 0.05), 3)
+        0.03
+    """
+    return float(1 - chance ** (1 / count))
+
+
 def _single(found: Resampled, level: float, **options: Any) -> Interval:
     """The interval of a scalar."""
     one = Resampled(found.value[None], found.draws[:, None], found.count)
@@ -343,7 +375,7 @@ def _simultaneous(
     if stabilise:
         low, high = _destabilised(low), _destabilised(high)
     if span is not None:
-        share = 1 - ((1 - level) / (2 * count)) ** (1 / size)
+        share = unseen(size, (1 - level) / (2 * count))
         low = torch.where(spread, low, centre + share * (span[0] - centre).clamp(max=0))
         high = torch.where(spread, high, centre + share * (span[1] - centre).clamp(min=0))
     lows[kept], highs[kept] = torch.minimum(low, centre), torch.maximum(high, centre)

@@ -16,6 +16,7 @@ from art_mtl.core.methods import descriptions, spec_of
 from art_mtl.evaluation import evaluate
 from art_mtl.evaluation.checks import check_perturbation
 from art_mtl.evaluation.grid import Cell, make_attack, plan_grid, plan_radii
+from art_mtl.evaluation.step_recorder import seeded
 from art_mtl.evaluation.victims import Victim
 
 SIZE = 7
@@ -396,3 +397,21 @@ def test_a_stock_classifier_is_a_model_of_one_task():
         evaluate(classifier, [targeted], (x, y), progress=False)
     with pytest.raises(TypeError, match="`estimator`.*Sequential"):
         evaluate(net, [sweep[0]], (x, y), progress=False)
+
+
+def test_seeding_leaves_the_other_gpus_of_a_host_alone(monkeypatch) -> None:
+    """Without a list of devices, torch warns on a host of eight and looks at the generator of each."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    states = {3: torch.tensor([7])}
+    seeded_gpus = []
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: states[device])
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: seeded_gpus.append((device, state.item())))
+    monkeypatch.setattr(torch.cuda, "manual_seed", lambda seed: seeded_gpus.append(("seed", seed)))
+    before = torch.random.get_rng_state()
+    with seeded(5):
+        first = torch.rand(3)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert seeded_gpus == [("seed", 5), (3, 7)]
+    assert torch.equal(first, torch.rand(3, generator=torch.Generator().manual_seed(5)))

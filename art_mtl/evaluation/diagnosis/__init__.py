@@ -1,4 +1,4 @@
-"""Ten sanity checks for unreliable attacks."""
+"""Eleven sanity checks for unreliable attacks."""
 
 from __future__ import annotations
 

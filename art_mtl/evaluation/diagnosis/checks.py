@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
+from statistics import NormalDist
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 
 from art_mtl.evaluation.checks import NORMS
-from art_mtl.evaluation.diagnosis.diagnosis_context import DiagnosisContext, Outcome
+from art_mtl.evaluation.diagnosis.diagnosis_context import SIGMAS, DiagnosisContext, Excess, Outcome
 from art_mtl.evaluation.diagnosis.gradients import (
     describe_gradients,
     disagreement,
@@ -23,6 +24,7 @@ from art_mtl.evaluation.diagnosis.gradients import (
 from art_mtl.evaluation.diagnosis.records import Check
 from art_mtl.evaluation.diagnosis.search import Grey, Noise, QuerySearch, grey_radius
 from art_mtl.evaluation.diagnosis.surrogate import make_surrogate
+from art_mtl.evaluation.statistics import unseen
 
 if TYPE_CHECKING:
     from art_mtl.estimators import PyTorchMultiTaskEstimator
@@ -42,7 +44,8 @@ def gradient(lab: DiagnosisContext) -> Check:
     is lost, so it is held to the tolerance of degradations.
     """
     lost = max(task.lost for task in lab.gradients)
-    return Check.of("gradient", lost, lab.tolerance, describe_gradients(lab.gradients))
+    margin = unseen(len(lab.x), NormalDist().cdf(-SIGMAS))
+    return Check.of("gradient", lost, lab.tolerance, describe_gradients(lab.gradients), margin)
 
 
 def deterministic(lab: DiagnosisContext) -> Check:
@@ -78,9 +81,17 @@ def more_steps(lab: DiagnosisContext) -> Check:
     """T, 2T and 4T steps."""
     if lab.steps is None:
         return Check.skipped("more-steps", "the attack has no number of steps, `max_iter`")
-    counts = [lab.steps * factor for factor in GROWTH]
-    later = [lab.run(f"{count} steps", lab.vary(max_iter=count)) for count in counts[1:]]
-    return _never_weaker(lab, "more-steps", [lab.direct, *later], [f"{count} steps" for count in counts])
+    counts = [f"{lab.steps * factor} steps" for factor in GROWTH]
+    return _never_weaker(lab, "more-steps", [lab.direct, *lab.longer], counts)
+
+
+def convergence(lab: DiagnosisContext) -> Check:
+    """T and 2T steps."""
+    if lab.steps is None:
+        return Check.skipped("convergence", "the attack has no number of steps, `max_iter`")
+    twice = lab.longer[0]
+    seen = f"Δ_Wor {_percent(lab.direct)} ({lab.steps} steps), {_percent(twice)} ({2 * lab.steps} steps)"
+    return _compare(lab, "convergence", twice, lab.direct, seen)
 
 
 def larger_eps(lab: DiagnosisContext) -> Check:
@@ -100,8 +111,8 @@ def huge_eps(lab: DiagnosisContext) -> Check:
     largest = max(grey_radius(lab.estimator, lab.norm), float(np.max(lab.eps)))
     eps = np.full_like(lab.eps, largest) if isinstance(lab.eps, np.ndarray) else largest
     attacked = lab.run("huge eps", lab.with_eps(eps))
-    grey = lab.run("grey inputs", Grey(lab.estimator))
-    random = lab.run("huge noise", Noise(lab.estimator, lab.norm, eps, lab.seed))
+    grey = lab.run("grey inputs", Grey(lab.estimator), whole=True)
+    random = lab.run("huge noise", Noise(lab.estimator, lab.norm, eps, lab.seed), whole=True)
     seen = (
         f"Δ_Wor {_percent(attacked)} at ε = {largest:.4g}, {_percent(grey)} on grey inputs, {_percent(random)} by noise"
     )
@@ -113,32 +124,30 @@ def noise(lab: DiagnosisContext) -> Check:
     """One random step to the edge of the ball."""
     if lab.norm is None or not lab.has_ball:
         return Check.skipped("noise", _NO_BALL)
-    random = lab.run("noise", Noise(lab.estimator, lab.norm, lab.eps, lab.seed))
+    random = lab.run("noise", Noise(lab.estimator, lab.norm, lab.eps, lab.seed), whole=True)
     seen = f"Δ_Wor {_percent(lab.direct)} by the attack, {_percent(random)} by noise"
     return _compare(lab, "noise", random, lab.direct, seen)
 
 
-def bound(lab: DiagnosisContext) -> Check:
-    """Each task alone, by the attack of the benchmark's bound, with as many steps."""
+def reference(lab: DiagnosisContext) -> Check:
+    """Each task alone, by the attack of the benchmark's single-task reference, with as many steps."""
     if lab.norm is None or not lab.has_ball:
-        return Check.skipped("bound", _NO_BALL)
+        return Check.skipped("reference", _NO_BALL)
     missing = [name for name in lab.names if name not in lab.singles]
     if missing:
-        return Check.skipped("bound", f"no gradient of {', '.join(missing)}, so no attack on it alone")
-    found = []
-    for k, name in enumerate(lab.names):
-        excess = lab.excess(lab.direct, lab.singles[name], task=k)
-        if not math.isnan(excess.value):
-            found.append((excess.value - excess.limit, excess, name, k))
+        return Check.skipped("reference", f"no gradient of {', '.join(missing)}, so no attack on it alone")
+    excesses = [lab.excess(lab.direct, lab.singles[name], task=k) for k, name in enumerate(lab.names)]
+    found = [(excess, k) for k, excess in enumerate(excesses) if not math.isnan(excess.value)]
     if not found:
-        return Check.skipped("bound", "no task's degradation is defined")
-    _, excess, name, k = max(found, key=lambda entry: entry[0])
+        return Check.skipped("reference", "no task's degradation is defined")
+    excess, k = max(found, key=lambda entry: _suspicion(entry[0]))
+    name = lab.names[k]
     least = max(float(lab.singles[name].deltas[k]) for k, name in enumerate(lab.names))
     seen = (
         f"{name} {_one(lab.direct, k)} by the attack on all tasks, {_one(lab.singles[name], k)} by that on it alone; "
-        f"Δ_Wor {_percent(lab.direct)}, bound {100 * least:.1f} %"
+        f"Δ_Wor {_percent(lab.direct)}, reference {100 * least:.1f} %"
     )
-    return Check.of("bound", excess.value, excess.limit, seen)
+    return Check.of("reference", excess.value, excess.limit, seen, excess.margin)
 
 
 def black_box(lab: DiagnosisContext, queries: int) -> Check:
@@ -152,7 +161,7 @@ def black_box(lab: DiagnosisContext, queries: int) -> Check:
     k = int(torch.where(torch.isnan(lab.direct.deltas), -math.inf, lab.direct.deltas).argmax())
     name = lab.names[k]
     search = QuerySearch(lab.estimator, name, lab.norm, lab.eps, queries, lab.batch_size, lab.seed)
-    searched = lab.run("query search", search)
+    searched = lab.run("query search", search, whole=True)
     baselines = [lab.direct, *([lab.singles[name]] if name in lab.singles else [])]
     strongest = min(baselines, key=lambda outcome: float(outcome.deltas[k]))
     seen = f"{name} {_one(strongest, k)} by gradients, {_one(searched, k)} by {queries} queries"
@@ -183,20 +192,32 @@ FREE: Mapping[str, Callable[[DiagnosisContext], Check]] = MappingProxyType(
 )
 """Checks that run no attack."""
 ATTACKING: Mapping[str, Callable[[DiagnosisContext], Check]] = MappingProxyType(
-    {"more-steps": more_steps, "larger-eps": larger_eps, "huge-eps": huge_eps, "noise": noise, "bound": bound}
+    {
+        "more-steps": more_steps,
+        "convergence": convergence,
+        "larger-eps": larger_eps,
+        "huge-eps": huge_eps,
+        "noise": noise,
+        "reference": reference,
+    }
 )
 """Checks that run the attack and need nothing else."""
 
 
 def _never_weaker(lab: DiagnosisContext, name: str, outcomes: Sequence[Outcome], labels: Sequence[str]) -> Check:
-    """Each outcome at least as strong as all before it; the worst pair is reported."""
+    """Each outcome at least as strong as all before it; the most suspicious pair is reported."""
     steps = [lab.excess(before, after) for before, after in combinations(outcomes, 2)]
     seen = "Δ_Wor " + ", ".join(f"{_percent(o)} ({label})" for o, label in zip(outcomes, labels, strict=True))
     known = [excess for excess in steps if not math.isnan(excess.value)]
     if not known:
         return Check.skipped(name, "no task's degradation is defined")
-    worst = max(known, key=lambda excess: excess.value - excess.limit)
-    return Check.of(name, worst.value, worst.limit, seen)
+    worst = max(known, key=_suspicion)
+    return Check.of(name, worst.value, worst.limit, seen, worst.margin)
+
+
+def _suspicion(excess: Excess) -> tuple[bool, float]:
+    """What is reported of several comparisons: one that fails, else the one that might be the worst."""
+    return excess.value > excess.limit, excess.value + excess.margin
 
 
 def _compare(
@@ -205,7 +226,7 @@ def _compare(
     excess = lab.excess(stronger, than, task)
     if math.isnan(excess.value):
         return Check.skipped(name, "no task's degradation is defined")
-    return Check.of(name, excess.value, excess.limit, seen)
+    return Check.of(name, excess.value, excess.limit, seen, excess.margin)
 
 
 def _percent(outcome: Outcome) -> str:

@@ -6,24 +6,26 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from art.summary_writer import SummaryWriter
 from torch import Tensor
 
 from art_mtl.core.warn import AttackWarning
-from art_mtl.evaluation.attack import Attack, generate
+from art_mtl.evaluation.attack import Attack, attack_info
 from art_mtl.evaluation.checks import norm_name
 from art_mtl.evaluation.diagnosis.gradients import TaskGradient, task_gradients
 from art_mtl.evaluation.grid import Cell, make_attack
-from art_mtl.evaluation.measure import Evaluator, Measured
-from art_mtl.evaluation.samples import Inputs
+from art_mtl.evaluation.measure import Evaluator, protocol_labels, total
+from art_mtl.evaluation.runs.job import Job
+from art_mtl.evaluation.runs.records import CLEAN, Unit
+from art_mtl.evaluation.samples import Inputs, Source, as_source
+from art_mtl.evaluation.statistics import Resampled, degradations, margin, resampled_metrics, worst_degradation
 from art_mtl.labels import MultiTaskLabels
 
 if TYPE_CHECKING:
@@ -33,8 +35,6 @@ TOLERANCE = 0.01
 """Degradation that two runs of one attack may differ by for no reason: one point."""
 SIGMAS = 3.0
 """Standard errors that a difference may have by the choice of samples: exceeded by chance once in 740 comparisons."""
-RESAMPLES = 1000
-"""Bootstrap resamples; they give a standard error to 2 %."""
 _STEPS = 10
 
 
@@ -43,17 +43,22 @@ class Outcome:
     """What an attack did.
 
     Attributes:
-        measured: Metrics under attack.
-        deltas: Δ of each task, ``(K,)``; NaN where undefined.
+        metrics: Under attack, ``(K,)``, with their resamples.
+        resampled: Δ of each task, ``(K,)``, with its resamples; NaN where undefined.
     """
 
-    measured: Measured
-    deltas: Tensor
+    metrics: Resampled
+    resampled: Resampled
+
+    @property
+    def deltas(self) -> Tensor:
+        """Δ of each task."""
+        return self.resampled.value
 
     @property
     def worst(self) -> float:
         """Δ_Wor; NaN where no task's degradation is defined."""
-        return float(_worst(self.deltas))
+        return float(worst_degradation(self.resampled).value)
 
 
 @dataclass(frozen=True)
@@ -61,13 +66,14 @@ class Excess:
     """By how much one degradation is stronger than another.
 
     Attributes:
-        value: Of the population, in units of Δ.
-        error: Its standard error, by paired bootstrap over the samples.
-        limit: What it may be: the tolerance and three standard errors.
+        value: On these samples, in units of Δ.
+        margin: By how much it may differ from that of the population: three standard errors, by paired bootstrap over
+            the samples.
+        limit: What it may be: the tolerance and the margin.
     """
 
     value: float
-    error: float
+    margin: float
     limit: float
 
 
@@ -82,7 +88,8 @@ class DiagnosisContext:
         batch_size: Samples at a time.
         seed: Of every attack and of the bootstrap.
         tolerance: See :data:`TOLERANCE`.
-        protocol: How errors are averaged.
+        protocol: How errors are averaged; one of :data:`art_mtl.evaluation.measure.PROTOCOLS`.
+        chunk: Samples that the attack is given in one call; None for all.
     """
 
     def __init__(
@@ -95,18 +102,19 @@ class DiagnosisContext:
         seed: int,
         tolerance: float,
         protocol: str = "pooled",
+        chunk: int | None = None,
     ) -> None:
         self.estimator, self.attack, self.batch_size, self.seed = estimator, attack, batch_size, seed
-        self.tolerance = tolerance
-        self.x, self.y = x, y
+        self.tolerance, self.chunk = tolerance, chunk
         self.evaluator = Evaluator(estimator, batch_size, protocol)
-        self.clean = self.evaluator.measure(x, y, "on clean inputs", clean=True)
-        self.evaluator.describe(self.clean)  # warns of a task whose degradation is undefined
+        self.x, self.y = x, protocol_labels(self.evaluator.tasks, y, protocol)
+        job = Job(self.evaluator, self._source, [], chunk, seed)
+        clean = [job.compute(Unit(CLEAN, place)).part for place in range(len(job.chunks))]
+        measured = total(self.evaluator.scales, clean, "on clean inputs")
+        self.evaluator.describe(measured)  # warns of a task whose degradation is undefined
+        self._clean = resampled_metrics(self.evaluator.scales, clean).around(measured.values)
         self.norm = norm_name(getattr(attack, "norm", None))
         self.eps: Any = getattr(attack, "eps", None)
-        draws = np.random.default_rng(seed).multinomial(len(x), np.full(len(x), 1 / len(x)), size=RESAMPLES)
-        self._draws = torch.as_tensor(draws, dtype=torch.float64)
-        self._clean_draws = self._resample(self.clean)
 
     @property
     def names(self) -> list[str]:
@@ -138,22 +146,46 @@ class DiagnosisContext:
 
     @cached_property
     def singles(self) -> dict[str, Outcome]:
-        """The attack of the empirical bound on each task alone; not of tasks without a gradient."""
+        """The attack of the single-task reference on each task, prepared, restarted and in chunks as the attack that is
+        diagnosed; not of tasks without a gradient.
+        """
         made = {}
         for gradient in self.gradients:
             if gradient.connected:
                 cell = Cell(f"single:{gradient.name}", str(self.norm), self.eps, "linear")
-                attack: Any = make_attack(self.estimator, cell, self.steps or _STEPS, self.batch_size)
+                prepare = getattr(self.attack, "prepare", None)
+                steps = self.steps or _STEPS
+                attack: Any = make_attack(self.estimator, cell, steps, self.batch_size, self.chunk, prepare=prepare)
                 attack.set_params(num_random_init=int(getattr(self.attack, "num_random_init", 0)))
                 made[gradient.name] = self.run(cell.name, attack)
         return made
 
-    def run(self, name: str, attack: Attack) -> Outcome:
-        """What an attack does, measured on the model."""
+    @cached_property
+    def longer(self) -> list[Outcome]:
+        """The attack with twice and four times its steps."""
+        counts = [factor * (self.steps or _STEPS) for factor in (2, 4)]
+        return [self.run(f"{count} steps", self.vary(max_iter=count)) for count in counts]
+
+    def run(self, name: str, attack: Attack, *, whole: bool = False) -> Outcome:
+        """What an attack does, measured on the model: by the same work as in an evaluation.
+
+        Args:
+            name: For messages.
+            attack: What to run.
+            whole: Give it all samples in one call.
+        """
+        job = Job(
+            self.evaluator,
+            self._source,
+            [(attack_info(name, attack), attack)],
+            None if whole else self.chunk,
+            self.seed,
+        )
         with _quietly():
-            x_adv = generate(name, attack, self.x, self.y, self.estimator, self.seed).inputs
-        measured = self.evaluator.measure(x_adv, self.y, f"under attack {name!r}")
-        return Outcome(measured, self.evaluator.deltas(measured.values, self.clean.values))
+            parts = [job.compute(Unit(1, place)).part for place in range(len(job.chunks))]
+        measured = total(self.evaluator.scales, parts, f"under attack {name!r}")
+        metrics = resampled_metrics(self.evaluator.scales, parts).around(measured.values)
+        return Outcome(metrics, degradations(self.evaluator.scales, metrics, self._clean))
 
     def vary(self, estimator: PyTorchMultiTaskEstimator | None = None, **changes: Any) -> Any:
         """A copy of the attack with other parameters, or aimed at another model; the attack itself stays as it is."""
@@ -184,23 +216,20 @@ class DiagnosisContext:
             than: The other.
             task: Compare the degradation to this task; None for Δ_Wor.
         """
-        pick: Callable[[Tensor], Tensor] = _worst if task is None else lambda deltas: deltas[..., task]
-        value = float(pick(than.deltas) - pick(stronger.deltas))
-        spread = pick(self._resampled_deltas(than)) - pick(self._resampled_deltas(stronger))
-        finite = spread[torch.isfinite(spread)]
-        error = float(finite.std()) if len(finite) > 1 else 0.0
-        return Excess(value, error, self.tolerance + SIGMAS * error)
+        weak, strong = (
+            worst_degradation(outcome.resampled) if task is None else outcome.resampled[task]
+            for outcome in (than, stronger)
+        )
+        difference = weak - strong
+        allowed = margin(difference, SIGMAS)
+        return Excess(float(difference.value), allowed, self.tolerance + allowed)
 
     def _knows(self, name: str) -> bool:
         return hasattr(self.attack, "set_params") and name in getattr(self.attack, "attack_params", ())
 
-    def _resampled_deltas(self, outcome: Outcome) -> Tensor:
-        return self.evaluator.deltas(self._resample(outcome.measured), self._clean_draws)
-
-    def _resample(self, measured: Measured) -> Tensor:
-        """Metrics of every resample of the data set, ``(R, K)``."""
-        pairs = zip(self.evaluator.tasks, measured.statistics, strict=True)
-        return torch.stack([task.metric.value(rows.weighted(self._draws)) for task, rows in pairs], -1)
+    @cached_property
+    def _source(self) -> Source:
+        return as_source((self.x, self.y), self.estimator.tasks)
 
 
 @contextmanager
@@ -209,12 +238,6 @@ def _quietly() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AttackWarning)
         yield
-
-
-def _worst(deltas: Tensor) -> Tensor:
-    """Δ_Wor of the last dimension: the greatest of the defined Δ; NaN where there is none."""
-    greatest = torch.where(torch.isnan(deltas), float("-inf"), deltas).amax(-1)
-    return torch.where(torch.isinf(greatest), float("nan"), greatest)
 
 
 def _copy(attack: Any, estimator: Any) -> Any:

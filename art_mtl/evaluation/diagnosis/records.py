@@ -7,12 +7,17 @@ from typing import ClassVar
 
 from art_mtl.evaluation.diagnosis.sanity_checks import SANITY_CHECKS
 from art_mtl.evaluation.documents import Document, Layout
-from art_mtl.evaluation.results import Environment, Number
+from art_mtl.evaluation.results import Environment, Number, known
 from art_mtl.evaluation.tables import MISSING, Cell, Row, Table, describe_eps
 
-STATUSES = ("pass", "fail", "not applicable")
+STATUSES = ("pass", "fail", "inconclusive", "not applicable")
+FAILURE = 0.2
+"""What an attack that fails hides at least: twenty points of degradation. Masked gradients, a head without a gradient
+and steps that lead astray hide more; where a figure of this size cannot be excluded, a check tells nothing.
+"""
+_MORE = "A failure of {:.0f} points cannot be excluded with {} samples: diagnose with more of them."
 
-__all__ = ["STATUSES", "Check", "Diagnosis", "diagnosis_table"]
+__all__ = ["FAILURE", "STATUSES", "Check", "Diagnosis", "diagnosis_table"]
 
 
 @dataclass(frozen=True)
@@ -21,10 +26,14 @@ class Check:
 
     Attributes:
         name: One of :data:`art_mtl.evaluation.diagnosis.SANITY_CHECKS`.
-        status: "pass", "fail" or "not applicable".
+        status: "fail" where the figure is greater than the threshold; "inconclusive" where it is not, but a failure,
+            a figure of :data:`FAILURE`, cannot be excluded; else "pass"; "not applicable" where the check could not
+            be made.
         figure: By how much the law is broken, as a fraction: of degradation (0.01 is one point of Δ), of samples, or of
             the output. Negative where there is room to spare. None if not applicable.
-        threshold: The check fails where the figure is greater. None if not applicable.
+        threshold: The check fails where the figure is greater. None if not applicable, or if nothing could fail.
+        at_most: What the figure may be in the population, three standard errors up. None if not applicable, or if that
+            is anything.
         seen: The numbers behind the figure, or why the check is not applicable.
         demand: What must hold.
         meaning: What it means if it does not.
@@ -35,28 +44,41 @@ class Check:
     status: str
     figure: Number
     threshold: Number
+    at_most: Number
     seen: str
     demand: str
     meaning: str
     advice: str
 
     @classmethod
-    def of(cls, name: str, figure: float, threshold: float, seen: str) -> Check:
-        """A check that was made; it passes where the figure does not exceed the threshold.
+    def of(cls, name: str, figure: float, threshold: float, seen: str, margin: float = 0.0) -> Check:
+        """A check that was made.
+
+        Args:
+            name: Of the check.
+            figure: On these samples.
+            threshold: The check fails where the figure is greater.
+            seen: The numbers behind it.
+            margin: By how much the figure may be greater in the population; 0 where it does not depend on samples.
 
         Examples:
-            >>> Check.of("noise", -0.2, 0.05, "Δ_Wor -40 % by the attack, -20 % by noise").status
+            >>> seen = "Δ_Wor -40 % by the attack, -20 % by noise"
+            >>> Check.of("noise", -0.2, 0.05, seen).status
             'pass'
+            >>> Check.of("noise", -0.2, 0.55, seen, margin=0.5).status
+            'inconclusive'
         """
+        tells = margin == 0 or figure + margin <= FAILURE
+        status = "fail" if figure > threshold else "pass" if tells else "inconclusive"
         law = SANITY_CHECKS[name]
-        status = "pass" if figure <= threshold else "fail"
-        return cls(name, status, float(figure), float(threshold), seen, law.demand, law.meaning, law.advice)
+        figures = float(figure), known(threshold), known(figure + margin)
+        return cls(name, status, *figures, seen, law.demand, law.meaning, law.advice)
 
     @classmethod
     def skipped(cls, name: str, why: str) -> Check:
         """A check that could not be made."""
         law = SANITY_CHECKS[name]
-        return cls(name, "not applicable", None, None, why, law.demand, law.meaning, law.advice)
+        return cls(name, "not applicable", None, None, None, why, law.demand, law.meaning, law.advice)
 
 
 @dataclass(frozen=True)
@@ -75,9 +97,11 @@ class Diagnosis(Document):
         checks: In the order of :data:`art_mtl.evaluation.diagnosis.SANITY_CHECKS`.
         environment: Where and when.
         command: Command line that made it, or None.
+        protocol: How metrics were averaged; one of :data:`art_mtl.evaluation.measure.PROTOCOLS`.
+        chunk: Samples that the attack was given in one call; None for all.
     """
 
-    layout: ClassVar[Layout] = Layout("a diagnosis", "art_mtl.diagnosis", version=1, indent=1)
+    layout: ClassVar[Layout] = Layout("a diagnosis", "art_mtl.diagnosis", version=2, indent=1)
 
     victim: str
     attack: str
@@ -90,6 +114,13 @@ class Diagnosis(Document):
     checks: tuple[Check, ...]
     environment: Environment
     command: str | None = None
+    protocol: str = "pooled"
+    chunk: int | None = None
+
+    @property
+    def inconclusive(self) -> tuple[str, ...]:
+        """Names of the checks that tell nothing with so few samples."""
+        return tuple(check.name for check in self.checks if check.status == "inconclusive")
 
     @property
     def failed(self) -> tuple[str, ...]:
@@ -111,8 +142,8 @@ class Diagnosis(Document):
 def diagnosis_table(diagnosis: Diagnosis) -> Table:
     """The table of a diagnosis, for :func:`to_rich`, :func:`to_markdown` and the like.
 
-    A check passes where "found" does not exceed "limit". What a failed check means and what to do about it stands in
-    the notes.
+    A check passes where "found" does not exceed "limit", and a failure can be excluded. What a failed check means and
+    what to do about it stands in the notes.
     """
     rows = []
     notes = []
@@ -122,6 +153,9 @@ def diagnosis_table(diagnosis: Diagnosis) -> Table:
         rows.append(Row("attack", tuple(Cell(text, bold=failed and place < 2) for place, text in enumerate(cells))))
         if failed:
             notes.append(f"{check.name}: {check.demand} {check.meaning} {check.advice}")
+        elif check.status == "inconclusive":
+            most = 100.0 if check.at_most is None else min(100 * check.at_most, 100.0)
+            notes.append(f"{check.name}: {_MORE.format(most, diagnosis.samples)}")
     columns = ("check", "result", "found (%)", "limit (%)", "what was seen")
     return Table(columns, tuple(rows), _caption(diagnosis), tuple(notes))
 
@@ -131,10 +165,10 @@ def _caption(diagnosis: Diagnosis) -> str:
     steps = "" if diagnosis.steps is None else f", {diagnosis.steps} steps"
     counts = {status: sum(check.status == status for check in diagnosis.checks) for status in STATUSES}
     degradation = "" if diagnosis.delta_wor is None else f" Δ_Wor {100 * diagnosis.delta_wor:.2f} %."
-    skipped = f", {counts['not applicable']} not applicable" if counts["not applicable"] else ""
+    others = "".join(f", {counts[status]} {status}" for status in STATUSES[2:] if counts[status])
     return (
         f"{diagnosis.victim}, {diagnosis.samples} samples, {diagnosis.attack}, {where}{steps}.{degradation} "
-        f"Checks: {counts['pass']} passed, {counts['fail']} failed{skipped}."
+        f"Checks: {counts['pass']} passed, {counts['fail']} failed{others}."
     )
 
 

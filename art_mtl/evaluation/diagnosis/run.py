@@ -42,24 +42,26 @@ def diagnose(
     seed: int = 0,
     limit: int | None = None,
     protocol: str = "pooled",
+    chunk: int | None = None,
     victim: str = "model",
     command: str | None = None,
     progress: bool = False,
 ) -> Diagnosis:
-    """Ten checks of whether the degradation that an attack reports is that which the model can suffer.
+    """Eleven checks of whether the degradation that an attack reports is that which the model can suffer.
 
     A weak attack and a robust model look alike. They are sanity checks for unreliable attacks: a sound attack passes
     them on every sound model (Carlini et al. 2019, "On evaluating adversarial robustness", section 3; Athalye et al.
     2018, "Obfuscated gradients give a false sense of security", section 3.1; Pintor et al. 2022, "Indicators of attack
     failure"): gradients exist, forward passes repeat, finite differences agree with the gradient, more steps and a
-    larger ε are never weaker, a huge ε ruins everything, and neither noise, nor an attack on all tasks instead of one,
-    nor a search without gradients, nor inputs made on a surrogate are stronger. What a failure means and what to do
-    about it stands in each check.
+    larger ε are never weaker, twice the steps are no stronger, a huge ε ruins everything, and neither noise, nor an
+    attack on all tasks instead of one, nor a search without gradients, nor inputs made on a surrogate are stronger.
+    What a failure means and what to do about it stands in each check.
 
     Degradations are compared on the same samples. One is called stronger than another where it is stronger by more than
-    ``tolerance`` and three standard errors of the difference, taken by a paired bootstrap over the samples: few samples
-    excuse much, so use 64 or more. Attacks are varied on copies; ``attack`` stays as it is. The whole takes as long as
-    about 20 runs of the attack.
+    ``tolerance`` and three standard errors of the difference, taken by a paired bootstrap over the samples. Where three
+    standard errors are so much that a failure of 20 points could pass, the check is inconclusive: use 64 samples or
+    more. Attacks are varied on copies; ``attack`` stays as it is. The whole takes as long as about 20 runs of the
+    attack.
 
     Args:
         estimator: The model with its tasks; or a stock ART ``PyTorchClassifier``.
@@ -76,7 +78,8 @@ def diagnose(
         batch_size: Samples at a time; attacks have their own.
         seed: Of everything that is random.
         limit: First samples to use; None for all.
-        protocol: How errors are averaged; see :func:`art_mtl.evaluation.evaluate`.
+        protocol: How errors are averaged; see :func:`art_mtl.evaluation.evaluate`, which found what is diagnosed.
+        chunk: Samples that the attack is given in one call, as in that evaluation; None for all.
         victim: What the diagnosis calls the model.
         command: Command line to record.
         progress: Show a progress bar over the checks.
@@ -99,7 +102,7 @@ def diagnose(
         ...         return {"bright": torch.stack([0.5 - rounded.mean((1, 2, 3)), rounded.mean((1, 2, 3)) - 0.5], 1)}
         >>> estimator = PyTorchMultiTaskEstimator(
         ...     Net(), tasks=[tasks.classification("bright", 2)], input_shape=(1, 8, 8), clip_values=(0, 1))
-        >>> x = np.random.default_rng(0).uniform(size=(16, 1, 8, 8)).astype(np.float32)
+        >>> x = np.random.default_rng(0).uniform(size=(32, 1, 8, 8)).astype(np.float32)
         >>> y = {"bright": estimator.predict(x)["bright"].argmax(1)}
         >>> attack = WorstTaskPGD(estimator, eps=0.1, max_iter=3, verbose=False)
         >>> diagnose(estimator, attack, x, y, queries=10).failed
@@ -111,8 +114,7 @@ def diagnose(
     _check_settings(model, attack, surrogate, queries, tolerance, batch_size)
     inputs, labels = as_arrays((x, y), model.tasks, limit)
     _check_outputs(model, inputs[:1])
-    labels = protocol_labels(model.tasks, labels, protocol)
-    lab = DiagnosisContext(model, attack, inputs, labels, batch_size, seed, tolerance, protocol)
+    lab = DiagnosisContext(model, attack, inputs, labels, batch_size, seed, tolerance, protocol, chunk)
     attackable = any(gradient.connected for gradient in lab.gradients)
     made: dict[str, Callable[[], Check]] = {
         **{key: partial(check, lab) for key, check in {**checks.FREE, **checks.ATTACKING}.items()},
@@ -137,6 +139,8 @@ def diagnose(
         checks=tuple(found),
         environment=environment.describe(str(model.device), seed),
         command=command,
+        protocol=protocol,
+        chunk=chunk,
     )
 
 

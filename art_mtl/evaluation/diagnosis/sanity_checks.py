@@ -50,14 +50,19 @@ SANITY_CHECKS: Mapping[str, SanityCheck] = MappingProxyType(
         "more-steps": SanityCheck(
             "More steps are never weaker.",
             "The attack's steps do not serve the degradation that is reported: the step size is too large, or the "
-            "gradient "
-            "leads astray.",
+            "gradient leads astray.",
             "Use a step size that decays (schedule linear) or keep the best iterate; look at the gradient's checks.",
+        ),
+        "convergence": SanityCheck(
+            "Twice the steps are not stronger.",
+            "The attack has not converged: what it reports depends on when it stopped, and understates what the model "
+            "can suffer.",
+            "Report the attack with twice the steps, and double them again until Δ_Wor no longer moves.",
         ),
         "larger-eps": SanityCheck(
             "A larger ε is never weaker.",
             "A larger ball holds the smaller one, so the attack does not find what is there.",
-            "MetricSpec the step size with ε, take more steps, add random restarts.",
+            "Scale the step size with ε, take more steps, add random restarts.",
         ),
         "huge-eps": SanityCheck(
             "An ε at which every input can be turned grey does at least the degradation of grey inputs and of noise.",
@@ -69,15 +74,14 @@ SANITY_CHECKS: Mapping[str, SanityCheck] = MappingProxyType(
             "The attack points nowhere: its gradient does not lead uphill.",
             "Look at the gradient's checks; a step size far too large does this as well.",
         ),
-        "bound": SanityCheck(
+        "reference": SanityCheck(
             "No task is degraded more by the attack on all tasks than by the attack on it alone.",
-            "The single-task attacks are not at their best, so their least degradation is no bound, and a comparison "
-            "with "
-            "it flatters the attack.",
+            "The single-task attacks are not at their best, so the reference made of them is too weak, and a "
+            "comparison with it flatters the attack.",
             "Give the single-task attacks more steps or restarts; look for a task whose loss saturates.",
         ),
         "black-box": SanityCheck(
-            "A search by queries alone does not degradation the worst task more than gradients do.",
+            "A search by queries alone does not degrade the worst task more than gradients do.",
             "Gradients are masked: the task is weaker than gradient attacks make it look.",
             "Trust the search's figure; look for what masks the gradient (quantisation, saturation, noise) and attack "
             "around it.",
