@@ -33,9 +33,7 @@ LEVEL = {part: level for level, layer in enumerate(LAYERS) for part in layer}
 HOSTS = {"art": {"estimators", "attacks", "torchattacks", "defences", "evaluation", "bench"},
          "torchattacks": {"torchattacks", "evaluation"}, "secmlt": {"secmlt"}}  # fmt: skip
 # Files that import each other today. The list may only become shorter.
-CIRCLES = [
-    {"cli/benchmark.py", "cli/diagnose.py"},
-]
+CIRCLES: list[set[str]] = []
 OPTIONAL = [
     "art", "torchattacks", "secmlt", "matplotlib", "rich", "torchmetrics", "sklearn",
     "torchvision", "h5py", "PIL", "tensorboardX",

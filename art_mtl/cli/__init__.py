@@ -114,12 +114,11 @@ def _command(arguments: list[str], experiment: Experiment | None = None) -> Comm
 def _reason(box: str) -> str:
     """What a message of ``tyro`` says between its title and the next rule."""
     lines = (line.strip("│╭╮╰╯ ") for line in box.splitlines()[1:])
-    return " ".join(takewhile(_is_text, dropwhile(lambda line: not _is_text(line), lines)))
+    return " ".join(takewhile(lambda line: not _is_rule(line), dropwhile(_is_rule, lines)))
 
 
-def _is_text(line: str) -> bool:
-    """Whether a line is more than a rule."""
-    return bool(set(line) - set("─-"))
+def _is_rule(line: str) -> bool:
+    return bool(line) and not set(line) - set("─-")
 
 
 def _check_alone(command: Command) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from art_mtl.cli.console import say
-from art_mtl.cli.options import Command, Count, Device, Flag, Steps
+from art_mtl.cli.options import Command, Count, Device, Flag, MaybeCount, Steps
 
 if TYPE_CHECKING:
     from art_mtl.bench import Subject
@@ -35,7 +35,7 @@ class Bench(Command):
     """
 
     victim: str = "rooms"
-    batch: Count | None = None
+    batch: MaybeCount = None
     steps: Steps = 10
     rounds: Count = 15
     variants: tuple[str, ...] = ()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, arg, subcommand
 
 from art_mtl.cli.console import console, say
-from art_mtl.cli.options import Count, Flag, Group, QuietCommand, Seed, Size
+from art_mtl.cli.options import Count, Flag, Group, MaybeCount, QuietCommand, Seed, Size
 
 if TYPE_CHECKING:
     import rich.table
@@ -35,7 +35,7 @@ class _Making(QuietCommand):
 
     target: Annotated[Path, arg(name="to", metavar="DIR")]
     size: Size = (288, 384)
-    processes: Count | None = None
+    processes: MaybeCount = None
 
 
 @dataclass(frozen=True, kw_only=True)

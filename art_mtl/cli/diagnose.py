@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from art_mtl.cli.console import say, show_table
-from art_mtl.cli.options import Checkpoint, Count, Natural, QuietCommand, Root, threads
+from art_mtl.cli.options import Checkpoint, Count, MaybeBatchSize, MaybeCount, MaybeNatural, QuietCommand, Root, threads
 from art_mtl.evaluation.experiment import CONFIG, Experiment, Norm, Schedule, parse_eps
 
 if TYPE_CHECKING:
@@ -58,13 +58,13 @@ class Diagnose(QuietCommand):
     victim: str | None = None
     root: Root = None
     checkpoint: Checkpoint = None
-    steps: Count | None = None
+    steps: MaybeCount = None
     schedule: Schedule | None = None
-    restarts: Count | None = None
+    restarts: MaybeCount = None
     prepare: str | None = None
     limit: Count = _SAMPLES
-    seed: Natural | None = None
-    batch_size: Count | Literal["auto"] | None = None
+    seed: MaybeNatural = None
+    batch_size: MaybeBatchSize = None
     device: Literal["auto", "cpu", "gpu"] | None = None
     queries: Count = QUERIES
     format: Literal["terminal", "markdown", "json"] = "terminal"

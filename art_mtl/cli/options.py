@@ -15,6 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from tyro.conf import FlagCreatePairsOff, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
+from art_mtl.core.checks import AUTO
 from art_mtl.evaluation import experiment
 from art_mtl.evaluation.experiment import Experiment
 
@@ -64,19 +65,31 @@ def _told(name: str) -> Any:
     return arg(help=_HELP[name])
 
 
-Count = Annotated[int, _read("N", _whole(1), "a whole number of at least 1")]
-Natural = Annotated[int, _read("N", _whole(0), "a whole number of at least 0")]
-Positive = Annotated[float, _read("X", _positive, "a positive number")]
-Size = Annotated[tuple[int, int], _read("HxW", _size, "a height and a width such as 288x384")]
+def _count_or_auto(text: str) -> int | str:
+    return text if text == AUTO else _whole(1)(text)
+
+
+_COUNT = _read("N", _whole(1), "a whole number of at least 1")
+_NATURAL = _read("N", _whole(0), "a whole number of at least 0")
+_BATCH_SIZE = _read("N|auto", _count_or_auto, "a whole number of at least 1, or auto")
+
+# An option that may be left out has a type of its own: errors of `Count | None` would speak of None, too.
+Count = Annotated[int, _COUNT]
+MaybeCount = Annotated[int | None, _COUNT]
+Natural = Annotated[int, _NATURAL]
+MaybeNatural = Annotated[int | None, _NATURAL]
+MaybePositive = Annotated[float | None, _read("X", _positive, "a positive number")]
+MaybeBatchSize = Annotated[int | Literal["auto"] | None, _BATCH_SIZE]
+_SIZE = _read("HxW", _size, "a height and a width such as 288x384")
+Size = Annotated[tuple[int, int], _SIZE]
+MaybeSize = Annotated[tuple[int, int] | None, _SIZE]
 Flag = FlagCreatePairsOff[bool]
 TableFormat = Literal["terminal", "markdown", "latex"]
 
-VictimName = Annotated[str, _told("victim")]
 Root = Annotated[Path | None, _told("root")]
 Checkpoint = Annotated[Path | None, _told("checkpoint")]
 Steps = Annotated[Count, _told("steps")]
-Limit = Annotated[Count | None, _told("limit")]
-BatchSize = Annotated[Count | Literal["auto"], _told("batch_size")]
+Limit = Annotated[MaybeCount, _told("limit")]
 Seed = Annotated[Natural, _told("seed")]
 Protocol = Annotated[experiment.Protocol, _told("protocol")]
 Device = Annotated[experiment.Device, _told("device")]

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, get_args
 from tyro.conf import Positional
 
 from art_mtl.cli.console import console, say
-from art_mtl.cli.options import Command, Count, Natural, Positive, Seed, Size
+from art_mtl.cli.options import Command, MaybeCount, MaybeNatural, MaybePositive, MaybeSize, Seed
 from art_mtl.evaluation.experiment import Device
 
 _Small = Literal["rooms", "rooms-robust", "digits", "multilabel", "nyuv2"]
@@ -51,21 +51,21 @@ class Train(Command):
     victim: Positional[_Small | None] = None
     out: Path
     root: Path | None = None
-    epochs: Count | None = None
+    epochs: MaybeCount = None
     seed: Seed = 0
     device: Device | None = None
     data: Literal["nyuv2", "cityscapes"] | None = None
     model: Literal["mtan", "split"] | None = None
     trunk: Path | None = None
-    batch_size: Count | None = None
-    lr: Positive | None = None
+    batch_size: MaybeCount = None
+    lr: MaybePositive = None
     precision: Literal["fp32", "bf16", "fp16"] | None = None
     augment: bool = True
-    crop: Size | None = None
-    limit: Count | None = None
-    validate_every: Count | None = None
-    workers: Natural | None = None
-    checkpoint_minutes: Positive | None = None
+    crop: MaybeSize = None
+    limit: MaybeCount = None
+    validate_every: MaybeCount = None
+    workers: MaybeNatural = None
+    checkpoint_minutes: MaybePositive = None
     tensorboard: bool = True
 
     def run(self, command_line: str) -> None:
