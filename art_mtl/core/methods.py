@@ -136,158 +136,57 @@ def _by_name(*specs: MethodSpec) -> Mapping[str, MethodSpec]:
 
 METHODS: Mapping[str, MethodSpec] = _by_name(
     _spec("equal", "baseline", "sum of the task losses (Mao et al. 2020)", title="Equal", colour="#4c78a8"),
-    _spec(
-        "normalize",
-        "baseline",
-        "sum of the losses, each divided by its clean value",
-        title="Normalize",
-        colour="#54a24b",
-    ),
-    _spec(
-        "dgba",
-        "baseline",
-        "sum of the logarithms of the losses (Zhang et al. 2023)",
-        title="DGBA",
-        colour="#b279a2",
-    ),
-    _spec(
-        "alternate",
-        "baseline",
-        "one task a step, in turn (Ghamizi et al. 2022)",
-        title="Alternate",
-        colour="#9d755d",
-    ),
-    _spec(
-        "minmax",
-        "baseline",
-        "min-max over task weights, Algorithm 1 of Guo et al. 2025",
-        title="Min-max, Algorithm 1",
-        colour="#f58518",
-        adapts=True,
-    ),
-    _spec(
-        "minmax-official",
-        "baseline",
-        "min-max as the authors' published code has it",
-        title="Min-max, authors' form",
-        colour="#d0a215",
-        adapts=True,
-    ),
-    _spec(
-        "worst-task",
-        "ours",
-        "population-degradation min-max: the strongest degradation of the least degraded task",
-        title="worst-task (ours)",
-        colour="#d1242f",
-        own_schedule=True,
-        adapts=True,
-        shares=True,
-    ),
-    _spec(
-        "equal-official",
-        "baseline",
-        "equal as the authors' published code has it",
-        on_request=True,
-        title="Equal, authors' form",
-        colour="#6baed6",
-    ),
-    _spec(
-        "normalize-official",
-        "baseline",
-        "normalize as the authors' published code has it",
-        on_request=True,
-        title="Normalize, authors' form",
-        colour="#98df8a",
-    ),
-    _spec(
-        "worst-image",
-        "ours",
-        "worst-task with weights for each image, which is to lose all its tasks",
-        on_request=True,
-        title="worst-image (ours)",
-        colour="#f28e8e",
-        own_schedule=True,
-        adapts=True,
-    ),
-)
+    _spec("normalize", "baseline", "sum of the losses, each divided by its clean value", title="Normalize",
+          colour="#54a24b"),
+    _spec("dgba", "baseline", "sum of the logarithms of the losses (Zhang et al. 2023)", title="DGBA",
+          colour="#b279a2"),
+    _spec("alternate", "baseline", "one task a step, in turn (Ghamizi et al. 2022)", title="Alternate",
+          colour="#9d755d"),
+    _spec("minmax", "baseline", "min-max over task weights, Algorithm 1 of Guo et al. 2025",
+          title="Min-max, Algorithm 1", colour="#f58518", adapts=True),
+    _spec("minmax-official", "baseline", "min-max as the authors' published code has it",
+          title="Min-max, authors' form", colour="#d0a215", adapts=True),
+    _spec("worst-task", "ours",
+          "population-degradation min-max: the strongest degradation of the least degraded task",
+          title="worst-task (ours)", colour="#d1242f", own_schedule=True, adapts=True, shares=True),
+    _spec("equal-official", "baseline", "equal as the authors' published code has it", on_request=True,
+          title="Equal, authors' form", colour="#6baed6"),
+    _spec("normalize-official", "baseline", "normalize as the authors' published code has it", on_request=True,
+          title="Normalize, authors' form", colour="#98df8a"),
+    _spec("worst-image", "ours", "worst-task with weights for each image, which is to lose all its tasks",
+          on_request=True, title="worst-image (ours)", colour="#f28e8e", own_schedule=True, adapts=True),
+)  # fmt: skip
 """The methods by themselves."""
 
 FAMILIES: Mapping[str, MethodSpec] = _by_name(
-    _spec(
-        "single",
-        "reference",
-        "all weight on one task; the smallest of these degradations is an empirical limit of Δ_Wor",
-        member="task",
-        title="single-task reference",
-        colour="#222222",
-        own_schedule=True,
-        shares=True,
-        # A reference is worth what its attacks are: the objective, momentum and schedule of worst-task, on one task.
-        settings={"objective": "population", "decay": 0.5, "schedule": "linear"},
-    ),
-    _selective(
-        "stealthy",
-        "ours",
-        "degrades one task while no other changes by more than 5 %; 40 steps or more",
-        "tolerance",
-        own_schedule=True,
-        shares=True,
-    ),
+    # A reference is worth what its attacks are: the objective, momentum and schedule of worst-task, on one task.
+    _spec("single", "reference", "all weight on one task; the smallest of these degradations is an empirical limit "
+          "of Δ_Wor", member="task", title="single-task reference", colour="#222222", own_schedule=True, shares=True,
+          settings={"objective": "population", "decay": 0.5, "schedule": "linear"}),
+    _selective("stealthy", "ours", "degrades one task while no other changes by more than 5 %; 40 steps or more",
+               "tolerance", own_schedule=True, shares=True),
     _selective("smta", "baseline", "degrades one task, minus the change of the others (Guo et al. 2024)", "penalty"),
-    _spec(
-        "jd",
-        "baseline",
-        "gradients combined by TorchJD: upgrad, mgda, pcgrad, cagrad, …",
-        build="aggregated",
-        member="aggregator",
-        on_request=True,
-        cost="K T",
-    ),
-)
+    _spec("jd", "baseline", "gradients combined by TorchJD: upgrad, mgda, pcgrad, cagrad, …", build="aggregated",
+          member="aggregator", on_request=True, cost="K T"),
+)  # fmt: skip
 """The methods that come in families, one for each task or aggregator."""
 
 
-def _preset(name: str, role: str, description: str, attack: str, colour: str, **more: Any) -> MethodSpec:
+def _preset(name: str, role: str, description: str, attack: str, **more: Any) -> MethodSpec:
     """An attack that a class of its own assembles."""
-    return MethodSpec(
-        name, "", role, description, on_request=True, colour=colour, own_schedule=True,
-        attack=f"art_mtl.attacks:{attack}", **more,
-    )  # fmt: skip
+    attack = f"art_mtl.attacks:{attack}"
+    return MethodSpec(name, "", role, description, on_request=True, own_schedule=True, attack=attack, **more)
 
 
 PRESETS: Mapping[str, MethodSpec] = _by_name(
-    _preset(
-        AUTO_PGD,
-        "ours",
-        "worst-task under Auto-PGD's rule",
-        "MultiTaskAutoPGD",
-        "#0b7a75",
-        title="Auto-PGD",
-        adapts=True,
-        shares=True,
-        settings={"method": "worst-task"},
-    ),
-    _preset(
-        "auto-attack",
-        "ensemble",
-        "the ensemble without parameters: the strongest result of several attacks for each sample",
-        "MultiTaskAutoAttack",
-        "#5b3fa0",
-        title="AutoAttack",
-        cost="up to 100 (3 + K + 3 for each classification), and 1000 queries",
-        settings={"version": "standard"},
-    ),
-    _preset(
-        "auto-attack-fast",
-        "ensemble",
-        "its short version",
-        "MultiTaskAutoAttack",
-        "#9c89cf",
-        title="AutoAttack, fast",
-        cost="up to 20 (2 + K), and 200 queries",
-        settings={"version": "fast"},
-    ),
-)
+    _preset(AUTO_PGD, "ours", "worst-task under Auto-PGD's rule", "MultiTaskAutoPGD", title="Auto-PGD",
+            colour="#0b7a75", adapts=True, shares=True, settings={"method": "worst-task"}),
+    _preset("auto-attack", "ensemble", "the ensemble without parameters: the strongest result of several attacks for "
+            "each sample", "MultiTaskAutoAttack", title="AutoAttack", colour="#5b3fa0",
+            cost="up to 100 (3 + K + 3 for each classification), and 1000 queries", settings={"version": "standard"}),
+    _preset("auto-attack-fast", "ensemble", "auto-attack in short", "MultiTaskAutoAttack", title="AutoAttack, fast",
+            colour="#9c89cf", cost="up to 20 (2 + K), and 200 queries", settings={"version": "fast"}),
+)  # fmt: skip
 """The attacks that are made of other methods."""
 
 
