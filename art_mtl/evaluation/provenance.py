@@ -424,7 +424,7 @@ def _array(value: Any) -> str:
     tensor = value.detach() if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value))
     if isinstance(value, Tensor) and value.layout is not torch.strided or tensor.is_quantized:
         return f"{value.dtype} {tuple(value.shape)} {_mark(str(value))}"
-    flat = tensor.cpu().contiguous().flatten()
+    flat = tensor.cpu().clone(memory_format=torch.contiguous_format).flatten()  # one entry may have any stride
     content = flat.view(torch.uint8).numpy().data if flat.numel() else b""
     mark = hashlib.blake2b(content, digest_size=8).hexdigest()
     return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)} {mark}"

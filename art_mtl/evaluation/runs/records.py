@@ -158,7 +158,9 @@ class _Array(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
 
     @classmethod
     def of(cls, tensor: Tensor) -> _Array:
-        flat = tensor.detach().cpu().contiguous().flatten()
+        flat = (
+            tensor.detach().cpu().clone(memory_format=torch.contiguous_format).flatten()
+        )  # one entry may have any stride
         name = str(tensor.dtype).removeprefix("torch.")
         if name not in _DTYPES:
             raise TypeError(f"A stored run holds tensors of {list(_DTYPES)}. Found {name}.")

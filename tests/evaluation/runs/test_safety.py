@@ -18,6 +18,7 @@ import torch
 from art_mtl.evaluation import Results, read_run
 from art_mtl.evaluation.attack import AttackInfo
 from art_mtl.evaluation.measure import MetricState
+from art_mtl.evaluation.provenance import describe_value
 from art_mtl.evaluation.runs.records import Unit, UnitResult
 from art_mtl.evaluation.runs.store import DATABASE, RunStore, StoredRun, _checksum
 from art_mtl.metrics import SparseTensor, mean_iou, read_metric
@@ -182,6 +183,16 @@ def test_only_metrics_of_the_table_are_made() -> None:
     for document in ({}, {"metric": "MeanMetric"}, {"metric": "f1"}, {"metric": "f1", "num_labels": True}):
         with pytest.raises(ValueError, match="stored metric"):
             read_metric(document)
+
+
+def test_a_tensor_of_one_entry_is_stored_whatever_its_stride() -> None:
+    rows = SparseTensor.of(torch.ones(2, 2, dtype=torch.float64))
+    single = torch.arange(6.0, dtype=torch.float64).view(3, 2)[2:, 1]
+    assert single.is_contiguous() and single.stride() == (2,)
+    part = MetricState((rows,), torch.ones(2, 1, dtype=torch.bool), ({"list": [single], "one": single[0]},))
+    state = UnitResult.decode(UnitResult(part).encode()).part.states[0]
+    assert state["list"][0].tolist() == [5.0] and state["one"] == 5.0
+    assert describe_value(single) == describe_value(torch.tensor([5.0], dtype=torch.float64))
 
 
 def test_warnings_come_back_with_their_unit(finished: Path, tmp_path: Path) -> None:
