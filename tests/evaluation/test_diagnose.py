@@ -17,7 +17,6 @@ from art_mtl import PyTorchMultiTaskEstimator, tasks
 from art_mtl.attacks import WorstTaskPGD
 from art_mtl.cli import diagnose as command
 from art_mtl.cli import main
-from art_mtl.core.warn import AttackWarning
 from art_mtl.evaluation import (
     AttackResult,
     Diagnosis,
