@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from art_mtl.cli import benchmark, main
-from art_mtl.evaluation import Experiment, Results, read_run, report
+from art_mtl.evaluation import Experiment, Results, Run, report
 from art_mtl.version import __version__
 
 VICTIM = """
@@ -381,11 +381,11 @@ def test_chunk_and_restart(no_figures, tmp_path: Path, capsys) -> None:
         ["--limit", "8", "--eps", "0.1", "--attacks", "worst-task", "--steps"],
     )
     run(victim, out, *attack, "1", "--chunk", "4")
-    assert read_run(out).total == 2, "one attack on 4 + 4 samples"
+    assert Run.read(out).total == 2, "one attack on 4 + 4 samples"
     assert main(["benchmark", "--victim", victim, "--device", "cpu", "--out", str(out), *attack, "2"]) == 2
     assert "chunk 4 there, 8 here" in capsys.readouterr().err
     assert run(victim, out, *attack, "2", "--restart").attacks[0].steps == 2
-    assert read_run(out).total == 1
+    assert Run.read(out).total == 1
 
 
 def test_split_and_threads(no_figures, tmp_path: Path, capsys) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from art_mtl.evaluation import benchmark, load_victim
+from art_mtl.evaluation import load_victim
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 ARGUMENTS = {"claims.py": ["r"]}
@@ -34,7 +34,7 @@ def test_every_example_is_known():
 def test_example_runs(path, tmp_path):
     if path.name == "claims.py":
         for run, (steps, methods) in CLAIMED.items():
-            results = benchmark(load_victim("digits"), methods, eps=[0.05], steps=steps, limit=8, progress=False)
+            results = evaluate(load_victim("digits"), methods, eps=[0.05], steps=steps, limit=8, progress=False).results
             results.to_json(tmp_path / f"r-{run}" / "results.json")
     host = path.name.partition("_")[0]
     if host in ("secmlt", "torchattacks"):

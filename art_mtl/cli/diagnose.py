@@ -194,6 +194,7 @@ def diagnose_attack(
             batch_size=size,
             seed=experiment.seed,
             protocol=experiment.protocol,
+            chunk=experiment.chunk,
             victim=victim.name,
             command=command_line,
             progress=progress,

@@ -18,7 +18,8 @@ def to_frame(results: Results) -> pandas.DataFrame:
         import pandas
     except ImportError as error:
         raise ImportError("A data frame needs the package pandas. Install it with: pip install '.[report]'") from error
-    return pandas.DataFrame([row for attack in results.attacks for row in _rows(results, attack)])
+    frame: pandas.DataFrame = pandas.DataFrame([row for attack in results.attacks for row in _rows(results, attack)])
+    return frame
 
 
 def _rows(results: Results, attack: AttackResult) -> list[dict[str, Any]]:

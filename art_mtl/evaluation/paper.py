@@ -187,7 +187,7 @@ def reproduce(
         sets them beside the paper's.
 
     Raises:
-        ValueError: If there is no such table, the victim has other tasks, or as for :func:`art_mtl.evaluation.evaluate`.
+        ValueError: If there is no such table, or the victim has other tasks; or as for ``evaluate``.
     """
     if table not in paper_tables():
         raise ValueError(f"Parameter `table` should be one of {list(paper_tables())}. Found {table!r}.")

@@ -214,7 +214,8 @@ class Run:
         attack = self._live.attacks[found.name, found.norm, found.eps]
         x, y = self._live.source.read(slice(0, settings.pop("limit", None) or len(self._live.source)))
         if self.experiment is not None:
-            settings = {"protocol": self.experiment.protocol, "seed": self.experiment.seed, **settings}
+            own = {name: getattr(self.experiment, name) for name in ("protocol", "chunk", "seed")}
+            settings = {**own, **settings}
         return diagnose(self._live.estimator, attack, x, y, victim=self.results.victim, **settings)
 
     @classmethod

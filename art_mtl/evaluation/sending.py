@@ -63,7 +63,7 @@ def _reduced(value: Any) -> tuple[Any, tuple[Any, ...]] | None:
     """How to make a value again, where its own way will not do on another host."""
     if isinstance(value, torch.device) and value.type == "cuda":
         return torch.device, ("cuda", 0)
-    if isinstance(value, torch.storage.TypedStorage) and value.device.type == "cuda":
+    if isinstance(value, torch.Tensor) and value.is_cuda:
         buffer = io.BytesIO()
         torch.save(value, buffer)
         return _first_gpu, (buffer.getvalue(),)

@@ -44,6 +44,8 @@ _LOOK = 1.0
 """Seconds between two looks for hosts that have joined."""
 _PATIENCE = 600.0
 """Seconds to wait for a worker where there is none."""
+_ANSWER = 10.0
+"""Seconds in which a cluster should answer."""
 _OBJECT_STORE = 100 * 2**20
 """Bytes of shared memory of a local Ray, beside the model and the data."""
 
@@ -128,6 +130,8 @@ def _connected(ray: ModuleType, address: str, size: int) -> Iterator[None]:
     options: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": logging.ERROR}
     if address == "local":
         options |= {"include_dashboard": False, "object_store_memory": _OBJECT_STORE + 2 * size}
+    else:
+        _check_reachable(address)
     handler = signal.getsignal(signal.SIGTERM)
     try:
         with warnings.catch_warnings():
@@ -142,6 +146,21 @@ def _connected(ray: ModuleType, address: str, size: int) -> Iterator[None]:
         ) from error
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Raise ConnectionError unless someone listens there: Ray would try for minutes."""
+    import socket
+
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit() or "://" in address:  # "auto", and forms that only Ray knows
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER).close()
+    except (OSError, OverflowError) as error:
+        raise ConnectionError(
+            f"Parameter `ray` should be 'local', 'auto' or the address of a running cluster. Found {address!r}: {error}"
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ def test_so_it_is_with_torchattacks_and_its_normalisation(net, data):
 
 def test_half_precision_degradations_nearly_as_much(estimator, data):
     attacks = {p: MultiTaskPGD(estimator, "equal", prepare=p, **SETTINGS) for p in ("exact", "bf16", "fp16")}
-    results = evaluate(estimator, attacks, data, progress=False)
+    results = evaluate(estimator, attacks, data, progress=False).results
     exact = results["exact"].values
     for name in ("bf16", "fp16"):
         np.testing.assert_allclose(results[name].values, exact, rtol=0.05)

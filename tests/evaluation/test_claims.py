@@ -6,21 +6,21 @@ from __future__ import annotations
 
 import pytest
 
-from art_mtl.evaluation import benchmark, load_victim
+from art_mtl.evaluation import load_victim
 
 
 @pytest.mark.parametrize("eps", [0.05, 0.1])
 def test_each_reading_of_worst_case_has_its_method(eps):
     baselines = ["equal", "normalize", "dgba", "alternate", "minmax", "minmax-official"]
-    results = benchmark(
+    results = evaluate(
         load_victim("digits"),
         [*baselines, "worst-task", "worst-image"],
         eps=[eps],
-        schedules=("published", "linear"),
+        schedule=("published", "linear"),
         limit=128,
         batch_size=64,
         progress=False,
-    )
+    ).results
     assert len(results.attacks) == 2 * len(baselines) + 2
     assert {attack.steps for attack in results.attacks} == {10}
     found_rivals = [attack for attack in results.attacks if attack.method in baselines]

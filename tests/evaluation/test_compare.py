@@ -12,7 +12,7 @@ import torch
 
 from art_mtl import MultiTaskLabels, PyTorchMultiTaskEstimator, tasks
 from art_mtl.attacks import MultiTaskPGD
-from art_mtl.evaluation import Comparison, compare_runs, evaluate, read_run, to_markdown
+from art_mtl.evaluation import Comparison, Run, compare_runs, evaluate, to_markdown
 from art_mtl.evaluation.runs.reading import read_chains
 
 SIZE = 40
@@ -49,7 +49,7 @@ def run(folder: Path, eps: float = 0.1, given: Any = None, **changes: Any) -> Pa
     model = changes.pop("model", estimator())
     attack = MultiTaskPGD(model, "equal", eps=eps, max_iter=3, eps_step=changes.pop("step", eps), verbose=False)
     settings = {"seed": 0, "chunk": 12, "progress": False, **changes}
-    evaluate(model, [attack], given or data(), store=folder, **settings)
+    evaluate(model, [attack], given or data(), out=folder, **settings).results
     return folder
 
 
@@ -115,7 +115,7 @@ def test_a_difference_that_is_there_is_significant_and_one_that_is_not_is_not(tm
 def test_intervals_are_those_of_the_results(tmp_path: Path) -> None:
     folder = run(tmp_path / "a")
     found = compare_runs([folder, folder], ["one", "two"])
-    state = read_run(folder)
+    state = Run.read(folder)
     assert state.results is not None
     own = figure(found, "delta_wor", "one")
     assert (own.value, own.interval) == (

@@ -277,7 +277,9 @@ def test_the_very_attack_that_ran_is_diagnosed(protocol: str, data) -> None:
     """In the same chunks, by the same protocol, from the same seeds: to the last bit what an evaluation found."""
     estimator = make()
     attack = attack_on(estimator, weight_group=8, num_random_init=1, eps=0.05)
-    results = evaluate(estimator, [attack], data, chunk=8, batch_size=16, seed=3, protocol=protocol, progress=False)
+    results = evaluate(
+        estimator, [attack], data, chunk=8, batch_size=16, seed=3, protocol=protocol, progress=False
+    ).results
     x, y = as_arrays(data, TASKS)
 
     def deltas(*settings: Any) -> tuple[float, ...]:
@@ -639,7 +641,7 @@ def diagnosed(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         ("auto-attack-fast", [], {"class": "MultiTaskAutoAttack", "version": "fast"}),
     ],
 )
-def test_the_very_attack_that_ran_is_diagnosed(
+def test_the_command_diagnoses_the_very_attack_that_ran(
     healthy: str, tmp_path: Path, diagnosed, attack, options, expected
 ) -> None:
     """By ``diagnose RUN`` and by ``benchmark --diagnose``: of every kind of row, with all of its settings."""

@@ -87,7 +87,7 @@ def test_a_metric_with_list_states_is_that_of_sklearn(torchmetric, entry, chunk,
     estimator = _estimator(_task(torchmetric, entry))
     attack = MultiTaskPGD(estimator, eps=0.05, max_iter=2, verbose=False)
     store = tmp_path if stored else None
-    found = evaluate(estimator, [attack], (X, {"a": Y}), batch_size=4, chunk=chunk, store=store, progress=False)
+    found = evaluate(estimator, [attack], (X, {"a": Y}), batch_size=4, chunk=chunk, out=store, progress=False).results
     x_adv = attack.generate(X, {"a": Y})
     for value, x in ((found.tasks[0].clean, X), (found.attacks[0].values[0], x_adv)):
         assert value == pytest.approx(sk.roc_auc_score(Y, estimator.predict(x)["a"][:, 0]), abs=1e-6)
@@ -99,7 +99,7 @@ def test_what_computes_no_number_is_named():
         estimator = _estimator(task)
         attack = MultiTaskPGD(estimator, eps=0.05, max_iter=1, verbose=False)
         with pytest.raises(ValueError, match=f"task 'a' should compute one number, or .* `entry`. Found {shown}"):
-            evaluate(estimator, [attack], (X, {"a": Y}), progress=False)
+            evaluate(estimator, [attack], (X, {"a": Y}), progress=False).results
 
 
 def test_states_are_reduced_as_their_class_declares():
@@ -132,7 +132,7 @@ def _evaluated(bias, eps):
     task = tasks.custom("a", lambda output, target: output[:, 0] - target, metric=metric)
     estimator = _estimator(task, model)
     attack = MultiTaskPGD(estimator, eps=eps, max_iter=2, verbose=False)
-    return evaluate(estimator, [attack], (np.full((8, 6), 0.5, np.float32), {"a": np.zeros(8)}), progress=False)
+    return evaluate(estimator, [attack], (np.full((8, 6), 0.5, np.float32), {"a": np.zeros(8)}), progress=False).results
 
 
 def test_a_metric_that_is_not_finite_under_attack_is_told():
@@ -177,7 +177,7 @@ def test_outputs_that_are_not_finite_on_clean_inputs_are_an_error(task, value, r
     attack = MultiTaskPGD(estimator, eps=0.05, max_iter=1, verbose=False)
     with pytest.raises(ValueError, match=f"task {task!r} should be finite on the clean inputs.*first in sample 7"):
         if run == "evaluate":
-            evaluate(estimator, [attack], (x, y), batch_size=2, chunk=6, progress=False)
+            evaluate(estimator, [attack], (x, y), batch_size=2, chunk=6, progress=False).results
         else:
             diagnose(estimator, attack, x, y, batch_size=2)
 
@@ -191,5 +191,5 @@ def test_a_sample_without_a_label_may_have_any_output():
     estimator = PyTorchMultiTaskEstimator(model, jobs, (3, 4, 5), clip_values=(0, 1), device_type="cpu")
     attack = MultiTaskPGD(estimator, eps=0.05, max_iter=1, verbose=False)
     with pytest.warns(RuntimeWarning):
-        found = evaluate(estimator, [attack], (x, y), progress=False)
+        found = evaluate(estimator, [attack], (x, y), progress=False).results
     assert found.tasks[1].clean == pytest.approx(0.1, abs=1e-5)

@@ -445,7 +445,7 @@ def test_the_paper_s_victims_read_their_folders(folders) -> None:
         assert not any(parameter.requires_grad for parameter in victim.model.parameters())
         for task, classes in victim.class_names.items():
             assert len(classes) == paper.heads[task] == len(set(classes))
-        clean = evaluate(victims_estimator(victim), [], (x, y), progress=False)
+        clean = evaluate(victims_estimator(victim), [], (x, y), progress=False).results
         assert clean.tasks[0].clean > 0.9, "the network and its labels agree"
     with pytest.raises(ValueError, match="`root`, the folder of Cityscapes, and `checkpoint`.*checkpoint=None"):
         load_victim("cityscapes", root=folders["cityscapes"])

@@ -10,7 +10,7 @@ from sklearn.metrics import confusion_matrix, mean_absolute_error
 
 from art_mtl import MultiTaskLabels, PyTorchMultiTaskEstimator, tasks
 from art_mtl.attacks import MultiTaskPGD
-from art_mtl.evaluation import Results, benchmark, evaluate, make_table, to_markdown
+from art_mtl.evaluation import Results, evaluate, make_table, to_markdown
 from art_mtl.evaluation.measure import batch_average, protocol_labels
 from art_mtl.evaluation.tables import to_rich
 from art_mtl.evaluation.victims import Victim
@@ -98,7 +98,7 @@ def plain(raw: MultiTaskLabels, y: MultiTaskLabels, protocol: str) -> list[float
 def test_metrics_are_those_of_a_plain_re_derivation(estimator, data, protocol, batch_size) -> None:
     x, y = data
     attack = MultiTaskPGD(estimator, "equal", eps=0.1, max_iter=2, verbose=False)
-    results = evaluate(estimator, [attack], data, batch_size=batch_size, protocol=protocol, progress=False)
+    results = evaluate(estimator, [attack], data, batch_size=batch_size, protocol=protocol, progress=False).results
     x_adv = attack.generate(x, protocol_labels(estimator.tasks, y, protocol))
     clean = plain(estimator.predict(x), y, protocol)
     attacked = plain(estimator.predict(x_adv), y, protocol)
@@ -114,7 +114,7 @@ def test_metrics_are_those_of_a_plain_re_derivation(estimator, data, protocol, b
 def test_pooled_is_what_scikit_learn_and_torchmetrics_say(estimator, data) -> None:
     x, y = data
     raw, depth = estimator.predict(x), np.asarray(y["depth"])
-    results = evaluate(estimator, [], data, progress=False)
+    results = evaluate(estimator, [], data, progress=False).results
     expected = mean_absolute_error(depth[depth != 0], raw["depth"][depth != 0])
     assert results.tasks[1].clean == pytest.approx(expected, rel=1e-6)
     metric = torchmetrics.MeanAbsoluteError()
@@ -133,7 +133,7 @@ def test_auto_lambda_is_torchmetrics_batch_by_batch(estimator, data) -> None:
         own = torchmetrics.MeanAbsoluteError()
         own.update(torch.tensor(raw["depth"][batch][valid]), torch.tensor(depth[batch][valid]))
         mean.update(own.compute(), len(valid))
-    results = evaluate(estimator, [], data, protocol="auto-lambda", progress=False)
+    results = evaluate(estimator, [], data, protocol="auto-lambda", progress=False).results
     assert results.tasks[1].clean == pytest.approx(float(mean.compute()), rel=1e-5)
 
 
@@ -156,12 +156,12 @@ def test_attack_and_metrics_agree_about_what_counts(estimator, data) -> None:
     x, y = data
     before = y.copy()
     recorder = Recorder()
-    evaluate(estimator, [recorder], data, protocol="auto-lambda", progress=False)
+    evaluate(estimator, [recorder], data, protocol="auto-lambda", progress=False).results
     lost = (np.asarray(y["normals"]).sum(1) == 0) & np.asarray(y["normals"]).any(1)
     seen = np.asarray(recorder.y["normals"])
     assert lost.sum() > 20 and not seen.any(1)[lost].any()
     np.testing.assert_array_equal(np.where(lost[:, None], 0, y["normals"]), seen)
-    evaluate(estimator, [recorder], data, progress=False)
+    evaluate(estimator, [recorder], data, progress=False).results
     for name in y.names:
         np.testing.assert_array_equal(recorder.y[name], before[name])
         np.testing.assert_array_equal(y[name], before[name]), "the user's labels stay"
@@ -169,7 +169,7 @@ def test_attack_and_metrics_agree_about_what_counts(estimator, data) -> None:
 
 def test_results_and_tables_say_the_protocol(estimator, data) -> None:
     for protocol, words in (("pooled", "pooled over the data set"), ("auto-lambda", "protocol auto-lambda")):
-        results = evaluate(estimator, [], data, protocol=protocol, limit=4, progress=False)
+        results = evaluate(estimator, [], data, protocol=protocol, limit=4, progress=False).results
         assert Results.from_json_text(results.to_json_text()).protocol == protocol
         assert words in make_table(results).caption and words in str(to_rich(make_table(results)).title)
     assert to_markdown(make_table(results)).startswith("| method |")
@@ -181,10 +181,10 @@ def test_an_unknown_protocol_is_named_before_any_work(estimator, data) -> None:
             raise AssertionError
 
     with pytest.raises(ValueError, match=r"`protocol` should be one of \['pooled', 'auto-lambda'\]. Found 'mean'"):
-        evaluate(estimator, [Never()], data, protocol="mean", progress=False)
+        evaluate(estimator, [Never()], data, protocol="mean", progress=False).results
     victim = Victim("v", Net(), estimator.tasks, (3, 6, 8), (-1.0, 1.0), lambda split, limit: data)
     with pytest.raises(ValueError, match="`protocol`"):
-        benchmark(victim, ["equal"], eps=[0.1], protocol="mean", progress=False)
+        evaluate(victim, ["equal"], eps=[0.1], protocol="mean", progress=False).results
 
 
 def test_a_benchmark_takes_protocol_and_split(estimator, data) -> None:
@@ -195,7 +195,9 @@ def test_a_benchmark_takes_protocol_and_split(estimator, data) -> None:
         return data
 
     victim = Victim("v", Net(), list(estimator.tasks), (3, 6, 8), (-1.0, 1.0), read)
-    found = benchmark(victim, ["equal"], eps=[0.1], steps=1, protocol="auto-lambda", split="train", progress=False)
+    found = evaluate(
+        victim, ["equal"], eps=[0.1], steps=1, protocol="auto-lambda", split="train", progress=False
+    ).results
     expected = plain(estimator.predict(data[0]), data[1], "auto-lambda")
     assert [task.clean for task in found.tasks] == pytest.approx(expected, rel=1e-5)
     assert asked == ["train"] and found.protocol == "auto-lambda"

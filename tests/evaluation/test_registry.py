@@ -16,7 +16,7 @@ from art_mtl import PyTorchMultiTaskEstimator, tasks
 from art_mtl.attacks import MultiTaskAutoAttack, MultiTaskAutoPGD, WorstTaskPGD
 from art_mtl.cli import main
 from art_mtl.core.methods import FAMILIES, METHODS, PRESETS, MethodSpec, installed, registry, spec_of
-from art_mtl.evaluation import benchmark, evaluate, load_victim, make_table, to_markdown, victim_names
+from art_mtl.evaluation import evaluate, load_victim, make_table, to_markdown, victim_names
 from art_mtl.evaluation.grid import Cell, make_attack, make_estimator
 from art_mtl.evaluation.plots import degradation_figure, method_colour, tasks_figure
 
@@ -200,7 +200,7 @@ def test_a_method_and_a_victim_of_another_package_run_in_the_benchmark(package, 
     assert victim_names()[-1] == "tinies"
     victim = load_victim("tinies")
     assert (victim.name, dict(victim.eps)) == ("tinies", {"linf": (0.1,)})
-    results = benchmark(victim, ["all"], steps=2, schedules=["published", "linear"], device="cpu", progress=False)
+    results = evaluate(victim, ["all"], steps=2, schedule=["published", "linear"], device="cpu", progress=False).results
     names = [attack.name for attack in results.attacks]
     assert names[-2:] == ["tiny", "tiny + linear step"] and "single:a" in names
     assert results["tiny"].delta_wor is not None and results.victim == "tinies"
@@ -262,7 +262,7 @@ def test_auto_pgd_and_worst_task_are_two_rows():
     estimator = make_estimator(victim, "cpu")
     attacks = [WorstTaskPGD(estimator, eps=0.1, max_iter=2, verbose=False)]
     attacks += [MultiTaskAutoPGD(estimator, eps=0.1, max_iter=2, verbose=False)]
-    results = evaluate(estimator, attacks, victim.data("test", 8), progress=False)
+    results = evaluate(estimator, attacks, victim.data("test", 8), progress=False).results
     assert [attack.name for attack in results.attacks] == ["worst-task", "auto-pgd:worst-task"]
     out = to_markdown(make_table(results))
     assert "| worst-task | ours |" in out and "| auto-pgd:worst-task | ours |" in out

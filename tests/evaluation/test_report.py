@@ -39,7 +39,9 @@ def run() -> tuple[Results, Gallery]:
         MultiTaskPGD(estimator, "equal", eps=0.5, max_iter=2, verbose=False),
         WorstTaskPGD(estimator, eps=0.5, max_iter=2, verbose=False),
     ]
-    return evaluate(estimator, attacks, (x, y), seed=0, command="art-mtl x", listener=gallery, progress=False), gallery
+    return evaluate(
+        estimator, attacks, (x, y), seed=0, command="art-mtl x", listener=gallery, progress=False
+    ).results, gallery
 
 
 EXPECTED = {

@@ -98,7 +98,7 @@ def reference_deltas(attacked: list[float], clean: list[float]) -> list[float]:
 def test_metrics_and_degradations_agree_with_scikit_learn(estimator, data, batch_size) -> None:
     x, y = data
     attack = MultiTaskPGD(estimator, "equal", eps=0.1, max_iter=3, verbose=False)
-    results = evaluate(estimator, {"mine": attack}, data, batch_size=batch_size, progress=False)
+    results = evaluate(estimator, {"mine": attack}, data, batch_size=batch_size, progress=False).results
     clean = reference_metrics(estimator, x, y)
     attacked = reference_metrics(estimator, attack.generate(x, y), y)
     deltas = reference_deltas(attacked, clean)
@@ -115,7 +115,7 @@ def test_metrics_and_degradations_agree_with_scikit_learn(estimator, data, batch
 def test_per_sample_figures_are_those_of_the_sample_alone(estimator, data) -> None:
     x, y = data
     attack = MultiTaskPGD(estimator, "equal", eps=0.2, max_iter=3, verbose=False)
-    row = evaluate(estimator, {"mine": attack}, data, progress=False)["mine"]
+    row = evaluate(estimator, {"mine": attack}, data, progress=False).results["mine"]
     x_adv = attack.generate(x, y)
     for i in (1, 3, 6):
         alone = slice(i, i + 1)
@@ -127,7 +127,7 @@ def test_per_sample_figures_are_those_of_the_sample_alone(estimator, data) -> No
 
 def test_what_is_undefined_for_a_sample_is_none(estimator, data) -> None:
     attack = MultiTaskPGD(estimator, "equal", eps=0.05, max_iter=1, verbose=False)
-    results = evaluate(estimator, [attack], data, progress=False)
+    results = evaluate(estimator, [attack], data, progress=False).results
     row = results["equal"]
     assert results.tasks[2].sample_clean[2] is None
     assert row.sample_values[2][2] is None and row.sample_deltas[2][2] is None  # no label
@@ -142,7 +142,7 @@ def test_a_clean_score_of_zero_is_warned_of_and_left_out(estimator, data) -> Non
     y = MultiTaskLabels({**{name: y[name] for name in y.names}, "kind": wrong})
     attack = MultiTaskPGD(estimator, "equal", eps=0.05, max_iter=1, verbose=False)
     with pytest.warns(RuntimeWarning, match="'kind' is 0 on clean inputs"):
-        row = evaluate(estimator, [attack], (x, y), progress=False)["equal"]
+        row = evaluate(estimator, [attack], (x, y), progress=False).results["equal"]
     assert row.deltas[2] is None
     defined = [delta for delta in row.deltas if delta is not None]
     assert len(defined) == 3 and row.delta_wor == max(defined)
@@ -155,8 +155,8 @@ def test_every_form_of_data_gives_the_same(estimator, data) -> None:
         for i in range(SIZE)
     ]
     attack = WorstTaskPGD(estimator, eps=0.05, max_iter=2, verbose=False)
-    arrays = evaluate(estimator, [attack], data, limit=4, progress=False)
-    mapped = evaluate(estimator, [attack], rows, limit=4, progress=False)
+    arrays = evaluate(estimator, [attack], data, limit=4, progress=False).results
+    mapped = evaluate(estimator, [attack], rows, limit=4, progress=False).results
     assert arrays.samples == 4
     assert arrays.tasks == mapped.tasks
     assert arrays["worst-task"].sample_deltas == mapped["worst-task"].sample_deltas
@@ -167,7 +167,7 @@ def test_weights_and_losses_of_every_step_are_means_over_all_batches(estimator, 
     records = []
     attack = MinMaxMultiTaskPGD(estimator, eps=0.1, max_iter=4, batch_size=3, verbose=False, weight_step=1.0)
     attack.observer = records.append
-    row = evaluate(estimator, [attack], data, progress=False)["minmax"]
+    row = evaluate(estimator, [attack], data, progress=False).results["minmax"]
     assert attack.observer == records.append  # put back, and told as well
     assert len(records) == 4 * 3
     weights = np.stack([np.concatenate([r.weights for r in records if r.step == t]).mean(0) for t in range(4)])
@@ -185,7 +185,7 @@ def test_the_observer_is_put_back_after_a_failure(estimator, data) -> None:
 
     attack = Broken()
     with pytest.raises(RuntimeError, match="no"):
-        evaluate(estimator, [attack], data, progress=False)
+        evaluate(estimator, [attack], data, progress=False).results
     assert attack.observer is None
 
 
@@ -193,7 +193,7 @@ def test_art_s_own_attack_is_taken(estimator, data) -> None:
     from art.attacks.evasion import FastGradientMethod
 
     attack = FastGradientMethod(estimator, norm=np.inf, eps=0.05)
-    row = evaluate(estimator, [attack], data, progress=False)["FastGradientMethod"]
+    row = evaluate(estimator, [attack], data, progress=False).results["FastGradientMethod"]
     assert (row.norm, row.eps, row.weights) == ("linf", 0.05, None)
     assert row.perturbation == pytest.approx(0.05, rel=1e-4)
     assert row.delta_mtl < 0
@@ -227,7 +227,7 @@ def outlier(x: np.ndarray) -> np.ndarray:
 )
 def test_a_broken_promise_is_an_error_that_names_the_attack(estimator, data, change, message) -> None:
     with pytest.raises(ValueError, match=f"Attack 'bad'.*{message}"):
-        evaluate(estimator, {"bad": Returns(change)}, data, progress=False)
+        evaluate(estimator, {"bad": Returns(change)}, data, progress=False).results
 
 
 @pytest.mark.parametrize(("norm", "order"), [(2, 2), (1, 1), ("L2", 2)])
@@ -278,12 +278,15 @@ def test_the_range_is_kept_to_rounding(bounds) -> None:
 def test_names(estimator, data) -> None:
     attacks = [MultiTaskPGD(estimator, eps=0.1, max_iter=1, verbose=False) for _ in range(2)]
     with pytest.raises(ValueError, match="distinct names.*equal"):
-        evaluate(estimator, attacks, data, progress=False)
+        evaluate(estimator, attacks, data, progress=False).results
     with pytest.raises(ValueError, match="`names` should have 2 names"):
-        evaluate(estimator, attacks, data, names=["a"], progress=False)
+        evaluate(estimator, attacks, data, names=["a"], progress=False).results
     with pytest.raises(TypeError, match="'x' should have a method `generate"):
-        evaluate(estimator, {"x": object()}, data, progress=False)
-    assert [a.name for a in evaluate(estimator, attacks, data, names=["a", "b"], progress=False).attacks] == ["a", "b"]
+        evaluate(estimator, {"x": object()}, data, progress=False).results
+    assert [a.name for a in evaluate(estimator, attacks, data, names=["a", "b"], progress=False).results.attacks] == [
+        "a",
+        "b",
+    ]
 
 
 def test_a_seed_makes_random_starts_repeat_and_leaves_the_generators_alone(estimator, data) -> None:
@@ -293,16 +296,18 @@ def test_a_seed_makes_random_starts_repeat_and_leaves_the_generators_alone(estim
     expected = (torch.rand(1), np.random.rand())
     torch.manual_seed(3)
     np.random.seed(3)
-    runs = [evaluate(estimator, [attack], data, seed=5, progress=False)["equal"].sample_values for _ in range(2)]
+    runs = [
+        evaluate(estimator, [attack], data, seed=5, progress=False).results["equal"].sample_values for _ in range(2)
+    ]
     assert (torch.rand(1), np.random.rand()) == expected
     assert runs[0] == runs[1]
-    assert evaluate(estimator, [attack], data, seed=6, progress=False)["equal"].sample_values != runs[0]
+    assert evaluate(estimator, [attack], data, seed=6, progress=False).results["equal"].sample_values != runs[0]
 
 
 def test_progress_and_listener(estimator, data, capsys) -> None:
     heard = []
     attack = MultiTaskPGD(estimator, eps=0.1, max_iter=1, verbose=False)
-    results = evaluate(estimator, [attack], data, listener=lambda *told: heard.append(told))
+    results = evaluate(estimator, [attack], data, listener=lambda *told: heard.append(told)).results
     assert heard[0][0] == results.attacks[0]
     assert heard[0][1].shape == data[0].shape
     assert "equal, linf 0.1" in capsys.readouterr().err
@@ -312,7 +317,7 @@ def test_the_torchmetrics_of_the_task_are_used(estimator, data) -> None:
     x, y = data
     metric = torchmetrics.classification.MulticlassJaccardIndex(num_classes=3, ignore_index=-1)
     metric.update(torch.as_tensor(estimator.predict(x)["seg"]), torch.as_tensor(y["seg"]))
-    assert evaluate(estimator, [], data, progress=False).tasks[0].clean == float(metric.compute())
+    assert evaluate(estimator, [], data, progress=False).results.tasks[0].clean == float(metric.compute())
 
 
 def test_grid() -> None:
@@ -386,17 +391,17 @@ def test_a_stock_classifier_is_a_model_of_one_task():
     x = np.random.default_rng(0).uniform(size=(8, 1, 4, 4)).astype(np.float32)
     y = classifier.predict(x).argmax(1)
     sweep = [WorstTaskPGD(classifier, eps=eps, max_iter=3, verbose=False) for eps in (0.1, 0.5)]
-    results = evaluate(classifier, sweep, (x, y), progress=False)
+    results = evaluate(classifier, sweep, (x, y), progress=False).results
     assert [task.name for task in results.tasks] == ["classification"]
     assert [attack.eps for attack in results.attacks] == [0.1, 0.5]
     assert results.attacks[1].delta_wor <= results.attacks[0].delta_wor <= 0 and results.attacks[1].delta_wor < 0
     with pytest.raises(ValueError, match="distinct names"):
-        evaluate(classifier, [sweep[0], sweep[0]], (x, y), progress=False)
+        evaluate(classifier, [sweep[0], sweep[0]], (x, y), progress=False).results
     targeted = WorstTaskPGD(classifier, eps=0.1, targeted=True, verbose=False)
     with pytest.raises(ValueError, match="untargeted"):
-        evaluate(classifier, [targeted], (x, y), progress=False)
+        evaluate(classifier, [targeted], (x, y), progress=False).results
     with pytest.raises(TypeError, match="`estimator`.*Sequential"):
-        evaluate(net, [sweep[0]], (x, y), progress=False)
+        evaluate(net, [sweep[0]], (x, y), progress=False).results
 
 
 def test_seeding_leaves_the_other_gpus_of_a_host_alone(monkeypatch) -> None:

@@ -290,6 +290,6 @@ def test_one_label_is_measured():
     y = np.array([1, 0, 1, 0, -1, 1, 1, 0])
     attack = WorstTaskPGD(estimator, eps=0.5, max_iter=2, verbose=False)
     with pytest.warns(RuntimeWarning, match=r"sample\(s\) \[4\]"):
-        found = evaluate(estimator, [attack], (x, {"tags": y}), progress=False)
+        found = evaluate(estimator, [attack], (x, {"tags": y}), progress=False).results
     expected = sk.f1_score(np.delete(y, 4), np.delete(estimator.predict(x)["tags"][:, 0] > 0, 4))
     assert found.tasks[0].clean == pytest.approx(expected, abs=1e-6)

@@ -54,7 +54,7 @@ def _ways(task):
     return {
         "generate": lambda: attacks[0].generate(X, Y),
         "generate, worst task": lambda: attacks[1].generate(X, Y),
-        "evaluate": lambda: evaluate(estimator, [attacks[0]], (X, Y), progress=False),
+        "evaluate": lambda: evaluate(estimator, [attacks[0]], (X, Y), progress=False).results,
         "ensemble": lambda: MultiTaskAutoAttack(estimator, eps=0.1, verbose=False).generate(X, Y),
         "torchattacks": lambda: ta.WorstTaskPGD(net, [task], eps=0.1, steps=2)(torch.tensor(X), Y),
         "save": lambda: ta.MultiTaskPGD(net, [task], eps=0.1, steps=1).save(loader, verbose=False),

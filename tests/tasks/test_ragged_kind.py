@@ -388,7 +388,7 @@ def test_what_cannot_be_done_is_refused_with_the_name_of_the_task(estimator, dat
     for kind, message in ((Bare, "'points' should have `metric_arguments`"), (Unmeasured, "'points' should have a `t")):
         host = estimator_of(kind(name="points", radius=0.3))
         with pytest.raises((ValueError, NotImplementedError), match=message):
-            evaluate(host, [MultiTaskPGD(host, eps=0.3, max_iter=2, verbose=False)], (x, y), progress=False)
+            evaluate(host, [MultiTaskPGD(host, eps=0.3, max_iter=2, verbose=False)], (x, y), progress=False).results
 
 
 class Samples:
@@ -420,7 +420,7 @@ def test_it_is_evaluated_and_reported(task, form, ragged, tmp_path):
         attacks = {"equal": MultiTaskPGD(host, eps=0.3, max_iter=10, batch_size=4, verbose=False)}
         dataset = (x, y) if form == "arrays" else Samples(x, y)
         with pytest.warns(RuntimeWarning, match=UNLABELLED):
-            return evaluate(host, attacks, dataset, batch_size=3, seed=0, progress=False, **options)
+            return evaluate(host, attacks, dataset, batch_size=3, seed=0, progress=False, **options).results
 
     results = run(listener=listen, chunk=5, store=tmp_path / "run")
     target = task.targets(y["points"])
@@ -433,7 +433,7 @@ def test_it_is_evaluated_and_reported(task, form, ragged, tmp_path):
     # Nothing is computed again of what is stored; and chunks change nothing that is not shared by samples.
     again = evaluate(host, {"equal": MultiTaskPGD(host, eps=0.3, max_iter=10, batch_size=4, verbose=False)},
                      (x, y) if form == "arrays" else Samples(x, y), batch_size=3, seed=0, progress=False, chunk=5,
-                     store=tmp_path / "run")  # fmt: skip
+                     out=tmp_path / "run").results  # fmt: skip
     assert again.attacks == results.attacks and again.tasks == results.tasks
     assert run().attacks[0].values == pytest.approx(results.attacks[0].values)
 

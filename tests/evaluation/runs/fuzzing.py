@@ -148,7 +148,7 @@ def check_reading(read: Callable[[], Any], name: str) -> bool:
 
 def fuzz(seconds: float, folder: Path, seed: int = 0, most: int | None = None) -> dict[str, list[int]]:
     """Fuzz the results and the run that a folder holds; how many mutants of each were read and refused."""
-    from art_mtl.evaluation import Results, read_run
+    from art_mtl.evaluation import Results, Run
     from art_mtl.evaluation.tables import make_table, to_markdown
 
     dice, end = random.Random(seed), time.monotonic() + seconds
@@ -161,7 +161,7 @@ def fuzz(seconds: float, folder: Path, seed: int = 0, most: int | None = None) -
         to_markdown(make_table(Results.from_json(target / "results.json")))
 
     while time.monotonic() < end and (most is None or sum(map(sum, counts.values())) < most):
-        for name, read in (("results.json", results), ("run.sqlite", lambda: read_run(target))):
+        for name, read in (("results.json", results), ("run.sqlite", lambda: Run.read(target))):
             if name == "run.sqlite":
                 content = mutated_run(run, target, dice) if dice.random() < 0.6 else mutated_bytes(run, dice)
             elif dice.random() < 0.3:

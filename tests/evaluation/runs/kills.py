@@ -1,9 +1,9 @@
 """Kill a benchmark at random moments, run the same command again, and compare what it wrote with a run that was spared.
 
-    python tests/evaluation/runs/kills.py --one 25 --two 25
+    python tests/evaluation/runs/kills.py --count 25
 
-Of two processes one is killed with SIGKILL, and the other ended as torchrun does it. The commands run in forks of one
-process that has everything imported, so that a moment is likely to fall into the work.
+The commands run in forks of one process that has everything imported, so that a moment is likely to fall into the work.
+Workers on many devices: see tests/evaluation/losses.py.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import contextlib
 import os
 import random
 import signal
-import socket
 import sqlite3
 import sys
 import tempfile
@@ -44,30 +43,21 @@ def command(out: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def start(out: Path, calls: Path, processes: int) -> list[int]:
-    """Fork the processes of one sitting."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    pids = []
-    for rank in range(processes):
-        pid = os.fork()
-        if pid == 0:
-            os.environ["ART_MTL_CALLS"] = str(calls)
-            if processes > 1:
-                shared = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-                os.environ.update(shared, RANK=str(rank), LOCAL_RANK=str(rank))
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, 1)
-            os.dup2(os.open(str(calls) + ".err", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
-            os._exit(main(command(out)))
-        pids.append(pid)
-    return pids
+def start(out: Path, calls: Path) -> int:
+    """Fork the process of one session."""
+    pid = os.fork()
+    if pid == 0:
+        os.environ["ART_MTL_CALLS"] = str(calls)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        os.dup2(os.open(str(calls) + ".err", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+        os._exit(main(command(out)))
+    return pid
 
 
-def wait(pids: list[int]) -> list[int]:
-    """Exit statuses."""
-    return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+def wait(pid: int) -> int:
+    """Exit status."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def finished(out: Path) -> set[tuple[str, str]]:
@@ -89,26 +79,22 @@ def called(calls: Path) -> list[tuple[str, str]]:
     return [(line.split()[0], line.split()[1]) for line in lines if line]
 
 
-def trial(folder: Path, spared: Path, duration: float, processes: int, dice: random.Random) -> int:
+def trial(folder: Path, spared: Path, duration: float, dice: random.Random) -> int:
     """One run that is killed once or more; the number of units that were stored at the first kill."""
     out, calls, stored = folder / "out", folder / "calls", list[int]()
     while True:
         before = finished(out)
         already = len(called(calls))
-        pids = start(out, calls, processes)
+        pid = start(out, calls)
         if len(stored) < 1 or (before and dice.random() < 0.3):
             time.sleep(dice.uniform(0, 1.1 * duration))
-            victim = dice.choice(pids)
-            os.kill(victim, signal.SIGKILL)
-            for pid in pids:
-                if pid != victim:
-                    os.kill(pid, signal.SIGTERM)
-            wait(pids)
+            os.kill(pid, signal.SIGKILL)
+            wait(pid)
             stored.append(len(finished(out)))
             ended = False
         else:
-            statuses = wait(pids)
-            assert statuses == [0] * processes, (statuses, (folder / "calls.err").read_text())
+            status = wait(pid)
+            assert status == 0, (status, (folder / "calls.err").read_text())
             ended = True
         again = before & set(called(calls)[already:])
         assert not again, f"computed twice: {again}"
@@ -133,35 +119,28 @@ def compare(out: Path, spared: Path) -> None:
         assert {**vars(mine), "seconds": 0} == {**vars(its), "seconds": 0}
 
 
-def run(one: int, two: int, seed: int) -> None:
+def run(count: int, seed: int) -> None:
     """All trials."""
     dice = random.Random(seed)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for processes, count in ((1, one), (2, two)):
-            if not count:
-                continue
-            spared = folder / f"spared-{processes}"
-            began, calls = time.monotonic(), folder / f"calls-{processes}"
-            pids = start(spared, calls, processes)
-            while len(called(calls)) < UNITS and time.monotonic() < began + 60:
-                time.sleep(0.01)
-            duration = time.monotonic() - began  # until the last unit; then the report is written
-            assert wait(pids) == [0] * processes, Path(f"{calls}.err").read_text()
-            compare(spared, folder / "spared-1" if one else spared)
-            stored = []
-            for number in range(count):
-                own = folder / f"trial-{processes}-{number}"
-                own.mkdir()
-                stored.append(trial(own, spared, duration, processes, dice))
-            spread = " ".join(map(str, stored))
-            print(f"{processes} processes, {duration:.1f} s of work, {count} runs killed; stored of {UNITS}: {spread}")
+        spared, calls, began = folder / "spared", folder / "calls", time.monotonic()
+        pid = start(spared, calls)
+        while len(called(calls)) < UNITS and time.monotonic() < began + 60:
+            time.sleep(0.01)
+        duration = time.monotonic() - began  # until the last unit; then the report is written
+        assert wait(pid) == 0, Path(f"{calls}.err").read_text()
+        stored = []
+        for number in range(count):
+            own = folder / f"trial-{number}"
+            own.mkdir()
+            stored.append(trial(own, spared, duration, dice))
+        print(f"{duration:.1f} s of work, {count} runs killed; stored of {UNITS}: {' '.join(map(str, stored))}")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("--one", type=int, default=25)
-    parser.add_argument("--two", type=int, default=25)
+    parser.add_argument("--count", type=int, default=25)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    run(options.one, options.two, options.seed)
+    run(options.count, options.seed)

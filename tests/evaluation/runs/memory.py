@@ -43,7 +43,7 @@ def run(count: int, folder: str) -> None:
         net, tasks=task_list, input_shape=(1, 32, 32), clip_values=(-1, 1), device_type="cpu"
     )
     attack = MultiTaskPGD(estimator, eps=0.1, max_iter=1, verbose=False)
-    results = evaluate(estimator, [attack], Lazy(count), chunk=64, store=folder, progress=False)
+    results = evaluate(estimator, [attack], Lazy(count), chunk=64, out=folder, progress=False).results
     results.to_json(Path(folder) / "results.json")
 
 

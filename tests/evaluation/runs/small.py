@@ -49,6 +49,6 @@ def finished_run(folder: Path, chunk: int = 4, **changes: object) -> Results:
         MultiTaskPGD(estimator, name, eps=0.1, max_iter=2, batch_size=4, verbose=False) for name in ("equal", "minmax")
     ]
     options = {"seed": 0, "chunk": chunk, "batch_size": 4, "progress": False, **changes}
-    results = evaluate(estimator, attacks, (x, labels), store=folder, **options)  # type: ignore[arg-type]
+    results = evaluate(estimator, attacks, (x, labels), out=folder, **options).results  # type: ignore[arg-type]
     results.to_json(folder / "results.json")
     return results

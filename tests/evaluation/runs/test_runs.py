@@ -14,7 +14,7 @@ import torch
 from art_mtl import MultiTaskLabels, PyTorchMultiTaskEstimator, tasks
 from art_mtl.attacks import MultiTaskPGD, WorstTaskPGD
 from art_mtl.attacks.base import MultiTaskAttack
-from art_mtl.evaluation import Results, evaluate, read_run
+from art_mtl.evaluation import Results, Run, evaluate
 from art_mtl.evaluation.measure import Evaluator, _dense
 from art_mtl.evaluation.runs.records import UnitResult
 from art_mtl.evaluation.runs.store import DATABASE
@@ -74,7 +74,7 @@ def attacks_on(estimator: PyTorchMultiTaskEstimator, eps: float = 0.1) -> list[A
 
 def run(estimator: Any, folder: Path | None, data: Any = None, attacks: Any = None, **changes: Any) -> Results:
     settings = {"seed": 0, "chunk": CHAIN, "batch_size": 3, "progress": False, **changes}
-    return evaluate(estimator, attacks or attacks_on(estimator), data or make_data(), store=folder, **settings)
+    return evaluate(estimator, attacks or attacks_on(estimator), data or make_data(), out=folder, **settings).results
 
 
 def figures(results: Results) -> list[dict[str, Any]]:
@@ -257,7 +257,7 @@ def test_a_spoilt_folder_is_refused_and_left_as_it_was(estimator, tmp_path, spoi
     with pytest.raises(ValueError, match=message):
         run(estimator, tmp_path)
     with pytest.raises(ValueError, match=message):
-        read_run(tmp_path)
+        Run.read(tmp_path)
     assert files(tmp_path) == before
 
 
@@ -306,7 +306,7 @@ def test_a_run_is_read_while_it_goes_on(estimator, tmp_path, monkeypatch) -> Non
     generate = MultiTaskAttack.generate
 
     def looked(self: MultiTaskAttack, *others: Any, **named: Any) -> np.ndarray:
-        seen.append(read_run(tmp_path))
+        seen.append(Run.read(tmp_path))
         return generate(self, *others, **named)
 
     monkeypatch.setattr(MultiTaskAttack, "generate", looked)
@@ -316,7 +316,7 @@ def test_a_run_is_read_while_it_goes_on(estimator, tmp_path, monkeypatch) -> Non
     assert [attack.name for attack in seen[1].results.attacks] == ["equal"]
     assert [state.results.samples for state in seen[2:]] == [4, 4, 7, 7, 10, 10]
     assert seen[4].results["equal"].sample_values == whole["equal"].sample_values[:7]
-    state = read_run(tmp_path)
+    state = Run.read(tmp_path)
     assert state.is_finished and figures(state.results) == figures(whole) and state.results.tasks == whole.tasks
 
 
@@ -330,9 +330,9 @@ def test_a_metric_of_the_user_s_can_be_stored_but_not_read_back(tmp_path) -> Non
     )
     x = np.random.default_rng(0).uniform(size=(4, 2)).astype(np.float32)
     attack = MultiTaskPGD(estimator, eps=0.1, max_iter=1, verbose=False)
-    evaluate(estimator, [attack], (x, {"value": x + 0.1}), store=tmp_path, progress=False)
+    evaluate(estimator, [attack], (x, {"value": x + 0.1}), out=tmp_path, progress=False).results
     with pytest.raises(ValueError, match="is defined outside this package"):
-        read_run(tmp_path)
+        Run.read(tmp_path)
 
 
 def test_a_finished_unit_survives_the_round_trip(estimator) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from art_mtl.evaluation import Results, read_run
+from art_mtl.evaluation import Results, Run
 from art_mtl.evaluation.attack import AttackInfo
 from art_mtl.evaluation.measure import MetricState
 from art_mtl.evaluation.provenance import describe_value
@@ -44,7 +44,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def flips(folder: Path, finished: Path, count: int, seed: int) -> int:
     """Flip one bit after another in a copy of a run; how many had no effect on any number, and were not told."""
-    data, expected, unnoticed = (finished / DATABASE).read_bytes(), figures(read_run(finished).results), 0
+    data, expected, unnoticed = (finished / DATABASE).read_bytes(), figures(Run.read(finished).results), 0
     dice = random.Random(seed)
     for _ in range(count):
         at, bit = dice.randrange(len(data)), dice.randrange(8)
@@ -54,7 +54,7 @@ def flips(folder: Path, finished: Path, count: int, seed: int) -> int:
 
         def read() -> None:
             nonlocal state
-            state = read_run(folder)
+            state = Run.read(folder)
 
         if fuzzing.check_reading(read, str(folder)):
             assert state is not None and state.is_finished and figures(state.results) == expected, (at, bit)
@@ -75,7 +75,7 @@ def test_a_damaged_unit_is_found_first_and_computed_again_alone(finished: Path, 
     connection.close()
     named = rf"{DATABASE}: .*minmax, linf 0.1, chunk 1"
     with pytest.raises(ValueError, match=named):
-        read_run(tmp_path)
+        Run.read(tmp_path)
     with pytest.raises(ValueError, match=r"Found 1 damaged: minmax, linf 0.1, chunk 1. --repair"):
         small.finished_run(tmp_path)
     with StoredRun.opened(tmp_path) as run:
@@ -133,8 +133,8 @@ def test_a_forged_description_is_refused_in_one_line(finished: Path, tmp_path: P
     (tmp_path / DATABASE).write_bytes((finished / DATABASE).read_bytes())
     forge(tmp_path, change)
     with pytest.raises(ValueError, match=message):
-        read_run(tmp_path)
-    assert not fuzzing.check_reading(lambda: read_run(tmp_path), str(tmp_path))
+        Run.read(tmp_path)
+    assert not fuzzing.check_reading(lambda: Run.read(tmp_path), str(tmp_path))
 
 
 def test_another_schema_could_run_for_ever_and_is_refused(finished: Path, tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_another_schema_could_run_for_ever_and_is_refused(finished: Path, tmp_pa
         connection.execute(f"CREATE VIEW about AS {endless} SELECT i AS document, i AS checksum FROM n")
     connection.close()
     with pytest.raises(ValueError, match="expected the tables of a benchmark run. Found others"):
-        read_run(tmp_path)
+        Run.read(tmp_path)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
@@ -161,7 +161,7 @@ def test_pipes_folders_and_broken_links_are_named(finished: Path, tmp_path: Path
         if name != DATABASE:
             (folder / DATABASE).write_bytes((finished / DATABASE).read_bytes())
         make(folder / name)
-        read = partial(*((Results.from_json, folder / name) if name == "results.json" else (read_run, folder)))
+        read = partial(*((Results.from_json, folder / name) if name == "results.json" else (Run.read, folder)))
         with pytest.raises((ValueError, OSError), match=found):
             read()
         assert not fuzzing.check_reading(read, str(folder))
@@ -227,7 +227,7 @@ def synthetic(folder: Path, chunks: int, attacks: int = 5) -> float:
     with RunStore.held(folder, about, infos) as run:
         done = run.finished()
         assert len(run.data()) == chunks and len(done) == chunks * (attacks + 1)
-    assert read_run(folder).is_finished
+    assert Run.read(folder).is_finished
     return time.perf_counter() - start
 
 
