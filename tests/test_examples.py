@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from art_mtl.evaluation import load_victim
+from art_mtl.evaluation import evaluate, load_victim
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 ARGUMENTS = {"claims.py": ["r"]}

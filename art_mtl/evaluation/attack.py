@@ -151,7 +151,7 @@ def generate(
     """
     if hasattr(attack, "reset"):
         attack.reset()  # So that what it draws does not depend on the units before.
-    with seeded(seed, estimator.device), _counted(attack, estimator.model) as count:
+    with seeded(seed), _counted(attack, estimator.model) as count:
         start = time.perf_counter()
         x_adv = np.asarray(attack.generate(x, y))
         seconds = time.perf_counter() - start

@@ -106,21 +106,22 @@ def observed(attack: Any, watch: StepRecorder) -> Iterator[None]:
 
 
 @contextmanager
-def seeded(seed: int | None, device: torch.device | None = None) -> Iterator[None]:
-    """Seed the global generators of the host and of one device, and put their states back; None leaves them alone."""
+def seeded(seed: int | None) -> Iterator[None]:
+    """Seed the global generators, of the CPU and of the current GPU, and put their states back; None leaves all alone.
+
+    A model of ART is on the current GPU. The others keep their generators, and get no context.
+    """
     if seed is None:
         yield
         return
     # NumPy's global generator, because ART's attacks draw from it.
     state = np.random.get_state()  # noqa: NPY002
     try:
-        on_gpu = device is not None and device.type == "cuda"
-        with torch.random.fork_rng(devices=[device] if on_gpu else []):
-            # Not torch.manual_seed, which seeds every GPU of the host.
+        gpus = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+        with torch.random.fork_rng(gpus):
             torch.default_generator.manual_seed(seed)
-            if on_gpu:
-                with torch.cuda.device(device):
-                    torch.cuda.manual_seed(seed)
+            if gpus:
+                torch.cuda.manual_seed(seed)
             np.random.seed(seed)  # noqa: NPY002
             yield
     finally:

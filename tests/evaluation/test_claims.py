@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from art_mtl.evaluation import load_victim
+from art_mtl.evaluation import evaluate, load_victim
 
 
 @pytest.mark.parametrize("eps", [0.05, 0.1])

@@ -49,7 +49,7 @@ def run(folder: Path, eps: float = 0.1, given: Any = None, **changes: Any) -> Pa
     model = changes.pop("model", estimator())
     attack = MultiTaskPGD(model, "equal", eps=eps, max_iter=3, eps_step=changes.pop("step", eps), verbose=False)
     settings = {"seed": 0, "chunk": 12, "progress": False, **changes}
-    evaluate(model, [attack], given or data(), out=folder, **settings).results
+    evaluate(model, [attack], given or data(), out=folder, **settings)
     return folder
 
 

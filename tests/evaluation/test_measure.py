@@ -99,7 +99,7 @@ def test_what_computes_no_number_is_named():
         estimator = _estimator(task)
         attack = MultiTaskPGD(estimator, eps=0.05, max_iter=1, verbose=False)
         with pytest.raises(ValueError, match=f"task 'a' should compute one number, or .* `entry`. Found {shown}"):
-            evaluate(estimator, [attack], (X, {"a": Y}), progress=False).results
+            evaluate(estimator, [attack], (X, {"a": Y}), progress=False)
 
 
 def test_states_are_reduced_as_their_class_declares():
@@ -177,7 +177,7 @@ def test_outputs_that_are_not_finite_on_clean_inputs_are_an_error(task, value, r
     attack = MultiTaskPGD(estimator, eps=0.05, max_iter=1, verbose=False)
     with pytest.raises(ValueError, match=f"task {task!r} should be finite on the clean inputs.*first in sample 7"):
         if run == "evaluate":
-            evaluate(estimator, [attack], (x, y), batch_size=2, chunk=6, progress=False).results
+            evaluate(estimator, [attack], (x, y), batch_size=2, chunk=6, progress=False)
         else:
             diagnose(estimator, attack, x, y, batch_size=2)
 

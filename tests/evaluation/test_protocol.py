@@ -156,12 +156,12 @@ def test_attack_and_metrics_agree_about_what_counts(estimator, data) -> None:
     x, y = data
     before = y.copy()
     recorder = Recorder()
-    evaluate(estimator, [recorder], data, protocol="auto-lambda", progress=False).results
+    evaluate(estimator, [recorder], data, protocol="auto-lambda", progress=False)
     lost = (np.asarray(y["normals"]).sum(1) == 0) & np.asarray(y["normals"]).any(1)
     seen = np.asarray(recorder.y["normals"])
     assert lost.sum() > 20 and not seen.any(1)[lost].any()
     np.testing.assert_array_equal(np.where(lost[:, None], 0, y["normals"]), seen)
-    evaluate(estimator, [recorder], data, progress=False).results
+    evaluate(estimator, [recorder], data, progress=False)
     for name in y.names:
         np.testing.assert_array_equal(recorder.y[name], before[name])
         np.testing.assert_array_equal(y[name], before[name]), "the user's labels stay"
@@ -181,10 +181,10 @@ def test_an_unknown_protocol_is_named_before_any_work(estimator, data) -> None:
             raise AssertionError
 
     with pytest.raises(ValueError, match=r"`protocol` should be one of \['pooled', 'auto-lambda'\]. Found 'mean'"):
-        evaluate(estimator, [Never()], data, protocol="mean", progress=False).results
+        evaluate(estimator, [Never()], data, protocol="mean", progress=False)
     victim = Victim("v", Net(), estimator.tasks, (3, 6, 8), (-1.0, 1.0), lambda split, limit: data)
     with pytest.raises(ValueError, match="`protocol`"):
-        evaluate(victim, ["equal"], eps=[0.1], protocol="mean", progress=False).results
+        evaluate(victim, ["equal"], eps=[0.1], protocol="mean", progress=False)
 
 
 def test_a_benchmark_takes_protocol_and_split(estimator, data) -> None:

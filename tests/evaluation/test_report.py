@@ -40,7 +40,7 @@ def run() -> tuple[Results, Gallery]:
         WorstTaskPGD(estimator, eps=0.5, max_iter=2, verbose=False),
     ]
     return evaluate(
-        estimator, attacks, (x, y), seed=0, command="art-mtl x", listener=gallery, progress=False
+        estimator, attacks, (x, y), seed=0, command="art-mtl x", callbacks=[gallery], progress=False
     ).results, gallery
 
 

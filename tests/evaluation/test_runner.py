@@ -13,7 +13,7 @@ from art_mtl import MultiTaskLabels, PyTorchMultiTaskEstimator, tasks
 from art_mtl.attacks import MinMaxMultiTaskPGD, MultiTaskAutoAttack, MultiTaskAutoPGD, MultiTaskPGD, WorstTaskPGD
 from art_mtl.core import METHODS
 from art_mtl.core.methods import descriptions, spec_of
-from art_mtl.evaluation import evaluate
+from art_mtl.evaluation import Callback, evaluate
 from art_mtl.evaluation.checks import check_perturbation
 from art_mtl.evaluation.grid import Cell, make_attack, plan_grid, plan_radii
 from art_mtl.evaluation.step_recorder import seeded
@@ -167,7 +167,9 @@ def test_weights_and_losses_of_every_step_are_means_over_all_batches(estimator, 
     records = []
     attack = MinMaxMultiTaskPGD(estimator, eps=0.1, max_iter=4, batch_size=3, verbose=False, weight_step=1.0)
     attack.observer = records.append
-    row = evaluate(estimator, [attack], data, progress=False).results["minmax"]
+    watching = Callback()
+    watching.losses_every = 1
+    row = evaluate(estimator, [attack], data, callbacks=[watching], progress=False).results["minmax"]
     assert attack.observer == records.append  # put back, and told as well
     assert len(records) == 4 * 3
     weights = np.stack([np.concatenate([r.weights for r in records if r.step == t]).mean(0) for t in range(4)])
@@ -185,7 +187,7 @@ def test_the_observer_is_put_back_after_a_failure(estimator, data) -> None:
 
     attack = Broken()
     with pytest.raises(RuntimeError, match="no"):
-        evaluate(estimator, [attack], data, progress=False).results
+        evaluate(estimator, [attack], data, progress=False)
     assert attack.observer is None
 
 
@@ -227,7 +229,7 @@ def outlier(x: np.ndarray) -> np.ndarray:
 )
 def test_a_broken_promise_is_an_error_that_names_the_attack(estimator, data, change, message) -> None:
     with pytest.raises(ValueError, match=f"Attack 'bad'.*{message}"):
-        evaluate(estimator, {"bad": Returns(change)}, data, progress=False).results
+        evaluate(estimator, {"bad": Returns(change)}, data, progress=False)
 
 
 @pytest.mark.parametrize(("norm", "order"), [(2, 2), (1, 1), ("L2", 2)])
@@ -278,15 +280,11 @@ def test_the_range_is_kept_to_rounding(bounds) -> None:
 def test_names(estimator, data) -> None:
     attacks = [MultiTaskPGD(estimator, eps=0.1, max_iter=1, verbose=False) for _ in range(2)]
     with pytest.raises(ValueError, match="distinct names.*equal"):
-        evaluate(estimator, attacks, data, progress=False).results
-    with pytest.raises(ValueError, match="`names` should have 2 names"):
-        evaluate(estimator, attacks, data, names=["a"], progress=False).results
-    with pytest.raises(TypeError, match="'x' should have a method `generate"):
-        evaluate(estimator, {"x": object()}, data, progress=False).results
-    assert [a.name for a in evaluate(estimator, attacks, data, names=["a", "b"], progress=False).results.attacks] == [
-        "a",
-        "b",
-    ]
+        evaluate(estimator, attacks, data, progress=False)
+    with pytest.raises(TypeError, match="An attack should be a name, or an object of art_mtl"):
+        evaluate(estimator, {"x": object()}, data, progress=False)
+    named = dict(zip("ab", attacks, strict=True))
+    assert [attack.name for attack in evaluate(estimator, named, data, progress=False)] == ["a", "b"]
 
 
 def test_a_seed_makes_random_starts_repeat_and_leaves_the_generators_alone(estimator, data) -> None:
@@ -304,12 +302,9 @@ def test_a_seed_makes_random_starts_repeat_and_leaves_the_generators_alone(estim
     assert evaluate(estimator, [attack], data, seed=6, progress=False).results["equal"].sample_values != runs[0]
 
 
-def test_progress_and_listener(estimator, data, capsys) -> None:
-    heard = []
+def test_progress_is_shown(estimator, data, capsys) -> None:
     attack = MultiTaskPGD(estimator, eps=0.1, max_iter=1, verbose=False)
-    results = evaluate(estimator, [attack], data, listener=lambda *told: heard.append(told)).results
-    assert heard[0][0] == results.attacks[0]
-    assert heard[0][1].shape == data[0].shape
+    evaluate(estimator, [attack], data)
     assert "equal, linf 0.1" in capsys.readouterr().err
 
 
@@ -396,12 +391,12 @@ def test_a_stock_classifier_is_a_model_of_one_task():
     assert [attack.eps for attack in results.attacks] == [0.1, 0.5]
     assert results.attacks[1].delta_wor <= results.attacks[0].delta_wor <= 0 and results.attacks[1].delta_wor < 0
     with pytest.raises(ValueError, match="distinct names"):
-        evaluate(classifier, [sweep[0], sweep[0]], (x, y), progress=False).results
+        evaluate(classifier, [sweep[0], sweep[0]], (x, y), progress=False)
     targeted = WorstTaskPGD(classifier, eps=0.1, targeted=True, verbose=False)
     with pytest.raises(ValueError, match="untargeted"):
-        evaluate(classifier, [targeted], (x, y), progress=False).results
-    with pytest.raises(TypeError, match="`estimator`.*Sequential"):
-        evaluate(net, [sweep[0]], (x, y), progress=False).results
+        evaluate(classifier, [targeted], (x, y), progress=False)
+    with pytest.raises(TypeError, match="What is evaluated should be .* Found Sequential"):
+        evaluate(net, [sweep[0]], (x, y), progress=False)
 
 
 def test_seeding_leaves_the_other_gpus_of_a_host_alone(monkeypatch) -> None:

@@ -341,7 +341,7 @@ class Restless(Holder):
 def test_data_that_change_are_noticed(tmp_path) -> None:
     estimator = parts.make_estimator()
     with pytest.raises(ValueError, match="Found another input or label in samples 8 to 11 under quiet"):
-        evaluate(estimator, {"quiet": Quiet()}, Restless(None), chunk=parts.CHUNK, progress=False, out=tmp_path).results
+        evaluate(estimator, {"quiet": Quiet()}, Restless(None), chunk=parts.CHUNK, progress=False, out=tmp_path)
 
 
 class Quiet:
@@ -358,7 +358,7 @@ class Quiet:
 def test_a_warning_of_many_units_is_given_once(monkeypatch) -> None:
     estimator = parts.make_estimator()
     with pytest.warns(RuntimeWarning, match="^nothing is done$") as told:
-        evaluate(estimator, {"quiet": Quiet()}, parts.data(estimator), chunk=parts.CHUNK, progress=False).results
+        evaluate(estimator, {"quiet": Quiet()}, parts.data(estimator), chunk=parts.CHUNK, progress=False)
     assert sum("nothing is done" in str(one.message) for one in told) == 1
 
 

@@ -388,7 +388,7 @@ def test_what_cannot_be_done_is_refused_with_the_name_of_the_task(estimator, dat
     for kind, message in ((Bare, "'points' should have `metric_arguments`"), (Unmeasured, "'points' should have a `t")):
         host = estimator_of(kind(name="points", radius=0.3))
         with pytest.raises((ValueError, NotImplementedError), match=message):
-            evaluate(host, [MultiTaskPGD(host, eps=0.3, max_iter=2, verbose=False)], (x, y), progress=False).results
+            evaluate(host, [MultiTaskPGD(host, eps=0.3, max_iter=2, verbose=False)], (x, y), progress=False)
 
 
 class Samples:

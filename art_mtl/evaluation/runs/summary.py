@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from art_mtl.core.methods import spec_of
 from art_mtl.evaluation.attack import AttackInfo
 from art_mtl.evaluation.measure import Measured, MetricSpec, deltas, describe, total
 from art_mtl.evaluation.results import (
@@ -125,7 +126,7 @@ def _attack_result(
     found, sample_deltas = _numbers(degraded.value), _rows(alone)
     mean, least = summarise(found)
     # A reference is made of one task of each single-task attack.
-    intervals = degradation_intervals(degraded, union=info.method.startswith("single:"))
+    intervals = degradation_intervals(degraded, union=spec_of(info.method).is_reference)
     weights, losses = mean_steps([one.steps for one in finished])
     return AttackResult(
         **info.to_json(),
