@@ -8,10 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
-from art_mtl.core.chunks import chunks as cut_chunks
 from art_mtl.evaluation.attack import AttackInfo
+from art_mtl.evaluation.escape import csv_field
 from art_mtl.evaluation.measure import MetricSpec, total
 from art_mtl.evaluation.results import Interval, Number, known
 from art_mtl.evaluation.runs.reading import Chunks, read_chains
@@ -32,8 +31,6 @@ from art_mtl.evaluation.tables import MISSING, Cell, Row, Table, describe_eps, h
 
 _MARK = "*"
 _DELTAS = (("delta_mtl", "Δ_MTL (%)"), ("delta_wor", "Δ_Wor (%)"))
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet would run."""
 
 __all__ = ["ComparedFigure", "Comparison", "compare_runs"]
 
@@ -133,7 +130,7 @@ class Comparison:
         for one in self.figures:
             numbers = [one.value, *(one.interval or (None, None))]
             numbers += [one.difference, *(one.difference_interval or (None, None))]
-            names = [_harmless(name) for name in (one.attack, one.figure, one.run)]
+            names = [csv_field(name) for name in (one.attack, one.figure, one.run)]
             written = ["" if number is None else repr(number) for number in numbers]
             eps = "" if one.eps is None else repr(one.eps)
             writer.writerow([one.norm or "", eps, *names, *written, "yes" if one.is_significant else ""])
@@ -275,15 +272,9 @@ def _is_paired(found: Chunks, first: Chunks) -> bool:
     return own is not None and own == other
 
 
-def _samples(found: Chunks) -> Any:
-    """By what the same samples are known: hashes of the chunks, or marks of the data; None where there are neither."""
-    hashes = [one.data for one in found.read[CLEAN]]
-    if all(hashes):
-        return hashes
-    data = found.about.get("settings", {}).get("data")
-    slices = [cut_chunks(found.about["samples"], found.about["chunk"])[chunk] for chunk in found.chunks]
-    places = [place for part in slices for place in range(part.start, part.stop)]
-    return None if data is None else (data, places)
+def _samples(found: Chunks) -> str | None:
+    """By what the same samples are known, their hashes; None where there are none."""
+    return "".join(one.data for one in found.read[CLEAN]) or None
 
 
 def _key(info: AttackInfo) -> tuple[str, str | None, Number]:
@@ -317,7 +308,3 @@ def _cell(value: Number, interval: Interval, scale: float, sign: str = "-", diff
     ends = MISSING if interval is None else ", ".join(f"{scale * end + 0.0:.2f}" for end in interval)
     text = f"{scale * value + 0.0:{sign}.2f} [{ends}]"
     return Cell(f"{text} {_MARK}" if differs else text, value, differs)
-
-
-def _harmless(text: str) -> str:
-    return f"'{text}" if text.startswith(_FORMULA) else text

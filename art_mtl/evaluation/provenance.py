@@ -42,6 +42,10 @@ _SCALARS = (str, bool, int, float, complex, bytes, type(None))
 __all__ = ["check_data", "describe_attack", "describe_data", "describe_model", "describe_run", "describe_value"]
 
 
+HASH = 16
+"""Characters of the hash of a sample."""
+
+
 def describe_run(
     estimator: PyTorchMultiTaskEstimator,
     attacks: Sequence[tuple[AttackInfo, Any]],
@@ -116,20 +120,25 @@ def describe_value(value: Any) -> Any:
 
 
 def describe_data(x: np.ndarray[Any, Any], y: MultiTaskLabels) -> str:
-    """A hash of inputs and labels, and of which labels there are.
+    """A hash of each sample, its input and its labels: :data:`HASH` characters a sample, one after another.
 
     Examples:
         >>> from art_mtl import MultiTaskLabels
         >>> one, other = (describe_data(np.zeros((2, 3)), MultiTaskLabels({"a": np.array([0, i])})) for i in (1, 2))
-        >>> len(one), one == other
-        (32, False)
+        >>> len(one), one[:HASH] == other[:HASH], one[HASH:] == other[HASH:]
+        (32, True, False)
     """
-    digest = hashlib.blake2b(digest_size=16)
+    columns = [(name, y[name], y.present(name)) for name in y.names]
+    return "".join(_hash(x[i], [(name, values[i], known[i]) for name, values, known in columns]) for i in range(len(x)))
+
+
+def _hash(x: np.ndarray[Any, Any], labels: Sequence[tuple[str, Any, Any]]) -> str:
+    digest = hashlib.blake2b(digest_size=HASH // 2)
     for part in _bytes(x):
         digest.update(part)
-    for name in y.names:
-        digest.update(f"{name} ".encode())
-        for part in (*_bytes(y.present(name)), *_bytes(y[name])):
+    for name, value, known in labels:
+        digest.update(f"{name} {bool(known)} ".encode())
+        for part in _bytes(value) if known else ():
             digest.update(part)
     return digest.hexdigest()
 
@@ -144,14 +153,17 @@ def check_data(source: Source, chunks: Sequence[slice], stored: Mapping[int, str
         holder: Of the run, for messages.
 
     Raises:
-        ValueError: A chunk holds another sample or label.
+        ValueError: A chunk holds another sample or label; the message names the first.
     """
     for number, mark in sorted(stored.items()):
         part = chunks[number]
-        if describe_data(*source.read(part)) != mark:
+        found = describe_data(*source.read(part))
+        if found != mark:
+            places = range(0, max(len(found), len(mark)), HASH)
+            first = next(place for place in places if found[place : place + HASH] != mark[place : place + HASH])
             raise ValueError(
-                f"{holder} holds a run with other data: samples {part.start} to {part.stop - 1} have other inputs or "
-                "labels than you gave. Use another --out, or --restart to discard it."
+                f"{holder} holds a run with other data: sample {part.start + first // HASH} has another input or label "
+                "than you gave. Use another --out, or --restart to discard it."
             )
 
 

@@ -65,7 +65,7 @@ GOLDEN = """\
 | single:seg | reference | 4.66 | 365.13 | 93.64 | -84.63 | -75.00 | [-77.00, -74.00] | -10.00 | 10 |
 | single:depth | reference | 4.66 | 365.13 | 93.64 | -84.63 | -75.00 | [-77.00, -74.00] | -10.00 | 10 |
 | single:normal | reference | 4.66 | 365.13 | 93.64 | -84.63 | -75.00 | [-77.00, -74.00] | -10.00 | 10 |
-| single-task reference | reference | 4.66 | 365.13 | 93.64 | -84.63 | -75.00 | – | -75.00 | 30 |"""
+| single-task reference | reference | 4.66 | 365.13 | 93.64 | -84.63 | -75.00 | [-50.00, -10.00] | -75.00 | 30 |"""
 
 
 def test_golden_markdown(results: Results) -> None:

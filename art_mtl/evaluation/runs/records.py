@@ -56,7 +56,7 @@ class UnitResult:
         gradients: Gradient evaluations per sample, measured.
         forwards: Forward passes without a gradient per sample, measured.
         warnings: What was warned of: samples that were not attacked, values that are not finite.
-        data: Of a :data:`CLEAN` unit, the hash of the chunk's inputs and labels.
+        data: Of a :data:`CLEAN` unit, the hashes of the chunk's samples.
         adversarial: All adversarial inputs of the chunk, kept on request only.
     """
 

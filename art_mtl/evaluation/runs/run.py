@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -165,7 +165,8 @@ class _Writer:
                 f"The data set should be the same from beginning to end, and on all hosts. Found another input or "
                 f"label in {self.job.samples(unit.chunk)} under {self.job.label(unit)} (worker {worker})."
             )
-        self.ledger.save(unit, finished, worker)
+        kept = finished if unit.attack == CLEAN else replace(finished, data="")
+        self.ledger.save(unit, kept, worker)
         for text in finished.warnings:
             if text not in self.told:
                 self.told.add(text)
