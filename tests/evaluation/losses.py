@@ -35,11 +35,8 @@ def trial(cluster: Cluster, number: int, folder: Path, loses_host: bool, dice: r
         time.sleep(dice.uniform(0, 0.3))
         lost = time.monotonic()
         if loses_host:
-            process = parts.called(calls)[-1][2]
             cluster.remove_node(cluster.second, allow_graceful=False)
-            while not run.done() and len(parts.called(calls)) == count:
-                time.sleep(0.01)
-            gone = {process for _, _, process in parts.called(calls)} - {parts.called(calls)[-1][2]}
+            gone = parts.ended(calls)
         else:
             process = dice.choice([process for _, _, process in parts.called(calls)])
             os.kill(process, signal.SIGKILL)
