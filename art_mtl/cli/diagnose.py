@@ -16,7 +16,7 @@ from art_mtl.evaluation.experiment import CONFIG, Experiment, Norm, Schedule, pa
 if TYPE_CHECKING:
     from art_mtl.evaluation import AttackResult, Results, Victim
     from art_mtl.evaluation.diagnosis import Diagnosis
-    from art_mtl.evaluation.grid import Cell
+    from art_mtl.evaluation.grid import GridCell
 
 QUERIES = 200
 _SAMPLES = 64
@@ -120,7 +120,7 @@ class Diagnose(QuietCommand):
         found.check_names()
         return found
 
-    def _chosen(self, cells: Sequence[Cell]) -> Cell:
+    def _chosen(self, cells: Sequence[GridCell]) -> GridCell:
         """The row that is meant.
 
         Raises:
@@ -146,7 +146,7 @@ def strongest(results: Results) -> Iterator[AttackResult]:
             yield min(known, key=lambda attack: attack.delta_wor or 0.0)
 
 
-def cell_of(experiment: Experiment, attack: AttackResult, victim: Victim) -> Cell:
+def cell_of(experiment: Experiment, attack: AttackResult, victim: Victim) -> GridCell:
     """The row of an experiment that a result is of."""
     return next(
         cell
@@ -157,7 +157,7 @@ def cell_of(experiment: Experiment, attack: AttackResult, victim: Victim) -> Cel
 
 def diagnose_attack(
     experiment: Experiment,
-    cell: Cell,
+    cell: GridCell,
     victim: Victim,
     folder: Path | None,
     *,
@@ -218,7 +218,7 @@ def print_diagnosis(found: Diagnosis, form: str) -> None:
         say(f"{len(found.failed)} of {len(found.checks)} checks failed: {', '.join(found.failed)}")
 
 
-def _cells(experiment: Experiment, victim: Victim) -> list[Cell]:
+def _cells(experiment: Experiment, victim: Victim) -> list[GridCell]:
     """The rows of an experiment."""
     from art_mtl.evaluation.grid import plan_grid, plan_radii
 

@@ -246,8 +246,15 @@ class Results(Document):
         for attack in self.attacks:
             columns = [attack.values, attack.deltas, *attack.sample_values, *attack.sample_deltas]
             columns += [row for table in (attack.weights, attack.losses) for row in table or ()]
+            columns += [attack.delta_intervals] if attack.delta_intervals else []
             if any(len(column) != tasks for column in columns):
                 raise ValueError(f"Attack {attack.name!r} should have figures of {tasks} tasks. Found another number.")
+        for one in self.differences:
+            if {len(one.deltas), len(one.delta_intervals)} != {tasks}:
+                raise ValueError(
+                    f"The difference of {one.attack!r} and {one.other!r} should have figures of {tasks} tasks. "
+                    "Found another number."
+                )
 
     @property
     def samples(self) -> int:
