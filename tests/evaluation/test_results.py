@@ -209,6 +209,9 @@ def test_the_strongest_attack_is_no_reference_and_not_the_weakest() -> None:
     block = Block("linf", 0.1, (*attacks, attack("single:a", -0.9)))
     assert block.strongest is not None and block.strongest.name == "strong"
     assert Block("linf", 0.1, (attacks[0], block.attacks[-1])).strongest is None
+    assert [attack.name for attack in block.ranked] == ["strong", "mid", "weak"]
+    lost = replace(attacks[2], values=(None, -0.2))
+    assert Block("linf", 0.1, (*attacks[:2], lost)).strongest == attacks[1], "its Δ_Wor is that of one task"
 
 
 def test_a_failure_in_the_middle_leaves_everything_as_it_was(tmp_path: Path) -> None:
