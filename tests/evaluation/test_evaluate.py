@@ -196,7 +196,7 @@ def test_a_run_is_kept_read_and_compared(estimator, data, tmp_path):
     assert read.results == first.results and read.is_finished and read.experiment == first.experiment
     assert Experiment.from_yaml(tmp_path / "a" / "experiment.yaml") == first.experiment
     for other in (longer, tmp_path / "b", Run.read(tmp_path / "b")):
-        table = read.compare(other).table
+        table = read.compare(other).table()
         assert any("worst-task" in cell.text for row in table.rows for cell in row.cells)
     with pytest.raises(ValueError, match="should be kept"):
         first.compare(run(estimator, data=data))
