@@ -94,7 +94,7 @@ def hosted(attack: Any, estimator: PyTorchMultiTaskEstimator, batch_size: int) -
         ValueError: It was made for another model.
     """
     if callable(getattr(attack, "generate", None)) and not isinstance(attack, type):
-        return attack
+        return _SingleTaskAttack(attack) if _is_for_one_task(attack, estimator) else attack
     host = next((_HOSTS[key] for key in map(_origin, type(attack).__mro__) if key in _HOSTS), None)
     if host is None or isinstance(attack, type):
         raise TypeError(
@@ -112,6 +112,35 @@ def hosted(attack: Any, estimator: PyTorchMultiTaskEstimator, batch_size: int) -
             f"{type(attack).__name__} should be made for the model that is evaluated. Found one for another model."
         )
     return HostedAttack(attack, estimator, batch_size, host)
+
+
+def _is_for_one_task(attack: Any, estimator: PyTorchMultiTaskEstimator) -> bool:
+    """Whether it is an attack of ART on a stock classifier, which wants an array of labels."""
+    from art.estimators.classification import PyTorchClassifier
+
+    return len(estimator.tasks) == 1 and isinstance(getattr(attack, "estimator", None), PyTorchClassifier)
+
+
+class _SingleTaskAttack:
+    """An attack of ART on a stock classifier: labels are those of the one task."""
+
+    def __init__(self, attack: Any) -> None:
+        self.attack = attack
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "attack":  # while it is unpickled
+            raise AttributeError(name)
+        return getattr(self.attack, name)
+
+    @property
+    def name(self) -> str:
+        """As tables print it."""
+        return type(self.attack).__name__
+
+    def generate(self, x: Inputs, y: MultiTaskLabels) -> Inputs:
+        """Adversarial inputs, ``(N, ...)``."""
+        found: Inputs = self.attack.generate(x, np.asarray(y[y.names[0]]))
+        return found
 
 
 def _torchattacks(attack: Any, estimator: PyTorchMultiTaskEstimator, images: Tensor, labels: Any) -> Tensor:

@@ -118,6 +118,9 @@ def test_torchattacks_own_attacks_are_taken_for_one_task(data):
     found = run(classifier, {"torchattacks": pgd, "art": of_art}, (x, y))
     assert found["torchattacks"].values == found["art"].values
     assert found["torchattacks"].gradient_evaluations == found["art"].gradient_evaluations == 4
+    diagnosis = found.diagnose("art", queries=3)
+    assert diagnosis.delta_wor == found["art"].delta_wor
+    assert [check.name for check in diagnosis.checks if check.status == "not applicable"] == ["transfer"]
 
 
 def test_an_attack_on_another_model_is_refused(estimator, data):
@@ -199,10 +202,9 @@ def test_a_run_is_kept_read_and_compared(estimator, data, tmp_path):
     assert read.results == first.results and read.is_finished and read.experiment == first.experiment
     assert Experiment.from_yaml(tmp_path / "a" / "experiment.yaml") == first.experiment
     for other in (longer, tmp_path / "b", Run.read(tmp_path / "b")):
-        table = read.compare(other).table
+        table = read.compare(other).table()
         assert any("worst-task" in cell.text for row in table.rows for cell in row.cells)
-    with pytest.raises(ValueError, match="should be kept"):
-        first.compare(run(estimator, data=data))
+    assert first.compare(run(estimator, data=data)).figures[1].difference == 0
     first.report(tmp_path / "report")
     assert Run.read(tmp_path / "report").results == first.results
 

@@ -171,7 +171,8 @@ def black_box(lab: DiagnosisContext, queries: int) -> Check:
 
 def transfer(lab: DiagnosisContext, surrogate: PyTorchMultiTaskEstimator | None) -> Check:
     """The same attack made on a surrogate and measured on the model."""
-    if getattr(lab.attack, "estimator", None) is None or isinstance(lab.attack, HostedAttack):
+    own = getattr(lab.attack, "estimator", None)
+    if not isinstance(own, type(lab.estimator)) or isinstance(lab.attack, HostedAttack):
         return Check.skipped("transfer", "the attack has no `estimator` that could be replaced by a surrogate")
     kind = "the surrogate"
     if surrogate is None:
