@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from art_mtl.estimators import PyTorchMultiTaskEstimator
     from art_mtl.evaluation.samples import Inputs
 
-__all__ = ["HostedAttack", "hosted"]
+__all__ = ["HostedAttack", "SingleTaskAttack", "hosted"]
 
 _RunAttack = Callable[[Any, "PyTorchMultiTaskEstimator", Tensor, Any], Tensor]
 """How a host's attack is called: with the attack, the model, inputs and labels."""
@@ -94,7 +94,7 @@ def hosted(attack: Any, estimator: PyTorchMultiTaskEstimator, batch_size: int) -
         ValueError: It was made for another model.
     """
     if callable(getattr(attack, "generate", None)) and not isinstance(attack, type):
-        return _SingleTaskAttack(attack) if _is_for_one_task(attack, estimator) else attack
+        return SingleTaskAttack(attack) if _is_for_one_task(attack, estimator) else attack
     host = next((_HOSTS[key] for key in map(_origin, type(attack).__mro__) if key in _HOSTS), None)
     if host is None or isinstance(attack, type):
         raise TypeError(
@@ -121,7 +121,7 @@ def _is_for_one_task(attack: Any, estimator: PyTorchMultiTaskEstimator) -> bool:
     return len(estimator.tasks) == 1 and isinstance(getattr(attack, "estimator", None), PyTorchClassifier)
 
 
-class _SingleTaskAttack:
+class SingleTaskAttack:
     """An attack of ART on a stock classifier: labels are those of the one task."""
 
     def __init__(self, attack: Any) -> None:

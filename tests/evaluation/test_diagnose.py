@@ -524,7 +524,7 @@ def test_bad_arguments(data) -> None:
         (ValueError, "`attack` should be made for the model", {"attack": attack_on(make())}),
         (ValueError, "untargeted", {"attack": attack_on(estimator, targeted=True)}),
         (TypeError, "`generate", {"attack": object()}),
-        (TypeError, "`estimator` should be", {"estimator": Net()}),
+        (TypeError, "What is evaluated should be .* Found Net", {"estimator": Net()}),
         (ValueError, "should name the tasks", {"y": {"kind": y["kind"]}}),
     ):
         with pytest.raises(error, match=message):
