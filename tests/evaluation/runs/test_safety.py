@@ -86,6 +86,19 @@ def test_a_damaged_unit_is_found_first_and_computed_again_alone(finished: Path, 
     assert figures(again) == figures(results)
 
 
+def test_a_whole_unit_in_the_place_of_another_is_no_number(finished: Path, tmp_path: Path) -> None:
+    """It decodes and fits; only its checksum tells."""
+    (tmp_path / DATABASE).write_bytes((finished / DATABASE).read_bytes())
+    with sqlite3.connect(tmp_path / DATABASE) as connection:
+        connection.execute(
+            "UPDATE chunk SET result = (SELECT result FROM chunk WHERE attack = 2 AND chunk = 0)"
+            " WHERE attack = 1 AND chunk = 0"
+        )
+    connection.close()
+    with pytest.raises(ValueError, match="chunk 0. Found it damaged .it has another checksum"):
+        Run.read(tmp_path)
+
+
 def test_adversarial_inputs_have_a_checksum_of_their_own(finished: Path, tmp_path: Path) -> None:
     with StoredRun.opened(finished) as run:
         about, attacks, found = run.about(), run.attacks(), run.read(1)[0]
