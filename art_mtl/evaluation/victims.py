@@ -457,6 +457,7 @@ def _of_the_paper(name: str, root: str | Path | None, checkpoint: str | Path | N
 
 def _metadata(checkpoint: str | Path) -> dict[str, str]:
     """What a safetensors file says about itself; nothing of files of other kinds, which have no such place."""
+    regular_file(checkpoint, "weights")
     try:
         return read_metadata(checkpoint)
     except ValueError:
