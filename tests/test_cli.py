@@ -116,7 +116,7 @@ def test_nothing_is_printed_but_the_table_when_quiet(victim: str, capsys: pytest
         (["--steps", "0"], r"`steps` should be an integer of at least 1. Found 0"),
         (["--limit", "many"], r"--limit: .*'many'"),
         (["--seed", "-1"], r"`seed` should be an integer of at least 0. Found -1"),
-        (["--attacks", "minimax"], r"`methods` should be of .* Found 'minimax'. Perhaps 'minmax'"),
+        (["--attacks", "minimax"], r"`attacks` should be of .* Found 'minimax'. Perhaps 'minmax'"),
         (["--attacks"], r"`attacks` should have at least one entry"),
         (["--schedule", "steep"], r"invalid choice 'steep'"),
         (["--root", "x"], r"`root` should be left out"),

@@ -16,13 +16,16 @@ from art_mtl.evaluation.tables import describe_eps, fraction
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+
+    from art_mtl.evaluation.figure import Figure
 
 _OTHER_COLOURS = ("#72b7b2", "#ff9da6", "#7f8c8d", "#2f6f6b", "#a0cbe8", "#c49c94")
 TASK_COLOURS = ("#3b6fb6", "#e07b39", "#4f9d69", "#a05195", "#8c6d31", "#d45087", "#17becf", "#7f7f7f")
 _DASHES = {None: "-", "linear": (0, (5, 2)), "cosine": (0, (1, 1.5))}
 _MARKERS = {None: "o", "linear": "s", "cosine": "^"}
 _GREY = "#8a8a8a"
+_SPREAD = 0.12
+"""Share of a radius over which the intervals there are spread."""
 
 __all__ = ["TASK_COLOURS", "degradation_figure", "method_colour", "tasks_figure", "weighted", "weights_figure"]
 
@@ -41,7 +44,8 @@ def method_colour(method: str, others: Sequence[str] = ()) -> str:
 
 
 def degradation_figure(results: Results) -> Figure:
-    """Δ_Wor and Δ_MTL of every method against ε, a row of panels for each norm; lower curves are stronger attacks.
+    """Δ_Wor and Δ_MTL of every method against ε with their 95 % intervals, a row of panels for each norm; lower curves
+    are stronger attacks.
 
     A norm with a single radius gets bars. Attacks on one task appear as the single-task reference that they make.
 
@@ -141,13 +145,10 @@ def tasks_figure(results: Results, block: Block, names: Sequence[str] | None = N
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure, in inches, that lays itself out."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    """An empty figure, in inches, that lays itself out and that notebooks show."""
+    from art_mtl.evaluation.figure import Figure
 
-    figure = Figure(figsize=(width, height), dpi=150, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
+    return Figure(width, height)
 
 
 def _draw_weights(ax: Axes, results: Results, attack: AttackResult) -> None:
@@ -187,15 +188,42 @@ def _percent(attack: AttackResult, figure_name: str) -> float:
     return math.nan if value is None else 100 * float(value)
 
 
+def _reach(attack: AttackResult, figure_name: str) -> tuple[float, float]:
+    """How far the 95 % interval of a figure reaches below and above it, in percent; 0 where there is none."""
+    value, ends = _percent(attack, figure_name), getattr(attack, f"{figure_name}_interval")
+    if ends is None or math.isnan(value):
+        return 0.0, 0.0
+    return max(value - 100 * ends[0], 0.0), max(100 * ends[1] - value, 0.0)
+
+
+def _reaches(attacks: Sequence[AttackResult], figure_name: str) -> list[list[float]]:
+    """As error bars are drawn: all that they reach below, all that they reach above."""
+    return [list(side) for side in zip(*(_reach(attack, figure_name) for attack in attacks), strict=True)]
+
+
 def _draw_lines(ax: Axes, results: Results, blocks: Sequence[Block], figure_name: str) -> None:
     from matplotlib.ticker import NullLocator
 
-    for name, points in _series(results, blocks).items():
+    series = _series(results, blocks)
+    for place, (name, points) in enumerate(series.items()):
         first = points[0][1]
         spec = spec_of(first.method)
+        attacks = [attack for _, attack in points]
+        # Side by side, lest the intervals of one radius hide each other.
+        shift = 1 + _SPREAD * ((place + 0.5) / len(series) - 0.5)
+        ax.errorbar(
+            [eps * shift for eps, _ in points],
+            [_percent(attack, figure_name) for attack in attacks],
+            yerr=_reaches(attacks, figure_name),
+            fmt="none",
+            ecolor=method_colour(first.method, _others(results)),
+            elinewidth=2 if spec.is_ours else 1,
+            alpha=0.55,
+            zorder=3 if spec.is_ours else 1,
+        )
         ax.plot(
             [eps for eps, _ in points],
-            [_percent(attack, figure_name) for _, attack in points],
+            [_percent(attack, figure_name) for attack in attacks],
             label=plot(name),
             color=method_colour(first.method, _others(results)),
             linestyle=":" if spec.is_reference else "-" if spec.own_schedule else _DASHES.get(first.schedule, "-"),
@@ -219,7 +247,15 @@ def _draw_bars(ax: Axes, results: Results, blocks: Sequence[Block], figure_name:
     rows.sort(key=lambda attack: _percent(attack, figure_name), reverse=True)
     values = [_percent(attack, figure_name) for attack in rows]
     colours = [method_colour(attack.method, _others(results)) for attack in rows]
-    bars = ax.barh(range(len(rows)), values, color=colours, height=0.7)
+    reaches = _reaches(rows, figure_name)
+    bars = ax.barh(
+        range(len(rows)),
+        values,
+        color=colours,
+        height=0.7,
+        xerr=reaches,
+        error_kw={"ecolor": "#333333", "elinewidth": 1},
+    )
     for bar, attack in zip(bars, rows, strict=True):
         spec = spec_of(attack.method)
         bar.set_alpha(1.0 if spec.is_ours else 0.75)
@@ -228,7 +264,9 @@ def _draw_bars(ax: Axes, results: Results, blocks: Sequence[Block], figure_name:
             bar.set_edgecolor("white")
     ax.bar_label(bars, labels=[f"{value:.1f}" for value in values], padding=3, fontsize=8, color="#333333")
     _name_rows(ax, rows, [""] * len(rows))
-    ax.set_xlim(min([0.0, *values]) * 1.14 - 1, max([0.0, *values]))
+    lows, highs = ([value + sign * reach for value, reach in zip(values, side, strict=True)]
+                   for sign, side in zip((-1, 1), reaches, strict=True))  # fmt: skip
+    ax.set_xlim(min([0.0, *lows]) * 1.14 - 1, max([0.0, *highs]) * 1.14)
     ax.set_xlabel(f"{_symbol(figure_name)} (%)")
     block = blocks[0]
     ax.set_title(f"{_title(figure_name)}\n{describe_eps(block.norm, block.eps, results.clip_values)}", fontsize=10)

@@ -35,9 +35,8 @@ from art_mtl.labels import MultiTaskLabels
 from art_mtl.tasks import Task
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from art_mtl.estimators import PyTorchMultiTaskEstimator
+    from art_mtl.evaluation.figure import Figure
     from art_mtl.evaluation.victims import Victim
 
 _CARDS = 6
@@ -238,8 +237,8 @@ def write_figures(folder: Path, results: Results, gallery: Gallery | None) -> li
 def _figures(results: Results, gallery: Gallery | None) -> Iterator[tuple[str, str, Figure]]:
     if any(attack.norm is not None and attack.eps is not None for attack in results.attacks):
         caption = (
-            "Degradation against ε: the lower, the stronger the attack. Thick: methods of this package. Dotted: the "
-            "single-task reference."
+            "Degradation against ε, with 95 % intervals: the lower, the stronger the attack. Thick: methods of this "
+            "package. Dotted: the single-task reference."
         )
         yield "degradation.png", caption, degradation_figure(results)
     for block in results.blocks():
@@ -334,7 +333,8 @@ def _legend(results: Results) -> list[str]:
     items = [
         f"Metrics over the whole data set: {metrics}. {describe_protocol(results.protocol)}",
         "Δ of a task is its relative degradation, −100 % is ruin. Δ_MTL is the mean over the tasks, Δ_Wor the least "
-        "degraded task, with its 95 % interval. The strongest Δ_Wor of a block is bold.",
+        "degraded task, with its 95 % interval. The strongest Δ_Wor of a block is bold; below the table "
+        "stands whether it is significantly stronger than the strongest attack of another role.",
         "Roles: a baseline is published elsewhere; ours is a method of this package; an ensemble runs several attacks "
         "and keeps the strongest result for each sample; a reference attacks one task only and is never bold; of a "
         "foreign attack nothing is known.",

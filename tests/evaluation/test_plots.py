@@ -71,6 +71,29 @@ def test_degradation_curves(results: Results) -> None:
     assert [label.get_text() for label in bars.get_yticklabels()] == ["equal", "worst-task"]
 
 
+def test_intervals_are_drawn_where_there_are_some(results: Results) -> None:
+    """From end to end: upright beside the points of a curve, lying on a bar, none where there is none."""
+
+    def with_interval(one: AttackResult) -> AttackResult:
+        known = one.name == "worst-task"
+        return replace(one, delta_wor_interval=(one.delta_wor - 0.2, one.delta_wor + 0.05) if known else None)
+
+    found = replace(results, attacks=tuple(map(with_interval, results.attacks)))
+    curves, _, bars, _ = degradation_figure(found).axes
+    drawn = [np.array(line) for lines in curves.collections for line in lines.get_segments()]
+    ends = sorted((line[0, 0].round(1), *line[:, 1]) for line in drawn if np.ptp(line[:, 1]) > 0)
+    np.testing.assert_allclose(ends, [(0.1, -75, -50), (0.1, -47.5, -22.5)])
+    assert all(np.ptp(line[:, 0]) == 0 for line in drawn)
+    lying = [np.array(line) for lines in bars.collections for line in lines.get_segments()]
+    np.testing.assert_allclose(sorted(np.ptp(line[:, 0]) for line in lying), [0, 25])
+    assert bars.get_xlim()[0] < -75, "the whole interval is in sight"
+
+
+def test_figures_show_themselves_in_notebooks(results: Results) -> None:
+    for figure in (degradation_figure(results), weights_figure(results, next(results.blocks()))):
+        assert figure._repr_png_().startswith(b"\x89PNG")
+
+
 def test_method_colours_are_distinct_and_stable() -> None:
     colours = [spec.colour for spec in registry().values() if spec.colour is not None]
     assert len(set(colours)) == len(colours) >= 13 and not {*colours} & {*_OTHER_COLOURS}

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from art_mtl import tasks
 from art_mtl.evaluation.measure import MetricSpec, MetricState, batch_average, deltas
@@ -214,6 +215,58 @@ def test_intervals_cover_what_they_estimate(shares: list[float], correlation: fl
     rare_and_dependent = correlation > 0 and max(shares) * SIZE < 5
     assert worst / REPEATS >= 0.94 and together / REPEATS >= 0.95 - TOLERANCE
     assert mean / REPEATS >= (0.9 if rare_and_dependent else 0.95 - TOLERANCE)
+
+
+JOBS = [tasks.segmentation("seg", 3), tasks.classification("kind", 4), tasks.depth("depth")]
+
+
+def _mixed(strengths: tuple[float, float, float], size: int, seed: int) -> list[list[Tensor]]:
+    """Clean and attacked statistics of each of :data:`JOBS` on ``size`` samples, by the tasks' own functions.
+
+    A sample that is easy for one task is easy for the others, and pixels of an image are right or wrong together.
+    """
+    random = torch.Generator().manual_seed(seed)
+    common, own = torch.randn(size, 1, generator=random), torch.randn(size, 3, generator=random)
+    hard = torch.special.ndtr(0.6 * common + 0.8 * own)
+    classes = torch.multinomial(torch.tensor([0.5, 0.3, 0.2]), size * 16, True, generator=random).view(size, 4, 4)
+    kinds, luck = torch.randint(4, (size,), generator=random), torch.rand(size, 4, 4, generator=random)
+    error = 0.05 + 0.1 * torch.rand(size, 1, 4, 4, generator=random)
+    labels = classes.numpy(), kinds.numpy(), torch.full((size, 1, 4, 4), 2.0).numpy()
+    targets = [job.targets(label, np.ones(size, bool)) for job, label in zip(JOBS, labels, strict=True)]
+    found = []
+    for seg, kind, depth in ((0.9, 0.9, 1.0), strengths):
+        right = luck < (2 * seg * (1 - hard[:, 0])).clamp(max=1)[:, None, None]
+        outputs = [
+            functional.one_hot(torch.where(right, classes, (classes + 1) % 3), 3).movedim(-1, 1).float(),
+            functional.one_hot(torch.where(hard[:, 1] < kind, kinds, (kinds + 1) % 4), 4).float(),
+            2 + error * (1 + 2 * (depth - 1) * hard[:, 2, None, None, None]),
+        ]
+        pairs = zip(JOBS, outputs, targets, strict=True)
+        found.append([job.statistics(job.check_output(output, target), target) for job, output, target in pairs])
+    return found
+
+
+@pytest.mark.parametrize("strengths", [(0.22, 0.22, 4.0), (0.6, 0.1, 3.0), (0.1, 0.05, 8.0)], ids=str)
+def test_intervals_of_mixed_metrics_cover_what_they_estimate(strengths: tuple[float, float, float]) -> None:
+    """mIoU of confusion matrices, accuracy and error at once, n = 64: Δ_Wor in at least 94 %, as with accuracies.
+
+    The truth is what 200,000 samples give. The standard error of a coverage of 97 % over 300 repetitions is one point.
+    """
+    scales = [spec(job) for job in JOBS]
+
+    def metrics(rows: list[Tensor]) -> Tensor:
+        return torch.stack([scale.value(one.double().sum(0)) for scale, one in zip(scales, rows, strict=True)])
+
+    clean, attacked = map(metrics, _mixed(strengths, 200_000, seed=1))
+    true, covered = float(deltas(scales, attacked, clean).max()), 0
+    both = _mixed(strengths, SIZE * REPEATS, seed=2)
+    for repeat in range(REPEATS):
+        part = slice(repeat * SIZE, (repeat + 1) * SIZE)
+        before, after = (
+            resampled_metrics(scales, [state(*(one[part] for one in rows))], RESAMPLES, seed=repeat) for rows in both
+        )
+        covered += _in(degradation_intervals(degradations(scales, after, before))[2], true)
+    assert covered / REPEATS >= 0.94, f"{covered / REPEATS:.3f} of Δ_Wor = {true:.3f}"
 
 
 def test_percentiles_of_the_maximum_would_not_cover_it() -> None:
