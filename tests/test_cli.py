@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -65,7 +66,7 @@ def test_benchmark_from_end_to_end(victim: str, tmp_path: Path, capsys: pytest.C
     assert [(block.norm, block.eps) for block in results.blocks()] == [("linf", 4 / 255), ("l2", 1.0)]
     names = [attack.name for attack in next(results.blocks()).attacks]
     assert names[:4] == ["single:seg", "single:depth", "equal", "equal + linear step"] and names[-1] == "worst-task"
-    assert results["worst-task"].weights is not None
+    assert results["worst-task", "linf", 4 / 255].weights is not None
     assert {path.name for path in out.iterdir()} == {
         ".lock", "experiment.yaml", "figures", "report.md", "results.json", "run.sqlite", "table.csv", "table.md",
         "table.tex",
@@ -175,7 +176,8 @@ def test_interruption(victim: str, tmp_path: Path, capsys, monkeypatch) -> None:
     assert "0 of 3 attacks × chunks are finished; the table is of none of the 5 samples" in one_error(capsys)
     monkeypatch.undo()
     assert main([*arguments, "--out", str(out)]) == 0
-    assert main(["compare", str(out), str(out), "--metrics", "--format", "markdown"]) == 0
+    shutil.copytree(out, tmp_path / "same")
+    assert main(["compare", str(out), str(tmp_path / "same"), "--metrics", "--format", "markdown"]) == 0
     assert "| equal | Δ_Wor (%) |" in capsys.readouterr().out
 
 

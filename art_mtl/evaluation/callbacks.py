@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 from art_mtl.evaluation.attack import AttackInfo
 from art_mtl.evaluation.results import AttackResult, Rows
 from art_mtl.evaluation.samples import Inputs
-
-if TYPE_CHECKING:
-    from art_mtl.evaluation.run import Run
 
 __all__ = ["Callback", "UnitReport"]
 
@@ -63,5 +60,5 @@ class Callback:
         Called for every attack, in order, at the end.
         """
 
-    def end(self, run: Run) -> None:
-        """The run is complete."""
+    def end(self, run: Any) -> None:
+        """The run is complete: a :class:`~art_mtl.evaluation.Run`."""

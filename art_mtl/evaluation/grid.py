@@ -184,6 +184,26 @@ def make_estimator(victim: Victim, device: str = "auto") -> PyTorchMultiTaskEsti
     )
 
 
+def as_estimator(model: Any) -> PyTorchMultiTaskEstimator:
+    """The estimator itself, or a stock ART classifier as a model of one task.
+
+    Raises:
+        TypeError: Anything else.
+    """
+    from art.estimators.classification import PyTorchClassifier
+
+    from art_mtl.estimators import PyTorchMultiTaskEstimator
+
+    if isinstance(model, PyTorchClassifier):
+        return PyTorchMultiTaskEstimator.from_classifier(model)
+    if not isinstance(model, PyTorchMultiTaskEstimator):
+        raise TypeError(
+            "What is evaluated should be the name of a victim, a Victim, a PyTorchMultiTaskEstimator, an ART "
+            f"PyTorchClassifier, or (model, tasks). Found {type(model).__name__}."
+        )
+    return model
+
+
 def make_attack(
     estimator: PyTorchMultiTaskEstimator,
     cell: GridCell,

@@ -172,7 +172,7 @@ def reproduce(
         victim: MTAN or Split on the table's data; see :func:`art_mtl.evaluation.load_victim`.
         attacks: Names of the registry, or "all".
         protocol: "pooled", or "auto-lambda" as in the paper; see :func:`art_mtl.evaluation.evaluate`.
-        split: "test" or "train" data.
+        split: "val" (or "test", which is the same) or "train" data.
         limit: First samples of the data to use; None for all.
         batch_size: Samples at a time.
         steps: T.
@@ -212,5 +212,5 @@ def reproduce(
         progress=progress,
         callbacks=callbacks,
         protocol=protocol,
-        split=split,
+        split="test" if split == "val" else split,
     ).results

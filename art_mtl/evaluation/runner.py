@@ -17,7 +17,7 @@ from art_mtl.evaluation.attack import Attack, attack_info, named_attacks
 from art_mtl.evaluation.batch_size import settle_batch_size
 from art_mtl.evaluation.callbacks import Callback
 from art_mtl.evaluation.experiment import CONFIG, LIVE, Experiment
-from art_mtl.evaluation.grid import make_attack, make_estimator, plan_grid, plan_radii
+from art_mtl.evaluation.grid import as_estimator, make_attack, make_estimator, plan_grid, plan_radii
 from art_mtl.evaluation.hosts import hosted
 from art_mtl.evaluation.report import Gallery, check_folder
 from art_mtl.evaluation.run import Live, Run
@@ -29,7 +29,7 @@ from art_mtl.files import write_text
 if TYPE_CHECKING:
     from art_mtl.estimators import PyTorchMultiTaskEstimator
 
-__all__ = ["as_estimator", "evaluate"]
+__all__ = ["evaluate"]
 
 
 def evaluate(
@@ -349,23 +349,3 @@ def _gallery(subject: _Subject) -> Gallery | None:
         return None
     x, y = subject.source.read(slice(0, min(PICTURED, len(subject.source))))
     return Gallery(subject.estimator, x, y, subject.class_names)
-
-
-def as_estimator(model: Any) -> PyTorchMultiTaskEstimator:
-    """The estimator itself, or a stock ART classifier as a model of one task.
-
-    Raises:
-        TypeError: Anything else.
-    """
-    from art.estimators.classification import PyTorchClassifier
-
-    from art_mtl.estimators import PyTorchMultiTaskEstimator
-
-    if isinstance(model, PyTorchClassifier):
-        return PyTorchMultiTaskEstimator.from_classifier(model)
-    if not isinstance(model, PyTorchMultiTaskEstimator):
-        raise TypeError(
-            "What is evaluated should be the name of a victim, a Victim, a PyTorchMultiTaskEstimator, an ART "
-            f"PyTorchClassifier, or (model, tasks). Found {type(model).__name__}."
-        )
-    return model

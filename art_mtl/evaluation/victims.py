@@ -19,6 +19,7 @@ from art_mtl import tasks
 from art_mtl.data import PAPER_DATA, MultiDigits, MultiLabelDigits, MultiTaskDataset, NYUv2, Rooms
 from art_mtl.evaluation import user_code
 from art_mtl.evaluation.samples import Arrays, Source, as_arrays, as_source
+from art_mtl.files import regular_file
 from art_mtl.models import DigitsNet, MultiLabelNet, RoomsNet, load_embedded, load_network, load_weights, read_metadata
 from art_mtl.tasks import Task, check_tasks
 
@@ -457,6 +458,7 @@ def _of_the_paper(name: str, root: str | Path | None, checkpoint: str | Path | N
 
 def _metadata(checkpoint: str | Path) -> dict[str, str]:
     """What a safetensors file says about itself; nothing of files of other kinds, which have no such place."""
+    regular_file(checkpoint, "weights")
     try:
         return read_metadata(checkpoint)
     except ValueError:

@@ -29,7 +29,7 @@ def trial(cluster: Cluster, number: int, folder: Path, loses_host: bool, dice: r
     """One run."""
     calls, count = folder / f"calls-{number}", dice.randrange(1, 2 * parts.CHUNKS)
     with ThreadPoolExecutor(1) as pool:
-        run = pool.submit(parts.run, calls, seconds=0.3, ray=cluster.address, store=folder / f"run-{number}")
+        run = pool.submit(parts.run, calls, seconds=0.3, ray=cluster.address, out=folder / f"run-{number}")
         while len(parts.called(calls)) < count and not run.done():
             time.sleep(0.01)
         time.sleep(dice.uniform(0, 0.3))

@@ -427,7 +427,7 @@ def test_an_interruption_tells_what_was_written(folders, no_figures, tmp_path: P
     assert capsys.readouterr().err.endswith(f"art-mtl: interrupted; written before: {out}/table-I.\n")
     assert [path.name for path in out.iterdir()] == ["table-I"]
     assert main(command("--table", "III", *where, *settings)) == 130
-    assert capsys.readouterr().err == "art-mtl: interrupted; nothing was written.\n"
+    assert capsys.readouterr().err == "art-mtl: interrupted; nothing was kept.\n"
 
 
 # --- victims ---

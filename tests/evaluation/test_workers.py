@@ -44,7 +44,7 @@ def _load(name: str, path: Path) -> ModuleType:
     return module
 
 
-parts = _load("evaluation_parts", FOLDER / "parts.py")
+parts = _load("parts", FOLDER / "parts.py")
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_a_worker_is_killed_and_the_tables_are_those_of_one_process(hosts, alone
         killed.add(process)
 
     killer = meanwhile(calls, 4, kill)
-    found = parts.run(calls, seconds=0.4, ray=hosts.address, store=tmp_path / "run")
+    found = parts.run(calls, seconds=0.4, ray=hosts.address, out=tmp_path / "run")
     killer.join()
     assert parts.table(found) == parts.table(alone) and parts.figures(found) == parts.figures(alone)
     assert found.tasks == alone.tasks
@@ -126,7 +126,7 @@ def test_a_host_goes_another_comes_and_the_tables_are_those_of_one_process(hosts
 def test_a_unit_s_own_error_ends_the_run_in_its_own_words(hosts, tmp_path) -> None:
     fault = ZeroDivisionError("no eps in chunk 2")
     with pytest.raises(ZeroDivisionError, match="^no eps in chunk 2$") as caught:
-        parts.run(tmp_path / "calls", fault=fault, at=2, ray=hosts.address, store=tmp_path / "run")
+        parts.run(tmp_path / "calls", fault=fault, at=2, ray=hosts.address, out=tmp_path / "run")
     assert "in generate" in str(caught.value.__cause__), "where it was raised"
     assert not any(chunk > 4 for _, chunk, _ in parts.called(tmp_path / "calls")), "nothing is begun any more"
 
@@ -136,7 +136,7 @@ def test_a_unit_s_own_error_ends_the_run_in_its_own_words(hosts, tmp_path) -> No
 @pytest.mark.filterwarnings(TOKEN)
 def test_a_unit_that_ends_its_workers_is_given_up(hosts, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(workers, "_TRIES", 2)
-    with pytest.raises(OSError, match="equal, linf 0.1, chunk 0, .* ended its worker 2 times"):
+    with pytest.raises(OSError, match="linf 0.1, chunk 0, .* ended its worker 2 times"):
         parts.run(tmp_path / "calls", fault="exit", at=0, ray=hosts.address)
     assert sum(chunk == 0 and name == "equal" for name, chunk, _ in parts.called(tmp_path / "calls")) == 2
 
@@ -147,7 +147,7 @@ sys.path.insert(0, {folder!r})
 from pathlib import Path
 import parts
 try:
-    parts.run(Path({calls!r}), seconds=0.3, ray="local", store={store!r})
+    parts.run(Path({calls!r}), seconds=0.3, ray="local", out={store!r})
 except KeyboardInterrupt as stop:
     print(stop)
     sys.exit(130)
@@ -188,7 +188,7 @@ def test_ctrl_c_ends_every_process_and_the_run_goes_on(alone, tmp_path) -> None:
         time.sleep(0.1)
     assert not of_run(marker)
     before = len(parts.called(calls))
-    found = parts.run(calls, store=tmp_path / "run")
+    found = parts.run(calls, seconds=0.3, out=tmp_path / "run")
     assert parts.table(found) == parts.table(alone)
     assert len(parts.called(calls)) - before < 2 * parts.CHUNKS - 1, "it went on"
 
@@ -206,9 +206,9 @@ def test_sigterm_tells_how_to_go_on(tmp_path, alone, monkeypatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(Job, "compute", stopped)
         with pytest.raises(KeyboardInterrupt, match=f"finished is in {tmp_path / 'run'}, and the same command goes on"):
-            parts.run(tmp_path / "calls", store=tmp_path / "run")
+            parts.run(tmp_path / "calls", out=tmp_path / "run")
     assert signal.getsignal(signal.SIGTERM) is handler
-    assert parts.table(parts.run(tmp_path / "calls", store=tmp_path / "run")) == parts.table(alone)
+    assert parts.table(parts.run(tmp_path / "calls", out=tmp_path / "run")) == parts.table(alone)
     assert parts.check_calls(tmp_path / "calls", set()) == 0
 
 
@@ -385,9 +385,9 @@ def test_threads_are_those_of_the_run_and_part_of_it(tmp_path, monkeypatch) -> N
         return compute(self, unit)
 
     monkeypatch.setattr(Job, "compute", noted)
-    parts.run(tmp_path / "calls", threads=before + 1, store=tmp_path / "run")
+    parts.run(tmp_path / "calls", threads=before + 1, out=tmp_path / "run")
     assert seen == {before + 1} and torch.get_num_threads() == before
-    with pytest.raises(ValueError, match=rf"threads {before + 1} there, {before} here"):
-        parts.run(tmp_path / "calls", threads=before, store=tmp_path / "run")
+    with pytest.raises(ValueError, match=rf"threads={before + 1}; you asked for threads={before}"):
+        parts.run(tmp_path / "calls", threads=before, out=tmp_path / "run")
     with pytest.raises(ValueError, match="`threads` should be at least 1, or None. Found 0"):
         parts.run(tmp_path / "calls", threads=0)

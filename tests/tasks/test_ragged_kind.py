@@ -26,7 +26,7 @@ from art_mtl.attacks import (
     UniversalMultiTaskPGD,
     WorstTaskPGD,
 )
-from art_mtl.evaluation import diagnose, evaluate
+from art_mtl.evaluation import Callback, diagnose, evaluate
 from art_mtl.evaluation.report import Gallery, write_report
 from art_mtl.metrics import Metric
 from art_mtl.structure import map_tensors, tensors_in
@@ -412,9 +412,10 @@ def test_it_is_evaluated_and_reported(task, form, ragged, tmp_path):
     seen: dict[str, np.ndarray] = {}
     gallery = Gallery(host, x, host.labels(y, len(x)))
 
-    def listen(result, x_adv):
-        seen[result.name] = x_adv
-        gallery(result, x_adv)
+    class Listener(Callback):
+        def attack(self, result, examples):
+            seen[result.name] = examples
+            gallery.attack(result, examples)
 
     def run(**options):
         attacks = {"equal": MultiTaskPGD(host, eps=0.3, max_iter=10, batch_size=4, verbose=False)}
@@ -422,7 +423,7 @@ def test_it_is_evaluated_and_reported(task, form, ragged, tmp_path):
         with pytest.warns(RuntimeWarning, match=UNLABELLED):
             return evaluate(host, attacks, dataset, batch_size=3, seed=0, progress=False, **options).results
 
-    results = run(listener=listen, chunk=5, store=tmp_path / "run")
+    results = run(callbacks=[Listener()], chunk=5, out=tmp_path / "run")
     target = task.targets(y["points"])
     for value, inputs in ((results.tasks[1].clean, x), (results["equal"].values[1], seen["equal"])):
         rows = task.statistics(host.raw_outputs(inputs)[1], target)

@@ -119,7 +119,10 @@ def test_two_processes_train_as_one(tiny: ModuleType, photographs: Path, tmp_pat
 
     lines = [text.splitlines() for text, _ in told]
     assert lines[0][:-1] == [str(step) for step in range(1, 9)], "the first process tells of its steps"
-    assert lines[1] == lines[0][-1:] and "model noisy there, tiny here; epochs 2 there, 3 here" in lines[1][0]
+    assert (
+        lines[1] == lines[0][-1:]
+        and "model=noisy, recipe.epochs=2; you asked for model=tiny, recipe.epochs=3" in lines[1][0]
+    )
 
 
 def test_alone_without_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:

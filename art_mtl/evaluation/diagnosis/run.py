@@ -16,8 +16,8 @@ from art_mtl.evaluation.diagnosis import checks
 from art_mtl.evaluation.diagnosis.diagnosis_context import TOLERANCE, DiagnosisContext
 from art_mtl.evaluation.diagnosis.records import Check, Diagnosis
 from art_mtl.evaluation.diagnosis.sanity_checks import SANITY_CHECKS
+from art_mtl.evaluation.grid import as_estimator
 from art_mtl.evaluation.measure import check_protocol
-from art_mtl.evaluation.runner import as_estimator
 from art_mtl.evaluation.samples import Inputs, as_arrays
 from art_mtl.tasks.picking import describe
 

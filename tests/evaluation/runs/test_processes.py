@@ -28,5 +28,6 @@ def test_killed_runs_go_on() -> None:
 
 
 def test_memory_does_not_grow_with_the_data() -> None:
-    few, many = (int(line.split()[1]) for line in python("memory.py", "100", "3000").splitlines())
-    assert many < 1.05 * few
+    """6,000 samples are 94 MiB; what is kept of each is its figures."""
+    few, many = (int(line.split()[1]) for line in python("memory.py", "100", "6000").splitlines())
+    assert many < few + 60

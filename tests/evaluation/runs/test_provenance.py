@@ -17,6 +17,7 @@ from art.defences.preprocessor import FeatureSqueezing
 
 from art_mtl import PyTorchMultiTaskEstimator, tasks
 from art_mtl.attacks import MultiTaskAutoAttack, MultiTaskPGD
+from art_mtl.evaluation import evaluate
 from art_mtl.evaluation.provenance import check_data, describe_attack, describe_data, describe_model, describe_value
 from art_mtl.evaluation.samples import as_source
 
@@ -114,14 +115,8 @@ def sit(module: ModuleType, folder: Path, data_change: Any = None, **changes: An
     given = {name: changes.pop(name) for name in ("attack", "seed", "accept") if name in changes}
     estimator = made(module, **changes)
     attack = given.get("attack", lambda e: MultiTaskPGD(e, eps=0.1, max_iter=1, verbose=False))(estimator)
-    from art_mtl.evaluation.attack import named_attacks
-    from art_mtl.evaluation.runs import run_attacks
-
-    return run_attacks(
-        estimator, named_attacks([attack]), as_source(data(data_change), estimator.tasks), batch_size=4,
-        seed=given.get("seed", 0), victim="mine", command=None, progress=False, listener=None, protocol="pooled",
-        chunk=4, store=folder, restart=False, team=None, accept=given.get("accept", ()),
-    )  # fmt: skip
+    settings = {"batch_size": 4, "chunk": 4, "seed": given.get("seed", 0), "accept": given.get("accept", ())}
+    return evaluate(estimator, attack, data(data_change), out=folder, progress=False, **settings).results
 
 
 def own_seg(output: Any) -> Any:
@@ -146,8 +141,8 @@ CHANGES: dict[str, tuple[Any, str]] = {
                  "num_random_init=0"),
     "preparation": ({"attack": lambda e: MultiTaskPGD(e, eps=0.1, max_iter=1, prepare="fp32", verbose=False)},
                     "prepare=None"),
-    "a sample": ({"data_change": lambda x, y: x.__setitem__((7, 0, 1, 1), 0.5)}, "other data: samples 4 to 7"),
-    "a label": ({"data_change": lambda x, y: y["seg"].__setitem__((2, 0, 0), 2)}, "other data: samples 0 to 3"),
+    "a sample": ({"data_change": lambda x, y: x.__setitem__((7, 0, 1, 1), 0.5)}, "other data: sample 7 has"),
+    "a label": ({"data_change": lambda x, y: y["seg"].__setitem__((2, 0, 0), 2)}, "other data: sample 2 has"),
 }  # fmt: skip
 
 
@@ -291,7 +286,7 @@ def test_every_sample_label_and_gap_is_in_the_hash_of_the_data() -> None:
         for name in ("x", "seg", "depth"):
             x, y = data()
             (x if name == "x" else y[name])[index, ..., 0, 0] += 1
-            with pytest.raises(ValueError, match=f"o holds a run with other data: samples {index // 4 * 4} to"):
+            with pytest.raises(ValueError, match=f"o holds a run with other data: sample {index} has"):
                 check_data(as_source((x, y), estimator_tasks), chunks, stored, "o")
 
 
@@ -309,6 +304,6 @@ def test_a_sitting_that_goes_on_reads_what_it_had_before_it_attacks(tmp_path: Pa
 
     with pytest.raises(KeyboardInterrupt):
         sit(module, tmp_path / "out", attack=lambda e: Counts())
-    with pytest.raises(ValueError, match="other data: samples 8 to 9"):
+    with pytest.raises(ValueError, match="other data: sample 9 has"):
         sit(module, tmp_path / "out", attack=lambda e: Counts(), data_change=lambda x, y: x.__setitem__((9, 0), 0.3))
     assert log.read_text() == "4."

@@ -12,6 +12,7 @@ from art_mtl.evaluation.results import Environment
 from art_mtl.evaluation.runs.records import CLEAN, UnitResult
 from art_mtl.evaluation.runs.summary import Heading, results_of
 from art_mtl.evaluation.statistics import degradation_intervals, degradations, resampled_metrics
+from art_mtl.metrics import SparseTensor
 
 KINDS = [tasks.depth("a"), tasks.depth("b")]
 SCALES = [MetricSpec.of(task, "auto-lambda") for task in KINDS]
@@ -21,7 +22,7 @@ HEADING = Heading("v", (0.0, 1.0), Environment({}, "cpu", "now", 0), None, "auto
 def chunk(size: int, error: float, seed: int, **cost) -> UnitResult:
     """Absolute errors of two depths about ``error``, of 10 places an image."""
     drawn = torch.rand(2, size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + error
-    rows = tuple(torch.stack([10 * one, torch.full_like(one, 10)], 1) for one in drawn)
+    rows = tuple(SparseTensor.of(torch.stack([10 * one, torch.full_like(one, 10)], 1)) for one in drawn)
     return UnitResult(MetricState(rows, torch.ones(size, 2, dtype=torch.bool), ({}, {})), **cost)
 
 
