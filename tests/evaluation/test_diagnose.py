@@ -630,7 +630,7 @@ def diagnosed(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("attack", "options", "expected"),
     [
-        ("worst-task", [], {"class": "WorstTaskPGD", "weight_group": 8}),
+        ("worst-task", [], {"class": "MultiTaskPGD", "method": "worst-task", "weight_group": 8}),
         ("single:kind", [], {"class": "MultiTaskPGD", "objective": "population", "weight_group": 8}),
         (
             "equal + linear step, best of 3",
@@ -660,7 +660,7 @@ def test_the_command_diagnoses_the_very_attack_that_ran(
     for key, value in {**common, **expected}.items():
         assert found[key] == value, key
     assert str(found["prepare"]) == "fp32" and found.get("max_iter", 2) == 2
-    own = {"command", "progress"}
+    own = {"command", "progress", "queries"}  # of the call; its default is the same
     if not reference:
         assert [call["eps"] for call in by_benchmark] == [0.1, 0.2]
         assert {k: v for k, v in by_benchmark[1].items() if k not in own} == {
