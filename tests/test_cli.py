@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from art_mtl.cli import benchmark, main
-from art_mtl.evaluation import Experiment, Results, Run, report
+from art_mtl.cli import main
+from art_mtl.evaluation import Experiment, Results, Run, report, runner
 from art_mtl.version import __version__
 
 VICTIM = """
@@ -57,7 +57,7 @@ def test_benchmark_from_end_to_end(victim: str, tmp_path: Path, capsys: pytest.C
     assert main(arguments) == 0
     captured = capsys.readouterr()
     assert "L∞, ε = 4/255 (2/255 in [0, 1])" in captured.out and "single-task reference" in captured.out
-    assert "left" in captured.err  # the progress bar's time left
+    assert "unit/s" in captured.err  # the progress bar
     results = Results.from_json(out / "results.json")
     assert results.samples == 4
     assert results.environment.seed == 0 and results.environment.packages["art-mtl"] == __version__
@@ -115,7 +115,7 @@ def test_nothing_is_printed_but_the_table_when_quiet(victim: str, capsys: pytest
         (["--steps", "0"], r"`steps` should be an integer of at least 1. Found 0"),
         (["--limit", "many"], r"--limit: .*'many'"),
         (["--seed", "-1"], r"`seed` should be an integer of at least 0. Found -1"),
-        (["--attacks", "minimax"], r"`methods` should be of .* Found 'minimax'. Perhaps 'minmax'"),
+        (["--attacks", "minimax"], r"`attacks` should be of .* Found 'minimax'. Perhaps 'minmax'"),
         (["--attacks"], r"`attacks` should have at least one entry"),
         (["--schedule", "steep"], r"invalid choice 'steep'"),
         (["--root", "x"], r"`root` should be left out"),
@@ -133,7 +133,7 @@ def test_bad_arguments_are_one_line(victim: str, capsys, arguments: list[str], m
     ("name", "message"),
     [
         ("castle", "`name` should be one of .* Found 'castle'"),
-        ("/none.py:f", "Expected a Python file at /none.py"),
+        ("/none.py:f", "/none.py: expected a Python file. Found no such file"),
         ("{folder}/tiny.py:nothing", "Expected a function 'nothing'"),
         ("{folder}/tiny.py:broken", "should return a Victim, .*or DataLoader.*Found int"),
         ("nyuv2", "should have `root`"),
@@ -167,7 +167,7 @@ def test_interruption(victim: str, tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.setattr(MultiTaskPGD, "generate", interrupt)
     arguments = ["benchmark", "--victim", victim, "--attacks", "equal", "--steps", "1", "--quiet"]
     assert main(arguments) == 130
-    assert one_error(capsys) == "art-mtl: interrupted; nothing was written.\n"
+    assert one_error(capsys) == "art-mtl: interrupted; nothing was kept.\n"
     out = tmp_path / "out"
     assert main([*arguments, "--out", str(out)]) == 130
     assert one_error(capsys).endswith(f"is finished is in {out}, and the same command goes on from there.\n")
@@ -211,7 +211,7 @@ def test_show_of_something_else(tmp_path: Path, capsys) -> None:
     assert main(["show", str(tmp_path / "a.json")]) == 2
     assert "format 'art_mtl.results'" in one_error(capsys)
     assert main(["show", str(tmp_path / "none.json")]) == 2
-    assert "no file" in one_error(capsys)
+    assert "none.json: expected results. Found no such file." in one_error(capsys)
 
 
 def test_help_and_version(capsys) -> None:
@@ -325,11 +325,11 @@ def test_an_option_wins_over_the_file(monkeypatch, tmp_path: Path, arguments, na
     """And every other option is the file's."""
     seen: list[Experiment] = []
 
-    def record(experiment: Experiment, *_: object) -> None:
+    def record(experiment: Experiment, **_: object) -> None:
         seen.append(experiment)
         raise ValueError("enough")
 
-    monkeypatch.setattr(benchmark, "_run_experiment", record)
+    monkeypatch.setattr(runner, "evaluate", record)
     kept = Experiment("digits", ("worst-task",), ("l2", "linf"), ("l2:3",), 4, ("restarts",), 6, 5, chunk=12, seed=8)
     (tmp_path / "run.yaml").write_text(kept.to_yaml())
     assert main(["benchmark", "--config", str(tmp_path / "run.yaml")]) == 2
@@ -383,7 +383,8 @@ def test_chunk_and_restart(no_figures, tmp_path: Path, capsys) -> None:
     run(victim, out, *attack, "1", "--chunk", "4")
     assert Run.read(out).total == 2, "one attack on 4 + 4 samples"
     assert main(["benchmark", "--victim", victim, "--device", "cpu", "--out", str(out), *attack, "2"]) == 2
-    assert "chunk 4 there, 8 here" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "holds a run with chunk=4, " in message and "you asked for chunk=8, " in message
     assert run(victim, out, *attack, "2", "--restart").attacks[0].steps == 2
     assert Run.read(out).total == 1
 

@@ -15,7 +15,7 @@ from art_mtl.bench.subject import Subject
 from art_mtl.bench.timing import Ratio, compare
 from art_mtl.core.methods import METHODS
 from art_mtl.evaluation import evaluate
-from art_mtl.evaluation.grid import Cell, make_attack
+from art_mtl.evaluation.grid import GridCell, make_attack
 
 PUBLISHED = tuple(name for name, spec in METHODS.items() if spec.role == "baseline" and not spec.on_request)
 PUBLISHED_STEPS = 20
@@ -89,7 +89,7 @@ def _reach(subject: Subject, method: str, degradation: float, how: str, rounds: 
 
 
 def _published(subject: Subject, name: str) -> Any:
-    return make_attack(subject.estimator, Cell(name, "linf", subject.eps), PUBLISHED_STEPS, len(subject.x))
+    return make_attack(subject.estimator, GridCell(name, "linf", subject.eps), PUBLISHED_STEPS, len(subject.x))
 
 
 def _worst_task(subject: Subject, steps: int, how: str) -> Any:

@@ -41,6 +41,8 @@ class Benchmark(WritingCommand):
         """Run the experiment, print the table, write the report."""
         from art_mtl.evaluation import evaluate, make_table
 
+        if not self.experiment.attacks:
+            raise ValueError("Parameter `attacks` should have at least one entry. Found none.")
         run = evaluate(
             self.experiment,
             out=self.out,

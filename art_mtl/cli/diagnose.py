@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from art_mtl.cli.console import say, show_table
-from art_mtl.cli.options import Checkpoint, Count, MaybeBatchSize, MaybeCount, MaybeNatural, QuietCommand, Root, threads
+from art_mtl.cli.options import Checkpoint, Count, MaybeBatchSize, MaybeCount, MaybeNatural, QuietCommand, Root
 from art_mtl.evaluation.experiment import CONFIG, Experiment, Norm, Schedule, parse_eps
 
 if TYPE_CHECKING:
     from art_mtl.evaluation import AttackResult, Results, Victim
     from art_mtl.evaluation.diagnosis import Diagnosis
-    from art_mtl.evaluation.grid import Cell
+    from art_mtl.evaluation.grid import GridCell
 
 QUERIES = 200
 _SAMPLES = 64
@@ -120,7 +120,7 @@ class Diagnose(QuietCommand):
         found.check_names()
         return found
 
-    def _chosen(self, cells: Sequence[Cell]) -> Cell:
+    def _chosen(self, cells: Sequence[GridCell]) -> GridCell:
         """The row that is meant.
 
         Raises:
@@ -138,26 +138,14 @@ class Diagnose(QuietCommand):
 
 def strongest(results: Results) -> Iterator[AttackResult]:
     """Of every norm and radius the attack of the strongest Δ_Wor, single-task references left aside."""
-    from art_mtl.core.methods import spec_of
-
     for block in results.blocks():
-        known = [a for a in block.attacks if a.delta_wor is not None and not spec_of(a.method).is_reference]
-        if known:
-            yield min(known, key=lambda attack: attack.delta_wor or 0.0)
-
-
-def cell_of(experiment: Experiment, attack: AttackResult, victim: Victim) -> Cell:
-    """The row of an experiment that a result is of."""
-    return next(
-        cell
-        for cell in _cells(experiment, victim)
-        if (cell.name, cell.norm, cell.eps) == (attack.name, attack.norm, attack.eps)
-    )
+        if block.strongest is not None:
+            yield block.strongest
 
 
 def diagnose_attack(
     experiment: Experiment,
-    cell: Cell,
+    cell: GridCell,
     victim: Victim,
     folder: Path | None,
     *,
@@ -179,8 +167,9 @@ def diagnose_attack(
     from art_mtl.evaluation.batch_size import settle_batch_size
     from art_mtl.evaluation.diagnosis import diagnose
     from art_mtl.evaluation.grid import make_attack, make_estimator
+    from art_mtl.evaluation.workers import cpu_threads
 
-    with threads(experiment.threads):
+    with cpu_threads(experiment.threads):
         estimator = make_estimator(victim, experiment.device)
         source = victim.source(experiment.split, experiment.limit)
         size = settle_batch_size(experiment.batch_size, estimator, source, experiment.prepare, folder)
@@ -218,7 +207,7 @@ def print_diagnosis(found: Diagnosis, form: str) -> None:
         say(f"{len(found.failed)} of {len(found.checks)} checks failed: {', '.join(found.failed)}")
 
 
-def _cells(experiment: Experiment, victim: Victim) -> list[Cell]:
+def _cells(experiment: Experiment, victim: Victim) -> list[GridCell]:
     """The rows of an experiment."""
     from art_mtl.evaluation.grid import plan_grid, plan_radii
 

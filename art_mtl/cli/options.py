@@ -6,8 +6,7 @@ Those of an experiment have the types and the documentation of :class:`~art_mtl.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -150,16 +149,3 @@ class WritingCommand(QuietCommand):
 
     out: Path | None = None
     force: Flag = False
-
-
-@contextmanager
-def threads(number: int | None) -> Iterator[None]:
-    """So many CPU threads of torch; None leaves them alone."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(number or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

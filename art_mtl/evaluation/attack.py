@@ -178,7 +178,9 @@ def _counted(attack: Any, model: nn.Module) -> Iterator[Callable[[], Evaluations
             else:
                 found.forwards += len(tensors[0])
 
-    handle = model.register_forward_pre_hook(count)
+    # ART's stock classifiers call their models by a wrapper, layer by layer.
+    called = getattr(getattr(attack, "estimator", None), "_model", model)
+    handle = (called if isinstance(called, nn.Module) else model).register_forward_pre_hook(count)
     try:
         yield lambda: found
     finally:

@@ -27,7 +27,7 @@ from art_mtl.evaluation.statistics import (
     resampled_metrics,
     worst_degradation,
 )
-from art_mtl.evaluation.tables import MISSING, Cell, Row, Table, describe_eps, heading
+from art_mtl.evaluation.tables import MISSING, Cell, Row, ShowsTable, Table, describe_eps, heading
 
 _MARK = "*"
 _DELTAS = (("delta_mtl", "Δ_MTL (%)"), ("delta_wor", "Δ_Wor (%)"))
@@ -74,9 +74,11 @@ class ComparedFigure:
         )
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, repr=False)
+class Comparison(ShowsTable):
     """Runs side by side.
+
+    In a terminal and in a notebook it shows its table.
 
     Attributes:
         runs: Names of the runs; differences are from the first.
@@ -91,6 +93,7 @@ class Comparison:
     figures: tuple[ComparedFigure, ...]
     caption: str
     clip_values: tuple[float, float] | None
+    _all_rows = "to_csv() has all figures"
 
     @property
     def significant(self) -> tuple[ComparedFigure, ...]:
@@ -98,7 +101,7 @@ class Comparison:
         return tuple(figure for figure in self.figures if figure.is_significant)
 
     def table(self) -> Table:
-        """For :func:`to_rich`, :func:`to_markdown` and the like: a row a figure, a column a run and a difference."""
+        """A row a figure, a column a run and a difference."""
         columns = ["attack", "figure", self.runs[0]]
         for name in self.runs[1:]:
             columns += [name, f"{name} − {self.runs[0]}"]

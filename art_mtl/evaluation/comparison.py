@@ -22,8 +22,8 @@ from art_mtl.evaluation.tables import (
     Table,
     best_attacks,
     describe_eps,
-    describe_lost,
     describe_protocol,
+    describe_results,
     heading,
     to_latex,
     to_markdown,
@@ -240,7 +240,7 @@ def _notes(results: Results, table: PaperTable) -> Iterator[str]:
                     f"{_MARK} {where}, {row.printed_as}: the paper prints {name} {printed:.2f}; the metrics that it "
                     f"prints beside it give {own:.2f}."
                 )
-    yield from describe_lost(results)
+    yield from describe_results(results)
     if results.protocol == "pooled":
         yield "The paper's own figures are by the protocol auto-lambda, which averages errors batch by batch."
 

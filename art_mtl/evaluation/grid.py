@@ -24,11 +24,11 @@ SCHEDULES = ("published", "linear", "cosine", "restarts")
 DEVICES = ("auto", "cpu", "gpu")
 Radii = Mapping[str, Sequence[float]]
 
-__all__ = ["DEVICES", "SCHEDULES", "Cell", "make_attack", "make_estimator", "plan_grid", "plan_radii"]
+__all__ = ["DEVICES", "SCHEDULES", "GridCell", "make_attack", "make_estimator", "plan_grid", "plan_radii"]
 
 
 @dataclass(frozen=True)
-class Cell:
+class GridCell:
     """One attack of the grid.
 
     Attributes:
@@ -50,7 +50,7 @@ class Cell:
         """As tables print it.
 
         Examples:
-            >>> Cell("equal", "linf", 0.1, "linear").name, Cell("single:depth", "linf", 0.1, "linear").name
+            >>> GridCell("equal", "linf", 0.1, "linear").name, GridCell("single:depth", "linf", 0.1, "linear").name
             ('equal + linear step', 'single:depth')
         """
         if self.schedule is None or spec_of(self.method).own_schedule:
@@ -87,7 +87,7 @@ def plan_radii(
     planned = {}
     for norm in dict.fromkeys([*wanted, *given]):
         if norm not in NORMS:
-            raise ValueError(f"Parameter `norms` should be of {list(NORMS)}. Found {norm!r}.")
+            raise ValueError(f"Parameter `norm` should be of {list(NORMS)}. Found {norm!r}.")
         if norm not in wanted:
             raise ValueError(f"Parameter `eps` should be of the norms {wanted}. Found radii of {norm!r}.")
         radii = given.get(norm) or (victim.eps.get(norm, ()) if eps is None else ())
@@ -110,7 +110,7 @@ def plan_grid(
     radii: Radii,
     schedules: Sequence[str] = ("published",),
     restarts: int = 2,
-) -> list[Cell]:
+) -> list[GridCell]:
     """All cells of a grid, block by block.
 
     Args:
@@ -136,15 +136,15 @@ def plan_grid(
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f" Perhaps {close[0]!r}?" if close else ""
-            raise ValueError(f"Parameter `methods` should be of {['all', *known]}. Found {name!r}.{hint}")
+            raise ValueError(f"Parameter `attacks` should be of {['all', *known]}. Found {name!r}.{hint}")
     for schedule in schedules:
         if schedule not in SCHEDULES:
-            raise ValueError(f"Parameter `schedules` should be of {list(SCHEDULES)}. Found {schedule!r}.")
+            raise ValueError(f"Parameter `schedule` should be of {list(SCHEDULES)}. Found {schedule!r}.")
     if not names or not schedules:
-        raise ValueError(f"A grid should have at least one method and one schedule. Found {names}, {list(schedules)}.")
+        raise ValueError(f"A grid should have at least one attack and one schedule. Found {names}, {list(schedules)}.")
     asked = [None if schedule == "published" else schedule for schedule in dict.fromkeys(schedules)]
     return [
-        Cell(name, norm, radius, schedule, restarts)
+        GridCell(name, norm, radius, schedule, restarts)
         for norm, values in radii.items()
         for radius in values
         for name in names
@@ -186,7 +186,7 @@ def make_estimator(victim: Victim, device: str = "auto") -> PyTorchMultiTaskEsti
 
 def make_attack(
     estimator: PyTorchMultiTaskEstimator,
-    cell: Cell,
+    cell: GridCell,
     steps: int,
     batch_size: int,
     chunk: int | None = None,

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["HostedAttack", "hosted"]
 
+_RunAttack = Callable[[Any, "PyTorchMultiTaskEstimator", Tensor, Any], Tensor]
+"""How a host's attack is called: with the attack, the model, inputs and labels."""
+
 
 class HostedAttack:
     """An attack that takes and returns tensors, given a batch at a time.
@@ -32,9 +35,7 @@ class HostedAttack:
         norm: Of the ball, where the attack says.
     """
 
-    def __init__(
-        self, attack: Any, estimator: PyTorchMultiTaskEstimator, batch_size: int, run: Callable[[Tensor, Any], Tensor]
-    ) -> None:
+    def __init__(self, attack: Any, estimator: PyTorchMultiTaskEstimator, batch_size: int, run: _RunAttack) -> None:
         self.attack, self.estimator, self._batch_size, self._run = attack, estimator, batch_size, run
         self.evaluations = Evaluations() if isinstance(attack, Front) else None
         own_name = getattr(attack, "name", None)
@@ -68,7 +69,8 @@ class HostedAttack:
             part = slice(first, first + self._batch_size)
             images = torch.from_numpy(np.ascontiguousarray(x[part])).to(self.estimator.device)
             labels = y[part]
-            found = self._run(images, labels if isinstance(self.attack, Front) else self._single(labels))
+            given = labels if isinstance(self.attack, Front) else self._single(labels)
+            found = self._run(self.attack, self.estimator, images, given)
             parts.append(found.detach().cpu().numpy())
             if self.evaluations is not None:
                 self.evaluations.gradients += self.attack.evaluations.gradients
@@ -92,7 +94,7 @@ def hosted(attack: Any, estimator: PyTorchMultiTaskEstimator, batch_size: int) -
         ValueError: It was made for another model.
     """
     if callable(getattr(attack, "generate", None)) and not isinstance(attack, type):
-        return attack
+        return _SingleTaskAttack(attack) if _is_for_one_task(attack, estimator) else attack
     host = next((_HOSTS[key] for key in map(_origin, type(attack).__mro__) if key in _HOSTS), None)
     if host is None or isinstance(attack, type):
         raise TypeError(
@@ -109,23 +111,49 @@ def hosted(attack: Any, estimator: PyTorchMultiTaskEstimator, batch_size: int) -
         raise ValueError(
             f"{type(attack).__name__} should be made for the model that is evaluated. Found one for another model."
         )
-    return HostedAttack(attack, estimator, batch_size, host(attack, estimator))
+    return HostedAttack(attack, estimator, batch_size, host)
 
 
-def _torchattacks(attack: Any, estimator: PyTorchMultiTaskEstimator) -> Callable[[Tensor, Any], Tensor]:
-    return lambda images, labels: attack(images, labels)  # type: ignore[no-any-return]
+def _is_for_one_task(attack: Any, estimator: PyTorchMultiTaskEstimator) -> bool:
+    """Whether it is an attack of ART on a stock classifier, which wants an array of labels."""
+    from art.estimators.classification import PyTorchClassifier
+
+    return len(estimator.tasks) == 1 and isinstance(getattr(attack, "estimator", None), PyTorchClassifier)
 
 
-def _secmlt(attack: Any, estimator: PyTorchMultiTaskEstimator) -> Callable[[Tensor, Any], Tensor]:
+class _SingleTaskAttack:
+    """An attack of ART on a stock classifier: labels are those of the one task."""
+
+    def __init__(self, attack: Any) -> None:
+        self.attack = attack
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "attack":  # while it is unpickled
+            raise AttributeError(name)
+        return getattr(self.attack, name)
+
+    @property
+    def name(self) -> str:
+        """As tables print it."""
+        return type(self.attack).__name__
+
+    def generate(self, x: Inputs, y: MultiTaskLabels) -> Inputs:
+        """Adversarial inputs, ``(N, ...)``."""
+        found: Inputs = self.attack.generate(x, np.asarray(y[y.names[0]]))
+        return found
+
+
+def _torchattacks(attack: Any, estimator: PyTorchMultiTaskEstimator, images: Tensor, labels: Any) -> Tensor:
+    found: Tensor = attack(images, labels)
+    return found
+
+
+def _secmlt(attack: Any, estimator: PyTorchMultiTaskEstimator, images: Tensor, labels: Any) -> Tensor:
     from secmlt.models.pytorch.base_pytorch_nn import BasePyTorchClassifier
 
     model = estimator.model if isinstance(attack, Front) else BasePyTorchClassifier(estimator.model)
-
-    def run(images: Tensor, labels: Any) -> Tensor:
-        loader: Any = DataLoader([(images, labels)], batch_size=None)  # type: ignore[arg-type]
-        return torch.cat(list(_inputs(attack(model, loader))))
-
-    return run
+    loader: Any = DataLoader([(images, labels)], batch_size=None)  # type: ignore[arg-type]
+    return torch.cat(list(_inputs(attack(model, loader))))
 
 
 def _inputs(batches: Any) -> Iterator[Tensor]:

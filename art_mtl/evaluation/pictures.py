@@ -17,7 +17,8 @@ from art_mtl.tasks.colours import CLASS_COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+
+    from art_mtl.evaluation.figure import Figure
 
 Array = npt.NDArray[Any]
 

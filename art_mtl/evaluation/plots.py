@@ -16,7 +16,8 @@ from art_mtl.evaluation.tables import describe_eps, fraction
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+
+    from art_mtl.evaluation.figure import Figure
 
 _OTHER_COLOURS = ("#72b7b2", "#ff9da6", "#7f8c8d", "#2f6f6b", "#a0cbe8", "#c49c94")
 TASK_COLOURS = ("#3b6fb6", "#e07b39", "#4f9d69", "#a05195", "#8c6d31", "#d45087", "#17becf", "#7f7f7f")
@@ -141,13 +142,10 @@ def tasks_figure(results: Results, block: Block, names: Sequence[str] | None = N
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure, in inches, that lays itself out."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    """An empty figure, in inches, that lays itself out and that notebooks show."""
+    from art_mtl.evaluation.figure import Figure
 
-    figure = Figure(figsize=(width, height), dpi=150, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
+    return Figure(width, height)
 
 
 def _draw_weights(ax: Axes, results: Results, attack: AttackResult) -> None:

@@ -35,9 +35,8 @@ from art_mtl.labels import MultiTaskLabels
 from art_mtl.tasks import Task
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from art_mtl.estimators import PyTorchMultiTaskEstimator
+    from art_mtl.evaluation.figure import Figure
     from art_mtl.evaluation.victims import Victim
 
 _CARDS = 6

@@ -196,14 +196,22 @@ class Block:
     attacks: tuple[AttackResult, ...]
 
     @property
-    def strongest(self) -> AttackResult | None:
-        """The attack on all tasks with the strongest Δ_Wor; None where none has one.
+    def ranked(self) -> tuple[AttackResult, ...]:
+        """The attacks that compete, the strongest Δ_Wor first.
 
-        Attacks on a single task are references and do not compete.
+        Attacks on a single task are references and do not compete. Nor does an attack under which a metric is not
+        finite: its Δ_Wor is that of fewer tasks.
         """
-        compared = [attack for attack in self.attacks if not spec_of(attack.method).is_reference]
-        found = [(attack.delta_wor, attack) for attack in compared if attack.delta_wor is not None]
-        return min(found, key=lambda pair: pair[0])[1] if found else None
+        general = [attack for attack in self.attacks if not spec_of(attack.method).is_reference]
+        found = [(attack.delta_wor, attack) for attack in general if None not in attack.values]
+        return tuple(
+            attack for _, attack in sorted(((w, a) for w, a in found if w is not None), key=lambda pair: pair[0])
+        )
+
+    @property
+    def strongest(self) -> AttackResult | None:
+        """The first of :attr:`ranked`; None where there is none."""
+        return next(iter(self.ranked), None)
 
 
 @dataclass(frozen=True)
@@ -219,6 +227,7 @@ class Results(Document):
         command: Command line that made it, or None.
         protocol: How metrics were averaged; one of :data:`art_mtl.evaluation.measure.PROTOCOLS`.
         differences: Of each two attacks of a norm and radius; :meth:`difference` finds them.
+        warnings: What was warned of on clean inputs in every session, each once.
 
     Examples:
         >>> task = TaskResult("digit", "classification", "accuracy", True, 100.0, "", 1.0, (1.0, 1.0))
@@ -237,6 +246,7 @@ class Results(Document):
     command: str | None = None
     protocol: str = "pooled"
     differences: tuple[Difference, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def check(self) -> None:
         """Raise ValueError unless all figures are of the same tasks and samples."""
@@ -246,8 +256,15 @@ class Results(Document):
         for attack in self.attacks:
             columns = [attack.values, attack.deltas, *attack.sample_values, *attack.sample_deltas]
             columns += [row for table in (attack.weights, attack.losses) for row in table or ()]
-            if any(len(column) != tasks for column in columns):
+            intervals = len(attack.delta_intervals) or tasks
+            if any(number != tasks for number in (intervals, *map(len, columns))):
                 raise ValueError(f"Attack {attack.name!r} should have figures of {tasks} tasks. Found another number.")
+        for one in self.differences:
+            if {len(one.deltas), len(one.delta_intervals)} != {tasks}:
+                raise ValueError(
+                    f"The difference of {one.attack!r} and {one.other!r} should have figures of {tasks} tasks. "
+                    "Found another number."
+                )
 
     @property
     def samples(self) -> int:

@@ -12,20 +12,20 @@ import numpy as np
 from art_mtl.evaluation.experiment import CONFIG, Experiment
 from art_mtl.evaluation.results import AttackResult, Results
 from art_mtl.evaluation.samples import Inputs, Source
+from art_mtl.evaluation.tables import ShowsTable, Table, make_table
 
 if TYPE_CHECKING:
     import pandas
-    from matplotlib.figure import Figure
 
     from art_mtl.estimators import PyTorchMultiTaskEstimator
     from art_mtl.evaluation.compare import Comparison
     from art_mtl.evaluation.diagnosis import Diagnosis
+    from art_mtl.evaluation.figure import Figure
     from art_mtl.evaluation.report import Gallery
+    from art_mtl.evaluation.runs.reading import Chunks
 
 __all__ = ["Run"]
 
-_LINES = 40
-"""Of ``repr``, at most."""
 Key = tuple[str, str | None, float | None]
 
 
@@ -38,16 +38,20 @@ class Live:
         source: The data.
         attacks: By name, norm and radius.
         gallery: Examples to show; None where inputs are no pictures.
+        batch_size: Samples at a time.
+        chunks: What the attacks came to, chunk by chunk; None where it is stored in a folder.
     """
 
     estimator: PyTorchMultiTaskEstimator
     source: Source
     attacks: Mapping[Key, Any]
     gallery: Gallery | None
+    batch_size: int
+    chunks: Chunks | None
 
 
 @dataclass(frozen=True, repr=False)
-class Run:
+class Run(ShowsTable):
     """A finished evaluation, or what there is of one that still goes on.
 
     In a terminal and in a notebook it shows its table.
@@ -79,6 +83,7 @@ class Run:
     total: int = 0
     samples: int = 0
     _live: Live | None = field(default=None, compare=False)
+    _all_rows = "frame() has all rows"
 
     @property
     def results(self) -> Results:
@@ -111,20 +116,23 @@ class Run:
         return iter(self.results.attacks)
 
     def __repr__(self) -> str:
-        from art_mtl.evaluation.tables import make_table, to_text
-
-        if self.found is None:
-            return f"Run({self.done} of {self.total} attacks × chunks finished)"
-        lines = to_text(make_table(self.results)).rstrip("\n").split("\n")
-        if len(lines) <= _LINES:
-            return "\n".join(lines)
-        kept = _LINES - 1
-        return "\n".join([*lines[:kept], f"… {len(lines) - kept} more lines; run.frame() has all rows"])
+        return self._unfinished if self.found is None else super().__repr__()
 
     def _repr_html_(self) -> str:
-        from art_mtl.evaluation.tables import make_table, to_html
+        return self._unfinished if self.found is None else super()._repr_html_()
 
-        return repr(self) if self.found is None else to_html(make_table(self.found))
+    @property
+    def _unfinished(self) -> str:
+        return f"Run({self.done} of {self.total} attacks × chunks finished)"
+
+    @property
+    def _kept(self) -> Path | Chunks | None:
+        """Where all that the attacks came to is: in a folder, in memory, or nowhere."""
+        return self.folder if self._live is None or self._live.chunks is None else self._live.chunks
+
+    def table(self) -> Table:
+        """The table, for :func:`~art_mtl.evaluation.to_markdown`, :func:`~art_mtl.evaluation.to_latex` and the like."""
+        return make_table(self.results)
 
     def frame(self) -> pandas.DataFrame:
         """One row for each attack, norm, radius and task, numbers only.
@@ -163,16 +171,16 @@ class Run:
         """This run beside others, with intervals of the differences.
 
         Args:
-            other: Another run, or the folder of one; both have to be kept in folders.
+            other: Another run, or the folder of one.
             *others: More of them.
             metrics: With the metric of every task, beside Δ_MTL and Δ_Wor.
 
         Raises:
-            ValueError: A run has no folder, or nothing in common with this one.
+            ValueError: A run was read from a file of results, or has nothing in common with this one.
         """
         from art_mtl.evaluation.compare import compare_runs
 
-        return compare_runs([_folder(run) for run in (self, other, *others)], metrics=metrics)
+        return compare_runs([_comparable(run) for run in (self, other, *others)], metrics=metrics)
 
     def adversarial(self, key: Any) -> Inputs:
         """The adversarial inputs of an attack, ``(N, *input_shape)``, float32.
@@ -181,20 +189,20 @@ class Run:
             key: As for ``run[key]``.
 
         Raises:
-            ValueError: They were not kept; ``evaluate(..., out=..., keep_adversarial=True)`` keeps them.
+            ValueError: They were not kept; ``evaluate(..., keep_adversarial=True)`` keeps them.
         """
         from art_mtl.evaluation.runs.reading import read_adversarial
 
-        found = self.results[key]
-        if self.folder is None or self.experiment is None or not self.experiment.keep_adversarial:
+        found, kept = self.results[key], self._kept
+        if kept is None or self.experiment is None or not self.experiment.keep_adversarial:
             raise ValueError(
-                "Adversarial inputs should be kept by evaluate(..., out=FOLDER, keep_adversarial=True). "
-                "Found a run without them."
+                "Adversarial inputs should be kept by evaluate(..., keep_adversarial=True). Found a run without them."
             )
-        return np.concatenate(read_adversarial(self.folder, found.name, found.norm, found.eps))
+        return np.concatenate(read_adversarial(kept, found.name, found.norm, found.eps))
 
     def diagnose(self, key: Any, **settings: Any) -> Diagnosis:
-        """Check the attack that ran for signs of failure; see :func:`art_mtl.evaluation.diagnose`.
+        """Check the very attack that ran, with all its settings, for signs of failure; see
+        :func:`art_mtl.evaluation.diagnose`.
 
         Args:
             key: As for ``run[key]``.
@@ -204,6 +212,7 @@ class Run:
             ValueError: The run was read from disk, so that its model is not known.
         """
         from art_mtl.evaluation.diagnosis import diagnose
+        from art_mtl.evaluation.workers import cpu_threads
 
         found = self.results[key]
         if self._live is None:
@@ -211,12 +220,12 @@ class Run:
                 "A run that is diagnosed should come from `evaluate` in this process. Found one read from disk, which "
                 "does not hold its model; use `art-mtl diagnose FOLDER --victim NAME`."
             )
-        attack = self._live.attacks[found.name, found.norm, found.eps]
-        x, y = self._live.source.read(slice(0, settings.pop("limit", None) or len(self._live.source)))
-        if self.experiment is not None:
-            own = {name: getattr(self.experiment, name) for name in ("protocol", "chunk", "seed")}
-            settings = {**own, **settings}
-        return diagnose(self._live.estimator, attack, x, y, victim=self.results.victim, **settings)
+        live, own = self._live, {"victim": self.results.victim, "batch_size": self._live.batch_size}
+        own |= {name: getattr(self.experiment, name) for name in ("protocol", "chunk", "seed")}
+        attack = live.attacks[found.name, found.norm, found.eps]
+        x, y = live.source.read(slice(0, settings.pop("limit", None) or len(live.source)))
+        with cpu_threads(getattr(self.experiment, "threads", None)):
+            return diagnose(live.estimator, attack, x, y, **{**own, **settings})
 
     @classmethod
     def read(cls, path: str | Path) -> Run:
@@ -249,9 +258,9 @@ class Run:
         return cls(found, experiment, folder, read.done, read.total, int(read.about["samples"]))
 
 
-def _folder(run: Run | str | Path) -> str | Path:
-    if not isinstance(run, Run):
-        return run
-    if run.folder is None:
-        raise ValueError("Runs that are compared should be kept: evaluate(..., out=FOLDER). Found one that is not.")
-    return run.folder
+def _comparable(run: Run | str | Path) -> str | Path | Chunks:
+    """The folder of a run, or what is in memory of it."""
+    found = run._kept if isinstance(run, Run) else run
+    if found is None:
+        raise ValueError("A run should come from `evaluate` or its folder. Found one read from a file of results.")
+    return found

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from art_mtl.core.chunks import DEFAULT_CHUNK
+from art_mtl.core.chunks import chunks as cut_chunks
 from art_mtl.core.front_searches import FittedFront
 from art_mtl.evaluation.attack import Attack, attack_info, named_attacks
 from art_mtl.evaluation.batch_size import settle_batch_size
@@ -103,9 +104,9 @@ def evaluate(
         bounds: Smallest and largest input, of ``(model, tasks)``.
         root: Folder of the data of a victim that is named.
         checkpoint: Weights of a victim that is named.
-        keep_adversarial: Keep all adversarial inputs in ``out``; see :meth:`Run.adversarial`.
-        out: Folder in which every finished part is kept, so that the same call goes on where a killed one stopped. None
-            keeps nothing.
+        keep_adversarial: Keep all adversarial inputs, in ``out`` or in memory; see :meth:`Run.adversarial`.
+        out: Folder in which every finished part is kept, so that the same call goes on where a killed one stopped.
+            None: the run lasts as long as the process.
         restart: Throw away the run that ``out`` holds.
         repair: Compute again the units of ``out`` that are damaged; without it they are an error that names them.
         force: Write to ``out`` even if it holds other files.
@@ -167,7 +168,7 @@ def evaluate(
     size = settle_batch_size(experiment.batch_size, subject.estimator, subject.source, experiment.prepare, out, restart)
     pairs = _pairs(given, subject, experiment, size)
     gallery = _gallery(subject)
-    results, done = run_attacks(
+    results, chunks = run_attacks(
         subject.estimator,
         pairs,
         subject.source,
@@ -189,14 +190,15 @@ def evaluate(
     )
     infos = [attack_info(name, attack) for name, attack in pairs]
     live = {(info.name, info.norm, info.eps): attack for info, (_, attack) in zip(infos, pairs, strict=True)}
+    total = len(pairs) * len(cut_chunks(len(subject.source), min(experiment.chunk, len(subject.source))))
     run = Run(
         found=results,
         experiment=experiment,
         folder=None if out is None else Path(out),
-        done=done,
-        total=done,
+        done=total,
+        total=total,
         samples=len(subject.source),
-        _live=Live(subject.estimator, subject.source, live, gallery),
+        _live=Live(subject.estimator, subject.source, live, gallery, size, chunks),
     )
     for callback in callbacks:
         callback.end(run)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from art_mtl.core.methods import spec_of
@@ -21,12 +22,19 @@ if TYPE_CHECKING:
 MISSING = "–"
 NOT_FINITE = "not finite"
 _NORM_SYMBOLS = {"linf": "L∞", "l2": "L2", "l1": "L1"}
+_LINES = 40
+"""Of a table that shows itself, at most."""
+_NOTES = 12
+"""Of these, notes at most."""
+
 __all__ = [
     "Cell",
     "Row",
+    "ShowsTable",
     "Table",
     "best_attacks",
     "describe_eps",
+    "describe_results",
     "make_table",
     "to_csv",
     "to_html",
@@ -87,11 +95,42 @@ class Table:
     notes: tuple[str, ...] = ()
 
 
+class ShowsTable(ABC):
+    """What shows itself as a table: as text of at most 40 lines in a terminal, as HTML in a notebook."""
+
+    _all_rows = ""
+    """Where all rows are to be found."""
+
+    @abstractmethod
+    def table(self) -> Table:
+        """The table, for :func:`to_markdown`, :func:`to_latex` and the like."""
+
+    def __repr__(self) -> str:
+        return _shortened(self.table(), self._all_rows)
+
+    def _repr_html_(self) -> str:
+        return to_html(self.table())
+
+
+def _shortened(table: Table, all_rows: str) -> str:
+    """Plain text of at most 40 lines: rows give way to notes, and what is missing is counted."""
+    notes = table.notes if len(table.notes) <= _NOTES else (*table.notes[: _NOTES - 1], _rest(table.notes, _NOTES - 1))
+    lines = to_text(replace(table, notes=())).split("\n")
+    room = _LINES - len(notes)
+    if len(lines) > room:
+        lines = [*lines[: room - 1], "; ".join(filter(None, [_rest(lines, room - 1), all_rows]))]
+    return "\n".join([*lines, *map(escape.plain, notes)])
+
+
+def _rest(lines: Sequence[str], kept: int) -> str:
+    return f"… {len(lines) - kept} more lines"
+
+
 def make_table(results: Results, deltas: bool = False) -> Table:
     """The table of an evaluation: a clean row, then a block for each norm and radius with a row for each attack.
 
-    The strongest Δ_Wor of a block is bold. Attacks on one task do not compete; the single-task reference that they make
-    stands last in its block.
+    The strongest Δ_Wor of a block is bold; a note says whether it is significantly so. Attacks on one task do not
+    compete; the single-task reference that they make stands last in its block. What was warned of stands in the notes.
 
     Args:
         results: What was found.
@@ -117,18 +156,14 @@ def make_table(results: Results, deltas: bool = False) -> Table:
     rows = [Row("clean", (Cell("clean"), Cell(""), *clean, *nothing, *ends, _percent(0.0), Cell("")))]
     for block in results.blocks():
         rows += _block_rows(results, block, deltas)
-    return Table(columns, tuple(rows), _caption(results), tuple(describe_lost(results)))
+    return Table(columns, tuple(rows), _caption(results), tuple(describe_results(results)))
 
 
 def best_attacks(block: Block) -> set[str]:
-    """Names of the attacks whose Δ_Wor is the strongest of the block, as printed: equal figures are equally good.
-
-    Attacks on one task are not compared, nor is an attack under which a metric is not finite: its Δ_Wor is that of
-    fewer tasks.
+    """Names of the attacks that compete whose Δ_Wor is the strongest of the block, as printed: equal figures are
+    equally good.
     """
-    general = [attack for attack in block.attacks if not spec_of(attack.method).is_reference]
-    compared = [attack for attack in general if attack.delta_wor is not None and None not in attack.values]
-    found = {attack.name: round(100 * (attack.delta_wor or 0.0), 2) for attack in compared}
+    found = {attack.name: round(100 * (attack.delta_wor or 0.0), 2) for attack in block.ranked}
     return {name for name, value in found.items() if value == min(found.values())}
 
 
@@ -172,6 +207,52 @@ def describe_protocol(protocol: str) -> str:
     if protocol == "pooled":
         return "Metrics are pooled over the data set."
     return f"Metrics are those of the protocol {protocol}: errors are means of the means of batches of 4."
+
+
+def describe_results(results: Results) -> list[str]:
+    """What is to be said below a table: the verdict of each block, what Δ leaves out, what was warned of."""
+    verdicts = [verdict for block in results.blocks() for verdict in _verdict(results, block)]
+    return [*verdicts, *describe_lost(results), *_warnings(results)]
+
+
+def _verdict(results: Results, block: Block) -> Iterator[str]:
+    """Which attack is the strongest, and whether it is significantly stronger than the strongest of another role, or
+    the next one where all have one role; nothing where no attack competes.
+    """
+    if not block.ranked:
+        return
+    best, *others = block.ranked
+    where = describe_eps(block.norm, block.eps, results.clip_values)
+    said = f"{where}: the strongest attack is {_called(best)}, Δ_Wor {100 * (best.delta_wor or 0.0):.2f} %"
+    if not others:
+        yield f"{said}; no other attack on all tasks ran."
+        return
+    other_roles = [attack for attack in others if spec_of(attack.method).role != spec_of(best.method).role]
+    rival = next(iter(other_roles or others))
+    difference = results.difference(best, rival) if results.differences else None
+    if difference is None or difference.delta_wor_interval is None:
+        yield f"{said}; there is no interval of its difference from {_called(rival)}."
+        return
+    low, high = (100 * end + 0.0 for end in difference.delta_wor_interval)
+    interval = f"the paired 95 % interval of their difference, [{low:.2f}, {high:.2f}] points"
+    if difference.stronger == best.name:
+        yield f"{said}. It is significantly stronger than {_called(rival)}: {interval}, excludes 0."
+    else:
+        yield f"{said}. It is not significantly stronger than {_called(rival)}: {interval}, includes 0."
+
+
+def _called(attack: AttackResult) -> str:
+    return f"{attack.name} ({spec_of(attack.method).role})"
+
+
+def _warnings(results: Results) -> Iterator[str]:
+    """Each warning once, with all that it was given for."""
+    given: dict[str, dict[str, None]] = {text: {"clean inputs": None} for text in results.warnings}
+    for attack in results.attacks:
+        for text in attack.warnings:
+            given.setdefault(text, {})[attack.name] = None
+    for text, names in given.items():
+        yield f"Warning ({', '.join(names)}): {text}"
 
 
 def describe_lost(results: Results) -> list[str]:

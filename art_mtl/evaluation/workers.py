@@ -51,7 +51,7 @@ _OBJECT_STORE = 100 * 2**20
 
 _log = logging.getLogger(__name__)
 
-__all__ = ["check_not_torchrun", "work"]
+__all__ = ["check_not_torchrun", "cpu_threads", "work"]
 
 
 def check_not_torchrun() -> None:
@@ -84,7 +84,7 @@ def work(job: Job, pending: Sequence[Unit], save: Save, ray: str | None = None) 
     Whatever a unit raises ends the work, in a worker as it does here.
     """
     if ray is None:
-        with _threads(job.threads):
+        with cpu_threads(job.threads):
             for unit in pending:
                 save(unit, job.compute(unit), 0)
     elif pending:
@@ -95,8 +95,8 @@ def work(job: Job, pending: Sequence[Unit], save: Save, ray: str | None = None) 
 
 
 @contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """Let torch compute with so many threads; None changes nothing."""
+def cpu_threads(count: int | None) -> Iterator[None]:
+    """Let torch compute with so many threads of the CPU; None changes nothing."""
     before = torch.get_num_threads()
     torch.set_num_threads(before if count is None else count)
     try:

@@ -37,7 +37,7 @@ from art_mtl.evaluation.diagnosis.gradients import disagreement, task_gradients,
 from art_mtl.evaluation.diagnosis.records import FAILURE, Check
 from art_mtl.evaluation.diagnosis.search import Grey, Noise, QuerySearch, grey_radius
 from art_mtl.evaluation.diagnosis.surrogate import StraightThrough, make_surrogate
-from art_mtl.evaluation.grid import Cell, make_attack, make_estimator
+from art_mtl.evaluation.grid import GridCell, make_attack, make_estimator
 from art_mtl.evaluation.samples import as_arrays
 from art_mtl.evaluation.statistics import resampled_metrics
 from art_mtl.labels import MultiTaskLabels
@@ -131,7 +131,7 @@ def test_a_planted_fault_is_caught_and_a_healthy_net_passes(fault, caught, data)
 def test_the_embedded_digits_pass_everything() -> None:
     victim = load_victim("digits")
     estimator = make_estimator(victim, "cpu")
-    attack = make_attack(estimator, Cell("worst-task", "linf", 0.1), steps=10, batch_size=64)
+    attack = make_attack(estimator, GridCell("worst-task", "linf", 0.1), steps=10, batch_size=64)
     found = diagnose(estimator, attack, *victim.data("test", 64), queries=20, batch_size=64)
     assert [check.status for check in found.checks] == ["pass"] * len(SANITY_CHECKS)
     assert found.delta_wor < -0.5
@@ -141,7 +141,7 @@ def test_four_samples_and_two_steps_prove_nothing() -> None:
     """A pass would need a failure that could be seen; only what does not depend on samples is decided."""
     victim = load_victim("digits")
     estimator = make_estimator(victim, "cpu")
-    attack = make_attack(estimator, Cell("worst-task", "linf", 0.1), steps=2, batch_size=64)
+    attack = make_attack(estimator, GridCell("worst-task", "linf", 0.1), steps=2, batch_size=64)
     found = diagnose(estimator, attack, *victim.data("test", 4), queries=20, batch_size=64)
     assert found.failed == () and set(found.inconclusive) == set(SANITY_CHECKS) - {"deterministic", "differentiable"}
     table = diagnosis_table(found)

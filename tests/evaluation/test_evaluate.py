@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -10,9 +12,9 @@ from art.attacks.evasion import FastGradientMethod, ProjectedGradientDescent
 from art.estimators.classification import PyTorchClassifier
 from torch.utils.data import DataLoader, TensorDataset
 
-from art_mtl import PyTorchMultiTaskEstimator, attacks, tasks
+from art_mtl import MultiTaskLabels, PyTorchMultiTaskEstimator, attacks, tasks
 from art_mtl import torchattacks as with_torchattacks
-from art_mtl.evaluation import Callback, Experiment, Run, Victim, evaluate
+from art_mtl.evaluation import Callback, Experiment, Run, Victim, compare_runs, evaluate, to_text
 
 JOBS = [tasks.classification("kind", 3), tasks.regression("ink")]
 N = 12
@@ -116,6 +118,9 @@ def test_torchattacks_own_attacks_are_taken_for_one_task(data):
     found = run(classifier, {"torchattacks": pgd, "art": of_art}, (x, y))
     assert found["torchattacks"].values == found["art"].values
     assert found["torchattacks"].gradient_evaluations == found["art"].gradient_evaluations == 4
+    diagnosis = found.diagnose("art", queries=3)
+    assert diagnosis.delta_wor == found["art"].delta_wor
+    assert [check.name for check in diagnosis.checks if check.status == "not applicable"] == ["transfer"]
 
 
 def test_an_attack_on_another_model_is_refused(estimator, data):
@@ -171,13 +176,14 @@ def test_a_run_shows_itself(estimator, data):
     assert all(
         frame[name].dtype.kind in "fi" for name in frame if name not in ("attack", "norm", "schedule", "task", "metric")
     )
-    assert found.plot().axes
+    assert found.plot().axes and found.plot()._repr_png_().startswith(b"\x89PNG")
 
 
 def test_a_long_table_is_cut(estimator, data):
     found = run(estimator, "all", data, eps=[0.05, 0.1, 0.2, 0.3, 0.4])
-    lines = repr(found).split("\n")
-    assert len(lines) == 40 and lines[-1].endswith("more lines; run.frame() has all rows")
+    lines, whole = repr(found).split("\n"), to_text(found.table()).split("\n")
+    assert len(lines) == 40 and lines[-5:] == list(found.table().notes), "the five verdicts stay"
+    assert lines[34] == f"… {len(whole) - 39} more lines; frame() has all rows" and lines[:34] == whole[:34]
 
 
 def test_several_radii_are_told_apart(estimator, data):
@@ -196,10 +202,9 @@ def test_a_run_is_kept_read_and_compared(estimator, data, tmp_path):
     assert read.results == first.results and read.is_finished and read.experiment == first.experiment
     assert Experiment.from_yaml(tmp_path / "a" / "experiment.yaml") == first.experiment
     for other in (longer, tmp_path / "b", Run.read(tmp_path / "b")):
-        table = read.compare(other).table
+        table = read.compare(other).table()
         assert any("worst-task" in cell.text for row in table.rows for cell in row.cells)
-    with pytest.raises(ValueError, match="should be kept"):
-        first.compare(run(estimator, data=data))
+    assert first.compare(run(estimator, data=data)).figures[1].difference == 0
     first.report(tmp_path / "report")
     assert Run.read(tmp_path / "report").results == first.results
 
@@ -229,10 +234,61 @@ def test_adversarial_inputs_are_kept_on_request(estimator, data, tmp_path):
         run(estimator, [mine], data).adversarial("worst-task")
 
 
-def test_a_run_diagnoses_the_attack_that_ran(estimator, data):
-    found = run(estimator, "worst-task", data)
-    diagnosis = found.diagnose("worst-task", queries=5)
-    assert diagnosis.attack == "worst-task" and diagnosis.steps == 3 and diagnosis.eps == 0.1
+def test_adversarial_inputs_are_kept_in_memory_too(estimator, data, tmp_path):
+    here = run(estimator, data=data, keep_adversarial=True, chunk=8)
+    there = run(estimator, data=data, keep_adversarial=True, chunk=8, out=tmp_path)
+    np.testing.assert_array_equal(here.adversarial("worst-task"), there.adversarial("worst-task"))
+    assert np.abs(here.adversarial("equal") - here.adversarial("worst-task")).max() > 0
+
+
+def test_runs_are_compared_in_memory_as_from_their_folders(estimator, data, tmp_path):
+    settings = ({"steps": 1}, {"steps": 4, "chunk": 8})
+    first, second = (run(estimator, data=data, **one) for one in settings)
+    folders = [run(estimator, data=data, out=tmp_path / str(i), **one).folder for i, one in enumerate(settings)]
+    found = first.compare(second, metrics=True)
+    assert found.paired == (True, True) and found.runs == ("run 1", "run 2")
+    assert found == compare_runs(folders, found.runs, metrics=True)
+    assert first.compare(folders[1]).figures[1].difference == found.figures[5].difference
+    assert repr(found) == to_text(found.table()) and "<table" in found._repr_html_()
+    first.results.to_json(tmp_path / "results.json")
+    with pytest.raises(ValueError, match="read from a file of results"):
+        first.compare(Run.read(tmp_path / "results.json"))
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "settings"),
+    [
+        ("worst-task", "worst-task", {}),
+        ("equal", "equal + linear step, best of 3", {"schedule": "restarts", "restarts": 3}),
+        ("auto-attack-fast", "auto-attack-fast", {}),
+        ("auto-pgd", "auto-pgd", {"steps": 5}),
+    ],
+)
+def test_a_run_diagnoses_the_very_attack_that_ran(estimator, data, method, name, settings):
+    """The same figure to the last bit: restarts, members, chunks, the protocol and the batch size are those of the run.
+    A check that its kind of attack does not allow says why.
+    """
+    found = run(estimator, method, data, chunk=8, protocol="auto-lambda", batch_size=5, seed=3, **settings)
+    diagnosis = found.diagnose(name, queries=3)
+    assert diagnosis.delta_wor == found[name].delta_wor
+    assert (diagnosis.eps, diagnosis.chunk, diagnosis.protocol, diagnosis.samples) == (0.1, 8, "auto-lambda", N)
+    assert diagnosis.environment.seed == 3 and "Checks:" in repr(diagnosis) and "<table" in diagnosis._repr_html_()
+    skipped = {check.name for check in diagnosis.checks if check.status == "not applicable"}
+    assert skipped == ({"more-steps", "convergence"} if "attack" in method else set())
+    assert all(diagnosis[name].seen for name in skipped)
+    assert found.diagnose(name, queries=3, limit=4).samples == 4
+
+
+def test_an_attack_of_another_host_is_diagnosed(net, estimator, data):
+    """Its copies run for themselves; what cannot be varied is said, and no copy passes for one on a surrogate."""
+    theirs = with_torchattacks.MultiTaskPGD(net, JOBS, "equal", eps=0.1, steps=3)
+    found = run(estimator, {"theirs": theirs}, data)
+    diagnosis = found.diagnose("theirs", queries=3)
+    assert diagnosis.delta_wor == found["theirs"].delta_wor
+    assert {check.name for check in diagnosis.checks if check.status == "not applicable"} >= {"more-steps", "transfer"}
+    copied = copy.deepcopy(next(iter(found._live.attacks.values())))
+    copied.attack.eps = 1e-6
+    np.testing.assert_allclose(copied.generate(data[0], MultiTaskLabels(data[1])), data[0], atol=2e-6)
 
 
 class Log(Callback):

@@ -140,7 +140,7 @@ def test_a_metric_that_is_not_finite_under_attack_is_told():
         found = _evaluated(-2.9, 0.2)
     assert found.tasks[0].clean == pytest.approx(0.1) and found.attacks[0].values == (None,)
     table = make_table(found)
-    assert table.rows[-1].cells[1].text == "not finite" and "equal leaves out a, whose metric" in table.notes[0]
+    assert table.rows[-1].cells[2].text == "not finite" and "equal leaves out a, whose metric" in table.notes[0]
 
 
 def test_a_metric_that_is_not_finite_on_clean_inputs_is_an_error():

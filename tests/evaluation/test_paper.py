@@ -326,12 +326,12 @@ def test_the_official_rows_do_not_depend_on_the_batch_size(folders) -> None:
 def test_official_steps_are_the_authors(folders) -> None:
     """Nothing but 0.25 ε and 0.2 ε in the first step: the perturbation after one of ten steps."""
     victim = load_victim("nyuv2", root=folders["nyuv2"], checkpoint=folders["weights"])
-    from art_mtl.evaluation.grid import Cell, make_attack, make_estimator
+    from art_mtl.evaluation.grid import GridCell, make_attack, make_estimator
 
     estimator = make_estimator(victim, "cpu")
     x, y = victim.data("test", 4)
     for norm, eps, share in (("linf", 2 / 255, 0.25), ("l2", 5.0, 0.2)):
-        attack, seen = make_attack(estimator, Cell("equal-official", norm, eps), 10, 4), []
+        attack, seen = make_attack(estimator, GridCell("equal-official", norm, eps), 10, 4), []
         attack.observer = lambda record, seen=seen: seen.append(record.inputs)
         attack.generate(np.clip(x, -0.5, 0.5), y)
         delta = (seen[1] - seen[0]).flatten(1)

@@ -17,7 +17,7 @@ from art_mtl.attacks import MultiTaskAutoAttack, MultiTaskAutoPGD, WorstTaskPGD
 from art_mtl.cli import main
 from art_mtl.core.methods import FAMILIES, METHODS, PRESETS, MethodSpec, installed, registry, spec_of
 from art_mtl.evaluation import evaluate, load_victim, make_table, to_markdown, victim_names
-from art_mtl.evaluation.grid import Cell, make_attack, make_estimator
+from art_mtl.evaluation.grid import GridCell, make_attack, make_estimator
 from art_mtl.evaluation.plots import degradation_figure, method_colour, tasks_figure
 
 ROOT = Path(art_mtl.__file__).parent
@@ -111,7 +111,7 @@ def test_every_attack_of_the_registry_runs_at_its_cost(spec):
     jobs = [tasks.classification("a", 3), tasks.regression("b")]
     estimator = PyTorchMultiTaskEstimator(net, tasks=jobs, input_shape=(1, 2, 2), clip_values=(0, 1), device_type="cpu")
     x = np.random.default_rng(0).uniform(0.2, 0.8, (4, 1, 2, 2)).astype(np.float32)
-    attack = make_attack(estimator, Cell(spec.names(jobs)[0], "linf", 0.05), 3, 4)
+    attack = make_attack(estimator, GridCell(spec.names(jobs)[0], "linf", 0.05), 3, 4)
     attack.generate(x, {"a": x.reshape(4, -1)[:, :3].argmax(1), "b": x.sum((1, 2, 3)) + 0.1})
     if spec.role == "ensemble":
         assert spec.cost == "up to 20 (2 + K), and 200 queries" and 20 < net.passes / 4 <= 20 * (2 + len(jobs))

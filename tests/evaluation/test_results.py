@@ -82,7 +82,9 @@ def _document() -> dict[str, Any]:
     task = TaskResult("seg", "segmentation", "mIoU", True, 100.0, "", 0.5, (1.0, None))
     environment = Environment({"torch": "2"}, "cpu", "d", None)
     attacks = (single("seg", (-0.5,), ((-0.5,), (None,))),)
-    return json.loads(Results("v", (task,), attacks, (0.0, 1.0), environment).to_json_text())
+    apart = (Difference("a", "b", "linf", 0.1, (-0.1,), ((-0.2, 0.0),), -0.1, None, -0.1, None),)
+    results = Results("v", (task,), attacks, (0.0, 1.0), environment, differences=apart)
+    return json.loads(results.to_json_text())
 
 
 @pytest.mark.parametrize(
@@ -93,6 +95,9 @@ def _document() -> dict[str, Any]:
         (lambda d: d["attacks"][0].update(seconds=None), r"`\$.attacks\[0\].seconds`"),
         (lambda d: d["attacks"][0]["values"].append(0.1), "should have figures of 1 tasks"),
         (lambda d: d["attacks"][0]["sample_deltas"][1].clear(), "should have figures of 1 tasks"),
+        (lambda d: d["attacks"][0]["delta_intervals"].append(None), "'single:seg' should have figures of 1 tasks"),
+        (lambda d: d["differences"][0]["deltas"].append(0.1), "difference of 'a' and 'b' should have figures of 1"),
+        (lambda d: d["differences"][0]["delta_intervals"].clear(), "difference of 'a' and 'b' should have figures"),
         (lambda d: d.pop("protocol"), r"missing \['protocol'\]"),
         (lambda d: d["environment"].update(more=1), r"unknown \['more'\] - at `\$.environment`"),
         (lambda d: d["clip_values"].append(1.0), r"length 2, got 3 - at `\$.clip_values`"),
@@ -204,6 +209,9 @@ def test_the_strongest_attack_is_no_reference_and_not_the_weakest() -> None:
     block = Block("linf", 0.1, (*attacks, attack("single:a", -0.9)))
     assert block.strongest is not None and block.strongest.name == "strong"
     assert Block("linf", 0.1, (attacks[0], block.attacks[-1])).strongest is None
+    assert [attack.name for attack in block.ranked] == ["strong", "mid", "weak"]
+    lost = replace(attacks[2], values=(None, -0.2))
+    assert Block("linf", 0.1, (*attacks[:2], lost)).strongest == attacks[1], "its Δ_Wor is that of one task"
 
 
 def test_a_failure_in_the_middle_leaves_everything_as_it_was(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from art_mtl.core import METHODS
 from art_mtl.core.methods import descriptions, spec_of
 from art_mtl.evaluation import Callback, evaluate
 from art_mtl.evaluation.checks import check_perturbation
-from art_mtl.evaluation.grid import Cell, make_attack, plan_grid, plan_radii
+from art_mtl.evaluation.grid import GridCell, make_attack, plan_grid, plan_radii
 from art_mtl.evaluation.step_recorder import seeded
 from art_mtl.evaluation.victims import Victim
 
@@ -320,11 +320,11 @@ def test_grid() -> None:
     cells = plan_grid(two, ["all"], {"linf": [0.1, 0.2], "l2": [1]}, ["published", "linear"])
     block = [cell for cell in cells if (cell.norm, cell.eps) == ("l2", 1)]
     assert [cell.name for cell in block[:4]] == ["single:a", "single:b", "equal", "equal + linear step"]
-    assert block[-1] == Cell("worst-task", "l2", 1)
+    assert block[-1] == GridCell("worst-task", "l2", 1)
     assert len(block) == 2 + 2 * 6 + 1 and len(cells) == 3 * len(block)
     with pytest.raises(ValueError, match="'equol'. Perhaps 'equal'"):
         plan_grid(two, ["equol"], {"l2": [1]})
-    with pytest.raises(ValueError, match="`schedules` should be of"):
+    with pytest.raises(ValueError, match="`schedule` should be of"):
         plan_grid(two, ["equal"], {"l2": [1]}, ["constant"])
 
 
@@ -370,7 +370,7 @@ def test_radii() -> None:
     assert plan_radii(victim, ["l2", "linf"], [1]) == {"l2": (1.0,), "linf": (1.0,)}
     for norms, eps, message in (
         (["l2"], None, "radii for l2"),
-        (["l7"], None, "`norms` should be of"),
+        (["l7"], None, "`norm` should be of"),
         (["l2"], {"l2": [1], "linf": [1]}, "radii of 'linf'"),
         (None, [-1.0], "positive and finite. Found -1"),
     ):

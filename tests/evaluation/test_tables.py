@@ -9,10 +9,21 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from art_mtl.evaluation import AttackResult, Environment, Results, TaskResult, make_table, to_csv, to_latex, to_markdown
+from art_mtl.evaluation import (
+    AttackResult,
+    Environment,
+    Results,
+    TaskResult,
+    make_table,
+    to_csv,
+    to_html,
+    to_latex,
+    to_markdown,
+    to_text,
+)
 from art_mtl.evaluation.escape import latex
-from art_mtl.evaluation.results import Block, summarise
-from art_mtl.evaluation.tables import best_attacks, describe_eps, fraction, to_rich
+from art_mtl.evaluation.results import Block, Difference, summarise
+from art_mtl.evaluation.tables import Cell, Row, ShowsTable, Table, best_attacks, describe_eps, fraction, to_rich
 
 CLEAN = (0.4656, 0.4057, 23.41)
 
@@ -69,7 +80,69 @@ GOLDEN = """\
 
 
 def test_golden_markdown(results: Results) -> None:
-    assert to_markdown(make_table(results)) == GOLDEN
+    assert to_markdown(make_table(results)).split("\n\n")[0] == GOLDEN
+
+
+def test_the_verdict_says_whether_the_strongest_of_a_block_is_significantly_so(results: Results) -> None:
+    """Beside the strongest attack of another role; references do not compete, whatever they reach."""
+
+    def apart(attack: str, other: str, eps: float, interval: tuple[float, float] | None) -> Difference:
+        return Difference(attack, other, "linf", eps, (None,) * 3, (None,) * 3, None, None, -0.1, interval)
+
+    small, large = 2 / 255, 4 / 255
+    differences = (apart("normalize", "worst-task", small, (0.01, 0.04)), apart("equal", "Mine", large, (-0.05, 0.2)))
+    first, second = make_table(replace(results, differences=differences)).notes
+    assert first == (
+        "L∞, ε = 2/255 (1/255 in [0, 1]): the strongest attack is worst-task (ours), Δ_Wor -29.06 %. It is "
+        "significantly stronger than normalize (baseline): the paired 95 % interval of their difference, [-4.00, "
+        "-1.00] points, excludes 0."
+    )
+    assert second == (
+        "L∞, ε = 4/255 (2/255 in [0, 1]): the strongest attack is Mine (foreign), Δ_Wor -46.30 %. It is not "
+        "significantly stronger than equal (baseline): the paired 95 % interval of their difference, [-20.00, 5.00] "
+        "points, includes 0."
+    )
+    equal, normalize, ours = results.attacks[:3]
+    two = replace(results, attacks=(equal, normalize), differences=(apart("normalize", "equal", small, None),))
+    assert make_table(two).notes[0].endswith("there is no interval of its difference from equal (baseline).")
+    assert make_table(replace(results, attacks=(ours,))).notes[0].endswith("no other attack on all tasks ran.")
+    assert make_table(replace(results, attacks=results.attacks[-2:])).notes == ()
+
+
+def test_warnings_stand_below_the_table_once_with_all_that_they_were_given_for(results: Results) -> None:
+    text = "3 samples <b>were</b> not attacked"
+    equal, other, *rest = results.attacks
+    warned = (replace(equal, warnings=(text, "slow")), replace(other, warnings=(text,)), *rest)
+    table = make_table(replace(results, attacks=warned, warnings=("dark",)))
+    assert [note for note in table.notes if "Warning" in note] == [
+        "Warning (clean inputs): dark",
+        f"Warning (equal, normalize): {text}",
+        "Warning (equal): slow",
+    ]
+    assert "<b>were" not in to_markdown(table) and "&lt;b&gt;were" in to_html(table)
+    assert to_text(table).endswith("Warning (equal): slow")
+
+
+class Long(ShowsTable):
+    _all_rows = "look there"
+
+    def __init__(self, rows: int, notes: int) -> None:
+        self.made = Table(("a",), tuple(Row("attack", (Cell(f"r{i}"),)) for i in range(rows)), "c",
+                          tuple(f"n{i}" for i in range(notes)))  # fmt: skip
+
+    def table(self) -> Table:
+        return self.made
+
+
+@pytest.mark.parametrize(("rows", "notes"), [(3, 0), (36, 2), (37, 2), (500, 12), (500, 13), (2, 900)])
+def test_a_table_shows_itself_in_forty_lines(rows: int, notes: int) -> None:
+    """Nothing is left out that has room; what is left out is counted."""
+    shown, whole = repr(Long(rows, notes)).split("\n"), to_text(Long(rows, notes).made).split("\n")
+    assert len(shown) <= 40 and (shown == whole) == (len(whole) <= 40 and notes <= 12)
+    counted = [int(line.split()[1]) for line in shown if line.startswith("…")]
+    assert len(shown) - len(counted) + sum(counted) == len(whole)
+    assert (rows > 36) == any(line.endswith("more lines; look there") for line in shown)
+    assert Long(rows, notes)._repr_html_().count("<tr class") == rows
 
 
 def test_csv_holds_the_numbers_themselves(results: Results) -> None:
@@ -85,7 +158,7 @@ def test_csv_holds_the_numbers_themselves(results: Results) -> None:
     low, high = results.attacks[0].delta_wor_interval
     assert (float(first["Δ_Wor 95 % from"]), float(first["Δ_Wor 95 % to"])) == (low, high)
     assert (first["role"], float(first["gradient evaluations"])) == ("baseline", 10)
-    assert [row["role"] for row in rows[-4:]] == ["reference"] * 4 and rows[-1]["Δ_Wor 95 % to"] == ""
+    assert [row["role"] for row in rows[-4:]] == ["reference"] * 4 and float(rows[-1]["Δ_Wor 95 % to"]) == -0.1
 
 
 def test_latex_has_a_cell_for_every_column(results: Results) -> None:

@@ -24,6 +24,7 @@ from art_mtl.evaluation.diagnosis.gradients import (
 from art_mtl.evaluation.diagnosis.records import Check
 from art_mtl.evaluation.diagnosis.search import Grey, Noise, QuerySearch, grey_radius
 from art_mtl.evaluation.diagnosis.surrogate import make_surrogate
+from art_mtl.evaluation.hosts import HostedAttack
 from art_mtl.evaluation.statistics import unseen
 
 if TYPE_CHECKING:
@@ -170,7 +171,8 @@ def black_box(lab: DiagnosisContext, queries: int) -> Check:
 
 def transfer(lab: DiagnosisContext, surrogate: PyTorchMultiTaskEstimator | None) -> Check:
     """The same attack made on a surrogate and measured on the model."""
-    if getattr(lab.attack, "estimator", None) is None:
+    own = getattr(lab.attack, "estimator", None)
+    if not isinstance(own, type(lab.estimator)) or isinstance(lab.attack, HostedAttack):
         return Check.skipped("transfer", "the attack has no `estimator` that could be replaced by a surrogate")
     kind = "the surrogate"
     if surrogate is None:

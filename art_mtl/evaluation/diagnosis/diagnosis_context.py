@@ -20,7 +20,7 @@ from art_mtl.core.warn import AttackWarning
 from art_mtl.evaluation.attack import Attack, attack_info
 from art_mtl.evaluation.checks import norm_name
 from art_mtl.evaluation.diagnosis.gradients import TaskGradient, task_gradients
-from art_mtl.evaluation.grid import Cell, make_attack
+from art_mtl.evaluation.grid import GridCell, make_attack
 from art_mtl.evaluation.measure import Evaluator, protocol_labels, total
 from art_mtl.evaluation.runs.job import Job
 from art_mtl.evaluation.runs.records import CLEAN, Unit
@@ -152,7 +152,7 @@ class DiagnosisContext:
         made = {}
         for gradient in self.gradients:
             if gradient.connected:
-                cell = Cell(f"single:{gradient.name}", str(self.norm), self.eps, "linear")
+                cell = GridCell(f"single:{gradient.name}", str(self.norm), self.eps, "linear")
                 prepare = getattr(self.attack, "prepare", None)
                 steps = self.steps or _STEPS
                 attack: Any = make_attack(self.estimator, cell, steps, self.batch_size, self.chunk, prepare=prepare)

@@ -8,7 +8,7 @@ from typing import ClassVar
 from art_mtl.evaluation.diagnosis.sanity_checks import SANITY_CHECKS
 from art_mtl.evaluation.documents import Document, Layout
 from art_mtl.evaluation.results import Environment, Number, known
-from art_mtl.evaluation.tables import MISSING, Cell, Row, Table, describe_eps
+from art_mtl.evaluation.tables import MISSING, Cell, Row, ShowsTable, Table, describe_eps
 
 STATUSES = ("pass", "fail", "inconclusive", "not applicable")
 FAILURE = 0.2
@@ -81,9 +81,11 @@ class Check:
         return cls(name, "not applicable", None, None, None, why, law.demand, law.meaning, law.advice)
 
 
-@dataclass(frozen=True)
-class Diagnosis(Document):
+@dataclass(frozen=True, repr=False)
+class Diagnosis(Document, ShowsTable):
     """All checks of one attack on one model.
+
+    In a terminal and in a notebook it shows its table.
 
     Attributes:
         victim: Name of the model and its data.
@@ -116,6 +118,10 @@ class Diagnosis(Document):
     command: str | None = None
     protocol: str = "pooled"
     chunk: int | None = None
+
+    def table(self) -> Table:
+        """As of :func:`diagnosis_table`."""
+        return diagnosis_table(self)
 
     @property
     def inconclusive(self) -> tuple[str, ...]:

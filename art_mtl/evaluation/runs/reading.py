@@ -29,6 +29,7 @@ class Chunks:
         read: Of :data:`art_mtl.evaluation.runs.records.CLEAN` and each attack, what these chunks came to.
         done: Attacks × chunks that are finished, also those that are not comparable yet.
         total: Attacks × chunks.
+        live: The metrics, of a run of this process; of a stored one they are read from ``about``.
     """
 
     folder: str | Path
@@ -38,6 +39,7 @@ class Chunks:
     read: Mapping[int, Sequence[UnitResult]]
     done: int
     total: int
+    live: tuple[MetricSpec, ...] = ()
 
     @cached_property
     def scales(self) -> list[MetricSpec]:
@@ -46,6 +48,8 @@ class Chunks:
         Raises:
             ValueError: A metric is defined outside this package, or what is stored is not of these metrics.
         """
+        if self.live:
+            return list(self.live)
         try:
             scales = [MetricSpec.from_json(entry) for entry in self.about["scales"]]
             for k, scale in enumerate(scales):
@@ -67,20 +71,33 @@ def read_chains(folder: str | Path) -> Chunks:
     return Chunks(folder, about, attacks, tuple(chunks), read, done, len(infos) * count)
 
 
-def read_adversarial(folder: str | Path, name: str, norm: str | None, eps: float | None) -> list[Inputs]:
+def read_adversarial(run: str | Path | Chunks, name: str, norm: str | None, eps: float | None) -> list[Inputs]:
     """The adversarial inputs of an attack, chunk by chunk.
+
+    Args:
+        run: The folder of a run, or what is in memory of one.
+        name: Of the attack.
+        norm: Of the attack.
+        eps: Of the attack.
 
     Raises:
         ValueError: They were not kept, not all chunks are finished, or they are damaged.
     """
-    with StoredRun.opened(folder) as run:
-        found = [n for n, info in enumerate(run.attacks(), 1) if (info.name, info.norm, info.eps) == (name, norm, eps)]
-        chunks = [run.adversarial(Unit(found[0], chunk)) for chunk in range(len(run.chunks))] if found else []
+    if isinstance(run, Chunks):
+        found = [number for number, info in run.attacks if (info.name, info.norm, info.eps) == (name, norm, eps)]
+        chunks = [one.adversarial for one in run.read[found[0]]] if found else []
+        where: str | Path = run.folder
+    else:
+        with StoredRun.opened(run) as stored:
+            infos = enumerate(stored.attacks(), 1)
+            found = [number for number, info in infos if (info.name, info.norm, info.eps) == (name, norm, eps)]
+            places = range(len(stored.chunks)) if found else ()
+            chunks, where = [stored.adversarial(Unit(found[0], chunk)) for chunk in places], run
     kept = [chunk for chunk in chunks if chunk is not None]
     if not kept or len(kept) < len(chunks):
         raise ValueError(
-            f"{folder}: expected the adversarial inputs of {name!r} in {len(chunks)} chunks. Found {len(kept)}; "
-            "evaluate(..., out=FOLDER, keep_adversarial=True) keeps them."
+            f"{where}: expected the adversarial inputs of {name!r} in {len(chunks)} chunks. Found {len(kept)}; "
+            "evaluate(..., keep_adversarial=True) keeps them."
         )
     return kept
 

@@ -22,6 +22,7 @@ from art_mtl.evaluation.measure import Evaluator, check_clean
 from art_mtl.evaluation.provenance import check_data, describe_run
 from art_mtl.evaluation.results import AttackResult, Results
 from art_mtl.evaluation.runs.job import Job
+from art_mtl.evaluation.runs.reading import Chunks
 from art_mtl.evaluation.runs.records import CLEAN, Unit, UnitResult
 from art_mtl.evaluation.runs.store import RunStore
 from art_mtl.evaluation.runs.summary import heading_of, results_of
@@ -51,9 +52,9 @@ def run_attacks(
     repair: bool,
     accept: Collection[str],
     ray: str | None,
-) -> tuple[Results, int]:
+) -> tuple[Results, Chunks | None]:
     """What :func:`art_mtl.evaluation.evaluate` does once its arguments are in canonical form; names may repeat from
-    block to block. The results, and of how many attacks × chunks they are.
+    block to block. The results, and all that the attacks came to, where it is not stored in a folder.
     """
     check_not_torchrun()
     protocol = experiment.protocol
@@ -95,7 +96,11 @@ def run_attacks(
 
         numbered = list(enumerate(infos, 1))
         results = results_of(heading_of(ledger.about()), evaluator.scales, numbered, ledger.read, tell)
-        return results, len(infos) * len(job.chunks)
+        if out is not None:
+            return results, None
+        total, chunks = len(infos) * len(job.chunks), tuple(range(len(job.chunks)))
+        read = {number: ledger.read(number) for number in range(len(infos) + 1)}
+        return results, Chunks(victim, about, tuple(numbered), chunks, read, total, total, tuple(evaluator.scales))
 
 
 class Ledger(Protocol):
@@ -123,7 +128,7 @@ class Ledger(Protocol):
 
 
 class _Memory:
-    """The ledger of a run that nobody wants to keep."""
+    """The ledger of a run that lasts as long as its process."""
 
     def __init__(self, about: Mapping[str, Any]) -> None:
         self._about, self._units = dict(about), dict[Unit, UnitResult]()

@@ -108,7 +108,13 @@ def results_of(
         command=heading.command,
         protocol=heading.protocol,
         differences=tuple(_differences(results, degraded)),
+        warnings=_warnings(untouched),
     )
+
+
+def _warnings(finished: Sequence[UnitResult]) -> tuple[str, ...]:
+    """Of all chunks, each once."""
+    return tuple(dict.fromkeys(text for one in finished for text in one.warnings))
 
 
 def measured(scales: Sequence[MetricSpec], finished: Sequence[UnitResult], when: str) -> Measured:
@@ -147,7 +153,7 @@ def _attack_result(
         delta_wor_interval=intervals[2],
         gradient_evaluations=_mean_cost(finished, [one.gradients for one in finished]),
         forward_evaluations=_mean_cost(finished, [one.forwards for one in finished]),
-        warnings=tuple(dict.fromkeys(text for one in finished for text in one.warnings)),
+        warnings=_warnings(finished),
     )
 
 
