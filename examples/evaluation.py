@@ -1,6 +1,6 @@
 """From a model to a table, a data frame, a picture and a comparison; examples/evaluation.ipynb does the same."""
 
-from art_mtl.evaluation import evaluate, load_victim, to_text
+from art_mtl.evaluation import evaluate, load_victim
 
 victim = load_victim("digits")
 model, tasks = victim.model, victim.tasks
@@ -18,4 +18,4 @@ ten.plot().savefig("results/ten.png")
 print("picture in results/ten.png")
 
 twenty = evaluate((model, tasks), attacks, (x, y), eps=[0.05, 0.1], steps=20, out="results/twenty", progress=False)
-print(to_text(ten.compare(twenty).table()))
+print(ten.compare(twenty))
