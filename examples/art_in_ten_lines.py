@@ -15,5 +15,5 @@ x_adv = attack.generate(x, y)
 
 for name, outputs in estimator.predict(x_adv).items():
     print(f"{name}: raw outputs {outputs.shape}, loss {estimator.compute_losses(x_adv, y)[name].mean():.2f}")
-results = evaluate(estimator, [attack], (x, y), progress=False)
-print(f"least degraded task: {100 * results.attacks[0].delta_wor:.1f} %")
+run = evaluate(estimator, {"mine": attack}, (x, y), progress=False)
+print(f"least degraded task: {100 * run['mine'].delta_wor:.1f} %")

@@ -86,7 +86,8 @@ if __name__ == "__main__":
     model, jobs, images, labels, clip_values = victim()
     estimator = PyTorchMultiTaskEstimator(model, tasks=jobs, input_shape=(1, 16, 16), clip_values=clip_values)
     attack = MinMaxMultiTaskPGD(estimator, eps=0.15, max_iter=10, verbose=False)
-    results = evaluate(estimator, [attack], (images.numpy(), labels), progress=False)
-    for task, attacked in zip(results.tasks, results.attacks[0].values, strict=True):
+    run = evaluate(estimator, {"min-max": attack}, (images.numpy(), labels), progress=False)
+    print(run)
+    for task, attacked in zip(run.results.tasks, run["min-max"].values, strict=True):
         print(f"{task.name}: {task.metric} {task.clean:.2f} clean, {attacked:.2f} attacked")
-    print(f"Δ_MTL {100 * results.attacks[0].delta_mtl:.1f} %, Δ_Wor {100 * results.attacks[0].delta_wor:.1f} %")
+    print(f"Δ_MTL {100 * run['min-max'].delta_mtl:.1f} %, Δ_Wor {100 * run['min-max'].delta_wor:.1f} %")

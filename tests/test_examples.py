@@ -19,7 +19,8 @@ CLAIMED = {"10": (4, ["all"]), "5": (2, ["worst-task"]), "20": (8, PUBLISHED), "
 SAYS = {
     "art_in_ten_lines.py": "least degraded task: -",
     "art_own_attacks.py": "FastGradientMethod",
-    "claims.py": "share of the bound",
+    "claims.py": "share of the single-task reference",
+    "evaluation.py": "twenty − ten",
     "own_model.py": "Δ_Wor -",
     "secmlt_in_ten_lines.py": "left: loss",
     "torchattacks_in_ten_lines.py": "% still right",

@@ -28,8 +28,8 @@ _OF_THE_PLACE = ("victim", "root", "checkpoint", "device", "batch_size", "seed")
 class Diagnose(QuietCommand):
     """Check whether the degradation that an attack reports is to be believed.
 
-    Ten sanity checks for unreliable attacks: which of them fail, and what to do. The attack is a row of a run, with all
-    the settings that it ran with, or a new one.
+    Eleven sanity checks for unreliable attacks: which of them fail, and what to do. The attack is a row of a run, with
+    all the settings that it ran with, or a new one.
 
     Attributes:
         folder: Run whose attack is diagnosed, a folder that benchmark --out was given. Without: a new attack.

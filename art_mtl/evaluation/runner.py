@@ -110,7 +110,7 @@ def evaluate(
         restart: Throw away the run that ``out`` holds.
         repair: Compute again the units of ``out`` that are damaged; without it they are an error that names them.
         force: Write to ``out`` even if it holds other files.
-        accept: Names of settings that may differ from those of the run in ``out``, such as "version".
+        accept: Names of settings that may differ from those of the run in ``out``, such as "versions".
         ray: "local", "auto" or the address of a cluster: share the work out over its devices. None: this process.
         callbacks: Hear of the run while it goes on.
         progress: Show a progress bar.
