@@ -389,5 +389,5 @@ def test_threads_are_those_of_the_run_and_part_of_it(tmp_path, monkeypatch) -> N
     assert seen == {before + 1} and torch.get_num_threads() == before
     with pytest.raises(ValueError, match=rf"threads={before + 1}; you asked for threads={before}"):
         parts.run(tmp_path / "calls", threads=before, out=tmp_path / "run")
-    with pytest.raises(ValueError, match="`threads` should be at least 1, or None. Found 0"):
+    with pytest.raises(ValueError, match="`threads` should be an integer of at least 1. Found 0"):
         parts.run(tmp_path / "calls", threads=0)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import itertools
+import pickle
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -260,6 +262,24 @@ def test_attacks_are_told_by_every_option(tmp_path: Path) -> None:
     assert describe_attack(module.Steps()) == described[0] and "inner" in described[0]
     quiet, loud = (MultiTaskPGD(estimator, eps=0.1, verbose=verbose) for verbose in (False, True))
     assert describe_attack(quiet) == describe_attack(loud)
+
+
+class Plain:
+    """An attack of the user's."""
+
+    def __init__(self) -> None:
+        self.eps = 0.1
+
+    def generate(self, x: Any, y: Any = None) -> Any:
+        return x
+
+
+def test_what_python_notes_in_a_class_that_is_copied_is_not_its_code() -> None:
+    before = describe_attack(Plain())
+    copy.deepcopy(Plain())
+    pickle.dumps(Plain())
+    assert "__slotnames__" in vars(Plain), "pickling leaves a note"
+    assert describe_attack(Plain()) == before
 
 
 def test_objects_that_hold_themselves_end(tmp_path: Path) -> None:
