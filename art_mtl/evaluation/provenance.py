@@ -35,7 +35,8 @@ _UNIMPORTANT = ("verbose", "summary_writer", "observer", "report", "progress", "
 """Attributes that change no number, or that a call sets."""
 _CLASS_NOISE = ("__module__", "__dict__", "__weakref__", "__doc__", "__qualname__", "__annotations__", "__slots__",
                 "__firstlineno__", "__static_attributes__", "__annotate_func__", "__annotations_cache__", "_abc_impl",
-                "__abstractmethods__", "__parameters__", "__orig_bases__", "__dataclass_fields__", "__slotnames__")  # fmt: skip
+                "__abstractmethods__", "__parameters__", "__orig_bases__", "__dataclass_fields__",
+                "__slotnames__")  # fmt: skip
 _MODULE_STATE = frozenset(vars(nn.Module()))
 _SCALARS = (str, bool, int, float, complex, bytes, type(None))
 
