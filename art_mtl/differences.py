@@ -31,6 +31,7 @@ def check_same(
     holder: str,
     advice: str,
     accept: Collection[str] = (),
+    fixed: Collection[str] = (),
 ) -> list[str]:
     """Raise unless what is stored was made with the settings that are asked for.
 
@@ -40,12 +41,13 @@ def check_same(
         holder: What holds the former: "results/a holds a run".
         advice: What to do, a sentence.
         accept: Names, or the first parts of names, of settings that may differ.
+        fixed: Names of settings that may not, whatever ``accept`` says: what is stored could not be told apart.
 
     Returns:
         The names that differ and are accepted.
 
     Raises:
-        ValueError: Another setting differs; the message lists both values.
+        ValueError: Another setting differs; the message lists both values. Or ``accept`` has a name of none.
 
     Examples:
         >>> check_same({"seed": 0}, {"seed": 1}, "o1 holds a run", "Use another folder.")
@@ -54,12 +56,19 @@ def check_same(
         ValueError: o1 holds a run with seed=0; you asked for seed=1. Use another folder.
     """
     found = differences(stored, asked)
-    accepted = [name for name in found if any(name == one or name.startswith(f"{one}.") for one in accept)]
+    for one in accept:
+        if not any(_is_part(name, one) for name in (*_flat(stored), *_flat(asked))):
+            raise ValueError(f"What is accepted should be a name of {list(asked)}. Found {one!r}.")
+    accepted = [name for name in found if name not in fixed and any(_is_part(name, one) for one in accept)]
     refused = {name: pair for name, pair in found.items() if name not in accepted}
     if refused:
         there, here = (_listed({name: pair[side] for name, pair in refused.items()}) for side in range(2))
         raise ValueError(f"{holder} with {there}; you asked for {here}. {advice}")
     return accepted
+
+
+def _is_part(name: str, of: str) -> bool:
+    return name == of or name.startswith(f"{of}.")
 
 
 def _listed(values: Mapping[str, Any]) -> str:

@@ -96,7 +96,7 @@ def named_attacks(
     repeated = sorted({name for key, (name, _) in zip(keys, pairs, strict=True) if keys.count(key) > 1})
     if repeated:
         raise ValueError(
-            "Attacks of one norm and radius should have distinct names; pass a mapping or `names`. "
+            "Attacks of one norm and radius should have distinct names; give a dict of names and attacks. "
             f"Found {repeated} repeated."
         )
     return pairs

@@ -290,7 +290,9 @@ def _names(runs: Sequence[str | Path | Chunks]) -> list[str]:
     short = [
         path if isinstance(run, Chunks) else Path(path).resolve().name for path, run in zip(paths, runs, strict=True)
     ]
-    return short if len(set(short)) == len(short) else paths
+    names = paths if len(set(short)) < len(short) == len(set(paths)) else short
+    counted = [f"{name} ({names[: place + 1].count(name)})" for place, name in enumerate(names)]
+    return [own if names.count(name) > 1 else name for name, own in zip(names, counted, strict=True)]
 
 
 def _caption(sides: Sequence[_Side], resamples: int) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 
 from art_mtl.core.engine import Evaluations
 from art_mtl.core.front import Front
@@ -152,7 +152,11 @@ def _secmlt(attack: Any, estimator: PyTorchMultiTaskEstimator, images: Tensor, l
     from secmlt.models.pytorch.base_pytorch_nn import BasePyTorchClassifier
 
     model = estimator.model if isinstance(attack, Front) else BasePyTorchClassifier(estimator.model)
-    loader: Any = DataLoader([(images, labels)], batch_size=None)  # type: ignore[arg-type]
+    loader: Any
+    if isinstance(attack, Front):
+        loader = DataLoader([(images, labels)], batch_size=None)  # type: ignore[arg-type]
+    else:  # which makes batches of its result by the loader's size
+        loader = DataLoader(TensorDataset(images, labels), batch_size=len(images))
     return torch.cat(list(_inputs(attack(model, loader))))
 
 

@@ -26,6 +26,7 @@ from art_mtl.evaluation import environment
 from art_mtl.evaluation.attack import AttackInfo
 from art_mtl.evaluation.samples import Source
 from art_mtl.labels import MultiTaskLabels
+from art_mtl.structure import tensors_in
 
 if TYPE_CHECKING:
     from art_mtl.estimators import PyTorchMultiTaskEstimator
@@ -85,13 +86,24 @@ def describe_run(
         "protocol": protocol,
         "threads": threads,
         "device": estimator.device.type,
-        "attacks": {"in order": "; ".join(info.label for info, _ in attacks)},
+        "attacks": {"in order": "; ".join(_labels(attacks))},
         **describer.estimator_of(estimator),
     }
-    found["attacks"].update({info.label: describer.attack(attack) for info, attack in attacks})
+    described = (describer.attack(attack) for _, attack in attacks)
+    found["attacks"].update(zip(_labels(attacks), described, strict=True))
     packages = environment.describe(estimator.device.type, seed).packages
     found["versions"] = {**packages, **_versions(describer.packages)}
     return found
+
+
+def _labels(attacks: Sequence[tuple[AttackInfo, Any]]) -> list[str]:
+    """Name, norm and radius with all its digits; where these repeat, with a number."""
+    labels: list[str] = []
+    for info, _ in attacks:
+        label = info.name if info.norm is None or info.eps is None else f"{info.name}, {info.norm} {info.eps!r}"
+        repeated = sum(known.partition(" #")[0] == label for known in labels)
+        labels.append(f"{label} #{repeated + 1}" if repeated else label)
+    return labels
 
 
 def describe_model(model: nn.Module) -> dict[str, Any]:
@@ -221,7 +233,7 @@ class _Describer:
         for name, module in model.named_modules():
             kept = {key: value for key, value in vars(module).items() if key not in _MODULE_STATE}
             # A private tensor may be a cache that a forward pass fills.
-            plain = {k: v for k, v in kept.items() if not k.startswith("_") or isinstance(v, _SCALARS)}
+            plain = {k: v for k, v in kept.items() if not k.startswith("_") or not _holds_tensors(v)}
             settings[name] = [type(module).__qualname__, self.attributes(plain)]
             code.update(self._code_of_module(module))
         weights = hashlib.blake2b(digest_size=16)
@@ -234,7 +246,7 @@ class _Describer:
         """See :func:`describe_attack`."""
         names = [*getattr(attack, "attack_params", ()), *getattr(attack, "options", ()), "estimator"]
         if not _is_library(type(attack)) or len(names) == 1:
-            names += [name for name in getattr(attack, "__dict__", {}) if not name.startswith("_")]
+            names += _state(attack)
         wanted = [name for name in dict.fromkeys(names) if isinstance(name, str) and name not in _UNIMPORTANT]
         own = self.attributes({name: getattr(attack, name) for name in wanted if hasattr(attack, name)})
         return {"class": self.value(type(attack)), **own}
@@ -274,6 +286,8 @@ class _Describer:
             return sorted((self.value(part) for part in value), key=json.dumps)
         if isinstance(value, types.ModuleType):
             return value.__name__
+        if isinstance(value, types.MethodType):
+            return [self._code(value), "of the same object" if value.__self__ is None else self.value(value.__self__)]
         if isinstance(value, nn.Module):
             return self.model(value)
         if isinstance(value, torch.Generator):
@@ -287,7 +301,7 @@ class _Describer:
         if is_dataclass(value):  # what else it holds are properties that were asked for
             own = {one.name: getattr(value, one.name) for one in fields(value)}
         else:
-            own = {name: part for name, part in getattr(value, "__dict__", {}).items() if not name.startswith("_")}
+            own = {name: getattr(value, name) for name in _state(value)}
         shown = {name: part for name, part in own.items() if name not in _UNIMPORTANT}
         return {"class": self._code(type(value)), **self.attributes(shown)}
 
@@ -373,6 +387,23 @@ class _Describer:
 
     def _note(self, value: Any) -> None:
         self.packages.add(str(getattr(value, "__module__", "")).partition(".")[0])
+
+
+def _state(value: Any) -> list[str]:
+    """The attributes in which an object keeps its state; the private ones of the user's own classes too."""
+    slots = (name for kind in type(value).__mro__ for name in _names_of(vars(kind).get("__slots__", ())))
+    own = [name for name in (*getattr(value, "__dict__", {}), *slots) if hasattr(value, name)]
+    if _is_library(type(value)):
+        own = [name for name in own if not name.startswith("_")]
+    return [name for name in own if not name.startswith("__")]
+
+
+def _names_of(slots: Any) -> tuple[str, ...]:
+    return (slots,) if isinstance(slots, str) else tuple(slots)
+
+
+def _holds_tensors(value: Any) -> bool:
+    return isinstance(value, Tensor) or (isinstance(value, (list, tuple, Mapping)) and bool(tensors_in(value)))
 
 
 def _unwrapped(value: Any) -> Any:

@@ -223,7 +223,7 @@ class Run(ShowsTable):
         live, own = self._live, {"victim": self.results.victim, "batch_size": self._live.batch_size}
         own |= {name: getattr(self.experiment, name) for name in ("protocol", "chunk", "seed")}
         attack = live.attacks[found.name, found.norm, found.eps]
-        x, y = live.source.read(slice(0, settings.pop("limit", None) or len(live.source)))
+        x, y = live.source.read(slice(0, len(live.source) if settings.get("limit") is None else settings.pop("limit")))
         with cpu_threads(getattr(self.experiment, "threads", None)):
             return diagnose(live.estimator, attack, x, y, **{**own, **settings})
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+import numbers
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -51,7 +53,7 @@ def evaluate(
     protocol: str = "pooled",
     device: str = "auto",
     threads: int | None = None,
-    bounds: tuple[Any, Any] = (0.0, 1.0),
+    bounds: tuple[Any, Any] | None = None,
     root: str | Path | None = None,
     checkpoint: str | Path | None = None,
     keep_adversarial: bool = False,
@@ -101,7 +103,7 @@ def evaluate(
             with it the paper's tables.
         device: "auto" (a GPU where there is one), "cpu" or "gpu"; an estimator knows its own.
         threads: CPU threads of torch; None for torch's own number.
-        bounds: Smallest and largest input, of ``(model, tasks)``.
+        bounds: Smallest and largest input, of ``(model, tasks)``. None: 0 and 1.
         root: Folder of the data of a victim that is named.
         checkpoint: Weights of a victim that is named.
         keep_adversarial: Keep all adversarial inputs, in ``out`` or in memory; see :meth:`Run.adversarial`.
@@ -141,10 +143,16 @@ def evaluate(
         >>> run.results.tasks[0].clean, run["equal"].values[0]
         (1.0, 0.0)
     """
+    asked_for = dict(locals())
     if isinstance(what, Experiment):
         what.check_names()
-        if data is not None or attacks != ("all",):
-            raise ValueError("An experiment says its attacks and its data itself. Found others beside it.")
+        own = {name: value for name, value in asked_for.items() if name in _OF_AN_EXPERIMENT}
+        given_too = [name for name, value in own.items() if value is not _DEFAULTS[name] and value != _DEFAULTS[name]]
+        if given_too:
+            raise ValueError(
+                "An experiment says itself what it runs; make another by dataclasses.replace. "
+                f"Found {', '.join(given_too)} beside it."
+            )
         experiment, given, what = what, list(what.attacks), what.victim
     else:
         given = _listed(attacks)
@@ -185,7 +193,7 @@ def evaluate(
         out=out,
         restart=restart,
         repair=repair,
-        accept=accept,
+        accept=(accept,) if isinstance(accept, str) else tuple(accept),
         ray=ray,
     )
     infos = [attack_info(name, attack) for name, attack in pairs]
@@ -235,7 +243,25 @@ class _Subject:
     class_names: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
 
 
-def _subject(what: Any, data: Any, experiment: Experiment, bounds: tuple[Any, Any]) -> _Subject:
+_OF_AN_EXPERIMENT = {*(one.name for one in fields(Experiment)), "attacks", "data", "bounds"}
+_DEFAULTS = {name: one.default for name, one in inspect.signature(evaluate).parameters.items()}
+
+
+def _check_applies(what: Any, experiment: Experiment, bounds: tuple[Any, Any] | None) -> None:
+    """Raise for what is given and would have no effect."""
+    unused = {
+        "bounds": bounds is not None and not isinstance(what, tuple),
+        "root": experiment.root is not None and not isinstance(what, str),
+        "checkpoint": experiment.checkpoint is not None and not isinstance(what, str),
+        "split": experiment.split != "test" and not isinstance(what, (str, Victim)),
+    }
+    for name, is_unused in unused.items():
+        if is_unused:
+            raise ValueError(f"Parameter `{name}` should be left out for {_title(what).removeprefix(LIVE)!r}.")
+
+
+def _subject(what: Any, data: Any, experiment: Experiment, bounds: tuple[Any, Any] | None) -> _Subject:
+    _check_applies(what, experiment, bounds)
     if isinstance(what, str):
         what = load_victim(what, root=experiment.root, checkpoint=experiment.checkpoint)
     if isinstance(what, Victim):
@@ -250,7 +276,7 @@ def _subject(what: Any, data: Any, experiment: Experiment, bounds: tuple[Any, An
         return _Subject("model", estimator, as_source(data, estimator.tasks, experiment.limit))
     if len(what) != 2:
         raise TypeError(f"What is evaluated should be (model, tasks). Found a tuple of {len(what)}.")
-    victim = Victim.of(*what, data, bounds=bounds)
+    victim = Victim.of(*what, data, bounds=(0.0, 1.0) if bounds is None else bounds)
     estimator = make_estimator(victim, experiment.device)
     return _Subject("model", estimator, victim.source("test", experiment.limit))
 
@@ -275,6 +301,13 @@ def _pairs(given: Sequence[Any], subject: _Subject, experiment: Experiment, size
     titles = [attack.name for attack in objects if isinstance(attack, _Named)]
     made = [hosted(attack.attack if isinstance(attack, _Named) else attack, estimator, size) for attack in objects]
     pairs += named_attacks(made, titles or None) if made else []
+    keys = [(name, str(getattr(attack, "norm", None)), str(getattr(attack, "eps", None))) for name, attack in pairs]
+    twice = sorted({key[0] for key in keys if keys.count(key) > 1})
+    if twice:
+        raise ValueError(
+            "Attacks of one norm and radius should have distinct names; give a dict of names and attacks. "
+            f"Found {twice} repeated."
+        )
     _check_whole(pairs, len(estimator.input_shape), experiment.chunk, len(subject.source))
     return pairs
 
@@ -289,6 +322,9 @@ class _Named:
 
 def _listed(attacks: Any) -> list[Any]:
     if isinstance(attacks, Mapping):
+        for name, attack in attacks.items():
+            if not isinstance(name, str) or not name or isinstance(attack, str):
+                raise TypeError(f"A dict of attacks should hold names and attack objects. Found {name!r}: {attack!r}.")
         return [_Named(name, attack) for name, attack in attacks.items()]
     if isinstance(attacks, str) or not isinstance(attacks, Iterable):
         return [attacks]
@@ -301,7 +337,7 @@ def _radii(eps: Any) -> Iterator[str]:
         for norm, values in eps.items():
             yield from (f"{norm}:{text}" for text in _radii(values))
         return
-    for value in [eps] if isinstance(eps, (str, float, int)) else eps:
+    for value in [eps] if isinstance(eps, (str, numbers.Real)) else eps:
         yield value if isinstance(value, str) else repr(float(value))
 
 

@@ -149,10 +149,10 @@ def test_what_is_no_model_is_named(net, data, what, message):
 
 
 def test_evaluations_are_counted(estimator, data):
-    restarts = attacks.MultiTaskPGD(estimator, "equal", eps=0.1, max_iter=3, num_random_init=2, verbose=False)
-    found = run(estimator, ["equal", "auto-pgd", {"x": 1} and restarts, FastGradientMethod(estimator, eps=0.1)], data)
+    restarts = attacks.MultiTaskPGD(estimator, "dgba", eps=0.1, max_iter=3, num_random_init=2, verbose=False)
+    found = run(estimator, ["equal", "auto-pgd", restarts, FastGradientMethod(estimator, eps=0.1)], data)
     costs = [(a.name, a.gradient_evaluations) for a in found]
-    assert costs == [("equal", 3), ("auto-pgd", 3), ("equal", 6), ("FastGradientMethod", 1)]
+    assert costs == [("equal", 3), ("auto-pgd", 3), ("dgba", 6), ("FastGradientMethod", 1)]
     assert found.results.attacks[0].forward_evaluations == 0
     assert found.results.attacks[1].forward_evaluations == 1  # the last iterate is scored
 
@@ -346,3 +346,102 @@ def test_attacks_on_all_samples_get_all_of_them(estimator):
     assert seen == [300]
     with pytest.raises(ValueError, match="`chunk` should be left out"):
         run(estimator, [Each()], (x, {"kind": np.zeros(300, int), "ink": np.zeros(300)}), chunk=4)
+
+
+def test_secml_torchs_own_attacks_are_taken_for_one_task(data):
+    pytest.importorskip("secmlt")
+    from secmlt.adv.backends import Backends
+    from secmlt.adv.evasion.perturbation_models import LpPerturbationModels
+    from secmlt.adv.evasion.pgd import PGD
+    from secmlt.models.pytorch.base_pytorch_nn import BasePyTorchClassifier
+
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3)).eval()
+    x, _ = data
+    y = net(torch.from_numpy(x)).argmax(1).numpy()
+    native = PGD(LpPerturbationModels.LINF, 0.2, 4, 0.05, random_start=False, backend=Backends.NATIVE)
+    found = run((net, [JOBS[0]]), {"native": native}, (x, y))
+    loader = DataLoader(TensorDataset(torch.from_numpy(x), torch.from_numpy(y)), batch_size=N)
+    [(expected, _)] = native(BasePyTorchClassifier(net), loader)
+    assert found["native"].values[0] == pytest.approx((net(expected).argmax(1) == torch.from_numpy(y)).float().mean())
+    assert 0.1 < found["native"].perturbation <= 0.2 + 1e-6
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"steps": 7}, {"seed": 5}, {"eps": [0.2]}, {"norm": "l2"}, {"limit": 3}, {"keep_adversarial": True},
+     {"attacks": ["equal"]}, {"data": 3}, {"bounds": (0, 1)}],
+)  # fmt: skip
+def test_what_stands_beside_an_experiment_is_refused(changed):
+    with pytest.raises(ValueError, match=f"Found {next(iter(changed))} beside it"):
+        evaluate(Experiment("digits", ("equal",), eps=("0.1",)), **changed)
+
+
+@pytest.mark.parametrize("unused", [{"bounds": (0, 1)}, {"root": "r"}, {"checkpoint": "c"}, {"split": "train"}])
+def test_an_option_without_effect_is_refused(estimator, data, unused):
+    with pytest.raises(ValueError, match=f"`{next(iter(unused))}` should be left out"):
+        run(estimator, "equal", data, **unused)
+
+
+def test_a_name_and_an_object_of_one_name_are_told_apart(estimator, data):
+    mine = attacks.MultiTaskPGD(estimator, eps=0.1, max_iter=2, verbose=False)
+    with pytest.raises(ValueError, match=r"distinct names; give a dict .* Found \['equal'\] repeated"):
+        run(estimator, ["equal", mine], data)
+    for wrong in ({3: mine}, {"": mine}, {"a": "equal"}):
+        with pytest.raises(TypeError, match="A dict of attacks should hold names and attack objects"):
+            run(estimator, wrong, data)
+    assert [attack.eps for attack in run(estimator, "equal", data, eps=np.float32(0.5))] == [0.5]
+
+
+def test_a_run_stands_beside_itself(estimator, data, tmp_path):
+    found = run(estimator, "equal", data, out=tmp_path / "a")
+    assert found.compare(found).table().columns[2:4] == ("a (1)", "a (2)")
+
+
+class Secret:
+    """An attack of the user's with state of its own, private, in a slot, and behind a bound method."""
+
+    norm, eps = np.inf, 1.0
+    __slots__ = ("_by", "how", "slot")
+
+    def __init__(self, by=0.1, slot=0, receiver=0):
+        self._by, self.slot, self.how = by, slot, Receiver(receiver).method
+
+    def generate(self, x, y=None):
+        return np.clip(x + np.float32(self._by), 0, 1)
+
+
+class Receiver:
+    def __init__(self, value):
+        self._value = value
+
+    def method(self):
+        return self._value
+
+
+@pytest.mark.parametrize("changed", [{"by": 0.2}, {"slot": 1}, {"receiver": 1}])
+def test_no_state_of_an_attack_goes_unnoticed(estimator, data, tmp_path, changed):
+    first = run(estimator, {"mine": Secret()}, data, out=tmp_path)
+    assert figures(run(estimator, {"mine": Secret()}, data, out=tmp_path)) == figures(first)
+    with pytest.raises(ValueError, match="holds a run with attacks.mine, linf 1.0"):
+        run(estimator, {"mine": Secret(**changed)}, data, out=tmp_path)
+
+
+def test_radii_that_look_alike_are_not_the_same(estimator, data, tmp_path):
+    run(estimator, "equal", data, eps=[0.1, 0.1001], out=tmp_path)
+    with pytest.raises(ValueError, match="equal, linf 0.1; .*equal, linf 0.1004;"):
+        run(estimator, "equal", data, eps=[0.1004, 0.1001], out=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changed", "accept", "message"),
+    [({"given": "minmax"}, ["attacks"], "attacks.in order=equal"), ({"limit": 4}, ["samples"], "samples=12"),
+     ({"protocol": "auto-lambda"}, "protocol", "protocol=pooled"), ({"chunk": 4}, "chunk", "chunk=8"),
+     ({"seed": 1}, "sed", "Found 'sed'"), ({"keep_adversarial": True}, (), "keep_adversarial=False")],
+)  # fmt: skip
+def test_what_tells_units_apart_cannot_be_accepted(estimator, data, tmp_path, changed, accept, message):
+    run(estimator, "equal", data, chunk=8, out=tmp_path)
+    given = changed.pop("given", "equal")
+    with pytest.raises(ValueError, match=message):
+        run(estimator, given, data, out=tmp_path, accept=accept, **{"chunk": 8, **changed})
+    assert run(estimator, "equal", data, chunk=8, seed=1, out=tmp_path, accept="seed").results.environment.seed == 0

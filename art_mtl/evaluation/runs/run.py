@@ -220,7 +220,7 @@ def _interruptible(store: str | Path | None) -> Iterator[None]:
 def _settings(job: Job, victim: str) -> dict[str, Any]:
     """All that decides the numbers."""
     evaluator = job.evaluator
-    return describe_run(
+    described = describe_run(
         evaluator.estimator,
         job.attacks,
         victim=victim,
@@ -231,3 +231,4 @@ def _settings(job: Job, victim: str) -> dict[str, Any]:
         protocol=evaluator.protocol,
         threads=job.threads,
     )
+    return {**described, "keep_adversarial": job.keep_adversarial}

@@ -29,6 +29,8 @@ from art_mtl.evaluation.samples import Inputs
 from art_mtl.files import LOCK, locked, regular_file
 
 DATABASE = "run.sqlite"
+_FIXED = ("attacks.in order", "samples", "chunk", "protocol")
+"""Settings by which stored units are told apart, so that they cannot differ."""
 OWN_FILES = (DATABASE, f"{DATABASE}-journal", LOCK)
 """What a run keeps in its folder beside the report."""
 APPLICATION = 0x61_6D_74_6C
@@ -279,7 +281,7 @@ class RunStore(StoredRun):
                     stored = StoredRun(connection, path)
                     advice = "Use another --out, or --restart to discard it."
                     holder = f"{path.parent} holds a run"
-                    accepted = check_same(stored._about.settings, about["settings"], holder, advice, accept)
+                    accepted = check_same(stored._about.settings, about["settings"], holder, advice, accept, _FIXED)
                     stored.check_units(repair)
                 else:
                     _begin(connection, about, attacks)
