@@ -44,7 +44,7 @@ def test_rendering_again_keeps_what_is_there(rooms: Path, capsys: pytest.Capture
     said = capsys.readouterr().err
     assert "20 files (20 from before, verified)" in said and "5/5" in said
     assert main([*RENDER, "--to", str(rooms), "--seed", "1", "--quiet"]) == 2
-    assert "settings.seed: 0 there, 1 here" in capsys.readouterr().err
+    assert "settings.seed=0; you asked for settings.seed=1" in capsys.readouterr().err
 
 
 def test_check_prints_tables_and_draws_a_sheet(rooms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -727,7 +727,7 @@ def test_errors_are_averaged_by_the_protocol() -> None:
     y[4, 0, 0, 0] = 7
     labels = MultiTaskLabels({"d": y})
     found = [
-        DiagnosisContext(estimator, attack_on(estimator), x, labels, 8, 0, 0.01, protocol).clean.values.item()
+        DiagnosisContext(estimator, attack_on(estimator), x, labels, 8, 0, 0.01, protocol)._clean.value.item()
         for protocol in ("pooled", "auto-lambda")
     ]
     assert found == pytest.approx([(16 * 1 + 3) / 17, (1 + 3) / 2])

@@ -136,9 +136,10 @@ def test_a_unit_s_own_error_ends_the_run_in_its_own_words(hosts, tmp_path) -> No
 @pytest.mark.filterwarnings(TOKEN)
 def test_a_unit_that_ends_its_workers_is_given_up(hosts, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(workers, "_TRIES", 2)
-    with pytest.raises(OSError, match="linf 0.1, chunk 0, .* ended its worker 2 times"):
+    with pytest.raises(OSError, match="linf 0.1, chunk 0, .* ended its worker 2 times") as caught:
         parts.run(tmp_path / "calls", fault="exit", at=0, ray=hosts.address)
-    assert sum(chunk == 0 and name == "equal" for name, chunk, _ in parts.called(tmp_path / "calls")) == 2
+    given_up = str(caught.value).partition(",")[0]  # either of the two: they run at the same time
+    assert sum(chunk == 0 and name == given_up for name, chunk, _ in parts.called(tmp_path / "calls")) == 2
 
 
 LOCAL = """
