@@ -77,7 +77,7 @@ def pillow() -> ModuleType:
     try:
         from PIL import Image
     except ImportError as error:
-        raise ImportError("Reading pictures needs Pillow: pip install 'art-mtl[data]'") from error
+        raise ImportError("Reading pictures needs Pillow: pip install '.[data]'") from error
     return Image
 
 

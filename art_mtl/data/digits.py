@@ -22,7 +22,7 @@ def _bundled() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise ImportError("MultiDigits needs scikit-learn's handwriting: pip install 'art-mtl[data]'") from error
+        raise ImportError("MultiDigits needs scikit-learn's handwriting: pip install '.[data]'") from error
     bundle = load_digits()
     return (bundle.images / 16).astype(np.float32), bundle.target.astype(np.int64)
 

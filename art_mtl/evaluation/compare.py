@@ -166,7 +166,7 @@ def compare_runs(
 
     Raises:
         ValueError: Fewer than two runs, other tasks or another protocol, nothing in common, or as for
-            :func:`~art_mtl.evaluation.runs.read_run`.
+            :meth:`art_mtl.evaluation.Run.read`.
         FileNotFoundError: There is no run.
     """
     if len(runs) < 2:

@@ -113,7 +113,7 @@ def _engine(address: str) -> ModuleType:
     try:
         import ray
     except ImportError as error:
-        raise ImportError("Several devices should have Ray: pip install 'art-mtl[ray]'. Found it missing.") from error
+        raise ImportError("Several devices should have Ray: pip install '.[ray]'. Found it missing.") from error
     if tuple(int(part) for part in ray.__version__.split(".")[:2]) < _OLDEST:
         raise ImportError(
             f"Several devices should have Ray {_OLDEST[0]}.{_OLDEST[1]} or newer. Found {ray.__version__}."

@@ -1,6 +1,6 @@
 """What MTAN and Split share: a dilated ResNet-50, DeepLab decoders, outputs at the size of the input.
 
-ResNet and decoder are torchvision's, an optional package: ``pip install 'art-mtl[models]'``.
+ResNet and decoder are torchvision's, an optional package: ``pip install '.[models]'``.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def _torchvision() -> ModuleType:
     try:
         import torchvision.models
     except ImportError as error:
-        raise ImportError("MTAN and Split need torchvision's ResNet-50: pip install 'art-mtl[models]'") from error
+        raise ImportError("MTAN and Split need torchvision's ResNet-50: pip install '.[models]'") from error
     models: ModuleType = torchvision.models
     return models
 

@@ -16,7 +16,7 @@ def check_tensorboard() -> None:
         import tensorboardX  # noqa: F401
     except ImportError as error:
         raise ImportError(
-            "TensorBoard logs need tensorboardX: pip install 'art-mtl[tensorboard]', or switch them off "
+            "TensorBoard logs need tensorboardX: pip install '.[tensorboard]', or switch them off "
             "(tensorboard=False, --no-tensorboard)."
         ) from error
 

@@ -249,5 +249,5 @@ def test_wrong_names_parameters_and_unfinished_folders_are_named(tmp_path: Path)
 def test_without_pillow_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(tmp_path)
     monkeypatch.setitem(sys.modules, "PIL", None)
-    with pytest.raises(ImportError, match=r"pip install 'art-mtl\[data\]'"):
+    with pytest.raises(ImportError, match=r"pip install '\.\[data\]'"):
         Cityscapes(tmp_path, "val")

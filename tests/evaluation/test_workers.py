@@ -222,7 +222,7 @@ def test_torchrun_is_told_what_to_write(tmp_path, monkeypatch) -> None:
 
 def test_without_ray(tmp_path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ImportError, match=r"pip install 'art-mtl\[ray\]'"):
+    with pytest.raises(ImportError, match=r"pip install '\.\[ray\]'"):
         parts.run(tmp_path / "calls", ray="local")
     old = ModuleType("ray")
     old.__version__ = "2.51.1"

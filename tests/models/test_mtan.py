@@ -266,7 +266,7 @@ def test_a_trunk_that_does_not_fit_is_told(tmp_path) -> None:
 
 def test_without_torchvision_the_extra_is_named(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "torchvision", None)
-    with pytest.raises(ImportError, match=r"MTAN and Split need torchvision.*: pip install 'art-mtl\[models\]'"):
+    with pytest.raises(ImportError, match=r"MTAN and Split need torchvision.*: pip install '\.\[models\]'"):
         MTAN({"depth": 1})
 
 

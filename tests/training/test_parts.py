@@ -247,7 +247,7 @@ def test_logs_without_their_package_are_refused_before_any_work(
     tiny: ModuleType, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "tensorboardX", None)
-    with pytest.raises(ImportError, match=r"pip install 'art-mtl\[tensorboard\]'.*--no-tensorboard"):
+    with pytest.raises(ImportError, match=r"pip install '\.\[tensorboard\]'.*--no-tensorboard"):
         tiny.run(photographs, tmp_path / "run", recipe={}, tensorboard=True)
     assert not (tmp_path / "run").exists()
 

@@ -160,7 +160,7 @@ def _h5py() -> ModuleType:
     try:
         import h5py
     except ImportError as error:
-        raise ImportError("Reading the official NYUv2 file needs h5py: pip install 'art-mtl[data]'") from error
+        raise ImportError("Reading the official NYUv2 file needs h5py: pip install '.[data]'") from error
     module: ModuleType = h5py
     return module
 

@@ -280,5 +280,5 @@ def test_maps_of_other_forms_do(copy: Path) -> None:
 
 def test_a_missing_h5py_names_the_extra(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "h5py", None)
-    with pytest.raises(ImportError, match=r"pip install 'art-mtl\[data\]'"):
+    with pytest.raises(ImportError, match=r"pip install '\.\[data\]'"):
         prepare_nyuv2(source, tmp_path / "to")
