@@ -6,6 +6,7 @@ Those of an experiment have the types and the documentation of :class:`~art_mtl.
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +96,7 @@ Device = Annotated[experiment.Device, _told("device")]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Command:
+class Command(ABC):
     """What the commands share.
 
     Attributes:
@@ -107,13 +108,13 @@ class Command:
 
     debug: Flag = False
 
+    @abstractmethod
     def run(self, command_line: str) -> None:
         """Do what the command is for.
 
         Args:
             command_line: To be recorded.
         """
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -295,8 +295,15 @@ def _worst_difference(a: Resampled, b: Resampled, level: float) -> Interval:
 
 
 def metric_intervals(found: Resampled, level: float = LEVEL) -> Intervals:
-    """A confidence interval of each figure alone, metrics or their differences."""
-    return tuple(_single(found[k], level) for k in range(len(found.value)))
+    """A confidence interval of each figure alone, metrics or their differences; None where no resample differs, so that
+    the samples do not tell how far it may be.
+    """
+    return tuple(_single(found[k], level) if _varies(found.draws[:, k]) else None for k in range(len(found.value)))
+
+
+def _varies(draws: Tensor) -> bool:
+    known = draws[torch.isfinite(draws)]
+    return bool((known != known[:1]).any())
 
 
 def margin(found: Resampled, sigmas: float) -> float:

@@ -228,17 +228,17 @@ def _verdict(results: Results, block: Block) -> Iterator[str]:
         yield f"{said}; no other attack on all tasks ran."
         return
     other_roles = [attack for attack in others if spec_of(attack.method).role != spec_of(best.method).role]
-    rival = next(iter(other_roles or others))
-    difference = results.difference(best, rival) if results.differences else None
+    runner_up = next(iter(other_roles or others))
+    difference = results.difference(best, runner_up) if results.differences else None
     if difference is None or difference.delta_wor_interval is None:
-        yield f"{said}; there is no interval of its difference from {_called(rival)}."
+        yield f"{said}; there is no interval of its difference from {_called(runner_up)}."
         return
     low, high = (100 * end + 0.0 for end in difference.delta_wor_interval)
     interval = f"the paired 95 % interval of their difference, [{low:.2f}, {high:.2f}] points"
     if difference.stronger == best.name:
-        yield f"{said}. It is significantly stronger than {_called(rival)}: {interval}, excludes 0."
+        yield f"{said}. It is significantly stronger than {_called(runner_up)}: {interval}, excludes 0."
     else:
-        yield f"{said}. It is not significantly stronger than {_called(rival)}: {interval}, includes 0."
+        yield f"{said}. It is not significantly stronger than {_called(runner_up)}: {interval}, includes 0."
 
 
 def _called(attack: AttackResult) -> str:

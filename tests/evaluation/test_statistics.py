@@ -345,3 +345,10 @@ def test_single_task_attacks_get_intervals_that_hold_in_one_row() -> None:
     (low, high), (far_low, far_high) = (degradation_intervals(found, union=union)[0][0] for union in (False, True))
     # 2.50 standard errors are those of 1 − 0.05/4, 1.96 those of one interval; both have the correction of t for 4.
     assert (far_high - far_low) / (high - low) == pytest.approx(2.498 / 1.960, rel=0.03)
+
+
+def test_a_metric_that_no_resample_changes_has_no_interval() -> None:
+    """Twelve right of twelve are no proof that all are right; a mean of other values has an interval as ever."""
+    draws = torch.stack([torch.ones(50), torch.linspace(0, 1, 50), torch.full((50,), torch.nan)], 1).double()
+    same, other, none = metric_intervals(Resampled(torch.tensor([1.0, 0.5, torch.nan]).double(), draws, 12))
+    assert same is None and none is None and other is not None and other[0] < 0.5 < other[1]

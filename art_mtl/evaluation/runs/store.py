@@ -42,10 +42,7 @@ _WAIT = 60.0
 _MOST_CHUNKS = 1 << 20
 _TABLES = {
     "about": "CREATE TABLE about (document BLOB NOT NULL, checksum BLOB NOT NULL)",
-    "session": (
-        "CREATE TABLE session (session INTEGER PRIMARY KEY, started TEXT NOT NULL, processes INTEGER NOT NULL,"
-        " accepted TEXT NOT NULL)"
-    ),
+    "session": ("CREATE TABLE session (session INTEGER PRIMARY KEY, started TEXT NOT NULL, accepted TEXT NOT NULL)"),
     "chunk": (
         "CREATE TABLE chunk (attack INTEGER, chunk INTEGER, session INTEGER NOT NULL, rank INTEGER NOT NULL,"
         " finished TEXT NOT NULL, checksum BLOB NOT NULL, result BLOB NOT NULL, pictures BLOB, inputs BLOB,"
@@ -230,15 +227,12 @@ class RunStore(StoredRun):
     Args:
         connection: To its database.
         path: Of the database.
-        processes: That work on it now.
         accepted: Settings that differ from those that the run was begun with.
     """
 
-    def __init__(
-        self, connection: sqlite3.Connection, path: Path, processes: int = 1, accepted: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path, accepted: Sequence[str] = ()) -> None:
         super().__init__(connection, path)
-        self.processes, self.accepted, self.session = processes, accepted, 0
+        self.accepted, self.session = accepted, 0
 
     @classmethod
     @contextmanager
@@ -247,7 +241,6 @@ class RunStore(StoredRun):
         folder: str | Path,
         about: Mapping[str, Any],
         attacks: Sequence[AttackInfo],
-        processes: int = 1,
         restart: bool = False,
         repair: bool = False,
         accept: Collection[str] = (),
@@ -258,7 +251,6 @@ class RunStore(StoredRun):
             folder: Where; made if needed.
             about: JSON values. Of a run that is there "settings" must be the same; all else stays as it is.
             attacks: In order.
-            processes: That work on it now.
             restart: Throw away the run that is there.
             repair: Throw away its damaged units, which are then to be computed again.
             accept: Settings that may differ, by name, or by the first part of their name: "versions".
@@ -285,7 +277,7 @@ class RunStore(StoredRun):
                     stored.check_units(repair)
                 else:
                     _begin(connection, about, attacks)
-                yield cls(connection, path, processes, accepted)
+                yield cls(connection, path, accepted)
 
     def save(self, unit: Unit, finished: UnitResult, rank: int = 0) -> None:
         """Store a unit that has been worked; whole, or not at all.
@@ -303,8 +295,8 @@ class RunStore(StoredRun):
 
     def _new_session(self) -> int:
         """Note that work goes on: only now, so that a run that is refused stays as it was."""
-        row = (_now(), self.processes, ", ".join(self.accepted))
-        cursor = self.connection.execute("INSERT INTO session (started, processes, accepted) VALUES (?, ?, ?)", row)
+        row = (_now(), ", ".join(self.accepted))
+        cursor = self.connection.execute("INSERT INTO session (started, accepted) VALUES (?, ?)", row)
         return int(cursor.lastrowid or 0)
 
 
