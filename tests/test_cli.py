@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from art_mtl.cli import main
-from art_mtl.evaluation import Experiment, Results, Run, report, runner
+from art_mtl.evaluation import Experiment, Results, Run, runner
+from art_mtl.evaluation.report import write as report
 from art_mtl.version import __version__
 
 VICTIM = """

@@ -22,6 +22,7 @@ LAYERS = [
     {"metrics", "labels"},
     {"tasks"},
     {"core", "data"},
+    {"zoo"},
     {"estimators"},
     {"attacks", "torchattacks", "secmlt"},
     {"defences"},

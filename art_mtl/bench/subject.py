@@ -14,10 +14,10 @@ from torch import Tensor
 from art_mtl import tasks
 from art_mtl.core import frozen
 from art_mtl.estimators import PyTorchMultiTaskEstimator
-from art_mtl.evaluation.victims import VICTIM_SPECS, load_victim
 from art_mtl.labels import MultiTaskLabels
 from art_mtl.models import MTAN
 from art_mtl.tasks import Target
+from art_mtl.zoo.victims import VICTIM_SPECS, load_victim
 
 SUBJECTS = (*VICTIM_SPECS, "mtan")
 """The embedded victims, and "mtan": ResNet-50 MTAN with random weights, on noise of 288×384, for costs alone."""

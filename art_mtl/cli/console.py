@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from art_mtl.evaluation.tables import Table
+    from art_mtl.evaluation.report.tables import Table
 
 PROGRAM = "art-mtl"
 _NARROWEST = 150
@@ -32,7 +32,7 @@ def show_table(table: Table, form: str, caption: bool = True) -> None:
         form: "terminal", "markdown" or "latex".
         caption: Whether Markdown has the caption above the table.
     """
-    from art_mtl.evaluation.tables import to_latex, to_markdown, to_rich
+    from art_mtl.evaluation.report.tables import to_latex, to_markdown, to_rich
 
     if form == "terminal":
         console().print(to_rich(table))

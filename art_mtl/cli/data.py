@@ -272,7 +272,7 @@ def _range(task: TaskCheck) -> list[str]:
 
 def _draw_sheet(found: Check, options: CheckData) -> Path:
     """Draw samples spread over each split; where the picture is."""
-    from art_mtl.evaluation.contact import contact_figure, samples_of, styles_of
+    from art_mtl.evaluation.report.contact import contact_figure, samples_of, styles_of
     from art_mtl.files import staged_folder
 
     folder = found.folder.resolve()

@@ -23,7 +23,7 @@ class List(Command):
 
         from art_mtl import tasks
         from art_mtl.core.methods import descriptions
-        from art_mtl.evaluation.victims import victim_descriptions
+        from art_mtl.zoo.victims import victim_descriptions
 
         groups = {
             "attacks": descriptions(),

@@ -11,7 +11,7 @@ from art_mtl.cli.console import say, show_table
 from art_mtl.cli.options import Count, Device, Limit, Protocol, Seed, Steps, WritingCommand
 
 if TYPE_CHECKING:
-    from art_mtl.evaluation.paper import PaperTable
+    from art_mtl.evaluation.reproduction.paper_tables import PaperTable
 
 _TABLES = ("I", "II", "III", "IV")
 
@@ -48,7 +48,7 @@ class Reproduce(WritingCommand):
     def run(self, command_line: str) -> None:
         """Run the tables one by one; each is printed and written as soon as it is there."""
         from art_mtl.evaluation.grid import check_device, plan_grid
-        from art_mtl.evaluation.paper import REPRODUCED, paper_tables
+        from art_mtl.evaluation.reproduction.paper_tables import REPRODUCED, paper_tables
 
         check_device(self.device)
         tables = _chosen([paper_tables()[name] for name in _TABLES], self)
@@ -105,7 +105,7 @@ def _check_data(name: str, root: Path, checkpoint: Path, split: str) -> None:
 
 
 def _check_out(table: PaperTable, options: Reproduce) -> None:
-    from art_mtl.evaluation.report import check_folder
+    from art_mtl.evaluation.report.write import check_folder
 
     if options.out is not None:
         check_folder(_folder(table, options.out), options.force)
@@ -126,9 +126,9 @@ def _run(
 ) -> None:
     """The tables of one data set, each printed and written as soon as it is there; ``written`` gets their folders."""
     from art_mtl.evaluation import load_victim
-    from art_mtl.evaluation.comparison import comparison_table, write_comparison
-    from art_mtl.evaluation.paper import REPRODUCED, reproduce
-    from art_mtl.evaluation.report import gallery_of
+    from art_mtl.evaluation.report.write import gallery_of
+    from art_mtl.evaluation.reproduction.comparison_table import comparison_table, write_comparison
+    from art_mtl.evaluation.reproduction.paper_tables import REPRODUCED, reproduce
 
     victim = load_victim(name, root=root, checkpoint=checkpoint)
     for table in tables:

@@ -16,51 +16,51 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from art_mtl.evaluation.callbacks import Callback, UnitReport
     from art_mtl.evaluation.compare import Comparison, compare_runs
-    from art_mtl.evaluation.comparison import comparison_table, write_comparison
     from art_mtl.evaluation.diagnosis import Check, Diagnosis, diagnose, diagnosis_table
     from art_mtl.evaluation.experiment import Experiment
-    from art_mtl.evaluation.paper import paper_tables, reproduce
-    from art_mtl.evaluation.report import Gallery, write_report
+    from art_mtl.evaluation.report.tables import make_table, to_csv, to_html, to_latex, to_markdown, to_rich, to_text
+    from art_mtl.evaluation.report.write import Gallery, write_report
+    from art_mtl.evaluation.reproduction.comparison_table import comparison_table, write_comparison
+    from art_mtl.evaluation.reproduction.paper_tables import paper_tables, reproduce
     from art_mtl.evaluation.results import AttackResult, Block, Difference, Environment, Results, TaskResult
     from art_mtl.evaluation.run import Run
     from art_mtl.evaluation.runner import evaluate
-    from art_mtl.evaluation.tables import make_table, to_csv, to_html, to_latex, to_markdown, to_rich, to_text
-    from art_mtl.evaluation.victims import Victim, load_victim, victim_names
+    from art_mtl.zoo.victims import Victim, load_victim, victim_names
 
 _HOMES = {
-    "Callback": "callbacks",
-    "UnitReport": "callbacks",
-    "Comparison": "compare",
-    "compare_runs": "compare",
-    "comparison_table": "comparison",
-    "write_comparison": "comparison",
-    "Check": "diagnosis",
-    "Diagnosis": "diagnosis",
-    "diagnose": "diagnosis",
-    "diagnosis_table": "diagnosis",
-    "Experiment": "experiment",
-    "paper_tables": "paper",
-    "reproduce": "paper",
-    "Gallery": "report",
-    "write_report": "report",
-    "AttackResult": "results",
-    "Block": "results",
-    "Difference": "results",
-    "Environment": "results",
-    "Results": "results",
-    "TaskResult": "results",
-    "Run": "run",
-    "evaluate": "runner",
-    "make_table": "tables",
-    "to_csv": "tables",
-    "to_html": "tables",
-    "to_latex": "tables",
-    "to_markdown": "tables",
-    "to_rich": "tables",
-    "to_text": "tables",
-    "Victim": "victims",
-    "load_victim": "victims",
-    "victim_names": "victims",
+    "Callback": "art_mtl.evaluation.callbacks",
+    "UnitReport": "art_mtl.evaluation.callbacks",
+    "Comparison": "art_mtl.evaluation.compare",
+    "compare_runs": "art_mtl.evaluation.compare",
+    "comparison_table": "art_mtl.evaluation.reproduction.comparison_table",
+    "write_comparison": "art_mtl.evaluation.reproduction.comparison_table",
+    "Check": "art_mtl.evaluation.diagnosis",
+    "Diagnosis": "art_mtl.evaluation.diagnosis",
+    "diagnose": "art_mtl.evaluation.diagnosis",
+    "diagnosis_table": "art_mtl.evaluation.diagnosis",
+    "Experiment": "art_mtl.evaluation.experiment",
+    "paper_tables": "art_mtl.evaluation.reproduction.paper_tables",
+    "reproduce": "art_mtl.evaluation.reproduction.paper_tables",
+    "Gallery": "art_mtl.evaluation.report.write",
+    "write_report": "art_mtl.evaluation.report.write",
+    "AttackResult": "art_mtl.evaluation.results",
+    "Block": "art_mtl.evaluation.results",
+    "Difference": "art_mtl.evaluation.results",
+    "Environment": "art_mtl.evaluation.results",
+    "Results": "art_mtl.evaluation.results",
+    "TaskResult": "art_mtl.evaluation.results",
+    "Run": "art_mtl.evaluation.run",
+    "evaluate": "art_mtl.evaluation.runner",
+    "make_table": "art_mtl.evaluation.report.tables",
+    "to_csv": "art_mtl.evaluation.report.tables",
+    "to_html": "art_mtl.evaluation.report.tables",
+    "to_latex": "art_mtl.evaluation.report.tables",
+    "to_markdown": "art_mtl.evaluation.report.tables",
+    "to_rich": "art_mtl.evaluation.report.tables",
+    "to_text": "art_mtl.evaluation.report.tables",
+    "Victim": "art_mtl.zoo.victims",
+    "load_victim": "art_mtl.zoo.victims",
+    "victim_names": "art_mtl.zoo.victims",
 }
 
 __all__ = [
@@ -102,5 +102,5 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        return getattr(import_module(f"art_mtl.evaluation.{_HOMES[name]}"), name)
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 from art_mtl.core.engine import Evaluations
+from art_mtl.data.sources import Inputs
 from art_mtl.evaluation.checks import check_perturbation, norm_name
 from art_mtl.evaluation.results import Number
-from art_mtl.evaluation.samples import Inputs
 from art_mtl.evaluation.step_recorder import seeded
 from art_mtl.labels import MultiTaskLabels
 from art_mtl.structure import tensors_in

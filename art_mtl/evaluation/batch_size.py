@@ -10,8 +10,8 @@ import torch
 from art_mtl.core import checks
 from art_mtl.core.batch_size import measure_batch_size
 from art_mtl.core.checks import AUTO
-from art_mtl.evaluation.runs import stored_batch_size
-from art_mtl.evaluation.samples import Source
+from art_mtl.data.sources import Source
+from art_mtl.evaluation.reading import stored_batch_size
 
 if TYPE_CHECKING:
     from art_mtl.estimators import PyTorchMultiTaskEstimator

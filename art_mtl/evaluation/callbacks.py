@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from art_mtl.data.sources import Inputs
 from art_mtl.evaluation.attack import AttackInfo
 from art_mtl.evaluation.results import AttackResult, Rows
-from art_mtl.evaluation.samples import Inputs
 
 __all__ = ["Callback", "UnitReport"]
 

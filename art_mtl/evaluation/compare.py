@@ -10,11 +10,11 @@ from itertools import groupby
 from pathlib import Path
 
 from art_mtl.evaluation.attack import AttackInfo
-from art_mtl.evaluation.escape import csv_field
 from art_mtl.evaluation.measure import MetricSpec, total
+from art_mtl.evaluation.reading import Chunks, read_chains
+from art_mtl.evaluation.report.escape import csv_field
+from art_mtl.evaluation.report.tables import MISSING, Cell, Row, ShowsTable, Table, describe_eps, heading
 from art_mtl.evaluation.results import Interval, Number, known
-from art_mtl.evaluation.runs.reading import Chunks, read_chains
-from art_mtl.evaluation.runs.records import CLEAN
 from art_mtl.evaluation.statistics import (
     LEVEL,
     RESAMPLES,
@@ -27,7 +27,7 @@ from art_mtl.evaluation.statistics import (
     resampled_metrics,
     worst_degradation,
 )
-from art_mtl.evaluation.tables import MISSING, Cell, Row, ShowsTable, Table, describe_eps, heading
+from art_mtl.evaluation.units import CLEAN
 
 _MARK = "*"
 _DELTAS = (("delta_mtl", "Δ_MTL (%)"), ("delta_wor", "Δ_Wor (%)"))

@@ -17,8 +17,8 @@ from art_mtl.tasks import Task
 
 if TYPE_CHECKING:
     from art_mtl.estimators import PyTorchMultiTaskEstimator
-    from art_mtl.evaluation.victims import Victim
     from art_mtl.prepared import Preparation
+    from art_mtl.zoo.victims import Victim
 
 SCHEDULES = ("published", "linear", "cosine", "restarts")
 DEVICES = ("auto", "cpu", "gpu")

@@ -15,8 +15,8 @@ from art_mtl.core.front import Front
 from art_mtl.labels import MultiTaskLabels
 
 if TYPE_CHECKING:
+    from art_mtl.data.sources import Inputs
     from art_mtl.estimators import PyTorchMultiTaskEstimator
-    from art_mtl.evaluation.samples import Inputs
 
 __all__ = ["HostedAttack", "SingleTaskAttack", "hosted"]
 

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from art_mtl.data.sources import Inputs
 from art_mtl.evaluation.results import TaskResult, known
-from art_mtl.evaluation.samples import Inputs
 from art_mtl.labels import MultiTaskLabels
 from art_mtl.metrics import SparseTensor, Value, delta, describe_metric, read_metric
 from art_mtl.tasks import Target, Task

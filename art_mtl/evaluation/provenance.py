@@ -22,9 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from art_mtl.data.sources import Source
 from art_mtl.evaluation import environment
 from art_mtl.evaluation.attack import AttackInfo
-from art_mtl.evaluation.samples import Source
 from art_mtl.labels import MultiTaskLabels
 from art_mtl.structure import tensors_in
 
@@ -38,14 +38,12 @@ _CLASS_NOISE = ("__module__", "__dict__", "__weakref__", "__doc__", "__qualname_
                 "__firstlineno__", "__static_attributes__", "__annotate_func__", "__annotations_cache__", "_abc_impl",
                 "__abstractmethods__", "__parameters__", "__orig_bases__", "__dataclass_fields__",
                 "__slotnames__")  # fmt: skip
+HASH = 16
+"""Characters of the hash of a sample."""
 _MODULE_STATE = frozenset(vars(nn.Module()))
 _SCALARS = (str, bool, int, float, complex, bytes, type(None))
 
 __all__ = ["check_data", "describe_attack", "describe_data", "describe_model", "describe_run", "describe_value"]
-
-
-HASH = 16
-"""Characters of the hash of a sample."""
 
 
 def describe_run(

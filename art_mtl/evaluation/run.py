@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from art_mtl.data.sources import Inputs, Source
 from art_mtl.evaluation.experiment import CONFIG, Experiment
+from art_mtl.evaluation.report.tables import ShowsTable, Table, make_table
 from art_mtl.evaluation.results import AttackResult, Results
-from art_mtl.evaluation.samples import Inputs, Source
-from art_mtl.evaluation.tables import ShowsTable, Table, make_table
 
 if TYPE_CHECKING:
     import pandas
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from art_mtl.estimators import PyTorchMultiTaskEstimator
     from art_mtl.evaluation.compare import Comparison
     from art_mtl.evaluation.diagnosis import Diagnosis
-    from art_mtl.evaluation.figure import Figure
-    from art_mtl.evaluation.report import Gallery
-    from art_mtl.evaluation.runs.reading import Chunks
+    from art_mtl.evaluation.reading import Chunks
+    from art_mtl.evaluation.report.figure import Figure
+    from art_mtl.evaluation.report.write import Gallery
 
 __all__ = ["Run"]
 
@@ -145,7 +145,7 @@ class Run(ShowsTable):
         Raises:
             ImportError: pandas is missing.
         """
-        from art_mtl.evaluation.frames import to_frame
+        from art_mtl.evaluation.report.frames import to_frame
 
         return to_frame(self.results)
 
@@ -153,7 +153,7 @@ class Run(ShowsTable):
         """Degradation against the radius, or as bars where there is one radius; shown by notebooks, ``savefig`` writes
         it.
         """
-        from art_mtl.evaluation.plots import degradation_figure
+        from art_mtl.evaluation.report.plots import degradation_figure
 
         return degradation_figure(self.results)
 
@@ -163,7 +163,7 @@ class Run(ShowsTable):
         Args:
             folder: Where; made if needed.
         """
-        from art_mtl.evaluation.report import write_report
+        from art_mtl.evaluation.report.write import write_report
 
         return write_report(folder, self.results, None if self._live is None else self._live.gallery)
 
@@ -191,7 +191,7 @@ class Run(ShowsTable):
         Raises:
             ValueError: They were not kept; ``evaluate(..., keep_adversarial=True)`` keeps them.
         """
-        from art_mtl.evaluation.runs.reading import read_adversarial
+        from art_mtl.evaluation.reading import read_adversarial
 
         found, kept = self.results[key], self._kept
         if kept is None or self.experiment is None or not self.experiment.keep_adversarial:
@@ -235,7 +235,7 @@ class Run(ShowsTable):
             FileNotFoundError: There is none.
             ValueError: It is damaged, of another program or of a newer version.
         """
-        from art_mtl.evaluation.runs import holds_run
+        from art_mtl.evaluation.store import holds_run
 
         path = Path(path)
         if path.is_dir() and (holds_run(path) or not (path / "results.json").exists()):
@@ -244,8 +244,8 @@ class Run(ShowsTable):
 
     @classmethod
     def _of_folder(cls, folder: Path) -> Run:
-        from art_mtl.evaluation.runs.reading import read_chains
-        from art_mtl.evaluation.runs.summary import heading_of, results_of
+        from art_mtl.evaluation.reading import read_chains
+        from art_mtl.evaluation.summary import heading_of, results_of
 
         read = read_chains(folder)
         found = None

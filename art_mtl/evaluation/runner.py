@@ -15,18 +15,19 @@ import numpy as np
 from art_mtl.core.chunks import DEFAULT_CHUNK
 from art_mtl.core.chunks import chunks as cut_chunks
 from art_mtl.core.front_searches import FittedFront
+from art_mtl.data.sources import Source, as_source
 from art_mtl.evaluation.attack import Attack, attack_info, named_attacks
 from art_mtl.evaluation.batch_size import settle_batch_size
 from art_mtl.evaluation.callbacks import Callback
+from art_mtl.evaluation.execution import run_attacks
 from art_mtl.evaluation.experiment import CONFIG, LIVE, Experiment
 from art_mtl.evaluation.grid import as_estimator, make_attack, make_estimator, plan_grid, plan_radii
 from art_mtl.evaluation.hosts import hosted
-from art_mtl.evaluation.report import Gallery, check_folder
+from art_mtl.evaluation.report.write import Gallery, check_folder
 from art_mtl.evaluation.run import Live, Run
-from art_mtl.evaluation.runs import PICTURED, run_attacks
-from art_mtl.evaluation.samples import Source, as_source
-from art_mtl.evaluation.victims import Victim, load_victim
+from art_mtl.evaluation.units import PICTURED
 from art_mtl.files import write_text
+from art_mtl.zoo.victims import Victim, load_victim
 
 if TYPE_CHECKING:
     from art_mtl.estimators import PyTorchMultiTaskEstimator

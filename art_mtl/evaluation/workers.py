@@ -30,8 +30,8 @@ from art_mtl.core.warn import warn
 from art_mtl.evaluation import environment
 
 if TYPE_CHECKING:
-    from art_mtl.evaluation.runs.job import Job
-    from art_mtl.evaluation.runs.records import Unit, UnitResult
+    from art_mtl.evaluation.job import Job
+    from art_mtl.evaluation.units import Unit, UnitResult
 
 Save = Callable[["Unit", "UnitResult", int], None]
 """Told a unit, what it came to, and the number of the worker that computed it."""

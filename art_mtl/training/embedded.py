@@ -17,13 +17,13 @@ from art_mtl.data import NYUv2
 from art_mtl.data.augment import flip
 from art_mtl.data.paper import PAPER_DATA
 from art_mtl.defences.training_attack import TrainingAttack
-from art_mtl.evaluation.victims import VICTIM_SPECS, to_channels_last
 from art_mtl.labels import MultiTaskLabels
 from art_mtl.models import RoomsNet, load_embedded, save_weights
 from art_mtl.tasks import Task
 from art_mtl.training.measure import Metrics, clean_metrics
 from art_mtl.training.progress import Step
 from art_mtl.version import __version__
+from art_mtl.zoo.victims import VICTIM_SPECS, to_channels_last
 
 __all__ = ["RECIPES", "SmallRecipe", "TrainingResult", "memorise", "train"]
 

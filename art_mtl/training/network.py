@@ -18,7 +18,6 @@ from torch import nn
 from art_mtl.data import MultiTaskDataset
 from art_mtl.data._base import check_count
 from art_mtl.data.paper import PAPER_DATA, PaperData
-from art_mtl.evaluation.victims import to_channels_last
 from art_mtl.models import NETWORKS
 from art_mtl.training.folder import LOGS, RunFolder, State
 from art_mtl.training.logs import Log, check_tensorboard
@@ -28,6 +27,7 @@ from art_mtl.training.recipe import Recipe
 from art_mtl.training.samples import Augmentation, Samples, mark
 from art_mtl.training.trainer import EpochResult, Trainer
 from art_mtl.version import __version__
+from art_mtl.zoo.victims import to_channels_last
 
 __all__ = ["NetworkResult", "train_network"]
 

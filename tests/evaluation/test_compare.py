@@ -13,7 +13,7 @@ import torch
 from art_mtl import MultiTaskLabels, PyTorchMultiTaskEstimator, tasks
 from art_mtl.attacks import MultiTaskPGD
 from art_mtl.evaluation import Comparison, Run, compare_runs, evaluate, to_markdown
-from art_mtl.evaluation.runs.reading import read_chains
+from art_mtl.evaluation.reading import read_chains
 
 SIZE = 40
 

@@ -17,6 +17,7 @@ from art_mtl import PyTorchMultiTaskEstimator, tasks
 from art_mtl.attacks import WorstTaskPGD
 from art_mtl.cli import diagnose as command
 from art_mtl.cli import main
+from art_mtl.data.sources import as_arrays
 from art_mtl.evaluation import (
     AttackResult,
     Diagnosis,
@@ -38,7 +39,6 @@ from art_mtl.evaluation.diagnosis.records import FAILURE, Check
 from art_mtl.evaluation.diagnosis.search import Grey, Noise, QuerySearch, grey_radius
 from art_mtl.evaluation.diagnosis.surrogate import StraightThrough, make_surrogate
 from art_mtl.evaluation.grid import GridCell, make_attack, make_estimator
-from art_mtl.evaluation.samples import as_arrays
 from art_mtl.evaluation.statistics import resampled_metrics
 from art_mtl.labels import MultiTaskLabels
 

@@ -18,13 +18,15 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from art_mtl import tasks
-from art_mtl.evaluation import AttackResult, Environment, Results, TaskResult, comparison, escape, report
-from art_mtl.evaluation.comparison import comparison_csv, comparison_table
-from art_mtl.evaluation.contact import contact_figure
-from art_mtl.evaluation.paper import paper_tables
-from art_mtl.evaluation.pictures import TaskStyle, View, cards_figure, scene_figure
-from art_mtl.evaluation.plots import degradation_figure, tasks_figure, weights_figure
-from art_mtl.evaluation.tables import make_table, to_csv, to_html, to_latex, to_markdown, to_rich, to_text
+from art_mtl.evaluation import AttackResult, Environment, Results, TaskResult
+from art_mtl.evaluation.report import escape, write
+from art_mtl.evaluation.report.contact import contact_figure
+from art_mtl.evaluation.report.pictures import TaskStyle, View, cards_figure, scene_figure
+from art_mtl.evaluation.report.plots import degradation_figure, tasks_figure, weights_figure
+from art_mtl.evaluation.report.tables import make_table, to_csv, to_html, to_latex, to_markdown, to_rich, to_text
+from art_mtl.evaluation.reproduction import comparison_table as reproduction
+from art_mtl.evaluation.reproduction.comparison_table import comparison_csv, comparison_table
+from art_mtl.evaluation.reproduction.paper_tables import paper_tables
 
 markdown = pytest.importorskip("markdown")
 
@@ -118,7 +120,7 @@ def test_markdown_shows_the_name_in_its_cell(name):
 @EXAMPLES
 def test_the_page_of_a_report_has_no_markup_of_names(name):
     results = results_of(name)
-    text = report._page(results, to_markdown(make_table(results)), [("f.png", name)])
+    text = write._page(results, to_markdown(make_table(results)), [("f.png", name)])
     page = Page(markdown.markdown(text, extensions=["tables", "footnotes", "fenced_code"]))
     own = {"table", "thead", "tbody", "tr", "th", "td", "strong", "p", "h1", "ul", "li", "img", "a", "pre", "code"}
     assert page.tags <= own
@@ -222,7 +224,7 @@ def test_a_reproduced_table_is_as_harmless(name):
     results = Results(name, tuple(named), (row,), (-1.0, 1.0), Environment({name: name}, name, name, 0), command=name)
     for line in csv.reader(io.StringIO(comparison_csv(results, table))):
         assert not any(re.match("[=+@\t\r]|-[^0-9]", field) for field in line)
-    text = comparison._page(results, comparison_table(results, table), [("f.png", name)])
+    text = reproduction._page(results, comparison_table(results, table), [("f.png", name)])
     page = Page(markdown.markdown(text, extensions=["tables", "footnotes", "fenced_code"]))
     assert "table" in page.tags and not page.tags & {"script", "em", "del", "b", "sup", "hr", "blockquote", "ol", "div"}
 

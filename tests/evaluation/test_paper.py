@@ -22,18 +22,19 @@ from art_mtl.evaluation import (
     Environment,
     Results,
     TaskResult,
-    comparison,
     evaluate,
     load_victim,
-    victims,
+    reproduction,
 )
-from art_mtl.evaluation.comparison import compare, comparison_csv, comparison_table
-from art_mtl.evaluation.paper import REPRODUCED, paper_tables, reproduce
+from art_mtl.evaluation.report.tables import to_latex, to_markdown
+from art_mtl.evaluation.reproduction import comparison_table as comparison
+from art_mtl.evaluation.reproduction.comparison_table import compare, comparison_csv, comparison_table
+from art_mtl.evaluation.reproduction.paper_tables import REPRODUCED, paper_tables, reproduce
 from art_mtl.evaluation.results import summarise
-from art_mtl.evaluation.tables import to_latex, to_markdown
 from art_mtl.models import MTAN, RoomsNet, save_weights
+from art_mtl.zoo import victims
 
-PRINTED = Path(victims.__file__).parent / "paper_tables.csv"
+PRINTED = Path(reproduction.__file__).parent / "paper_tables.csv"
 HEIGHT, WIDTH, COUNT = 12, 16, 6
 FIGURES = ("m1", "m2", "m3", "delta_mtl", "delta_wor")
 

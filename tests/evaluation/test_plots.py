@@ -11,8 +11,14 @@ import pytest
 from art_mtl import tasks
 from art_mtl.core.methods import registry, spec_of
 from art_mtl.evaluation import AttackResult, Environment, Results, TaskResult
-from art_mtl.evaluation.pictures import TaskStyle, View, answer, cards_figure, scene_figure
-from art_mtl.evaluation.plots import _OTHER_COLOURS, degradation_figure, method_colour, tasks_figure, weights_figure
+from art_mtl.evaluation.report.pictures import TaskStyle, View, answer, cards_figure, scene_figure
+from art_mtl.evaluation.report.plots import (
+    _OTHER_COLOURS,
+    degradation_figure,
+    method_colour,
+    tasks_figure,
+    weights_figure,
+)
 from art_mtl.tasks.colours import CLASS_COLOURS, value_picture
 
 TASKS = tuple(TaskResult(n, "depth", "aErr", False, 1.0, "", 1.0, (1.0,)) for n in ("near", "far"))

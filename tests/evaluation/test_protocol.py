@@ -12,8 +12,8 @@ from art_mtl import MultiTaskLabels, PyTorchMultiTaskEstimator, tasks
 from art_mtl.attacks import MultiTaskPGD
 from art_mtl.evaluation import Results, evaluate, make_table, to_markdown
 from art_mtl.evaluation.measure import batch_average, protocol_labels
-from art_mtl.evaluation.tables import to_rich
-from art_mtl.evaluation.victims import Victim
+from art_mtl.evaluation.report.tables import to_rich
+from art_mtl.zoo.victims import Victim
 
 SIZE, CLASSES = 10, 4
 

@@ -18,7 +18,7 @@ from art_mtl.cli import main
 from art_mtl.core.methods import FAMILIES, METHODS, PRESETS, MethodSpec, installed, registry, spec_of
 from art_mtl.evaluation import evaluate, load_victim, make_table, to_markdown, victim_names
 from art_mtl.evaluation.grid import GridCell, make_attack, make_estimator
-from art_mtl.evaluation.plots import degradation_figure, method_colour, tasks_figure
+from art_mtl.evaluation.report.plots import degradation_figure, method_colour, tasks_figure
 
 ROOT = Path(art_mtl.__file__).parent
 NAMES = {*METHODS, *FAMILIES, *PRESETS}
@@ -156,7 +156,7 @@ def victim():
     return Victim.of(Net(), [tasks.classification("a", 3), tasks.regression("b")], x, y, eps={"linf": [0.1]})
 
 def spec():
-    from art_mtl.evaluation.victims import VICTIM_SPECS
+    from art_mtl.zoo.victims import VICTIM_SPECS
     from dataclasses import replace
     return replace(VICTIM_SPECS["digits"], description="theirs", weights=WEIGHTS)
 

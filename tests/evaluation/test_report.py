@@ -12,8 +12,9 @@ import torch
 
 from art_mtl import PyTorchMultiTaskEstimator, tasks
 from art_mtl.attacks import MultiTaskPGD, WorstTaskPGD
-from art_mtl.evaluation import Gallery, Results, evaluate, report, write_report
-from art_mtl.evaluation.report import check_folder
+from art_mtl.evaluation import Gallery, Results, evaluate, write_report
+from art_mtl.evaluation.report import write as report
+from art_mtl.evaluation.report.write import check_folder
 
 
 class Net(torch.nn.Module):

@@ -17,7 +17,7 @@ from art_mtl.evaluation import Callback, evaluate
 from art_mtl.evaluation.checks import check_perturbation
 from art_mtl.evaluation.grid import GridCell, make_attack, plan_grid, plan_radii
 from art_mtl.evaluation.step_recorder import seeded
-from art_mtl.evaluation.victims import Victim
+from art_mtl.zoo.victims import Victim
 
 SIZE = 7
 pytestmark = pytest.mark.filterwarnings("ignore:Task 'kind' has no valid label:RuntimeWarning")

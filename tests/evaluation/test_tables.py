@@ -21,9 +21,9 @@ from art_mtl.evaluation import (
     to_markdown,
     to_text,
 )
-from art_mtl.evaluation.escape import latex
+from art_mtl.evaluation.report.escape import latex
+from art_mtl.evaluation.report.tables import Cell, Row, ShowsTable, Table, best_attacks, describe_eps, fraction, to_rich
 from art_mtl.evaluation.results import Block, Difference, summarise
-from art_mtl.evaluation.tables import Cell, Row, ShowsTable, Table, best_attacks, describe_eps, fraction, to_rich
 
 CLEAN = (0.4656, 0.4057, 23.41)
 

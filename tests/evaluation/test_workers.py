@@ -22,13 +22,13 @@ import pytest
 import torch
 
 from art_mtl.attacks import MultiTaskPGD
+from art_mtl.data.sources import as_source
 from art_mtl.evaluation import evaluate, workers
 from art_mtl.evaluation.attack import attack_info
+from art_mtl.evaluation.job import Job
 from art_mtl.evaluation.measure import Evaluator
-from art_mtl.evaluation.runs.job import Job
-from art_mtl.evaluation.runs.records import Unit, UnitResult
-from art_mtl.evaluation.samples import as_source
 from art_mtl.evaluation.sending import _reduced, pack
+from art_mtl.evaluation.units import Unit, UnitResult
 
 FOLDER = Path(__file__).resolve().parent
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs Ray")

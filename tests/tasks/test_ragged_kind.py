@@ -27,7 +27,7 @@ from art_mtl.attacks import (
     WorstTaskPGD,
 )
 from art_mtl.evaluation import Callback, diagnose, evaluate
-from art_mtl.evaluation.report import Gallery, write_report
+from art_mtl.evaluation.report.write import Gallery, write_report
 from art_mtl.metrics import Metric
 from art_mtl.structure import map_tensors, tensors_in
 from art_mtl.tasks import RaggedTarget, Task

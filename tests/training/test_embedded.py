@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from art_mtl import tasks
-from art_mtl.evaluation.victims import digit_tasks, load_victim
 from art_mtl.labels import MultiTaskLabels
 from art_mtl.models import DigitsNet, load_weights, read_metadata
 from art_mtl.training import ProgressBar, Step, clean_metrics, memorise, train
 from art_mtl.version import __version__
+from art_mtl.zoo.victims import digit_tasks, load_victim
 
 
 def test_training_learns_and_says_what_it_did(tmp_path: Path) -> None:

@@ -17,15 +17,15 @@ from art.summary_writer import SummaryWriter
 from torch import Tensor
 
 from art_mtl.core.warn import AttackWarning
+from art_mtl.data.sources import Inputs, Source, as_source
 from art_mtl.evaluation.attack import Attack, attack_info
 from art_mtl.evaluation.checks import norm_name
 from art_mtl.evaluation.diagnosis.gradients import TaskGradient, task_gradients
 from art_mtl.evaluation.grid import GridCell, make_attack
+from art_mtl.evaluation.job import Job
 from art_mtl.evaluation.measure import Evaluator, protocol_labels, total
-from art_mtl.evaluation.runs.job import Job
-from art_mtl.evaluation.runs.records import CLEAN, Unit
-from art_mtl.evaluation.samples import Inputs, Source, as_source
 from art_mtl.evaluation.statistics import Resampled, degradations, margin, resampled_metrics, worst_degradation
+from art_mtl.evaluation.units import CLEAN, Unit
 from art_mtl.labels import MultiTaskLabels
 
 if TYPE_CHECKING:

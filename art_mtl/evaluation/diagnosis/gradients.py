@@ -14,9 +14,9 @@ from torch import Tensor
 from art_mtl.core import frozen
 from art_mtl.core.batch import radius, rows
 from art_mtl.core.optimizers.steps import direction, random_start
+from art_mtl.data.sources import Inputs
 from art_mtl.evaluation.checks import NORMS
 from art_mtl.evaluation.diagnosis.search import device_bounds
-from art_mtl.evaluation.samples import Inputs
 from art_mtl.labels import MultiTaskLabels
 from art_mtl.projections import project
 

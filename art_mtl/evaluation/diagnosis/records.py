@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from art_mtl.evaluation.diagnosis.sanity_checks import SANITY_CHECKS
 from art_mtl.evaluation.documents import Document, Layout
+from art_mtl.evaluation.report.tables import MISSING, Cell, Row, ShowsTable, Table, describe_eps
 from art_mtl.evaluation.results import Environment, Number, known
-from art_mtl.evaluation.tables import MISSING, Cell, Row, ShowsTable, Table, describe_eps
 
 STATUSES = ("pass", "fail", "inconclusive", "not applicable")
 FAILURE = 0.2

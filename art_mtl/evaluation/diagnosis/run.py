@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from art_mtl.data.sources import Inputs, as_arrays
 from art_mtl.evaluation import environment
 from art_mtl.evaluation.attack import Attack, greatest_eps, input_range, named_attacks
 from art_mtl.evaluation.diagnosis import checks
@@ -18,7 +19,6 @@ from art_mtl.evaluation.diagnosis.records import Check, Diagnosis
 from art_mtl.evaluation.diagnosis.sanity_checks import SANITY_CHECKS
 from art_mtl.evaluation.grid import as_estimator
 from art_mtl.evaluation.measure import check_protocol
-from art_mtl.evaluation.samples import Inputs, as_arrays
 from art_mtl.tasks.picking import describe
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from art_mtl.core.run_log import RunLog
 from art_mtl.core.searches.ensemble_members import SOFT_FLIPS
 from art_mtl.core.threat import RunConfig
 from art_mtl.core.weightings import Fixed
+from art_mtl.data.sources import Inputs
 from art_mtl.evaluation.checks import NORMS
-from art_mtl.evaluation.samples import Inputs
 from art_mtl.projections import project
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from art_mtl.core import frozen
-from art_mtl.evaluation.samples import Inputs
+from art_mtl.data.sources import Inputs
 from art_mtl.labels import MultiTaskLabels
 
 if TYPE_CHECKING:

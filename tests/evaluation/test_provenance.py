@@ -19,9 +19,9 @@ from art.defences.preprocessor import FeatureSqueezing
 
 from art_mtl import PyTorchMultiTaskEstimator, tasks
 from art_mtl.attacks import MultiTaskAutoAttack, MultiTaskPGD
+from art_mtl.data.sources import as_source
 from art_mtl.evaluation import evaluate
 from art_mtl.evaluation.provenance import check_data, describe_attack, describe_data, describe_model, describe_value
-from art_mtl.evaluation.samples import as_source
 
 SOURCE = '''
 import torch

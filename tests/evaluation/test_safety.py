@@ -19,8 +19,8 @@ from art_mtl.evaluation import Results, Run
 from art_mtl.evaluation.attack import AttackInfo
 from art_mtl.evaluation.measure import MetricState
 from art_mtl.evaluation.provenance import describe_value
-from art_mtl.evaluation.runs.records import Unit, UnitResult
-from art_mtl.evaluation.runs.store import DATABASE, RunStore, StoredRun, _checksum
+from art_mtl.evaluation.store import DATABASE, RunStore, StoredRun, _checksum
+from art_mtl.evaluation.units import Unit, UnitResult
 from art_mtl.metrics import SparseTensor, mean_iou, read_metric
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # pytest imports tests from nowhere

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 
 from art_mtl.core.chunks import chunks
+from art_mtl.data.sources import Arrays, Inputs, Source
 from art_mtl.evaluation.attack import Attack, AttackInfo, generate
 from art_mtl.evaluation.measure import Evaluator, protocol_labels
 from art_mtl.evaluation.provenance import describe_data
-from art_mtl.evaluation.runs.records import CLEAN, PICTURED, Unit, UnitResult
-from art_mtl.evaluation.samples import Arrays, Inputs, Source
 from art_mtl.evaluation.step_recorder import StepRecorder, observed
+from art_mtl.evaluation.units import CLEAN, PICTURED, Unit, UnitResult
 from art_mtl.labels import MultiTaskLabels
 
 _NOT_SHOWN = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)

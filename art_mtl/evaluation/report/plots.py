@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from art_mtl.core.methods import spec_of
-from art_mtl.evaluation.escape import plot
+from art_mtl.evaluation.report.escape import plot
+from art_mtl.evaluation.report.tables import describe_eps, fraction
 from art_mtl.evaluation.results import AttackResult, Block, Results
-from art_mtl.evaluation.tables import describe_eps, fraction
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from art_mtl.evaluation.figure import Figure
+    from art_mtl.evaluation.report.figure import Figure
 
 _OTHER_COLOURS = ("#72b7b2", "#ff9da6", "#7f8c8d", "#2f6f6b", "#a0cbe8", "#c49c94")
 TASK_COLOURS = ("#3b6fb6", "#e07b39", "#4f9d69", "#a05195", "#8c6d31", "#d45087", "#17becf", "#7f7f7f")
@@ -146,7 +146,7 @@ def tasks_figure(results: Results, block: Block, names: Sequence[str] | None = N
 
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure, in inches, that lays itself out and that notebooks show."""
-    from art_mtl.evaluation.figure import Figure
+    from art_mtl.evaluation.report.figure import Figure
 
     return Figure(width, height)
 

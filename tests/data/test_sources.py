@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from art_mtl import MultiTaskLabels, tasks
-from art_mtl.evaluation.samples import as_source
+from art_mtl.data.sources import as_source
 
 X, A, B = torch.rand(4, 3, 2, 2), torch.arange(4), torch.rand(4, 1)
 JOBS = [tasks.classification("a", 4), tasks.regression("b")]

@@ -9,9 +9,9 @@ from art_mtl import tasks
 from art_mtl.evaluation.attack import AttackInfo
 from art_mtl.evaluation.measure import MetricSpec, MetricState
 from art_mtl.evaluation.results import Environment
-from art_mtl.evaluation.runs.records import CLEAN, UnitResult
-from art_mtl.evaluation.runs.summary import Heading, results_of
 from art_mtl.evaluation.statistics import degradation_intervals, degradations, resampled_metrics
+from art_mtl.evaluation.summary import Heading, results_of
+from art_mtl.evaluation.units import CLEAN, UnitResult
 from art_mtl.metrics import SparseTensor
 
 KINDS = [tasks.depth("a"), tasks.depth("b")]

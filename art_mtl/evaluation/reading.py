@@ -8,11 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from art_mtl.data.sources import Inputs
 from art_mtl.evaluation.attack import AttackInfo
 from art_mtl.evaluation.measure import MetricSpec
-from art_mtl.evaluation.runs.records import CLEAN, Unit, UnitResult
-from art_mtl.evaluation.runs.store import StoredRun
-from art_mtl.evaluation.samples import Inputs
+from art_mtl.evaluation.store import StoredRun
+from art_mtl.evaluation.units import CLEAN, Unit, UnitResult
 
 __all__ = ["Chunks", "read_adversarial", "read_chains", "stored_batch_size"]
 
@@ -26,7 +26,7 @@ class Chunks:
         about: What the run says of itself.
         attacks: Number and name of each attack.
         chunks: Numbers of the chunks that all of these have finished.
-        read: Of :data:`art_mtl.evaluation.runs.records.CLEAN` and each attack, what these chunks came to.
+        read: Of :data:`art_mtl.evaluation.units.CLEAN` and each attack, what these chunks came to.
         done: Attacks × chunks that are finished, also those that are not comparable yet.
         total: Attacks × chunks.
         live: The metrics, of a run of this process; of a stored one they are read from ``about``.

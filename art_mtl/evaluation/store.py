@@ -21,11 +21,11 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from art_mtl.core.chunks import chunks as cut_chunks
+from art_mtl.data.sources import Inputs
 from art_mtl.differences import check_same
 from art_mtl.evaluation.attack import AttackInfo
 from art_mtl.evaluation.results import Environment
-from art_mtl.evaluation.runs.records import CLEAN, Unit, UnitResult, pack_inputs, unpack_inputs
-from art_mtl.evaluation.samples import Inputs
+from art_mtl.evaluation.units import CLEAN, Unit, UnitResult, pack_inputs, unpack_inputs
 from art_mtl.files import LOCK, locked, regular_file
 
 DATABASE = "run.sqlite"

@@ -12,15 +12,12 @@ import numpy as np
 
 from art_mtl.columns import on_host, read_column
 from art_mtl.core.methods import spec_of
-from art_mtl.evaluation import escape
+from art_mtl.data.sources import Inputs
 from art_mtl.evaluation.callbacks import Callback
-from art_mtl.evaluation.pictures import TaskStyle, View, cards_figure, scene_figure
-from art_mtl.evaluation.plots import degradation_figure, method_colour, tasks_figure, weighted, weights_figure
-from art_mtl.evaluation.results import AttackResult, Block, Results
-from art_mtl.evaluation.runs.records import PICTURED
-from art_mtl.evaluation.runs.store import DATABASE, OWN_FILES
-from art_mtl.evaluation.samples import Inputs
-from art_mtl.evaluation.tables import (
+from art_mtl.evaluation.report import escape
+from art_mtl.evaluation.report.pictures import TaskStyle, View, cards_figure, scene_figure
+from art_mtl.evaluation.report.plots import degradation_figure, method_colour, tasks_figure, weighted, weights_figure
+from art_mtl.evaluation.report.tables import (
     describe_eps,
     describe_protocol,
     fraction,
@@ -30,14 +27,17 @@ from art_mtl.evaluation.tables import (
     to_latex,
     to_markdown,
 )
+from art_mtl.evaluation.results import AttackResult, Block, Results
+from art_mtl.evaluation.store import DATABASE, OWN_FILES
+from art_mtl.evaluation.units import PICTURED
 from art_mtl.files import staged_folder
 from art_mtl.labels import MultiTaskLabels
 from art_mtl.tasks import Task
 
 if TYPE_CHECKING:
     from art_mtl.estimators import PyTorchMultiTaskEstimator
-    from art_mtl.evaluation.figure import Figure
-    from art_mtl.evaluation.victims import Victim
+    from art_mtl.evaluation.report.figure import Figure
+    from art_mtl.zoo.victims import Victim
 
 _CARDS = 6
 Labels = Sequence[Any] | np.ndarray

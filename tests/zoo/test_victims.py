@@ -14,16 +14,16 @@ import torch
 
 from art_mtl import tasks
 from art_mtl.evaluation.grid import make_estimator
-from art_mtl.evaluation.victims import VICTIM_SPECS, Victim, load_victim, victim_names
 from art_mtl.models import RoomsNet, save_weights
 from art_mtl.training import clean_metrics
+from art_mtl.zoo.victims import VICTIM_SPECS, Victim, load_victim, victim_names
 
 GOOD = """
 import torch
 from helper import SCALE
 from art_mtl import tasks
 from art_mtl.evaluation.grid import make_estimator
-from art_mtl.evaluation.victims import Victim
+from art_mtl.zoo.victims import Victim
 
 class Net(torch.nn.Module):
     def __init__(self):

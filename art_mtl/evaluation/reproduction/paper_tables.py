@@ -19,7 +19,7 @@ from art_mtl.evaluation.runner import evaluate
 from art_mtl.metrics import delta, delta_mtl, delta_wor
 
 if TYPE_CHECKING:
-    from art_mtl.evaluation.victims import Victim
+    from art_mtl.zoo.victims import Victim
 
 BASELINE = "Baseline"
 PRINTED_AS: Mapping[str, str] = MappingProxyType(
@@ -124,7 +124,7 @@ def paper_tables() -> Mapping[str, PaperTable]:
         >>> round(paper_tables()["IV"].misprints["Min-max", 2 / 255][-1], 2)
         -36.61
     """
-    text = (files("art_mtl.evaluation") / "paper_tables.csv").read_text(encoding="utf-8")
+    text = (files("art_mtl.evaluation.reproduction") / "paper_tables.csv").read_text(encoding="utf-8")
     read: dict[str, PaperTable] = {}
     for line in csv.DictReader(text.splitlines()):
         name = line["table"]
@@ -183,8 +183,8 @@ def reproduce(
         callbacks: Hear of the run while it goes on.
 
     Returns:
-        One :class:`AttackResult` for each method and radius of the table; :func:`art_mtl.evaluation.comparison.compare`
-        sets them beside the paper's.
+        One :class:`AttackResult` for each method and radius of the table. To set them beside the paper's:
+        :func:`art_mtl.evaluation.reproduction.comparison_table.compare`.
 
     Raises:
         ValueError: If there is no such table, or the victim has other tasks; or as for ``evaluate``.

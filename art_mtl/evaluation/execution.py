@@ -14,20 +14,20 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tqdm.auto import tqdm
 
 from art_mtl.core.warn import warn
+from art_mtl.data.sources import Inputs, Source
 from art_mtl.evaluation import environment
 from art_mtl.evaluation.attack import Attack, attack_info, input_range
 from art_mtl.evaluation.callbacks import Callback, UnitReport
 from art_mtl.evaluation.experiment import Experiment
+from art_mtl.evaluation.job import Job
 from art_mtl.evaluation.measure import Evaluator, check_clean
 from art_mtl.evaluation.provenance import check_data, describe_run
+from art_mtl.evaluation.reading import Chunks
 from art_mtl.evaluation.results import AttackResult, Results
-from art_mtl.evaluation.runs.job import Job
-from art_mtl.evaluation.runs.reading import Chunks
-from art_mtl.evaluation.runs.records import CLEAN, Unit, UnitResult
-from art_mtl.evaluation.runs.store import RunStore
-from art_mtl.evaluation.runs.summary import heading_of, results_of
-from art_mtl.evaluation.samples import Inputs, Source
 from art_mtl.evaluation.step_recorder import mean_steps
+from art_mtl.evaluation.store import RunStore
+from art_mtl.evaluation.summary import heading_of, results_of
+from art_mtl.evaluation.units import CLEAN, Unit, UnitResult
 from art_mtl.evaluation.workers import check_not_torchrun, work
 
 if TYPE_CHECKING:

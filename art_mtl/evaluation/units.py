@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from art_mtl.data.sources import Inputs
 from art_mtl.evaluation.measure import MetricState
-from art_mtl.evaluation.samples import Inputs
 from art_mtl.metrics import SparseTensor
 
 CLEAN = 0

@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from art_mtl.core.methods import spec_of
+from art_mtl.data.sources import Inputs
 from art_mtl.evaluation.attack import AttackInfo
 from art_mtl.evaluation.measure import Measured, MetricSpec, deltas, describe, total
 from art_mtl.evaluation.results import (
@@ -24,8 +25,6 @@ from art_mtl.evaluation.results import (
     mean_least_degradation,
     summarise,
 )
-from art_mtl.evaluation.runs.records import CLEAN, UnitResult
-from art_mtl.evaluation.samples import Inputs
 from art_mtl.evaluation.statistics import (
     Resampled,
     degradation_intervals,
@@ -34,12 +33,13 @@ from art_mtl.evaluation.statistics import (
     resampled_metrics,
 )
 from art_mtl.evaluation.step_recorder import mean_steps
+from art_mtl.evaluation.units import CLEAN, UnitResult
 
 Read = Callable[[int], Sequence[UnitResult]]
 """Number of an attack to what its chunks came to, in order."""
 Listener = Callable[[AttackResult, Inputs], None]
 """Told each attack's result, and its adversarial inputs of the first samples (at most
-:data:`art_mtl.evaluation.runs.records.PICTURED`)."""
+:data:`art_mtl.evaluation.units.PICTURED`)."""
 
 __all__ = ["Heading", "Listener", "heading_of", "measured", "results_of"]
 

@@ -1,6 +1,6 @@
 """Mutations of files and documents, and what may happen to a reader of them: an error in one line that names the file.
 
-    python tests/evaluation/runs/fuzzing.py 300
+    python tests/evaluation/fuzzing.py 300
 
 fuzzes a stored run and its results for as many seconds.
 """
@@ -149,7 +149,7 @@ def check_reading(read: Callable[[], Any], name: str) -> bool:
 def fuzz(seconds: float, folder: Path, seed: int = 0, most: int | None = None) -> dict[str, list[int]]:
     """Fuzz the results and the run that a folder holds; how many mutants of each were read and refused."""
     from art_mtl.evaluation import Results, Run
-    from art_mtl.evaluation.tables import make_table, to_markdown
+    from art_mtl.evaluation.report.tables import make_table, to_markdown
 
     dice, end = random.Random(seed), time.monotonic() + seconds
     text, run = (folder / "results.json").read_text(), (folder / "run.sqlite").read_bytes()
@@ -182,7 +182,7 @@ def mutated_run(run: bytes, folder: Path, dice: random.Random) -> bytes:
 
     import msgspec
 
-    from art_mtl.evaluation.runs.store import _checksum
+    from art_mtl.evaluation.store import _checksum
 
     path = folder / "forged.sqlite"
     path.write_bytes(run)

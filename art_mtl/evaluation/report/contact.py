@@ -9,16 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from art_mtl.data import MultiTaskDataset, PaperData
-from art_mtl.evaluation.escape import plot
-from art_mtl.evaluation.pictures import TaskStyle, View, show_image, show_labels
-from art_mtl.evaluation.plots import new_figure
+from art_mtl.evaluation.report.escape import plot
+from art_mtl.evaluation.report.pictures import TaskStyle, View, show_image, show_labels
+from art_mtl.evaluation.report.plots import new_figure
 from art_mtl.tasks import Task
 from art_mtl.tasks.colours import CLASS_COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from art_mtl.evaluation.figure import Figure
+    from art_mtl.evaluation.report.figure import Figure
 
 Array = npt.NDArray[Any]
 

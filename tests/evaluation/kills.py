@@ -1,6 +1,6 @@
 """Kill a benchmark at random moments, run the same command again, and compare what it wrote with a run that was spared.
 
-    python tests/evaluation/runs/kills.py --count 25
+    python tests/evaluation/kills.py --count 25
 
 The commands run in forks of one process that has everything imported, so that a moment is likely to fall into the work.
 Workers on many devices: see tests/evaluation/losses.py.

@@ -10,11 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from art_mtl.core.methods import spec_of
-from art_mtl.evaluation import escape
-from art_mtl.evaluation.paper import BASELINE, PRINTED_AS, PaperTable
-from art_mtl.evaluation.report import Gallery, origin, remove_stale, show, write_figures
-from art_mtl.evaluation.results import Number, Results
-from art_mtl.evaluation.tables import (
+from art_mtl.evaluation.report import escape
+from art_mtl.evaluation.report.tables import (
     MISSING,
     NOT_FINITE,
     Cell,
@@ -28,6 +25,9 @@ from art_mtl.evaluation.tables import (
     to_latex,
     to_markdown,
 )
+from art_mtl.evaluation.report.write import Gallery, origin, remove_stale, show, write_figures
+from art_mtl.evaluation.reproduction.paper_tables import BASELINE, PRINTED_AS, PaperTable
+from art_mtl.evaluation.results import Number, Results
 from art_mtl.files import staged_folder
 
 FORMAT = "art_mtl.comparison"
@@ -72,7 +72,7 @@ def compare(results: Results, table: PaperTable) -> tuple[Compared, ...]:
     """Set results beside the paper's: the clean row first, then one row an attack, block by block.
 
     Args:
-        results: Of :func:`art_mtl.evaluation.paper.reproduce`.
+        results: Of :func:`art_mtl.evaluation.reproduction.paper_tables.reproduce`.
         table: The table that was run again.
     """
     clean = (*(_scaled(task.clean, task.scale) for task in results.tasks), 0.0, 0.0)
@@ -158,7 +158,7 @@ def write_comparison(
 
     Args:
         folder: Where; made if needed.
-        results: Of :func:`art_mtl.evaluation.paper.reproduce`.
+        results: Of :func:`art_mtl.evaluation.reproduction.paper_tables.reproduce`.
         table: The table that was run again.
         gallery: Adversarial inputs to show; None for no example pictures.
 

@@ -14,11 +14,11 @@ import torch
 from art_mtl import MultiTaskLabels, PyTorchMultiTaskEstimator, tasks
 from art_mtl.attacks import MultiTaskPGD, WorstTaskPGD
 from art_mtl.attacks.base import MultiTaskAttack
+from art_mtl.data.sources import as_source
 from art_mtl.evaluation import Results, Run, evaluate
 from art_mtl.evaluation.measure import Evaluator, _dense
-from art_mtl.evaluation.runs.records import UnitResult
-from art_mtl.evaluation.runs.store import DATABASE
-from art_mtl.evaluation.samples import as_source
+from art_mtl.evaluation.store import DATABASE
+from art_mtl.evaluation.units import UnitResult
 from art_mtl.files import locked
 from art_mtl.losses import absolute_error
 

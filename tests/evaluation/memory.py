@@ -1,6 +1,6 @@
 """Peak memory of a stored run of few and of many samples, each in a process of its own; one line each, in MiB.
 
-python tests/evaluation/runs/memory.py 100 10000
+python tests/evaluation/memory.py 100 10000
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from art_mtl.core.methods import spec_of
-from art_mtl.evaluation import escape
+from art_mtl.evaluation.report import escape
 from art_mtl.evaluation.results import AttackResult, Block, Interval, Number, Results, TaskResult
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""How results are shown: tables, data frames, figures, pictures, files; names that are harmless in all of them."""

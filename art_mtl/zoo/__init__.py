@@ -1,0 +1,1 @@
+"""Victims: models with their tasks and data, by name."""
