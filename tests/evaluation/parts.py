@@ -43,10 +43,14 @@ class Noted:
         seconds: To wait in each call.
         fault: What happens in the chunk that is marked by ``at``: an exception is raised, "exit" ends the process.
         at: Number of a chunk.
+        processes: A call waits until so many processes have called, so that on a busy machine too each has its part.
     """
 
-    def __init__(self, inner: Any, calls: Path, seconds: float = 0.0, fault: Any = None, at: int = 0) -> None:
+    def __init__(
+        self, inner: Any, calls: Path, seconds: float = 0.0, fault: Any = None, at: int = 0, processes: int = 1
+    ) -> None:
         self.inner, self.calls, self.seconds, self.fault, self.at = inner, calls, seconds, fault, at
+        self.processes = processes
         self.name, self.norm, self.eps = inner.name, inner.norm, inner.eps
 
     def generate(self, x: np.ndarray, y: Any = None) -> np.ndarray:
@@ -55,6 +59,9 @@ class Noted:
         descriptor = os.open(self.calls, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         os.write(descriptor, f"{self.name} {chunk} {os.getpid()}\n".encode())
         os.close(descriptor)
+        end = time.monotonic() + 120
+        while len({process for _, _, process in called(self.calls)}) < self.processes and time.monotonic() < end:
+            time.sleep(0.05)
         time.sleep(self.seconds)
         if self.fault is not None and chunk == self.at:
             if self.fault == "exit":
@@ -88,14 +95,16 @@ def data(estimator: PyTorchMultiTaskEstimator) -> tuple[np.ndarray, dict[str, np
     return inputs(), {"seg": raw["seg"].argmax(1), "depth": raw["depth"] + 0.1}
 
 
-def run(calls: Path, *, seconds: float = 0.0, fault: Any = None, at: int = 0, **options: Any) -> Results:
+def run(
+    calls: Path, *, seconds: float = 0.0, fault: Any = None, at: int = 0, processes: int = 1, **options: Any
+) -> Results:
     """Two attacks on all chunks."""
     estimator = make_estimator()
     inner = [
         MultiTaskPGD(estimator, "equal", eps=0.1, max_iter=3, num_random_init=1, verbose=False),
         WorstTaskPGD(estimator, eps=0.1, max_iter=3, weight_group=CHUNK, verbose=False),
     ]
-    attacks = [Noted(attack, calls, seconds, fault, at) for attack in inner]
+    attacks = [Noted(attack, calls, seconds, fault, at, processes) for attack in inner]
     settings = {"seed": 0, "chunk": CHUNK, "batch_size": 3, "progress": False, "threads": 1, **options}
     return evaluate(estimator, attacks, data(estimator), **settings).results
 
@@ -118,7 +127,7 @@ def called(calls: Path) -> list[tuple[str, int, int]]:
 
 def ended(calls: Path) -> set[int]:
     """The processes of the calls so far that are no more, when there are some."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while time.monotonic() < end:
         gone = {process for _, _, process in called(calls) if not _command(process)}
         if gone:

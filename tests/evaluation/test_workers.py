@@ -95,7 +95,7 @@ def test_a_worker_is_killed_and_the_tables_are_those_of_one_process(hosts, alone
         killed.add(process)
 
     killer = meanwhile(calls, 4, kill)
-    found = parts.run(calls, seconds=0.4, ray=hosts.address, out=tmp_path / "run")
+    found = parts.run(calls, seconds=0.4, processes=2, ray=hosts.address, out=tmp_path / "run")
     killer.join()
     assert parts.table(found) == parts.table(alone) and parts.figures(found) == parts.figures(alone)
     assert found.tasks == alone.tasks
@@ -110,7 +110,7 @@ def test_a_worker_is_killed_and_the_tables_are_those_of_one_process(hosts, alone
 def test_a_host_goes_another_comes_and_the_tables_are_those_of_one_process(hosts, alone, tmp_path) -> None:
     calls = tmp_path / "calls"
     with ThreadPoolExecutor(1) as pool:  # hosts are added by the main thread only
-        run = pool.submit(parts.run, calls, seconds=0.4, ray=hosts.address)
+        run = pool.submit(parts.run, calls, seconds=0.4, processes=2, ray=hosts.address)
         meanwhile(calls, 4, lambda: None).join()
         hosts.remove_node(hosts.second, allow_graceful=False)
         gone = parts.ended(calls)
