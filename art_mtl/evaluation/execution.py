@@ -111,8 +111,8 @@ def _warn_of_losses(ledger: Ledger, attacks: int, every: int) -> None:
     lacking = sum(lacks_losses(steps, every) for steps in stored)
     if lacking:
         warn(
-            f"A callback asks for losses of every {every} steps, which {lacking} stored unit(s) do not have. The losses "
-            "of their attacks are None; --restart computes everything again."
+            f"A callback asks for losses of every {every} steps, which {lacking} stored unit(s) do not have. The "
+            "losses of their attacks are None; --restart computes everything again."
         )
 
 

@@ -135,8 +135,8 @@ def describe_value(value: Any) -> Any:
 
 
 def describe_data(x: np.ndarray[Any, Any], y: MultiTaskLabels) -> str:
-    """A hash of each sample, its input and its labels: :data:`HASH` characters a sample, one after another. Equal numbers
-    have one hash, whatever their precision.
+    """A hash of each sample, its input and its labels: :data:`HASH` characters a sample, one after another. Equal
+    numbers have one hash, whatever their precision.
 
     Examples:
         >>> from art_mtl import MultiTaskLabels

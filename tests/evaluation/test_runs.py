@@ -221,7 +221,7 @@ def test_another_model_attack_or_version_is_refused(estimator, tmp_path, monkeyp
     more = [*attacks_on(estimator), MultiTaskPGD(estimator, "minmax", eps=0.1, max_iter=3, verbose=False)]
     with pytest.raises(
         ValueError,
-        match=r"holds a run with attacks.in order=equal, .*, attacks.minmax, linf 0.1=nothing; you asked for attacks.in "
+        match=r"a run with attacks.in order=equal, .*, attacks.minmax, linf 0.1=nothing; you asked for attacks.in "
         r"order=.*; minmax, linf 0.1, attacks.minmax, linf 0.1=\d+ settings. Use another --out",
     ):
         run(estimator, tmp_path, attacks=more)
