@@ -428,17 +428,9 @@ class Evaluator:
         )
         return MetricState(tuple(map(SparseTensor.concatenate, statistics)), torch.cat(has_label).cpu(), states)
 
-    def measure(self, x: Inputs, y: MultiTaskLabels, when: str, clean: bool = False) -> Measured:
-        """Every task's metric on these inputs; see :meth:`part`."""
-        return total(self.scales, [self.part(x, y, clean)], when)
-
     def describe(self, clean: Measured) -> tuple[TaskResult, ...]:
         """The tasks with their clean metrics; a warning where degradation to one is undefined."""
         return describe(self.scales, clean)
-
-    def deltas(self, attacked: Tensor, clean: Tensor) -> Tensor:
-        """Signed degradations of metrics ``(..., K)``."""
-        return deltas(self.scales, attacked, clean)
 
 
 def _target(task: Task, y: MultiTaskLabels, part: slice) -> Target:
