@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 __all__ = ["check_same", "differences"]
@@ -14,15 +14,31 @@ _LONGEST = 200
 
 
 def differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """The settings that differ, by their dotted name: what is stored, and what was asked for.
+    """The settings that differ, by their dotted name: what is stored, and what was asked for. A group of settings that
+    one of the two lacks is named once.
 
     Examples:
         >>> differences({"seed": 0, "sizes": {"chunk": 8}}, {"seed": 1, "sizes": {"chunk": 8}, "limit": 4})
         {'seed': (0, 1), 'limit': ('nothing', 4)}
+        >>> differences({}, {"sizes": {"chunk": 8, "batch": 4}})
+        {'sizes': ('nothing', '2 settings')}
     """
-    there, here = _flat(stored), _flat(json.loads(json.dumps(asked)))  # tuples as they come back from JSON
-    pairs = {name: (there.get(name, _MISSING), here.get(name, _MISSING)) for name in dict.fromkeys([*there, *here])}
-    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    return dict(_differing(stored, json.loads(json.dumps(asked)), ""))  # tuples as they come back from JSON
+
+
+def _differing(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, tuple[Any, Any]]]:
+    for name in dict.fromkeys([*there, *here]):
+        pair = there.get(name, _MISSING), here.get(name, _MISSING)
+        if isinstance(pair[0], Mapping) and isinstance(pair[1], Mapping):
+            yield from _differing(*pair, f"{prefix}{name}.")
+        elif pair[0] != pair[1]:
+            yield f"{prefix}{name}", (_counted(pair[0]), _counted(pair[1]))
+
+
+def _counted(value: Any) -> Any:
+    """A value; of a group of settings their number."""
+    count = len(_flat(value)) if isinstance(value, Mapping) else 0
+    return f"{count} setting{'s' * (count != 1)}" if isinstance(value, Mapping) else value
 
 
 def check_same(

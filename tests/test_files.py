@@ -76,3 +76,17 @@ def test_settings_that_differ_are_listed_and_may_be_accepted() -> None:
     assert check_same(stored, asked, "o", "A.", accept=["versions", "gone"]) == ["versions.torch", "gone"]
     with pytest.raises(ValueError, match=r"^What is accepted should be a name of .*'versions'.* Found 'vers'\.$"):
         check_same(stored, asked, "o", "A.", accept=["vers", "gone"])
+
+
+def test_a_group_of_settings_that_is_missing_is_named_once() -> None:
+    one, other = {"steps": 3, "more": {"eps": 0.1, "class": "A"}}, {"steps": 4}
+    stored, asked = {"attacks": {"a": one}}, {"attacks": {"a": one, "b": one, "c": other}}
+    found = differences(stored, asked)
+    assert found == {"attacks.b": ("nothing", "3 settings"), "attacks.c": ("nothing", "1 setting")}
+    assert differences(asked, stored) == {name: pair[::-1] for name, pair in found.items()}
+    assert check_same(stored, asked, "o", "A.", accept=["attacks.b", "attacks.c"]) == ["attacks.b", "attacks.c"]
+    assert check_same(stored, asked, "o", "A.", accept=["attacks"]) == ["attacks.b", "attacks.c"]
+    with pytest.raises(ValueError, match=r"^o with attacks.b=nothing; you asked for attacks.b=3 settings. A.$"):
+        check_same(stored, asked, "o", "A.", accept=["attacks.b.steps", "attacks.c"])
+    with pytest.raises(ValueError, match=r"with attacks=nothing; you asked for attacks=7 settings. A.$"):
+        check_same({}, asked, "o", "A.")

@@ -11,7 +11,7 @@ from sklearn import metrics as sk
 import art_mtl
 from art_mtl import metrics, tasks
 
-TABLES = Path(art_mtl.__file__).parent / "evaluation" / "paper_tables.csv"
+TABLES = Path(art_mtl.__file__).parent / "evaluation" / "reproduction" / "paper_tables.csv"
 
 
 def _ours(task, outputs, targets):

@@ -11,9 +11,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import entry_points
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
+
+from art_mtl.entry_points import declared, label, load
 
 if TYPE_CHECKING:
     from art_mtl.tasks import Task
@@ -200,21 +201,12 @@ def installed() -> Mapping[str, MethodSpec]:
         ValueError: A name is taken.
     """
     found: dict[str, MethodSpec] = {}
-    for entry in entry_points(group=ENTRY_POINTS):
-        try:
-            spec = entry.load()
-        except Exception as error:
-            raise ImportError(
-                f"Entry point {entry.value!r} of {ENTRY_POINTS!r} should be a MethodSpec. Found "
-                f"{type(error).__name__}: {error}"
-            ) from error
+    for entry in declared(ENTRY_POINTS).values():
+        spec = load(entry, "a MethodSpec")
         if not isinstance(spec, MethodSpec):
-            raise TypeError(f"Entry point {entry.value!r} of {ENTRY_POINTS!r} should be a MethodSpec. Found {spec!r}.")
+            raise TypeError(f"{label(entry)} should be a MethodSpec. Found {spec!r}.")
         if spec.name in {**METHODS, **FAMILIES, **PRESETS, **found} and spec is not found.get(spec.name):
-            raise ValueError(
-                f"Entry point {entry.value!r} of {ENTRY_POINTS!r} should have a name of its own. Found {spec.name!r}, "
-                "which is taken."
-            )
+            raise ValueError(f"{label(entry)} should have a name of its own. Found {spec.name!r}, which is taken.")
         found[spec.name] = spec
     return MappingProxyType(found)
 

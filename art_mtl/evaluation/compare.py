@@ -236,7 +236,7 @@ def _own(side: _Side, found: Resampled, metrics: bool) -> list[_Entry]:
     """Figures without a difference."""
     degraded = degradations(side.scales, found, side.clean)
     _, of_mean, of_worst = degradation_intervals(degraded)
-    figures = zip(found.value.tolist(), metric_intervals(found), strict=True) if metrics else ()
+    figures = zip(found.value.tolist(), metric_intervals(side.scales, found), strict=True) if metrics else ()
     summaries = [(mean_degradation(degraded), of_mean), (worst_degradation(degraded), of_worst)]
     pairs = [*figures, *((float(summary.value), interval) for summary, interval in summaries)]
     return [(known(value), interval, None, None) for value, interval in pairs]
@@ -249,7 +249,8 @@ def _beside(first: _Side, own: Resampled, side: _Side, found: Resampled | None, 
     a, b = degradations(side.scales, found, side.clean), degradations(first.scales, own, first.clean)
     _, _, mean, of_mean, worst, of_worst = difference_intervals(a, b)
     change = found - own
-    figures = zip(map(known, change.value.tolist()), metric_intervals(change), strict=True) if metrics else ()
+    intervals = metric_intervals(side.scales, change, differences=True)
+    figures = zip(map(known, change.value.tolist()), intervals, strict=True) if metrics else ()
     differences = [*figures, (mean, of_mean), (worst, of_worst)]
     return [(*entry[:2], *pair) for entry, pair in zip(_own(side, found, metrics), differences, strict=True)]
 

@@ -24,7 +24,7 @@ from art_mtl.evaluation.measure import Evaluator, check_clean
 from art_mtl.evaluation.provenance import check_data, describe_run
 from art_mtl.evaluation.reading import Chunks
 from art_mtl.evaluation.results import AttackResult, Results
-from art_mtl.evaluation.step_recorder import mean_steps
+from art_mtl.evaluation.step_recorder import lacks_losses, mean_steps
 from art_mtl.evaluation.store import RunStore
 from art_mtl.evaluation.summary import heading_of, results_of
 from art_mtl.evaluation.units import CLEAN, Unit, UnitResult
@@ -85,6 +85,8 @@ def run_attacks(
             )
         done = ledger.finished()
         check_data(source, job.chunks, ledger.data(), str(out))
+        if losses_every and done:
+            _warn_of_losses(ledger, len(infos), losses_every)
         pending = [unit for unit in job.units if unit not in done]
         bar = stack.enter_context(tqdm(total=len(job.units), initial=len(done), unit="unit", disable=not progress))
         with _interruptible(out):
@@ -101,6 +103,17 @@ def run_attacks(
         total, chunks = len(infos) * len(job.chunks), tuple(range(len(job.chunks)))
         read = {number: ledger.read(number) for number in range(len(infos) + 1)}
         return results, Chunks(victim, about, tuple(numbered), chunks, read, total, total, tuple(evaluator.scales))
+
+
+def _warn_of_losses(ledger: Ledger, attacks: int, every: int) -> None:
+    """Say that units which were stored before do not have the losses that a callback asks for."""
+    stored = (one.steps for number in range(1, attacks + 1) for one in ledger.read(number))
+    lacking = sum(lacks_losses(steps, every) for steps in stored)
+    if lacking:
+        warn(
+            f"A callback asks for losses of every {every} steps, which {lacking} stored unit(s) do not have. The "
+            "losses of their attacks are None; --restart computes everything again."
+        )
 
 
 class Ledger(Protocol):

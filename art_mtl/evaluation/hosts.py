@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from art_mtl.core.engine import Evaluations
 from art_mtl.core.front import Front
+from art_mtl.evaluation.checks import norm_name
 from art_mtl.labels import MultiTaskLabels
 
 if TYPE_CHECKING:
@@ -22,6 +25,16 @@ __all__ = ["HostedAttack", "SingleTaskAttack", "hosted"]
 
 _RunAttack = Callable[[Any, "PyTorchMultiTaskEstimator", Tensor, Any], Tensor]
 """How a host's attack is called: with the attack, the model, inputs and labels."""
+_Ball = tuple[Any, Any]
+"""Norm and radius, each None where it is not certain."""
+
+
+@dataclass(frozen=True)
+class _Host:
+    """How attacks of another package are run, and what ball their class makes certain."""
+
+    run: _RunAttack
+    ball: Callable[[Any], _Ball]
 
 
 class HostedAttack:
@@ -32,16 +45,15 @@ class HostedAttack:
         estimator: The model that is attacked.
         evaluations: Of the model in the last call; None where the attack does not count them.
         eps: Radius, where the attack says.
-        norm: Of the ball, where the attack says.
+        norm: Of the ball, where the attack says, or its class makes it certain.
     """
 
-    def __init__(self, attack: Any, estimator: PyTorchMultiTaskEstimator, batch_size: int, run: _RunAttack) -> None:
-        self.attack, self.estimator, self._batch_size, self._run = attack, estimator, batch_size, run
+    def __init__(self, attack: Any, estimator: PyTorchMultiTaskEstimator, batch_size: int, host: _Host) -> None:
+        self.attack, self.estimator, self._batch_size, self._run = attack, estimator, batch_size, host.run
         self.evaluations = Evaluations() if isinstance(attack, Front) else None
         own_name = getattr(attack, "name", None)
         self.name = own_name if isinstance(own_name, str) else type(attack).__name__
-        self.eps = _first(attack, "eps", "epsilon")
-        self.norm = _first(attack, "norm", "perturbation_model")
+        self.norm, self.eps = _told(attack) if isinstance(attack, Front) else host.ball(attack)
         self.max_iter = _first(attack, "steps", "num_steps")
         self.schedule = getattr(attack, "schedule", None)
         self.targeted = bool(getattr(attack, "targeted", False)) or getattr(attack, "y_target", None) is not None
@@ -160,6 +172,47 @@ def _secmlt(attack: Any, estimator: PyTorchMultiTaskEstimator, images: Tensor, l
     return torch.cat(list(_inputs(attack(model, loader))))
 
 
+def _torchattacks_ball(attack: Any) -> _Ball:
+    norm, eps = _told(attack)
+    if (
+        getattr(attack, "normalization_used", None) is not None
+    ):  # eps is a radius of what the model's inputs are made of
+        return None, eps
+    module, name = _origin(type(attack))
+    if not module.startswith("torchattacks."):  # a class of the user's may do anything
+        return norm, eps
+    if name == "MultiAttack":
+        balls = [_torchattacks_ball(member) for member in attack.attacks]
+        norms = {norm_name(norm) for norm, _ in balls}
+        return (norms.pop(), max(eps for _, eps in balls)) if len(norms) == 1 and None not in norms else (None, None)
+    return norm or TORCHATTACKS_NORMS.get(name), eps
+
+
+def _secmlt_ball(attack: Any) -> _Ball:
+    norm, eps = _told(attack)
+    kinds = set(map(_origin, type(attack).__mro__))
+    if ("secmlt.adv.evasion.modular_attacks.modular_attack_fixed_eps", "ModularEvasionAttackFixedEps") in kinds:
+        return _ball_of_manipulation(attack.manipulation_function, eps) or (norm, eps)
+    models = attack.get_perturbation_models() if hasattr(attack, "get_perturbation_models") else ()
+    return norm or (next(iter(models)) if len(models) == 1 else None), eps
+
+
+def _ball_of_manipulation(manipulation: Any, eps: Any) -> _Ball | None:
+    """The ball of what adds a perturbation that is projected once, then clipped; None of anything else."""
+    added = _origin(type(manipulation)) == ("secmlt.manipulations.manipulation", "AdditiveManipulation")
+    clipped = (_origin(type(one)) == (_CONSTRAINTS, "ClipConstraint") for one in manipulation.domain_constraints)
+    if not added or not all(clipped) or len(manipulation.perturbation_constraints) != 1:
+        return None
+    [constraint] = manipulation.perturbation_constraints
+    module, name = _origin(type(constraint))
+    norm = norm_name(name.removesuffix("Constraint")) if module == _CONSTRAINTS else None
+    radius = float(constraint.radius.max()) if norm else math.inf
+    if not math.isfinite(radius):
+        return None
+    # The constraint has rounded the number that the user gave.
+    return norm, eps if isinstance(eps, (int, float)) and math.isclose(eps, radius, rel_tol=1e-6) else radius
+
+
 def _inputs(batches: Any) -> Iterator[Tensor]:
     for inputs, _ in batches:
         yield inputs
@@ -170,10 +223,24 @@ def _origin(kind: type) -> tuple[str, str]:
 
 
 _HOSTS = {
-    ("torchattacks.attack", "Attack"): _torchattacks,
-    ("secmlt.adv.evasion.base_evasion_attack", "BaseEvasionAttack"): _secmlt,
+    ("torchattacks.attack", "Attack"): _Host(_torchattacks, _torchattacks_ball),
+    ("secmlt.adv.evasion.base_evasion_attack", "BaseEvasionAttack"): _Host(_secmlt, _secmlt_ball),
 }
 """By the base class of a host's attacks, so that no host is imported."""
+_CONSTRAINTS = "secmlt.optimization.constraints"
+TORCHATTACKS_NORMS = {
+    **dict.fromkeys(
+        ("FGSM", "BIM", "RFGSM", "PGD", "EOTPGD", "FFGSM", "TPGD", "MIFGSM", "UPGD", "DIFGSM", "TIFGSM", "Jitter",
+         "NIFGSM", "PGDRS", "SINIFGSM", "VMIFGSM", "VNIFGSM", "SPSA", "PIFGSM", "PIFGSMPP"), "linf"
+    ),
+    **dict.fromkeys(("PGDL2", "PGDRSL2"), "l2"),
+}  # fmt: skip
+"""The norm of the classes of torchattacks that have a radius and do not tell their norm."""
+
+
+def _told(attack: Any) -> _Ball:
+    """What an attack says of itself."""
+    return _first(attack, "norm", "perturbation_model"), _first(attack, "eps", "epsilon", "max_epsilon")
 
 
 def _first(attack: Any, *names: str) -> Any:

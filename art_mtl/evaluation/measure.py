@@ -6,9 +6,10 @@ import functools
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 import torch
 from torch import Tensor
@@ -64,8 +65,8 @@ class MetricState:
 
 
 @dataclass(frozen=True)
-class MetricSpec:
-    """How the statistics of a task become its metric.
+class StoredMetric:
+    """What a run stores of the metric of a task.
 
     Attributes:
         name: Of the task.
@@ -74,12 +75,9 @@ class MetricSpec:
         higher_is_better: Direction.
         scale: Tables print the metric times this.
         unit: Of the metric.
+        bounds: Least and greatest value of the metric; None where it has no greatest.
         averages_batches: An error that the protocol averages over batches first.
-        value: ``(..., S) -> (...)``.
-        torchmetric: Makes the torchmetrics class of the metric.
-        document: The metric as JSON values, where it is one of this package; else None.
-        size: S, how many statistics there are, where that is known.
-        entry: Which entry is the metric, where that class computes a dict.
+        document: By what :func:`art_mtl.metrics.read_metric` knows the metric; None where it does not.
     """
 
     name: str
@@ -88,10 +86,24 @@ class MetricSpec:
     higher_is_better: bool
     scale: float
     unit: str
+    bounds: tuple[float, float] | None
     averages_batches: bool
+    document: dict[str, str | int] | None
+
+
+@dataclass(frozen=True)
+class MetricSpec(StoredMetric):
+    """How the statistics of a task become its metric; beside what is stored of it:
+
+    Attributes:
+        value: ``(..., S) -> (...)``.
+        torchmetric: Makes the torchmetrics class of the metric.
+        size: S, how many statistics there are, where that is known.
+        entry: Which entry is the metric, where that class computes a dict.
+    """
+
     value: Value
     torchmetric: Callable[[], torchmetrics.Metric]
-    document: dict[str, str | int] | None = None
     entry: str = ""
     size: int | None = None
 
@@ -101,13 +113,13 @@ class MetricSpec:
         m = task.metric
         averages = protocol == "auto-lambda" and m.element is not None and not task.higher_is_better
         return cls(
-            task.name, task.kind, m.name, m.higher_is_better, m.scale, m.unit, averages, m.value, m.torchmetric,
-            describe_metric(m), m.entry, m.size,
+            task.name, task.kind, m.name, m.higher_is_better, m.scale, m.unit, m.bounds, averages, describe_metric(m),
+            m.value, m.torchmetric, m.entry, m.size,
         )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as JSON values."""
-        return {name: getattr(self, name) for name in _PLAIN} | {"document": self.document}
+        """What is stored of it, as JSON values."""
+        return {one.name: getattr(self, one.name) for one in fields(StoredMetric)}
 
     @classmethod
     def from_json(cls, entry: dict[str, Any]) -> MetricSpec:
@@ -116,18 +128,19 @@ class MetricSpec:
         Raises:
             ValueError: The metric is one of the user's, which JSON cannot hold, or no metric at all.
         """
-        if entry["document"] is None:
+        stored = msgspec.convert(entry, StoredMetric)
+        if stored.document is None:
             raise ValueError(
-                f"The metric {entry['metric']!r} of task {entry['name']!r} is defined outside this package; what a run "
-                "found by it stands in its results.json once the run has ended."
+                f"The metric {stored.metric!r} of task {stored.name!r} should be one of this package, or of an entry "
+                "point of 'art_mtl.metrics'. Found one of the user's; what a run found by it stands in its "
+                "results.json once the run has ended."
             )
-        known = read_metric(entry["document"])
-        if entry["averages_batches"] and known.size != 2:
-            raise ValueError(f"The metric of task {entry['name']!r} should be a mean, to be averaged over batches.")
-        plain = {name: entry[name] for name in _PLAIN}
-        return cls(
-            **plain, value=known.value, torchmetric=known.torchmetric, document=entry["document"], size=known.size
-        )
+        known = read_metric(stored.document)
+        if stored.averages_batches and known.size != 2:
+            raise ValueError(f"The metric of task {stored.name!r} should be a mean, to be averaged over batches.")
+        if stored.bounds is not None and not stored.bounds[0] < stored.bounds[1]:
+            raise ValueError(f"The metric of task {stored.name!r} should have bounds in order. Found {stored.bounds}.")
+        return cls(**vars(stored), value=known.value, torchmetric=known.torchmetric, entry=known.entry, size=known.size)
 
     def check(self, parts: Sequence[MetricState], k: int) -> None:
         """Raise ValueError unless what a file holds of the task at place ``k`` is of this metric."""
@@ -148,9 +161,6 @@ class MetricSpec:
         if self.averages_batches:
             return batch_average(self.value, torch.cat([part.statistics[k].rows() for part in parts]))
         return _merged(self, [part.states[k] for part in parts])
-
-
-_PLAIN = ("name", "kind", "metric", "higher_is_better", "scale", "unit", "averages_batches")
 
 
 def _merged(scale: MetricSpec, states: Sequence[dict[str, Any]]) -> Tensor:
@@ -418,17 +428,9 @@ class Evaluator:
         )
         return MetricState(tuple(map(SparseTensor.concatenate, statistics)), torch.cat(has_label).cpu(), states)
 
-    def measure(self, x: Inputs, y: MultiTaskLabels, when: str, clean: bool = False) -> Measured:
-        """Every task's metric on these inputs; see :meth:`part`."""
-        return total(self.scales, [self.part(x, y, clean)], when)
-
     def describe(self, clean: Measured) -> tuple[TaskResult, ...]:
         """The tasks with their clean metrics; a warning where degradation to one is undefined."""
         return describe(self.scales, clean)
-
-    def deltas(self, attacked: Tensor, clean: Tensor) -> Tensor:
-        """Signed degradations of metrics ``(..., K)``."""
-        return deltas(self.scales, attacked, clean)
 
 
 def _target(task: Task, y: MultiTaskLabels, part: slice) -> Target:

@@ -40,6 +40,10 @@ _CLASS_NOISE = ("__module__", "__dict__", "__weakref__", "__doc__", "__qualname_
                 "__slotnames__")  # fmt: skip
 HASH = 16
 """Characters of the hash of a sample."""
+_WIDEST = {"f": np.dtype("<f8"), "i": np.dtype("<i8"), "u": np.dtype("<i8")}
+"""By the kind of a dtype, as what its numbers are hashed where it can hold all of them."""
+_SHOWN = 8
+"""Most entries of an array that is shown, not marked."""
 _MODULE_STATE = frozenset(vars(nn.Module()))
 _SCALARS = (str, bool, int, float, complex, bytes, type(None))
 
@@ -131,7 +135,8 @@ def describe_value(value: Any) -> Any:
 
 
 def describe_data(x: np.ndarray[Any, Any], y: MultiTaskLabels) -> str:
-    """A hash of each sample, its input and its labels: :data:`HASH` characters a sample, one after another.
+    """A hash of each sample, its input and its labels: :data:`HASH` characters a sample, one after another. Equal
+    numbers have one hash, whatever their precision.
 
     Examples:
         >>> from art_mtl import MultiTaskLabels
@@ -186,6 +191,9 @@ def _bytes(values: Any) -> Iterator[bytes]:
             yield from _bytes(part)
         return
     array = np.asarray(values)
+    wide = _WIDEST.get(array.dtype.kind)
+    if wide is not None and np.can_cast(array.dtype, wide):
+        array = array.astype(wide)
     yield f"{array.dtype.str} {array.shape} ".encode()
     if array.dtype == object:
         for part in array.flat:
@@ -463,13 +471,15 @@ def _versions(packages: Iterable[str]) -> dict[str, str]:
 
 
 def _array(value: Any) -> str:
+    """The dtype and shape of an array, with its entries where they are few, else with a mark of them."""
     tensor = value.detach() if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value))
     if isinstance(value, Tensor) and value.layout is not torch.strided or tensor.is_quantized:
         return f"{value.dtype} {tuple(value.shape)} {_mark(str(value))}"
+    kind = f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+    if tensor.numel() <= _SHOWN:
+        return f"{kind} {tensor.tolist()}"
     flat = tensor.cpu().clone(memory_format=torch.contiguous_format).flatten()  # one entry may have any stride
-    content = flat.view(torch.uint8).numpy().data if flat.numel() else b""
-    mark = hashlib.blake2b(content, digest_size=8).hexdigest()
-    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)} {mark}"
+    return f"{kind} {hashlib.blake2b(flat.view(torch.uint8).numpy().data, digest_size=8).hexdigest()}"
 
 
 def _mark(value: Any) -> str:

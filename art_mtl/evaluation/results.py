@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import ClassVar
 
 from art_mtl.core.methods import single_task_references, spec_of
@@ -265,6 +266,17 @@ class Results(Document):
                     f"The difference of {one.attack!r} and {one.other!r} should have figures of {tasks} tasks. "
                     "Found another number."
                 )
+        pairs = {(one.norm, one.eps, frozenset((one.attack, one.other))) for one in self.differences}
+        if pairs and pairs != self._pairs():
+            raise ValueError("Results should have a difference of each two attacks of one norm and eps. Found others.")
+
+    def _pairs(self) -> set[tuple[str | None, Number, frozenset[str]]]:
+        """Norm, radius and names of each two attacks of which there is a difference."""
+        return {
+            (block.norm, block.eps, frozenset((one.name, other.name)))
+            for block in self.blocks()
+            for one, other in combinations(block.attacks, 2)
+        }
 
     @property
     def samples(self) -> int:

@@ -294,16 +294,44 @@ def _worst_difference(a: Resampled, b: Resampled, level: float) -> Interval:
     return _as_interval(low.amax(0).amin(), high.amin(1).amax())  # NaN if one of them is
 
 
-def metric_intervals(found: Resampled, level: float = LEVEL) -> Intervals:
-    """A confidence interval of each figure alone, metrics or their differences; None where no resample differs, so that
-    the samples do not tell how far it may be.
+def metric_intervals(
+    scales: Sequence[MetricSpec], found: Resampled, level: float = LEVEL, *, differences: bool = False
+) -> Intervals:
+    """A confidence interval of each metric alone.
+
+    A metric with bounds gets the interval of a degradation, on the scale that goes from one bound to the other; see
+    :func:`degradation_intervals`. So one that is the same in every resample, such as an accuracy of 1, follows the rule
+    of three, with anything between the bounds on samples that were not seen. Without bounds it has no interval then.
+
+    Args:
+        scales: One a task.
+        found: Metrics ``(K,)``, or their differences.
+        level: Probability that an interval holds.
+        differences: These are differences of two runs' metrics.
+
+    Returns:
+        Of the tasks; None as for :func:`degradation_intervals`.
+
+    Examples:
+        >>> from art_mtl.tasks import classification
+        >>> twelve_of_twelve = Resampled(torch.ones(1), torch.ones(1000, 1), 12)
+        >>> [(low, high)] = metric_intervals([MetricSpec.of(classification("a", 3), "pooled")], twelve_of_twelve)
+        >>> round(low, 3), high
+        (0.735, 1.0)
     """
-    return tuple(_single(found[k], level) if _varies(found.draws[:, k]) else None for k in range(len(found.value)))
+    return tuple(_metric_interval(scale.bounds, found[k], level, differences) for k, scale in enumerate(scales))
 
 
-def _varies(draws: Tensor) -> bool:
-    known = draws[torch.isfinite(draws)]
-    return bool((known != known[:1]).any())
+def _metric_interval(bounds: tuple[float, float] | None, found: Resampled, level: float, differences: bool) -> Interval:
+    if bounds is None:
+        return _single(found, level, span=(-math.inf, math.inf))
+    low, high = bounds
+    if differences:
+        return _single(found, level, span=(low - high, high - low))
+    # What is missing to the upper bound is a share, as a degradation is.
+    missing = Resampled((found.value - high) / (high - low), (found.draws - high) / (high - low), found.count)
+    interval = _single(missing, level, **_OF_DELTAS)
+    return interval and (high + (high - low) * interval[0], min(high, high + (high - low) * interval[1]))
 
 
 def margin(found: Resampled, sigmas: float) -> float:
@@ -345,8 +373,8 @@ def _simultaneous(
     found: Resampled,
     level: float,
     *,
+    span: tuple[float, float],
     stabilise: bool = False,
-    span: tuple[float, float] | None = None,
     union: bool = False,
     critical: float | None = None,
 ) -> tuple[Tensor, Tensor]:
@@ -355,8 +383,8 @@ def _simultaneous(
     Args:
         found: Figures ``(K,)``.
         level: Probability that all hold.
+        span: What a figure may be on samples that were not seen.
         stabilise: Work on the scale of :func:`_stabilised`.
-        span: What a figure may be on samples that were not seen; None if nothing is known.
         union: See :func:`degradation_intervals`.
         critical: Standard errors; None for those that the draws ask for.
     """
@@ -381,10 +409,9 @@ def _simultaneous(
     low, high = value - reach, value + reach
     if stabilise:
         low, high = _destabilised(low), _destabilised(high)
-    if span is not None:
-        share = unseen(size, (1 - level) / (2 * count))
-        low = torch.where(spread, low, centre + share * (span[0] - centre).clamp(max=0))
-        high = torch.where(spread, high, centre + share * (span[1] - centre).clamp(min=0))
+    share = unseen(size, (1 - level) / (2 * count))
+    low = torch.where(spread, low, centre + share * (span[0] - centre).clamp(max=0))
+    high = torch.where(spread, high, centre + share * (span[1] - centre).clamp(min=0))
     lows[kept], highs[kept] = torch.minimum(low, centre), torch.maximum(high, centre)
     return lows, highs
 

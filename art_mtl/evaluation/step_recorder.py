@@ -85,6 +85,25 @@ def mean_steps(tables: Sequence[Tensor | None]) -> tuple[Rows | None, Rows | Non
     return weights, losses if asked else None
 
 
+def lacks_losses(table: Tensor | None, every: int) -> bool:
+    """Whether steps were told of, but not the losses of every n-th.
+
+    Args:
+        table: :meth:`StepRecorder.table`.
+        every: n.
+
+    Examples:
+        >>> weights, nan = 1.0, torch.nan
+        >>> table = torch.tensor([[0, 1, weights, 3.0], [1, 1, weights, nan], [2, 1, weights, 2.5]])
+        >>> lacks_losses(table, 2), lacks_losses(table, 1), lacks_losses(None, 1)
+        (False, True, False)
+    """
+    if table is None:
+        return False
+    asked = table[table[:, 0] % every == 0]
+    return bool(asked[:, 2:].chunk(2, 1)[1].isnan().all(1).any())
+
+
 @contextmanager
 def observed(attack: Any, watch: StepRecorder) -> Iterator[None]:
     """Watch an attack that can be watched; a user's own observer is told as well, and put back."""

@@ -24,6 +24,7 @@ from art_mtl.core.chunks import chunks as cut_chunks
 from art_mtl.data.sources import Inputs
 from art_mtl.differences import check_same
 from art_mtl.evaluation.attack import AttackInfo
+from art_mtl.evaluation.measure import StoredMetric
 from art_mtl.evaluation.results import Environment
 from art_mtl.evaluation.units import CLEAN, Unit, UnitResult, pack_inputs, unpack_inputs
 from art_mtl.files import LOCK, locked, regular_file
@@ -54,19 +55,6 @@ _UNIT = "SELECT attack, chunk, session, rank, finished, checksum, result, pictur
 __all__ = ["DATABASE", "OWN_FILES", "RunStore", "StoredRun", "holds_run"]
 
 
-class _Scale(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """:meth:`art_mtl.evaluation.measure.MetricSpec.to_json`."""
-
-    name: str
-    kind: str
-    metric: str
-    higher_is_better: bool
-    scale: float
-    unit: str
-    averages_batches: bool
-    document: dict[str, str | int] | None
-
-
 class _About(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All that does not change."""
 
@@ -78,7 +66,7 @@ class _About(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     protocol: Literal["pooled", "auto-lambda"]
     samples: Annotated[int, msgspec.Meta(ge=1, le=1 << 40)]
     chunk: Annotated[int, msgspec.Meta(ge=1, le=1 << 40)]
-    scales: Annotated[tuple[_Scale, ...], msgspec.Meta(min_length=1)]
+    scales: Annotated[tuple[StoredMetric, ...], msgspec.Meta(min_length=1)]
     attacks: tuple[AttackInfo, ...]
 
 

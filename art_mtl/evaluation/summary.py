@@ -100,13 +100,9 @@ def results_of(
             shown = [part.shown for part in finished if part.shown is not None]
             listener(results[-1], np.concatenate(shown))
     return Results(
-        victim=heading.victim,
+        **vars(heading),
         tasks=tasks,
         attacks=tuple(results),
-        clip_values=heading.clip_values,
-        environment=heading.environment,
-        command=heading.command,
-        protocol=heading.protocol,
         differences=tuple(_differences(results, degraded)),
         warnings=_warnings(untouched),
     )

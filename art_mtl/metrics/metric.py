@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from art_mtl import losses
+from art_mtl.entry_points import declared, label, load
 from art_mtl.metrics import statistics as by
 from art_mtl.metrics.statistics import ElementWise
 
@@ -53,7 +54,9 @@ class Metric:
         element: ``(output, target) -> (B, *S)`` where the metric is the mean of that over all valid places; else None.
         entry: Which entry is the metric, where the torchmetrics class computes a dict; "" elsewhere.
         size: S, how many statistics there are; None where that is not known.
-        document: By what a stored run names the metric; None for metrics that are not this package's.
+        bounds: Least and greatest value that it can have; None where it has no greatest.
+        document: By what a stored run names the metric, as :func:`read_metric` reads it; None for one that only the
+            live object knows.
     """
 
     name: str
@@ -67,6 +70,7 @@ class Metric:
     element: ElementWise | None = None
     entry: str = ""
     size: int | None = None
+    bounds: tuple[float, float] | None = None
     document: Mapping[str, str | int] | None = field(default=None, compare=False)
 
 
@@ -90,6 +94,7 @@ def mean_iou(num_classes: int, ignored_class: int | None = None) -> Metric:
         arguments=by.valid_classes,
         scale=100.0,
         size=num_classes * num_classes,
+        bounds=(0.0, 1.0),
         document={"metric": "mean_iou", "num_classes": num_classes, **kept},
     )
 
@@ -105,6 +110,7 @@ def accuracy(num_classes: int) -> Metric:
         arguments=by.valid_classes,
         scale=100.0,
         size=2,
+        bounds=(0.0, 1.0),
         document={"metric": "accuracy", "num_classes": num_classes},
     )
 
@@ -128,6 +134,7 @@ def f1(num_labels: int) -> Metric:
         arguments=by.valid_labels,
         scale=100.0,
         size=3 * num_labels,
+        bounds=(0.0, 1.0),
         document={"metric": "f1", "num_labels": num_labels},
     )
 
@@ -151,7 +158,7 @@ def absolute_error(name: str = "aErr", scale: float = 100.0, unit: str = "") -> 
 
 def mean_angle() -> Metric:
     """mDist: mean angle between predicted and true normals over all valid pixels, in degrees."""
-    return mean_of("mDist", losses.angle, higher_is_better=False, unit="degrees")
+    return mean_of("mDist", losses.angle, higher_is_better=False, unit="degrees", bounds=(0.0, 180.0))
 
 
 def mean_of(
@@ -161,6 +168,7 @@ def mean_of(
     higher_is_better: bool,
     scale: float = 1.0,
     unit: str = "",
+    bounds: tuple[float, float] | None = None,
 ) -> Metric:
     """The mean of any element-wise figure over all valid places of the data set.
 
@@ -170,6 +178,7 @@ def mean_of(
         higher_is_better: Direction.
         scale: Tables print the value times this.
         unit: Of the value.
+        bounds: Least and greatest value; None where it has no greatest.
     """
     return Metric(
         name=name,
@@ -182,12 +191,13 @@ def mean_of(
         unit=unit,
         element=element,
         size=2,
+        bounds=bounds,
         document={"metric": "mean"},
     )
 
 
 def describe_metric(metric: Metric) -> dict[str, str | int] | None:
-    """The name and sizes of a metric of this package, as JSON values; None for one that is not this package's.
+    """The name and sizes of a metric, as JSON values; None for one that :func:`read_metric` could not make of them.
 
     Examples:
         >>> describe_metric(mean_iou(3)), describe_metric(mean_angle())
@@ -201,12 +211,17 @@ def describe_metric(metric: Metric) -> dict[str, str | int] | None:
 
 
 def read_metric(document: Mapping[str, Any]) -> Metric:
-    """A metric of this package from :func:`describe_metric`: its value, size and torchmetrics class.
+    """A metric from :func:`describe_metric`: its value, size and torchmetrics class.
 
-    Names come from a fixed table, so that a document from a stranger makes nothing else.
+    Names come from a fixed table and from installed packages, so that a document from a stranger makes nothing else.
+    A package declares a function that makes a :class:`Metric` of sizes, which are integers, by an entry point of the
+    group ``art_mtl.metrics``; its metrics have ``size``, and the name and the sizes as their ``document``::
+
+        [project.entry-points."art_mtl.metrics"]
+        top_two = "my_package.metrics:top_two"
 
     Raises:
-        ValueError: There is no metric of that name, or its sizes are not what it takes.
+        ValueError: There is no metric of that name, its sizes are not what it takes, or the package is broken.
 
     Examples:
         >>> import torch
@@ -216,21 +231,47 @@ def read_metric(document: Mapping[str, Any]) -> Metric:
     sizes = dict(document)
     name = sizes.pop("metric", None)
     if not isinstance(name, str) or name not in _KNOWN:
-        raise ValueError(f"A stored metric should be one of {list(_KNOWN)}. Found {name!r}.")
+        return _installed_metric(name, sizes)
     make, needed, optional = _KNOWN[name]
     if not set(needed) <= set(sizes) <= {*needed, *optional}:
         raise ValueError(f"The stored metric {name!r} should have the sizes {[*needed, *optional]}. Found {[*sizes]}.")
+    _check_sizes(sizes, needed)
+    return make(**sizes)
+
+
+def _check_sizes(sizes: Mapping[str, Any], positive: Collection[str] = ()) -> None:
     for key, value in sizes.items():
-        least = 1 if key in needed else 0
+        least = 1 if key in positive else 0
         if type(value) is not int or not least <= value <= _LARGEST:
             raise ValueError(f"The size {key!r} of a stored metric should be in {least}..{_LARGEST}. Found {value!r}.")
-    return make(**sizes)
+
+
+def _installed_metric(name: Any, sizes: Mapping[str, Any]) -> Metric:
+    """A metric of another package."""
+    installed = declared(GROUP, _KNOWN)
+    if not isinstance(name, str) or name not in installed:
+        raise ValueError(
+            f"A stored metric should be one of {[*_KNOWN, *installed]}; packages add theirs by the entry-point group "
+            f"{GROUP!r}. Found {name!r}."
+        )
+    _check_sizes(sizes)
+    entry = installed[name]
+    try:
+        metric = load(entry, "a function that makes a Metric")(**sizes)
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(f"{label(entry)} should make a Metric of {dict(sizes)}. Found {reason}") from error
+    if not isinstance(metric, Metric) or metric.size is None:
+        raise ValueError(f"{label(entry)} should make a Metric that states its `size`. Found {type(metric).__name__}.")
+    return metric
 
 
 def _mean_of_elements() -> Metric:
     return mean_of("", losses.absolute_error, higher_is_better=False)
 
 
+GROUP = "art_mtl.metrics"
+"""Of the entry points by which other packages add metrics."""
 _LARGEST = 4096
 """Most classes or labels of a stored metric."""
 _KNOWN: Mapping[str, tuple[Callable[..., Metric], tuple[str, ...], tuple[str, ...]]] = {

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from typing import Any
 
+from art_mtl.entry_points import declared, label, load, package_of
 from art_mtl.tasks.base import Task
 
 GROUP = "art_mtl.tasks"
@@ -32,12 +33,9 @@ class InstalledKind:
             ImportError: The package is broken.
             TypeError: What it makes is no task.
         """
-        made = self.entry.load()(*args, **kwargs)
+        made = load(self.entry, "a function that makes an art_mtl.Task")(*args, **kwargs)
         if not isinstance(made, Task):
-            raise TypeError(
-                f"The entry point {self.name!r} of package {self.package!r} should make an art_mtl.Task. "
-                f"Found {type(made).__name__}."
-            )
+            raise TypeError(f"{label(self.entry)} should make an art_mtl.Task. Found {type(made).__name__}.")
         return made
 
 
@@ -58,13 +56,4 @@ def installed() -> dict[str, InstalledKind]:
         >>> "segmentation" in tasks.installed()  # kinds of this package are functions of art_mtl.tasks
         False
     """
-    found: dict[str, InstalledKind] = {}
-    for entry in entry_points(group=GROUP):
-        kind = InstalledKind(entry.name, entry.dist.name if entry.dist is not None else "?", entry)
-        other = found.setdefault(entry.name, kind)
-        if other.entry.value != entry.value:
-            raise ValueError(
-                f"The kind {entry.name!r} should be declared by one package. Found {other.package!r} and "
-                f"{kind.package!r}."
-            )
-    return found
+    return {name: InstalledKind(name, package_of(entry), entry) for name, entry in declared(GROUP).items()}

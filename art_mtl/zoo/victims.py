@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from art_mtl import tasks
 from art_mtl.data import PAPER_DATA, MultiDigits, MultiLabelDigits, MultiTaskDataset, NYUv2, Rooms
 from art_mtl.data.sources import Arrays, Source, as_arrays, as_source
+from art_mtl.entry_points import declared, label, package_of
 from art_mtl.files import regular_file
 from art_mtl.models import DigitsNet, MultiLabelNet, RoomsNet, load_embedded, load_network, load_weights, read_metadata
 from art_mtl.tasks import Task, check_tasks
@@ -293,20 +294,8 @@ VICTIM_SPECS: Mapping[str, VictimSpec] = MappingProxyType(
 
 
 def _installed() -> dict[str, EntryPoint]:
-    """The victims of other packages by name; nothing of them is imported.
-
-    Raises:
-        ValueError: A name is taken.
-    """
-    found: dict[str, EntryPoint] = {}
-    for entry in entry_points(group=ENTRY_POINTS):
-        other = found.setdefault(entry.name, entry)
-        if entry.name in (*VICTIM_SPECS, *PAPER_DATA) or other.value != entry.value:
-            raise ValueError(
-                f"Entry point {entry.value!r} of {ENTRY_POINTS!r} should have a name of its own. Found {entry.name!r}, "
-                "which is taken."
-            )
-    return found
+    """The victims of other packages by name; nothing of them is imported."""
+    return declared(ENTRY_POINTS, (*VICTIM_SPECS, *PAPER_DATA))
 
 
 def victim_names() -> tuple[str, ...]:
@@ -322,7 +311,7 @@ def victim_names() -> tuple[str, ...]:
 
 def victim_descriptions() -> dict[str, str]:
     """One line for people about every victim, and about one's own."""
-    packages = {name: entry.dist.name if entry.dist else "?" for name, entry in _installed().items()}
+    packages = {name: package_of(entry) for name, entry in _installed().items()}
     return {
         **{name: spec.description for name, spec in VICTIM_SPECS.items()},
         "nyuv2": "MTAN or Split on NYUv2, or a net that 'art-mtl train nyuv2' made; needs --root, --checkpoint",
@@ -385,7 +374,7 @@ def load_victim(name: str, *, root: str | Path | None = None, checkpoint: str | 
 
 def _from_entry(entry: EntryPoint, checkpoint: str | Path | None) -> Victim:
     """A victim of another package, under the name of its entry."""
-    where = f"Entry point {entry.value!r} of {ENTRY_POINTS!r}"
+    where = label(entry)
     try:
         made = entry.load()()
     except Exception as error:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from art_mtl.attacks import MinMaxMultiTaskPGD, MultiTaskPGD
-from art_mtl.bench import LIMIT, baselines, compare, load_subject, make_variants, sweep, timing
+from art_mtl.bench import LIMIT, baselines, compare, degradation, load_subject, make_variants, sweep, timing
 from art_mtl.bench.degradation import time_to_degradation
 from art_mtl.bench.subject import Subject
 from art_mtl.bench.variants import ALL
@@ -97,6 +99,23 @@ def test_ratios_are_taken_round_by_round(monkeypatch):
     assert all(sorted(pair) == ["base", "double"] for pair in pairs) and len(set(pairs)) == 2
 
 
+def test_figures_are_medians_of_what_is_timed_and_the_warm_up_is_not(monkeypatch):
+    """Times of five rounds, one of them a hiccup; ratios 1, 2, 3, 4, 50 have the quartiles 2, 3, 4."""
+    times = {"base": iter([1.0, 2.0, 2.0, 4.0, 1.0]), "other": iter([1.0, 4.0, 6.0, 16.0, 50.0])}
+    ran, timed = [], []
+
+    def seconds(run, device):
+        timed.append(name := run())
+        return next(times[name])
+
+    monkeypatch.setattr(timing, "_seconds", seconds)
+    variants = {name: lambda name=name: ran.append(name) or name for name in times}
+    base, other = compare(variants, "base", 5, torch.device("cpu"))
+    assert (base.seconds, other.seconds) == (2.0, 6.0)
+    assert (other.low, other.median, other.high) == (2.0, 3.0, 4.0)
+    assert ran == ["base", "other", *timed] and len(timed) == 10
+
+
 def test_comparisons_refuse_what_has_no_quartiles():
     with pytest.raises(ValueError, match="Parameter `rounds` should be at least 2"):
         compare({"a": int}, "a", 1, torch.device("cpu"))
@@ -108,6 +127,28 @@ def test_costs_grow_with_the_heads():
     costs = sweep((1, 3), (1,), steps=1, rounds=2, device="cpu")
     assert [(cost.tasks, cost.batch) for cost in costs] == [(1, 1), (3, 1)]
     assert costs[0].flops == costs[0].time == 1 and 1.2 < costs[1].flops < 1.5
+
+
+def test_costs_are_of_one_step_and_one_sample(monkeypatch):
+    monkeypatch.setattr(timing, "_seconds", lambda run, device: 0.012)
+    [cost] = sweep((1,), (2,), steps=3, rounds=2, device="cpu")
+    assert cost.milliseconds == pytest.approx(12 / 3 / 2) and (cost.time, cost.overhead) == (1, 1)
+
+
+def test_the_strongest_published_method_is_the_one_to_reach_in_the_fewest_steps(subject, monkeypatch):
+    """Published methods do −30, −31, … % and the last −50; worst-task does −9 % a step."""
+    done = {name: -30.0 - place for place, name in enumerate(degradation.PUBLISHED)}
+    done[degradation.PUBLISHED[-1]] = -50.0
+    monkeypatch.setattr(degradation, "_published", lambda subject, name: SimpleNamespace(damage=done[name]))
+    monkeypatch.setattr(
+        degradation, "_worst_task", lambda subject, steps, how: SimpleNamespace(damage=-9.0 * steps, generate=print)
+    )
+    monkeypatch.setattr(degradation, "_degradation", lambda subject, attack: attack.damage)
+    monkeypatch.setattr(degradation, "compare", lambda *_: ("ours", "hosted"))
+    trained = Subject("t", subject.estimator, subject.x, subject.y, 0.1, trained=True)
+    [found] = time_to_degradation(trained, ("fp32",))
+    assert (found.method, found.degradation) == (degradation.PUBLISHED[-1], -50)
+    assert (found.steps, found.reached, found.hosted) == (6, -54, "hosted")
 
 
 def test_degradation_needs_a_trained_model(subject):

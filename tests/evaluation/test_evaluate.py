@@ -95,6 +95,7 @@ def test_attacks_of_torchattacks_are_taken(net, estimator, data):
     assert found["a"].values == found["b"].values
     assert (found["a"].norm, found["a"].eps, found["a"].steps) == ("linf", 0.1, 3)
     assert found["a"].gradient_evaluations == found["b"].gradient_evaluations == 3
+    assert run(estimator, {"a": ours}, data, batch_size=5)["a"].gradient_evaluations == 3, "of all batches"
     with pytest.raises(TypeError, match=r"PGD attacks a single task. Found the tasks \['kind', 'ink'\]"):
         run(estimator, [torchattacks.PGD(net)], data)
 

@@ -17,7 +17,7 @@ import torch
 from art.attacks.evasion import FastGradientMethod
 from art.defences.preprocessor import FeatureSqueezing
 
-from art_mtl import PyTorchMultiTaskEstimator, tasks
+from art_mtl import MultiTaskLabels, PyTorchMultiTaskEstimator, tasks
 from art_mtl.attacks import MultiTaskAutoAttack, MultiTaskPGD
 from art_mtl.data.sources import as_source
 from art_mtl.evaluation import evaluate
@@ -130,7 +130,8 @@ class Twice(FeatureSqueezing):
 
 
 CHANGES: dict[str, tuple[Any, str]] = {
-    "clip values": ({"clip_values": (-0.5, 1.0)}, "clip_values="),
+    "clip values": ({"clip_values": (-0.5, 1.0)},
+                    r"clip_values=float32 \(2,\) \[0.0, 1.0\]; you asked for clip_values=float32 \(2,\) \[-0.5, 1.0\]"),
     "ignore index": ({"tasks": [tasks.segmentation("seg", 3, ignore_index=2), tasks.depth("depth")]}, "tasks.seg."),
     "kind": ({"tasks": [tasks.segmentation("seg", 3), tasks.regression("depth")]}, "tasks.depth."),
     "output": ({"tasks": [tasks.segmentation("seg", 3, output=own_seg), tasks.depth("depth")]}, "tasks.seg.output="),
@@ -308,6 +309,49 @@ def test_every_sample_label_and_gap_is_in_the_hash_of_the_data() -> None:
             (x if name == "x" else y[name])[index, ..., 0, 0] += 1
             with pytest.raises(ValueError, match=f"o holds a run with other data: sample {index} has"):
                 check_data(as_source((x, y), estimator_tasks), chunks, stored, "o")
+
+
+def test_samples_are_the_same_in_any_precision_that_holds_them() -> None:
+    def mark(x: Any, kind: Any, ragged: Any = ((1.5,),)) -> str:
+        boxes = np.empty(len(ragged), object)
+        boxes[:] = [np.asarray(one) for one in ragged]
+        return describe_data(x, MultiTaskLabels({"kind": kind, "boxes": boxes}))
+
+    x, kind = np.array([[0.1, 0.25]], np.float32), np.array([3], np.int64)
+    for same in (x.astype(np.float64), x.astype(">f4"), x[:, ::-1][:, ::-1]):
+        assert mark(same, kind) == mark(x, kind)
+    for dtype in (np.uint8, np.int32, ">i2"):
+        assert mark(x, kind.astype(dtype)) == mark(x, kind)
+    assert mark(x, kind, [np.float32([1.5])]) == mark(x, kind)
+    for other in (np.array([[0.1, 0.25]]), x + np.float32(1e-7), x.reshape(1, 2, 1)):
+        assert mark(other, kind) != mark(x, kind), "0.1 in double precision is another number"
+    assert mark(x, kind.astype(float)) != mark(x, kind) != mark(x, kind + 1)
+    huge = np.array([2**63 + 3], np.uint64)
+    assert mark(x, huge) != mark(x, huge.astype(np.int64)), "no number is wrapped"
+
+
+@pytest.mark.parametrize("stored", [np.float32, np.float64])
+def test_a_run_goes_on_with_the_same_samples_in_another_precision(stored: Any, tmp_path: Path) -> None:
+    estimator = made(load(tmp_path))
+    attack = MultiTaskPGD(estimator, eps=0.1, max_iter=1, verbose=False)
+    settings = {"batch_size": 4, "chunk": 4, "seed": 0, "progress": False, "out": tmp_path / "out"}
+    x, y = data()
+    first = evaluate(estimator, attack, (x.astype(stored), y), **settings).results
+    other = np.float64 if stored is np.float32 else np.float32
+    again = evaluate(estimator, attack, (x.astype(other), {**y, "seg": y["seg"].astype(np.int16)}), **settings).results
+    assert again.attacks == first.attacks
+    with pytest.raises(ValueError, match="other data: sample 0 has"):
+        evaluate(estimator, attack, (x + np.float32(1e-6), y), **settings)
+
+
+def test_small_arrays_are_shown_and_large_ones_marked() -> None:
+    assert describe_value(np.array([0.1, -2.0], np.float32)) == f"float32 (2,) [{float(np.float32(0.1))!r}, -2.0]"
+    assert describe_value(torch.zeros(0, 3)) == "float32 (0, 3) []"
+    assert describe_value(np.float16(0.5)) == "float16 () 0.5" and describe_value(np.arange(8)).endswith("6, 7]")
+    one, other = np.arange(9.0), np.arange(9.0)
+    other[8] = np.nextafter(8, 9)
+    assert describe_value(one) == describe_value(np.arange(9.0)) != describe_value(other)
+    assert "[" not in describe_value(one)
 
 
 def test_a_sitting_that_goes_on_reads_what_it_had_before_it_attacks(tmp_path: Path) -> None:

@@ -16,9 +16,10 @@ from art_mtl import PyTorchMultiTaskEstimator, tasks
 from art_mtl.attacks import MultiTaskAutoAttack, MultiTaskAutoPGD, WorstTaskPGD
 from art_mtl.cli import main
 from art_mtl.core.methods import FAMILIES, METHODS, PRESETS, MethodSpec, installed, registry, spec_of
-from art_mtl.evaluation import evaluate, load_victim, make_table, to_markdown, victim_names
+from art_mtl.evaluation import Run, compare_runs, evaluate, load_victim, make_table, to_markdown, victim_names
 from art_mtl.evaluation.grid import GridCell, make_attack, make_estimator
 from art_mtl.evaluation.report.plots import degradation_figure, method_colour, tasks_figure
+from art_mtl.metrics import read_metric
 
 ROOT = Path(art_mtl.__file__).parent
 NAMES = {*METHODS, *FAMILIES, *PRESETS}
@@ -255,6 +256,78 @@ def test_a_package_that_cannot_be_imported_is_named(package):
         ImportError, match="'tiny_attack:SPEC' of 'art_mtl.methods'.*ModuleNotFoundError.*no_such_module"
     ):
         registry()
+
+
+METRIC = """
+from dataclasses import replace
+from art_mtl import losses
+from art_mtl.metrics import Bound, mean_of
+
+def scaled_mean(sums, places):
+    return sums[..., 0] / sums[..., 1] * 10**places
+
+def scaled(places, fails=0):
+    if fails:
+        raise OSError("not\\ntoday")
+    found = mean_of("theirs", losses.absolute_error, higher_is_better=False)
+    document = {"metric": "scaled", "places": places}
+    return replace(found, value=Bound(scaled_mean, places=places), document=document, bounds=(0.0, 10.0))
+
+def unsized(places):
+    return replace(scaled(places), size=None)
+
+def task():
+    return tasks.custom("b", loss=losses.absolute_error, metric=scaled(0))
+"""
+
+
+def test_a_metric_of_another_package_is_read_from_a_stored_run(package, tmp_path, monkeypatch):
+    """Figures are those of the live run; a package that is not imported yet is, by its entry point and no other way."""
+    package("[art_mtl.metrics]\nscaled = tiny_attack:scaled", METRIC)
+    import tiny_attack
+
+    x = np.random.default_rng(0).uniform(0.2, 0.8, (8, 3)).astype(np.float32)
+    own = [tasks.classification("a", 3), tiny_attack.task()]
+    model = PyTorchMultiTaskEstimator(Both(), own, (3,), clip_values=(0, 1), device_type="cpu")
+    labels = {"a": model.predict(x)["a"].argmax(1), "b": x.sum(1, keepdims=True) + 0.1}
+    attacks = [WorstTaskPGD(model, eps=0.1, max_iter=2, verbose=False)]
+    live = evaluate(model, attacks, (x, labels), out=tmp_path / "run", seed=0, progress=False).results
+    sys.modules.pop("tiny_attack")
+    stored = Run.read(tmp_path / "run")
+    assert "tiny_attack" in sys.modules and stored.results.attacks == live.attacks
+    compared = compare_runs([tmp_path / "run"] * 2, ["one", "two"], metrics=True)
+    [own] = [one for one in compared.figures if (one.figure, one.run) == ("b", "one")]
+    assert own.value == live.attacks[0].values[1] and own.interval is not None
+
+
+def test_what_is_no_metric_of_an_installed_package_is_refused(package):
+    points = "scaled = tiny_attack:scaled\nunsized = tiny_attack:unsized\nnumber = tiny_attack:number\ngone = gone:gone"
+    package(f"[art_mtl.metrics]\n{points}", METRIC)
+    assert read_metric({"metric": "scaled", "places": 2}).value(torch.tensor([3.0, 4.0])) == 75
+    for document, message in (
+        ({"metric": "tiny_attack:scaled", "places": 1}, "one of .*'f1'.*'scaled'.*Found 'tiny_attack:scaled'"),
+        ({"metric": "scaled", "places": "os"}, "size 'places' of a stored metric should be in 0..4096. Found 'os'"),
+        ({"metric": "scaled"}, "'tiny_attack:scaled' of 'art_mtl.metrics' should make a Metric of {}. Found TypeError"),
+        ({"metric": "scaled", "places": 1, "fails": 1}, "Found OSError: not today$"),
+        ({"metric": "unsized", "places": 1}, "a Metric that states its `size`"),
+        ({"metric": "number"}, "a Metric that states its `size`. Found int"),
+        ({"metric": "gone"}, "Found ImportError: Entry point 'gone:gone'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            read_metric(document)
+
+
+def test_a_metric_of_another_package_may_not_take_a_name(package):
+    package("[art_mtl.metrics]\naccuracy = tiny_attack:scaled", METRIC)
+    with pytest.raises(ValueError, match="Found 'accuracy', which is taken by art_mtl"):
+        read_metric({"metric": "theirs"})
+
+
+class Both(torch.nn.Module):
+    """A class and a value of 3 numbers."""
+
+    def forward(self, x):
+        return {"a": 9 * x, "b": x.sum(1, keepdim=True)}
 
 
 def test_auto_pgd_and_worst_task_are_two_rows():

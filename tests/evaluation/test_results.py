@@ -45,7 +45,8 @@ def any_results(draw) -> Results:
     )  # fmt: skip
     clip = draw(st.none() | st.tuples(finite, finite))
     where = Environment({"torch": "2"}, "cpu", "now", draw(st.none()))
-    return Results("v", tuple(described), (attack,), clip, where, "x", differences=(difference,))
+    both = attack, replace(attack, name="other")
+    return Results("v", tuple(described), both, clip, where, "x", differences=(difference,))
 
 
 @given(any_results())
@@ -81,8 +82,9 @@ def test_other_files_are_refused(text: str, message: str) -> None:
 def _document() -> dict[str, Any]:
     task = TaskResult("seg", "segmentation", "mIoU", True, 100.0, "", 0.5, (1.0, None))
     environment = Environment({"torch": "2"}, "cpu", "d", None)
-    attacks = (single("seg", (-0.5,), ((-0.5,), (None,))),)
-    apart = (Difference("a", "b", "linf", 0.1, (-0.1,), ((-0.2, 0.0),), -0.1, None, -0.1, None),)
+    one = single("seg", (-0.5,), ((-0.5,), (None,)))
+    attacks = one, replace(one, name="b")
+    apart = (Difference("b", one.name, one.norm, one.eps, (-0.1,), ((-0.2, 0.0),), -0.1, None, -0.1, None),)
     results = Results("v", (task,), attacks, (0.0, 1.0), environment, differences=apart)
     return json.loads(results.to_json_text())
 
@@ -96,8 +98,16 @@ def _document() -> dict[str, Any]:
         (lambda d: d["attacks"][0]["values"].append(0.1), "should have figures of 1 tasks"),
         (lambda d: d["attacks"][0]["sample_deltas"][1].clear(), "should have figures of 1 tasks"),
         (lambda d: d["attacks"][0]["delta_intervals"].append(None), "'single:seg' should have figures of 1 tasks"),
-        (lambda d: d["differences"][0]["deltas"].append(0.1), "difference of 'a' and 'b' should have figures of 1"),
-        (lambda d: d["differences"][0]["delta_intervals"].clear(), "difference of 'a' and 'b' should have figures"),
+        (
+            lambda d: d["differences"][0]["deltas"].append(0.1),
+            "difference of 'b' and 'single:seg' should have figures of 1",
+        ),
+        (lambda d: d["differences"][0].update(other="c"), "a difference of each two attacks of one norm and eps"),
+        (lambda d: d["attacks"].pop(), "a difference of each two attacks of one norm and eps"),
+        (
+            lambda d: d["differences"][0]["delta_intervals"].clear(),
+            "difference of 'b' and 'single:seg' should have figures",
+        ),
         (lambda d: d.pop("protocol"), r"missing \['protocol'\]"),
         (lambda d: d["environment"].update(more=1), r"unknown \['more'\] - at `\$.environment`"),
         (lambda d: d["clip_values"].append(1.0), r"length 2, got 3 - at `\$.clip_values`"),

@@ -15,7 +15,7 @@ from art_mtl import MultiTaskLabels, PyTorchMultiTaskEstimator, tasks
 from art_mtl.attacks import MultiTaskPGD, WorstTaskPGD
 from art_mtl.attacks.base import MultiTaskAttack
 from art_mtl.data.sources import as_source
-from art_mtl.evaluation import Results, Run, evaluate
+from art_mtl.evaluation import Callback, Results, Run, evaluate
 from art_mtl.evaluation.measure import Evaluator, _dense
 from art_mtl.evaluation.store import DATABASE
 from art_mtl.evaluation.units import UnitResult
@@ -167,6 +167,26 @@ def test_data_may_lie_on_disk(estimator, tmp_path) -> None:
     assert figures(run(estimator, None, (mapped, y))) == figures(run(estimator, None))
 
 
+class Losses(Callback):
+    """Asks for the losses of every second step."""
+
+    losses_every = 2
+
+
+def test_losses_that_stored_units_do_not_have_are_told_once(estimator, tmp_path, monkeypatch) -> None:
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        with pytest.raises(Stops):
+            run(estimator, tmp_path / "a")
+    with pytest.warns(RuntimeWarning, match="losses of every 2 steps, which 3 stored unit.s. do not have") as told:
+        found = run(estimator, tmp_path / "a", callbacks=[Losses()])
+    assert len([one for one in told if "stored unit" in str(one.message)]) == 1
+    assert found["equal"].losses is None
+    whole = run(estimator, tmp_path / "b", callbacks=[Losses()])  # no warning, which would be an error
+    assert run(estimator, tmp_path / "b", callbacks=[Losses()])["equal"].losses == whole["equal"].losses is not None
+    run(estimator, tmp_path / "a")
+
+
 REFUSED = {
     "seed": ({"seed": 1}, "seed=0; you asked for seed=1"),
     "chunk": ({"chunk": 8}, "chunk=4.*; you asked for chunk=8"),
@@ -198,6 +218,13 @@ def test_another_model_attack_or_version_is_refused(estimator, tmp_path, monkeyp
         ValueError, match=r"attacks.in order=equal, linf 0.1; .*you asked for attacks.in order=equal, linf 0.2"
     ):
         run(estimator, tmp_path, attacks=attacks_on(estimator, eps=0.2))
+    more = [*attacks_on(estimator), MultiTaskPGD(estimator, "minmax", eps=0.1, max_iter=3, verbose=False)]
+    with pytest.raises(
+        ValueError,
+        match=r"a run with attacks.in order=equal, .*, attacks.minmax, linf 0.1=nothing; you asked for attacks.in "
+        r"order=.*; minmax, linf 0.1, attacks.minmax, linf 0.1=\d+ settings. Use another --out",
+    ):
+        run(estimator, tmp_path, attacks=more)
     longer = attacks_on(estimator)
     longer[0].set_params(max_iter=4)
     with pytest.raises(

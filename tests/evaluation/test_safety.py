@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 import torch
 
+from art_mtl import tasks
 from art_mtl.evaluation import Results, Run
 from art_mtl.evaluation.attack import AttackInfo
-from art_mtl.evaluation.measure import MetricState
+from art_mtl.evaluation.measure import MetricSpec, MetricState
 from art_mtl.evaluation.provenance import describe_value
 from art_mtl.evaluation.store import DATABASE, RunStore, StoredRun, _checksum
 from art_mtl.evaluation.units import Unit, UnitResult
@@ -218,15 +219,11 @@ def test_warnings_come_back_with_their_unit(finished: Path, tmp_path: Path) -> N
 
 def synthetic(folder: Path, chunks: int, attacks: int = 5) -> float:
     """Store a run of so many chunks of 4 samples; seconds that it takes to see what is left and to sum it up."""
-    scale = {
-        "name": "depth", "kind": "depth", "metric": "aErr", "higher_is_better": False, "scale": 1.0, "unit": "",
-        "averages_batches": False, "document": {"metric": "absolute_error"},
-    }  # fmt: skip
     infos = [AttackInfo(f"a{i}", "equal", "linf", 0.1, None, 1) for i in range(attacks)]
     about = {
         "settings": {"seed": 0}, "environment": {"packages": {}, "device": "cpu", "date": "", "seed": 0},
         "command": None, "victim": "v", "clip_values": [0, 1], "protocol": "pooled", "samples": 4 * chunks, "chunk": 4,
-        "scales": [scale],
+        "scales": [MetricSpec.of(tasks.depth("depth"), "pooled").to_json()],
     }  # fmt: skip
     rows = SparseTensor.of(torch.rand(4, 2, dtype=torch.float64))
     state = {"sum_abs_error": torch.tensor(1.0), "total": torch.tensor(4)}

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binomtest
 from torch import Tensor
 from torch.nn import functional
 
@@ -49,7 +50,7 @@ def test_the_mean_of_resamples_spreads_as_theory_says() -> None:
     means = sums[:, 0] / sums[:, 1]
     error = float(values.std() / 20)
     assert float(means.std()) == pytest.approx(error, rel=0.05)
-    [interval] = metric_intervals(Resampled(values.mean()[None], means[:, None], 400))
+    [interval] = metric_intervals([spec(tasks.depth("a"))], Resampled(values.mean()[None], means[:, None], 400))
     middle = float(values.mean())
     assert interval == pytest.approx((middle - 1.966 * error, middle + 1.966 * error), abs=0.01)
 
@@ -347,8 +348,43 @@ def test_single_task_attacks_get_intervals_that_hold_in_one_row() -> None:
     assert (far_high - far_low) / (high - low) == pytest.approx(2.498 / 1.960, rel=0.03)
 
 
-def test_a_metric_that_no_resample_changes_has_no_interval() -> None:
-    """Twelve right of twelve are no proof that all are right; a mean of other values has an interval as ever."""
-    draws = torch.stack([torch.ones(50), torch.linspace(0, 1, 50), torch.full((50,), torch.nan)], 1).double()
-    same, other, none = metric_intervals(Resampled(torch.tensor([1.0, 0.5, torch.nan]).double(), draws, 12))
-    assert same is None and none is None and other is not None and other[0] < 0.5 < other[1]
+def test_a_metric_that_no_resample_changes_is_as_sure_as_the_rule_of_three() -> None:
+    """Clopper and Pearson's interval of twelve right of twelve, of none of twelve, by SciPy; no bounds, no interval."""
+    scales = [spec(job) for job in (tasks.classification("a", 3), tasks.classification("b", 3), tasks.depth("c"))]
+    value = torch.tensor([1.0, 0.0, 0.2]).double()
+    found = Resampled(value, value.repeat(50, 1), 12)
+    best, none, error = metric_intervals(scales, found)
+    for interval, right in ((best, 12), (none, 0)):
+        exact = binomtest(right, 12).proportion_ci(0.95, "exact")
+        assert interval == pytest.approx((exact.low, exact.high))
+    assert error is None, "an error may be anything on samples that were not seen"
+
+
+def test_the_difference_of_metrics_that_no_resample_changes_may_be_anything_where_nothing_was_seen() -> None:
+    """On at most 1 − 0.025^(1/12) of the samples, with 97.5 %, one run is right and the other wrong."""
+    both = Resampled(torch.tensor([0.0, 0.5]).double(), torch.tensor([[0.0, 0.5]]).double().repeat(50, 1), 12)
+    scales = [spec(tasks.classification("a", 3)), spec(tasks.segmentation("b", 3))]
+    share = 1 - 0.025 ** (1 / 12)
+    equal, apart = metric_intervals(scales, both, differences=True)
+    assert equal == pytest.approx((-share, share)) and apart == pytest.approx((0.5 - 1.5 * share, 0.5 + 0.5 * share))
+    assert metric_intervals([spec(tasks.depth("c"))], both, differences=True) == (None,)
+
+
+def test_a_metric_without_a_value_or_that_differs_is_none_or_has_an_interval_as_ever() -> None:
+    draws = torch.stack([torch.linspace(0, 1, 50), torch.full((50,), torch.nan)], 1).double()
+    scales = [spec(tasks.classification("a", 3))] * 2
+    other, none = metric_intervals(scales, Resampled(torch.tensor([0.5, torch.nan]).double(), draws, 12))
+    assert none is None and other is not None and other[0] < 0.5 < other[1]
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.99, 0.999])
+def test_intervals_of_accuracies_cover_them(share: float) -> None:
+    """n = 64; of 0.999, most data sets are all right, and only the rule of three tells that this is no proof."""
+    hits = (torch.rand(SIZE, 200, generator=torch.Generator().manual_seed(5)) < share).double()
+    scales, covered = [spec(tasks.classification("a", 2))], 0
+    for r in range(200):
+        one = torch.stack([hits[:, r], torch.ones(SIZE)], 1).double()
+        [interval] = metric_intervals(scales, resampled_metrics(scales, [state(one)], 300, seed=r))
+        assert interval is not None and 0 <= interval[0] <= interval[1] <= 1
+        covered += interval[0] <= share <= interval[1]
+    assert covered / 200 >= 0.95 - 2 * math.sqrt(0.95 * 0.05 / 200)
