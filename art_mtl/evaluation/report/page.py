@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from art_mtl.core.methods import single_task_references, spec_of
-from art_mtl.evaluation.experiment import Experiment
+from art_mtl.evaluation.experiment import LIVE, Experiment
 from art_mtl.evaluation.report import charts, escape
 from art_mtl.evaluation.report.charts import Chart, Series, line_chart, minus
 from art_mtl.evaluation.report.gallery import Gallery, shown_attack
@@ -65,7 +65,10 @@ def page_html(
     Raises:
         ImportError: jinja2 is missing.
     """
-    environment = _environment()
+    try:
+        environment = _environment()
+    except ImportError as error:
+        raise ImportError("A page needs the package jinja2. Install it with: pip install '.[report]'") from error
     script = environment.get_template("page.js").render()  # as the page includes it
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     heads = _headlines(results)
@@ -99,10 +102,8 @@ def _own_file(name: str) -> str:
 
 def _environment() -> Any:
     """Everything that a template shows is escaped, and one line without control characters."""
-    try:
-        import jinja2
-    except ImportError as error:
-        raise ImportError("A page needs the package jinja2. Install it with: pip install '.[report]'") from error
+    import jinja2
+
     made = jinja2.Environment(
         loader=jinja2.FunctionLoader(_own_file),
         autoescape=True,
@@ -213,9 +214,10 @@ def _facts(results: Results, experiment: Experiment | None) -> list[tuple[str, s
     seconds = sum(attack.seconds for attack in results.attacks)
     gradients = [attack.gradient_evaluations for attack in results.attacks if attack.gradient_evaluations is not None]
     names = {attack.name for attack in results.attacks}
-    tasks = "; ".join(f"{task.name} ({task.kind})" for task in results.tasks)
+    tasks = "; ".join(f"{task.name} ({task.kind.replace('_', ' ')})" for task in results.tasks)
     where = results.environment
-    split = "" if experiment is None else f" of the {experiment.split} data"
+    has_splits = experiment is not None and not experiment.victim.startswith(LIVE)
+    split = f" of the {experiment.split} data" if experiment is not None and has_splits else ""
     return [
         ("Model", results.victim),
         ("Tasks", tasks),

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from art_mtl.evaluation.report.charts import minus
 from art_mtl.evaluation.report.gallery import Gallery, Sample, most_degraded
-from art_mtl.evaluation.report.pictures import TaskStyle, View, answer, perturbation_gain, shared_limits
+from art_mtl.evaluation.report.pictures import TaskStyle, View, answer, perturbation_gain, seen_classes, shared_limits
 from art_mtl.evaluation.results import AttackResult, Results, summarise
 from art_mtl.tasks.colours import value_picture
 
@@ -50,11 +50,13 @@ class Maps:
         task: Its name.
         pictures: Truth, clean prediction, attacked prediction, and where these two are wrong.
         scales: What the colours of values and of errors mean.
+        classes: Names and colours of the classes that occur, where they have names.
     """
 
     task: str
     pictures: tuple[Picture, ...]
     scales: str
+    classes: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -159,12 +161,12 @@ def _maps(sample: Sample, style: TaskStyle) -> Maps:
     if len(found) == 2:
         largest = error_limit(found)
         pictures += [
-            Picture(f"{name} error, mean {_mean(error, style)}", data_uri(value_picture(error, 0.0, largest)))
+            Picture(f"{name} error: {_mean(error, style)}", data_uri(value_picture(error, 0.0, largest)))
             for name, error in zip(("clean", "attacked"), found, strict=True)
         ]
-        unit = "wrong" if task.has_classes else f"{largest:.3g} {style.unit}".strip()
-        scales.append(f"errors from dark (0) to yellow ({unit})")
-    return Maps(style.name, tuple(pictures), "; ".join(scales))
+        unit = f"{largest:.3g} {style.unit}".strip()
+        scales.append("yellow where it is wrong" if task.has_classes else f"errors from dark (0) to yellow ({unit})")
+    return Maps(style.name, tuple(pictures), "; ".join(scales), tuple(seen_classes(style, views)))
 
 
 def error_limit(errors: Sequence[Array]) -> float:
@@ -182,7 +184,7 @@ def _mean(error: Array, style: TaskStyle) -> str:
     if not known.size:
         return "unknown"
     mean = float(known.mean())
-    return f"{100 * mean:.0f} % wrong" if style.task.has_classes else f"{mean:.3g} {style.unit}".strip()
+    return f"{100 * mean:.0f} % wrong" if style.task.has_classes else f"mean {mean:.3g} {style.unit}".strip()
 
 
 def _words(sample: Sample, style: TaskStyle) -> Words:

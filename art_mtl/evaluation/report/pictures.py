@@ -37,6 +37,7 @@ __all__ = [
     "cards_figure",
     "perturbation_gain",
     "scene_figure",
+    "seen_classes",
     "shared_limits",
     "show_image",
     "show_labels",
@@ -222,6 +223,15 @@ def shared_limits(style: TaskStyle, views: Sequence[View]) -> tuple[float, float
     return (min(low for low, _ in limits), max(high for _, high in limits)) if limits else None
 
 
+def seen_classes(style: TaskStyle, views: Sequence[View]) -> list[tuple[str, str]]:
+    """Name and colour of each class that occurs in one of the views, where classes have names."""
+    if not style.task.has_classes or not style.class_names:
+        return []
+    seen = np.unique(np.concatenate([np.ravel(view.labels[style.name]) for view in views])).tolist()
+    named = [c for c in seen if 0 <= c < len(style.class_names)]
+    return [(style.class_names[c], CLASS_COLOURS[c % len(CLASS_COLOURS)]) for c in named]
+
+
 def show_labels(ax: Axes, style: TaskStyle, view: View, limits: tuple[float, float] | None = None) -> None:
     """Draw the labels of a dense task; what is not labelled stays white.
 
@@ -260,14 +270,9 @@ def _add_keys(figure: Figure, axes: Array, dense: Sequence[TaskStyle], views: Se
             bar.set_label(plot(task.unit), fontsize=8)
             bar.ax.tick_params(labelsize=7)
             bar.outline.set_visible(False)
-        if task.task.has_classes and task.class_names:
-            seen = np.unique(np.concatenate([np.ravel(view.labels[task.name]) for view in views]))
+        if task.class_names:
             before = f"{task.name}: " if patches else ""
-            patches += [
-                Patch(color=CLASS_COLOURS[c % len(CLASS_COLOURS)], label=plot(before + task.class_names[c]))
-                for c in seen.tolist()
-                if 0 <= c < len(task.class_names)
-            ]
+            patches += [Patch(color=colour, label=plot(before + name)) for name, colour in seen_classes(task, views)]
     if patches:
         figure.legend(
             handles=patches, loc="outside lower center", ncols=min(7, len(patches)), frameon=False, fontsize=8
