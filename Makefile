@@ -14,7 +14,7 @@ PY := $(VENV)/bin/python
 demo: $(VENV)/.base
 	$(VENV)/bin/art-mtl benchmark --victim rooms --attacks all --limit 32 --steps 10 --out $(OUT)/rooms --force --restart
 	$(VENV)/bin/art-mtl benchmark --victim digits --attacks all --limit 256 --steps 10 --out $(OUT)/digits --force --restart
-	@echo "Tables and pictures: $(OUT)/rooms/report.md, $(OUT)/digits/report.md"
+	@echo "Pages: $(OUT)/rooms/report.html, $(OUT)/digits/report.html"
 
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n $(WORKERS)

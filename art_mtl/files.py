@@ -76,23 +76,35 @@ def locked(folder: Path) -> Iterator[None]:
     path = folder / LOCK
     lock = FileLock(path, timeout=0)
     try:
-        lock.acquire()
+        with _told(folder):
+            lock.acquire()
     except Timeout as error:
         raise BlockingIOError(
             f"Expected {folder} to be free. Found another run at work in it; wait until it has ended."
         ) from error
     except NotImplementedError as error:
         raise OSError(f"Expected a file system that can lock {path}. Found: {error}.") from error
-    except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise
-        raise PermissionError(
-            error.errno, f"Expected a folder that can be written to ({error.strerror})", str(folder)
-        ) from error
     try:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """Errors of writing into a folder, with what was expected of it; those of other folders stay as they are."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None and folder.absolute() not in Path(error.filename).absolute().parents:
+            raise
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            reason = f"Expected a folder that can be written to ({error.strerror})"
+            raise PermissionError(error.errno, reason, str(folder)) from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            reason = "The disk is full; what was there before stays. Make room, then try again"
+            raise OSError(error.errno, reason, str(folder)) from error
+        raise
 
 
 @contextmanager
@@ -130,10 +142,10 @@ def write_text(path: str | Path, text: str) -> None:
         path: Of the file.
         text: Its content.
     """
-    _nearest_existing(Path(path).parent)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with whole(path) as part:
-        part.write_text(text, encoding="utf-8", newline="\n")
+    with _told(_nearest_existing(Path(path).parent)):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with whole(path) as part:
+            part.write_text(text, encoding="utf-8", newline="\n")
 
 
 @contextmanager
@@ -156,16 +168,17 @@ def staged_folder(folder: str | Path) -> Iterator[Path]:
     """
     folder = Path(folder)
     home = _nearest_existing(folder)
-    # Beside the target, because a rename is atomic only within one file system.
-    stage = Path(tempfile.mkdtemp(prefix=".art-mtl-", dir=home))
-    try:
-        yield stage
-        for source in sorted(path for path in stage.rglob("*") if path.is_file()):
-            target = folder / source.relative_to(stage)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            source.replace(target)
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
+    with _told(home):
+        # Beside the target, because a rename is atomic only within one file system.
+        stage = Path(tempfile.mkdtemp(prefix=".art-mtl-", dir=home))
+        try:
+            yield stage
+            for source in sorted(path for path in stage.rglob("*") if path.is_file()):
+                target = folder / source.relative_to(stage)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                source.replace(target)
+        finally:
+            shutil.rmtree(stage, ignore_errors=True)
 
 
 def _nearest_existing(folder: Path) -> Path:

@@ -69,8 +69,8 @@ def test_benchmark_from_end_to_end(victim: str, tmp_path: Path, capsys: pytest.C
     assert names[:4] == ["single:seg", "single:depth", "equal", "equal + linear step"] and names[-1] == "worst-task"
     assert results["worst-task", "linf", 4 / 255].weights is not None
     assert {path.name for path in out.iterdir()} == {
-        ".lock", "experiment.yaml", "figures", "report.md", "results.json", "run.sqlite", "table.csv", "table.md",
-        "table.tex",
+        ".lock", "experiment.yaml", "figures", "report.html", "report.md", "results.json", "run.sqlite", "table.csv",
+        "table.md", "table.tex",
     }  # fmt: skip
     assert len(list((out / "figures").glob("example-*.png"))) == 2
 

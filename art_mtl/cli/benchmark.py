@@ -57,7 +57,7 @@ class Benchmark(WritingCommand):
         show_table(make_table(run.results), "terminal")
         if self.out is not None:
             written = run.report(self.out)
-            say(f"{len(written)} files in {self.out}; start with {self.out / 'report.md'}")
+            say(f"{len(written)} files in {self.out}; start with {self.out / 'report.html'}")
         if self.diagnose:
             self._diagnose(run, command_line)
 

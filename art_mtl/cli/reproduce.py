@@ -126,7 +126,7 @@ def _run(
 ) -> None:
     """The tables of one data set, each printed and written as soon as it is there; ``written`` gets their folders."""
     from art_mtl.evaluation import load_victim
-    from art_mtl.evaluation.report.write import gallery_of
+    from art_mtl.evaluation.report.gallery import gallery_of
     from art_mtl.evaluation.reproduction.comparison_table import comparison_table, write_comparison
     from art_mtl.evaluation.reproduction.paper_tables import REPRODUCED, reproduce
 

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from art_mtl.evaluation.compare import Comparison, compare_runs
     from art_mtl.evaluation.diagnosis import Check, Diagnosis, diagnose, diagnosis_table
     from art_mtl.evaluation.experiment import Experiment
+    from art_mtl.evaluation.report.gallery import Gallery
     from art_mtl.evaluation.report.tables import make_table, to_csv, to_html, to_latex, to_markdown, to_rich, to_text
-    from art_mtl.evaluation.report.write import Gallery, write_report
+    from art_mtl.evaluation.report.write import write_report
     from art_mtl.evaluation.reproduction.comparison_table import comparison_table, write_comparison
     from art_mtl.evaluation.reproduction.paper_tables import paper_tables, reproduce
     from art_mtl.evaluation.results import AttackResult, Block, Difference, Environment, Results, TaskResult
@@ -41,7 +42,7 @@ _HOMES = {
     "Experiment": "art_mtl.evaluation.experiment",
     "paper_tables": "art_mtl.evaluation.reproduction.paper_tables",
     "reproduce": "art_mtl.evaluation.reproduction.paper_tables",
-    "Gallery": "art_mtl.evaluation.report.write",
+    "Gallery": "art_mtl.evaluation.report.gallery",
     "write_report": "art_mtl.evaluation.report.write",
     "AttackResult": "art_mtl.evaluation.results",
     "Block": "art_mtl.evaluation.results",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from art_mtl.data.sources import Inputs
 from art_mtl.evaluation.attack import AttackInfo
+from art_mtl.evaluation.examples import Examples
 from art_mtl.evaluation.results import AttackResult, Rows
 
 __all__ = ["Callback", "UnitReport"]
@@ -55,9 +55,9 @@ class Callback:
     def unit(self, report: UnitReport) -> None:
         """A unit has been stored."""
 
-    def attack(self, result: AttackResult, examples: Inputs) -> None:
-        """All chunks of an attack are there: what it did, and its adversarial inputs of the first samples, at most 8.
-        Called for every attack, in order, at the end.
+    def attack(self, result: AttackResult, examples: Examples) -> None:
+        """All chunks of an attack are there: what it did, and its adversarial inputs of the samples that it degrades
+        least and most, at most three of each. Called for every attack, in order, at the end.
         """
 
     def end(self, run: Any) -> None:

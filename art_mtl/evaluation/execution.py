@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tqdm.auto import tqdm
 
 from art_mtl.core.warn import warn
-from art_mtl.data.sources import Inputs, Source
+from art_mtl.data.sources import Source
 from art_mtl.evaluation import environment
 from art_mtl.evaluation.attack import Attack, attack_info, input_range
 from art_mtl.evaluation.callbacks import Callback, UnitReport
+from art_mtl.evaluation.examples import Examples
 from art_mtl.evaluation.experiment import Experiment
 from art_mtl.evaluation.job import Job
 from art_mtl.evaluation.measure import Evaluator, check_clean
@@ -92,7 +93,7 @@ def run_attacks(
         with _interruptible(out):
             work(job, pending, _Writer(job, ledger, done, bar, callbacks), ray)
 
-        def tell(result: AttackResult, examples: Inputs) -> None:
+        def tell(result: AttackResult, examples: Examples) -> None:
             for callback in callbacks:
                 callback.attack(result, examples)
 

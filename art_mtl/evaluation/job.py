@@ -9,18 +9,23 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from art_mtl.core.chunks import chunks
 from art_mtl.data.sources import Arrays, Inputs, Source
 from art_mtl.evaluation.attack import Attack, AttackInfo, generate
-from art_mtl.evaluation.measure import Evaluator, protocol_labels
+from art_mtl.evaluation.examples import Examples, extreme_samples
+from art_mtl.evaluation.input_gradients import cosine_sums
+from art_mtl.evaluation.measure import Evaluator, MetricState, protocol_labels, sample_metrics
 from art_mtl.evaluation.provenance import describe_data
 from art_mtl.evaluation.step_recorder import StepRecorder, observed
-from art_mtl.evaluation.units import CLEAN, PICTURED, Unit, UnitResult
+from art_mtl.evaluation.units import CLEAN, Unit, UnitResult
 from art_mtl.labels import MultiTaskLabels
 
 _NOT_SHOWN = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
 """What Python keeps from users, and so does a run."""
+_COSINES = 32
+"""First samples of a chunk on which the angles between the tasks' gradients are measured."""
 
 __all__ = ["Job"]
 
@@ -61,6 +66,7 @@ class Job:
         self.threads = torch.get_num_threads() if threads is None and on_cpu else threads
         self.keep_adversarial, self.losses_every = keep_adversarial, losses_every
         self._held: tuple[int, Arrays, str] | None = None
+        self._clean: dict[int, Tensor] = {}
 
     @property
     def units(self) -> list[Unit]:
@@ -87,7 +93,9 @@ class Job:
         (x, y), data = self._read(unit.chunk)
         with self._caught(unit.chunk) as texts:
             if unit.attack == CLEAN:
-                found = UnitResult(self.evaluator.part(x, y, clean=True, first=self.chunks[unit.chunk].start))
+                part = self.evaluator.part(x, y, clean=True, first=self.chunks[unit.chunk].start)
+                self._clean[unit.chunk] = sample_metrics(self.evaluator.scales, part)
+                found = UnitResult(part, cosines=self._cosines(x, y))
             else:
                 found = self._attacked(unit, x, y)
         return replace(found, warnings=tuple(texts), data=data)
@@ -97,17 +105,44 @@ class Job:
         watch = StepRecorder(self.losses_every)
         with observed(attack, watch):
             made = generate(info.name, attack, x, y, self.evaluator.estimator, self._seed(unit.chunk))
-        pictured = PICTURED - self.chunks[unit.chunk].start
+        part = self.evaluator.part(made.inputs, y)
         return UnitResult(
-            self.evaluator.part(made.inputs, y),
+            part,
             seconds=made.seconds,
             perturbation=made.perturbation,
             steps=watch.table(),
-            shown=made.inputs[:pictured].copy() if pictured > 0 else None,
+            examples=self._examples(unit.chunk, part, made.inputs),
             gradients=made.gradients,
             forwards=made.forwards,
             adversarial=made.inputs if self.keep_adversarial else None,
         )
+
+    def _cosines(self, x: Inputs, y: MultiTaskLabels) -> Tensor | None:
+        """A model that cannot be differentiated can be attacked too."""
+        try:
+            return cosine_sums(self.evaluator.estimator, x[:_COSINES], y[:_COSINES], self.evaluator.batch_size)
+        except (RuntimeError, ValueError) as error:
+            warnings.warn(
+                f"The angles between the tasks' gradients are not known: {error}", RuntimeWarning, stacklevel=2
+            )
+            return None
+
+    def _examples(self, chunk: int, part: MetricState, inputs: Inputs) -> Examples:
+        """The inputs of the samples that are degraded least and most."""
+        attacked = sample_metrics(self.evaluator.scales, part)
+        degradations = self.evaluator.deltas(attacked, self._clean_metrics(chunk)).numpy()
+        chosen = extreme_samples(degradations, inputs[0].nbytes)
+        first = self.chunks[chunk].start
+        return Examples(tuple(first + i for i in chosen), inputs[chosen])
+
+    def _clean_metrics(self, chunk: int) -> Tensor:
+        """Of each sample; measured anew where another process, or an earlier one, had the clean unit."""
+        if chunk not in self._clean:
+            (x, y), _ = self._read(chunk)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the clean unit has given them
+                self._clean[chunk] = sample_metrics(self.evaluator.scales, self.evaluator.part(x, y))
+        return self._clean[chunk]
 
     def _read(self, chunk: int) -> tuple[Arrays, str]:
         if self._held is None or self._held[0] != chunk:

@@ -242,17 +242,24 @@ def total(scales: Sequence[MetricSpec], parts: Sequence[MetricState], when: str)
         ValueError: A task has no valid label in any part.
     """
     check_labels(scales, parts)
-    has_label = torch.cat([part.has_label for part in parts])
-    values, columns, gathered = [], [], []
+    values, gathered = [], []
     for k, scale in enumerate(scales):
-        value, statistics = scale.total(parts, k), [part.statistics[k] for part in parts]
+        value = scale.total(parts, k)
         if not math.isfinite(value):
             _warn(f"The metric of task {scale.name!r} is not finite {when}; Δ_MTL and Δ_Wor leave it out.")
-        alone = torch.cat([scale.value(rows).double() for one in statistics for rows in one.parts()])
         values.append(value.double().cpu())
-        columns.append(torch.where(has_label[:, k], alone, torch.full_like(alone, math.nan)))
-        gathered.append(SparseTensor.concatenate(statistics))
-    return Measured(torch.stack(values), torch.stack(columns, 1), tuple(gathered))
+        gathered.append(SparseTensor.concatenate([part.statistics[k] for part in parts]))
+    samples = torch.cat([sample_metrics(scales, part) for part in parts])
+    return Measured(torch.stack(values), samples, tuple(gathered))
+
+
+def sample_metrics(scales: Sequence[MetricSpec], part: MetricState) -> Tensor:
+    """The metrics of each sample alone, ``(n, K)``; NaN where it has no label."""
+    columns = []
+    for k, scale in enumerate(scales):
+        alone = torch.cat([scale.value(rows).double() for rows in part.statistics[k].parts()])
+        columns.append(torch.where(part.has_label[:, k], alone, torch.full_like(alone, math.nan)))
+    return torch.stack(columns, 1)
 
 
 def check_labels(scales: Sequence[MetricSpec], parts: Sequence[MetricState]) -> None:

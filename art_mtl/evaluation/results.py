@@ -229,6 +229,8 @@ class Results(Document):
         protocol: How metrics were averaged; one of :data:`art_mtl.evaluation.measure.PROTOCOLS`.
         differences: Of each two attacks of a norm and radius; :meth:`difference` finds them.
         warnings: What was warned of on clean inputs in every session, each once.
+        gradient_cosines: Mean cosine of the angle between the gradients of each two tasks' losses in the clean inputs,
+            ``(K, K)``, over the first samples of each chunk; None where it is undefined, or was not measured.
 
     Examples:
         >>> task = TaskResult("digit", "classification", "accuracy", True, 100.0, "", 1.0, (1.0, 1.0))
@@ -237,7 +239,7 @@ class Results(Document):
         True
     """
 
-    layout: ClassVar[Layout] = Layout("results", "art_mtl.results", version=3)
+    layout: ClassVar[Layout] = Layout("results", "art_mtl.results", version=4)
 
     victim: str
     tasks: tuple[TaskResult, ...]
@@ -248,6 +250,7 @@ class Results(Document):
     protocol: str = "pooled"
     differences: tuple[Difference, ...] = ()
     warnings: tuple[str, ...] = ()
+    gradient_cosines: Rows | None = None
 
     def check(self) -> None:
         """Raise ValueError unless all figures are of the same tasks and samples."""
@@ -260,6 +263,9 @@ class Results(Document):
             intervals = len(attack.delta_intervals) or tasks
             if any(number != tasks for number in (intervals, *map(len, columns))):
                 raise ValueError(f"Attack {attack.name!r} should have figures of {tasks} tasks. Found another number.")
+        angles = self.gradient_cosines
+        if angles is not None and {len(angles), *map(len, angles)} != {tasks}:
+            raise ValueError(f"The cosines of gradients should be of {tasks} × {tasks} tasks. Found another number.")
         for one in self.differences:
             if {len(one.deltas), len(one.delta_intervals)} != {tasks}:
                 raise ValueError(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from art_mtl.evaluation.diagnosis import Diagnosis
     from art_mtl.evaluation.reading import Chunks
     from art_mtl.evaluation.report.figure import Figure
-    from art_mtl.evaluation.report.write import Gallery
+    from art_mtl.evaluation.report.gallery import Gallery
 
 __all__ = ["Run"]
 
@@ -37,17 +37,19 @@ class Live:
         estimator: The model.
         source: The data.
         attacks: By name, norm and radius.
-        gallery: Examples to show; None where inputs are no pictures.
+        gallery: Examples to show.
         batch_size: Samples at a time.
         chunks: What the attacks came to, chunk by chunk; None where it is stored in a folder.
+        diagnoses: Made so far.
     """
 
     estimator: PyTorchMultiTaskEstimator
     source: Source
     attacks: Mapping[Key, Any]
-    gallery: Gallery | None
+    gallery: Gallery
     batch_size: int
     chunks: Chunks | None
+    diagnoses: list[Diagnosis] = field(default_factory=list)
 
 
 @dataclass(frozen=True, repr=False)
@@ -157,15 +159,50 @@ class Run(ShowsTable):
 
         return degradation_figure(self.results)
 
-    def report(self, folder: str | Path) -> list[Path]:
-        """Write tables, pictures, ``results.json`` and ``report.md`` into a folder; the files.
+    def report(self, path: str | Path) -> list[Path]:
+        """Write a report: one page to send, or a folder with the page, tables, pictures and ``results.json``.
+
+        The page has the verdict, curves, bars, samples, the full table and how to repeat the run. It is one file that
+        asks for nothing, and opens without a network. Diagnoses of this run are told in it: those of
+        :meth:`diagnose`, and those that lie in its folder. A run that was read from disk has no pictures of samples.
 
         Args:
-            folder: Where; made if needed.
-        """
-        from art_mtl.evaluation.report.write import write_report
+            path: A file whose name ends in ``.html``, which is replaced if it is there; or a folder, made if needed.
 
-        return write_report(folder, self.results, None if self._live is None else self._live.gallery)
+        Returns:
+            The files.
+
+        Raises:
+            ValueError: A page is asked for where there is a folder; or the folder holds files that are neither a run
+                nor a report.
+            ImportError: jinja2 is missing.
+            OSError: The place cannot be written, or the disk is full; what was there before stays.
+        """
+        from art_mtl.evaluation.report.write import Background, check_folder, write_page, write_report
+
+        path = Path(path)
+        gallery = None if self._live is None else self._live.gallery
+        background = Background(gallery, self.experiment, self._diagnoses(), self.folder)
+        if path.suffix.lower() in (".html", ".htm"):
+            return [write_page(path, self.results, background)]
+        if self.folder is None or path.resolve() != self.folder.resolve():
+            check_folder(path, name="path", advice="choose another one, or a page: report.html")
+        return write_report(path, self.results, background)
+
+    def _diagnoses(self) -> tuple[Diagnosis, ...]:
+        """Of attacks of this run: made by it, or kept in its folder."""
+        from art_mtl.evaluation.diagnosis import Diagnosis
+
+        found = [] if self._live is None else list(self._live.diagnoses)
+        kept = [] if self.folder is None else sorted(self.folder.glob("diagnosis*.json"))
+        found += [Diagnosis.from_json(path) for path in kept]
+        own = {(attack.name, attack.norm, attack.eps) for attack in self.results.attacks}
+        by_attack: dict[Key, Diagnosis] = {}
+        for one in found:
+            key = one.attack, one.norm, one.eps
+            if one.victim == self.results.victim and key in own:
+                by_attack.setdefault(key, one)
+        return tuple(by_attack.values())
 
     def compare(self, other: Run | str | Path, *others: Run | str | Path, metrics: bool = False) -> Comparison:
         """This run beside others, with intervals of the differences.
@@ -225,7 +262,8 @@ class Run(ShowsTable):
         attack = live.attacks[found.name, found.norm, found.eps]
         x, y = live.source.read(slice(0, len(live.source) if settings.get("limit") is None else settings.pop("limit")))
         with cpu_threads(getattr(self.experiment, "threads", None)):
-            return diagnose(live.estimator, attack, x, y, **{**own, **settings})
+            live.diagnoses.insert(0, diagnose(live.estimator, attack, x, y, **{**own, **settings}))
+        return live.diagnoses[0]
 
     @classmethod
     def read(cls, path: str | Path) -> Run:

@@ -23,9 +23,9 @@ from art_mtl.evaluation.execution import run_attacks
 from art_mtl.evaluation.experiment import CONFIG, LIVE, Experiment
 from art_mtl.evaluation.grid import as_estimator, make_attack, make_estimator, plan_grid, plan_radii
 from art_mtl.evaluation.hosts import hosted
-from art_mtl.evaluation.report.write import Gallery, check_folder
+from art_mtl.evaluation.report.gallery import Gallery
+from art_mtl.evaluation.report.write import check_folder
 from art_mtl.evaluation.run import Live, Run
-from art_mtl.evaluation.units import PICTURED
 from art_mtl.files import write_text
 from art_mtl.zoo.victims import Victim, load_victim
 
@@ -176,7 +176,7 @@ def evaluate(
         experiment = replace(experiment, chunk=max(len(subject.source), 4))
     size = settle_batch_size(experiment.batch_size, subject.estimator, subject.source, experiment.prepare, out, restart)
     pairs = _pairs(given, subject, experiment, size)
-    gallery = _gallery(subject)
+    gallery = Gallery(subject.estimator, subject.source, subject.class_names)
     results, chunks = run_attacks(
         subject.estimator,
         pairs,
@@ -188,7 +188,7 @@ def evaluate(
         progress=progress,
         callbacks=[
             *([] if out is None else [_Note(Path(out), experiment)]),
-            *([gallery] if gallery else []),
+            gallery,
             *callbacks,
         ],
         out=out,
@@ -377,12 +377,3 @@ def _check_whole(attacks: Sequence[tuple[str, Attack]], axes: int, chunk: int, s
                 f"Parameter `chunk` should be left out where ε differs between samples, as that of attack {name!r} is. "
                 f"Found an ε of shape {eps.shape}."
             )
-
-
-def _gallery(subject: _Subject) -> Gallery | None:
-    """Examples for pictures; None where inputs are none."""
-    shape = subject.estimator.input_shape
-    if len(shape) != 3 or shape[0] not in (1, 3):
-        return None
-    x, y = subject.source.read(slice(0, min(PICTURED, len(subject.source))))
-    return Gallery(subject.estimator, x, y, subject.class_names)

@@ -26,7 +26,15 @@ from art_mtl.differences import check_same
 from art_mtl.evaluation.attack import AttackInfo
 from art_mtl.evaluation.measure import StoredMetric
 from art_mtl.evaluation.results import Environment
-from art_mtl.evaluation.units import CLEAN, Unit, UnitResult, pack_inputs, unpack_inputs
+from art_mtl.evaluation.units import (
+    CLEAN,
+    Unit,
+    UnitResult,
+    pack_examples,
+    pack_inputs,
+    unpack_examples,
+    unpack_inputs,
+)
 from art_mtl.files import LOCK, locked, regular_file
 
 DATABASE = "run.sqlite"
@@ -36,7 +44,7 @@ OWN_FILES = (DATABASE, f"{DATABASE}-journal", LOCK)
 """What a run keeps in its folder beside the report."""
 APPLICATION = 0x61_6D_74_6C
 """``PRAGMA application_id``: "amtl" in ASCII."""
-SCHEMA = 2
+SCHEMA = 3
 """``PRAGMA user_version``."""
 _WAIT = 60.0
 """Seconds to wait for a reader."""
@@ -194,7 +202,7 @@ class StoredRun:
         if _checksum((*row[:5], *row[6:])) != row[5]:
             raise self._damaged(unit, "it has another checksum")
         try:
-            found = UnitResult.decode(row[6], unpack_inputs(row[7]))
+            found = UnitResult.decode(row[6], unpack_examples(row[7], self.chunks[unit.chunk]))
             size = self.chunks[unit.chunk].stop - self.chunks[unit.chunk].start
             if len(found.part) != size or found.part.has_label.shape[1] != len(self._about.scales):
                 raise ValueError(f"its labels are of shape {tuple(found.part.has_label.shape)}")
@@ -273,7 +281,7 @@ class RunStore(StoredRun):
         Raises:
             OSError: The disk is full; what was stored before stays.
         """
-        packed = (finished.encode(), pack_inputs(finished.shown))
+        packed = (finished.encode(), pack_examples(finished.examples))
         inputs = pack_inputs(finished.adversarial)
         with _told(self.path), _transaction(self.connection):
             start = (*unit, self.session or self._new_session(), rank, _now())

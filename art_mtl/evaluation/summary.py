@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from art_mtl.core.methods import spec_of
-from art_mtl.data.sources import Inputs
 from art_mtl.evaluation.attack import AttackInfo
+from art_mtl.evaluation.examples import Examples
+from art_mtl.evaluation.input_gradients import mean_cosines
 from art_mtl.evaluation.measure import Measured, MetricSpec, deltas, describe, total
 from art_mtl.evaluation.results import (
     AttackResult,
@@ -37,9 +37,8 @@ from art_mtl.evaluation.units import CLEAN, UnitResult
 
 Read = Callable[[int], Sequence[UnitResult]]
 """Number of an attack to what its chunks came to, in order."""
-Listener = Callable[[AttackResult, Inputs], None]
-"""Told each attack's result, and its adversarial inputs of the first samples (at most
-:data:`art_mtl.evaluation.units.PICTURED`)."""
+Listener = Callable[[AttackResult, Examples], None]
+"""Told each attack's result, and its adversarial inputs of the samples that it degrades least and most."""
 
 __all__ = ["Heading", "Listener", "heading_of", "measured", "results_of"]
 
@@ -93,18 +92,18 @@ def results_of(
         finished = read(number)
         attacked = measured(scales, finished, f"under attack {info.name!r}")
         degraded.append(degradations(scales, _resampled(scales, finished, attacked), resampled))
-        results.append(
-            _attack_result(info, finished, attacked, degraded[-1], deltas(scales, attacked.samples, clean.samples))
-        )
-        if listener is not None and finished[0].shown is not None:
-            shown = [part.shown for part in finished if part.shown is not None]
-            listener(results[-1], np.concatenate(shown))
+        alone = deltas(scales, attacked.samples, clean.samples)
+        results.append(_attack_result(info, finished, attacked, degraded[-1], alone))
+        examples = [part.examples for part in finished if part.examples is not None]
+        if listener is not None and len(examples) == len(finished):
+            listener(results[-1], Examples.joined(examples, alone.numpy()))
     return Results(
         **vars(heading),
         tasks=tasks,
         attacks=tuple(results),
         differences=tuple(_differences(results, degraded)),
         warnings=_warnings(untouched),
+        gradient_cosines=mean_cosines([one.cosines for one in untouched]),
     )
 
 

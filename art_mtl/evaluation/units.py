@@ -14,20 +14,19 @@ import torch
 from torch import Tensor
 
 from art_mtl.data.sources import Inputs
+from art_mtl.evaluation.examples import Examples
 from art_mtl.evaluation.measure import MetricState
 from art_mtl.metrics import SparseTensor
 
 CLEAN = 0
 """Number of the "attack" that leaves the inputs alone; the others count from 1."""
-PICTURED = 8
-"""First samples of a data set whose adversarial inputs are kept, for pictures."""
 
 _FAST = 1
 """Level of compression: 6, the default, takes several times as long."""
 _LARGEST = 1 << 30
 """Bytes that a stored unit may have in memory."""
 
-__all__ = ["CLEAN", "PICTURED", "Unit", "UnitResult", "pack_inputs", "unpack_inputs"]
+__all__ = ["CLEAN", "Unit", "UnitResult", "pack_examples", "pack_inputs", "unpack_examples", "unpack_inputs"]
 
 
 class Unit(NamedTuple):
@@ -51,12 +50,13 @@ class UnitResult:
         seconds: What ``generate`` took.
         perturbation: Largest norm of a perturbation.
         steps: :meth:`art_mtl.evaluation.step_recorder.StepRecorder.table`; None where the attack tells nothing.
-        shown: Adversarial inputs of those of the first :data:`PICTURED` samples of the data set that are in this chunk;
-            None where there are none, or no one asked.
+        examples: Adversarial inputs of the samples of the chunk that are degraded least and most; None on clean inputs.
         gradients: Gradient evaluations per sample, measured.
         forwards: Forward passes without a gradient per sample, measured.
         warnings: What was warned of: samples that were not attacked, values that are not finite.
         data: Of a :data:`CLEAN` unit, the hashes of the chunk's samples.
+        cosines: Of a :data:`CLEAN` unit, :func:`art_mtl.evaluation.input_gradients.cosine_sums` of the first samples;
+            None where they could not be measured.
         adversarial: All adversarial inputs of the chunk, kept on request only.
     """
 
@@ -64,11 +64,12 @@ class UnitResult:
     seconds: float = 0.0
     perturbation: float = 0.0
     steps: Tensor | None = None
-    shown: Inputs | None = None
+    examples: Examples | None = None
     gradients: float = 0.0
     forwards: float = 0.0
     warnings: tuple[str, ...] = ()
     data: str = ""
+    cosines: Tensor | None = None
     adversarial: Inputs | None = None
 
     def encode(self) -> bytes:
@@ -88,11 +89,12 @@ class UnitResult:
             steps=None if self.steps is None else _Array.of(self.steps),
             warnings=self.warnings,
             data=self.data,
+            cosines=None if self.cosines is None else _Array.of(self.cosines),
         )
         return zlib.compress(msgspec.msgpack.encode(record), _FAST)
 
     @classmethod
-    def decode(cls, data: bytes, shown: Inputs | None = None, adversarial: Inputs | None = None) -> UnitResult:
+    def decode(cls, data: bytes, examples: Examples | None = None, adversarial: Inputs | None = None) -> UnitResult:
         """From what :meth:`encode` made.
 
         Raises:
@@ -110,12 +112,13 @@ class UnitResult:
                 tuple({name: value.tensor() for name, value in state.items()} for state in record.states),
             )
             steps = None if record.steps is None else record.steps.tensor()
-            _check(part, steps)
+            cosines = None if record.cosines is None else record.cosines.tensor()
+            _check(part, steps, cosines)
         except (ValueError, zlib.error, RecursionError, OverflowError) as error:
             raise ValueError(f"A stored unit should be whole. Found it damaged: {error}.") from error
         return cls(
-            part, record.seconds, record.perturbation, steps, shown, record.gradients, record.forwards,
-            record.warnings, record.data, adversarial,
+            part, record.seconds, record.perturbation, steps, examples, record.gradients, record.forwards,
+            record.warnings, record.data, cosines, adversarial,
         )  # fmt: skip
 
 
@@ -132,7 +135,37 @@ def unpack_inputs(data: bytes | None) -> Inputs | None:
     """
     if data is None:
         return None
-    tensor = msgspec.msgpack.decode(data, type=_Array).tensor()
+    return _as_inputs(msgspec.msgpack.decode(data, type=_Array).tensor())
+
+
+def pack_examples(examples: Examples | None) -> bytes | None:
+    """Examples as bytes."""
+    if examples is None:
+        return None
+    return msgspec.msgpack.encode((examples.samples, _Array.of(torch.from_numpy(examples.inputs))))
+
+
+def unpack_examples(data: bytes | None, chunk: slice) -> Examples | None:
+    """From what :func:`pack_examples` made.
+
+    Args:
+        data: The bytes.
+        chunk: In which the samples are.
+
+    Raises:
+        ValueError: It is damaged, or no such thing.
+    """
+    if data is None:
+        return None
+    samples, array = msgspec.msgpack.decode(data, type=tuple[tuple[int, ...], _Array])
+    inputs = _as_inputs(array.tensor())
+    inside = all(chunk.start <= sample < chunk.stop for sample in samples)
+    if not inside or len(set(samples)) != len(samples) or len(samples) != len(inputs):
+        raise ValueError(f"Stored examples should be of samples of their chunk. Found {samples}, {len(inputs)} inputs.")
+    return Examples(samples, inputs)
+
+
+def _as_inputs(tensor: Tensor) -> Inputs:
     if tensor.dtype != torch.float32 or tensor.ndim < 2:
         raise ValueError(f"Stored inputs should be float32 of two axes or more. Found {tensor.dtype}, {tensor.ndim}.")
     inputs: Inputs = tensor.numpy()
@@ -217,6 +250,7 @@ class _Record(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     steps: _Array | None
     warnings: tuple[str, ...]
     data: str
+    cosines: _Array | None
 
 
 def _stored(name: str, value: Any) -> _Array | _Sparse | _List:
@@ -233,7 +267,7 @@ def _stored(name: str, value: Any) -> _Array | _Sparse | _List:
     return _List([_Array.of(item) for item in items]) if isinstance(value, list) else _Array.of(value)
 
 
-def _check(part: MetricState, steps: Tensor | None) -> None:
+def _check(part: MetricState, steps: Tensor | None, cosines: Tensor | None) -> None:
     """Raise ValueError unless the tensors of a unit go together."""
     tasks, labels = len(part.statistics), part.has_label
     if labels.dtype != torch.bool or labels.ndim != 2 or labels.shape[1] != tasks or len(part.states) != tasks:
@@ -243,3 +277,5 @@ def _check(part: MetricState, steps: Tensor | None) -> None:
             raise ValueError(f"statistics of shape {one.shape} of {len(labels)} samples")
     if steps is not None and (steps.dtype != torch.float64 or steps.ndim != 2 or steps.shape[1] != 2 + 2 * tasks):
         raise ValueError(f"steps of shape {tuple(steps.shape)} of {tasks} tasks")
+    if cosines is not None and (cosines.dtype != torch.float64 or cosines.shape != (2, tasks, tasks)):
+        raise ValueError(f"cosines of shape {tuple(cosines.shape)} of {tasks} tasks")

@@ -89,9 +89,14 @@ class ValueMap(ErrorTask):
         low, high = self.limits(label) if limits is None else limits
         return value_picture(label, low, high)
 
+    def error_map(self, label: Array, truth: Array) -> Array:
+        """Absolute differences."""
+        wrong: Array = np.abs(np.asarray(label, dtype=float) - truth)
+        return wrong.reshape(truth.shape[-2:])
+
     def limits(self, label: Array) -> tuple[float, float]:
-        """The least and the greatest value that is measured; 0 and 1 where none is."""
-        valid = label[~np.isnan(label)]
+        """The least and the greatest value that is measured and finite; 0 and 1 where none is."""
+        valid = label[np.isfinite(label)]
         return (float(valid.min()), float(valid.max())) if valid.size else (0.0, 1.0)
 
     def caption(self, label: Array, unit: str = "") -> str:

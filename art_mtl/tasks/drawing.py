@@ -45,6 +45,16 @@ class Drawn:
         """The least and the greatest value of a shown label; None where colours are no scale of values."""
         return None
 
+    def error_map(self, label: Any, truth: Any) -> Array | None:
+        """How wrong a shown label is at each place, ``(H, W)``, at least 0, NaN where the truth is missing.
+
+        For classes 1 where they differ; for values in their unit; for normals in degrees.
+
+        Returns:
+            None for kinds whose labels are words.
+        """
+        return None
+
     def answer(self, label: Any, class_names: Sequence[str] = ()) -> str:
         """A shown label as a word; "?" where it is missing."""
         if label is None:

@@ -99,6 +99,11 @@ class SurfaceNormals(ElementwiseTask):
         valid = (label != 0).any(0)[..., None]
         return np.where(valid, np.clip((np.moveaxis(label, 0, -1) + 1) / 2, 0, 1), 1)
 
+    def error_map(self, label: Array, truth: Array) -> Array:
+        """Angles in degrees."""
+        angles = losses.angle(torch.as_tensor(label)[None].double(), torch.as_tensor(truth)[None].double())[0].numpy()
+        return np.where((truth == 0).all(0), np.nan, angles)
+
     def caption(self, label: Array, unit: str = "") -> str:
         """How much is not measured."""
         return missing_share((label == 0).all(0).mean(), "not measured").removeprefix(", ") or "all measured"

@@ -103,6 +103,10 @@ class Segmentation(ClassTask):
         """A colour for each class."""
         return class_picture(label)
 
+    def error_map(self, label: Array, truth: Array) -> Array:
+        """1 where the class is wrong."""
+        return np.where(truth < 0, np.nan, label != truth)
+
     def caption(self, label: Array, unit: str = "") -> str:
         """How many classes there are, and how much is not labelled."""
         return f"{len(np.unique(label[label >= 0]))} classes{missing_share((label < 0).mean(), 'unlabelled')}"

@@ -305,7 +305,7 @@ class Log(Callback):
         self.heard.append(report)
 
     def attack(self, result, examples):
-        self.heard.append((result.name, examples.shape))
+        self.heard.append((result.name, examples.inputs.shape))
 
     def end(self, run):
         self.heard.append(run)
@@ -315,7 +315,7 @@ def test_callbacks_hear_of_every_unit(estimator, data):
     log = Log()
     found = run(estimator, "equal", data, chunk=8, callbacks=[log])
     begin, *units, told, end = log.heard
-    assert begin == ("begin", 2, 0) and end is found and told == ("equal", (8, 3, 2, 2))
+    assert begin == ("begin", 2, 0) and end is found and told == ("equal", (6, 3, 2, 2))
     assert [(u.attack and u.attack.name, u.chunk, u.samples, u.done) for u in units] == [
         (None, 0, 8, 0), (None, 1, 4, 0), ("equal", 0, 8, 1), ("equal", 1, 4, 2),
     ]  # fmt: skip

@@ -225,7 +225,7 @@ GOLDEN = """\
 † L∞, ε = 2/255 (1/255 in [0, 1]), Min-max: the paper prints Δ_Wor -37.12; the metrics that it prints beside it give \
 -36.61.
 
-L∞, ε = 2/255 (1/255 in [0, 1]): the strongest attack is worst-task (ours), Δ_Wor -50.00 %; there is no interval of \
+L∞, ε = 2/255 (1/255 in [0, 1]): the strongest attack is worst-task (ours), Δ_Wor -50.00 %. There is no interval of \
 its difference from minmax-official (baseline)."""
 
 

@@ -26,8 +26,10 @@ from art_mtl.attacks import (
     UniversalMultiTaskPGD,
     WorstTaskPGD,
 )
+from art_mtl.data.sources import as_source
 from art_mtl.evaluation import Callback, diagnose, evaluate
-from art_mtl.evaluation.report.write import Gallery, write_report
+from art_mtl.evaluation.report.gallery import Gallery
+from art_mtl.evaluation.report.write import Background, write_report
 from art_mtl.metrics import Metric
 from art_mtl.structure import map_tensors, tensors_in
 from art_mtl.tasks import RaggedTarget, Task
@@ -409,23 +411,22 @@ class Samples:
 def test_it_is_evaluated_and_reported(task, form, ragged, tmp_path):
     x, y = ragged
     host = estimator_of(task)
-    seen: dict[str, np.ndarray] = {}
-    gallery = Gallery(host, x, host.labels(y, len(x)))
+    gallery = Gallery(host, as_source((x, y), host.tasks))
 
     class Listener(Callback):
         def attack(self, result, examples):
-            seen[result.name] = examples
             gallery.attack(result, examples)
 
     def run(**options):
         attacks = {"equal": MultiTaskPGD(host, eps=0.3, max_iter=10, batch_size=4, verbose=False)}
         dataset = (x, y) if form == "arrays" else Samples(x, y)
         with pytest.warns(RuntimeWarning, match=UNLABELLED):
-            return evaluate(host, attacks, dataset, batch_size=3, seed=0, progress=False, **options).results
+            return evaluate(host, attacks, dataset, batch_size=3, seed=0, progress=False, **options)
 
-    results = run(callbacks=[Listener()], chunk=5, out=tmp_path / "run")
+    found = run(callbacks=[Listener()], chunk=5, out=tmp_path / "run", keep_adversarial=True)
+    results = found.results
     target = task.targets(y["points"])
-    for value, inputs in ((results.tasks[1].clean, x), (results["equal"].values[1], seen["equal"])):
+    for value, inputs in ((results.tasks[1].clean, x), (results["equal"].values[1], found.adversarial("equal"))):
         rows = task.statistics(host.raw_outputs(inputs)[1], target)
         assert value == pytest.approx((rows[:, 0].sum() / rows[:, 1].sum()).item())
     assert results.tasks[1].clean == 1 and results["equal"].values[1] < 0.5
@@ -434,11 +435,11 @@ def test_it_is_evaluated_and_reported(task, form, ragged, tmp_path):
     # Nothing is computed again of what is stored; and chunks change nothing that is not shared by samples.
     again = evaluate(host, {"equal": MultiTaskPGD(host, eps=0.3, max_iter=10, batch_size=4, verbose=False)},
                      (x, y) if form == "arrays" else Samples(x, y), batch_size=3, seed=0, progress=False, chunk=5,
-                     out=tmp_path / "run").results  # fmt: skip
+                     out=tmp_path / "run", keep_adversarial=True).results  # fmt: skip
     assert again.attacks == results.attacks and again.tasks == results.tasks
-    assert run().attacks[0].values == pytest.approx(results.attacks[0].values)
+    assert run().results.attacks[0].values == pytest.approx(results.attacks[0].values)
 
-    write_report(tmp_path / "report", results, gallery)
+    write_report(tmp_path / "report", results, Background(gallery))
     page = (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
     shown = 100 * results["equal"].values[1]
     assert "points found ↑ (×100)" in page and f"{shown:.2f}" in page and "example-linf-0.3.png" in page

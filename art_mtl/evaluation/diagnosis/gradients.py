@@ -17,6 +17,7 @@ from art_mtl.core.optimizers.steps import direction, random_start
 from art_mtl.data.sources import Inputs
 from art_mtl.evaluation.checks import NORMS
 from art_mtl.evaluation.diagnosis.search import device_bounds
+from art_mtl.evaluation.input_gradients import loss_gradients
 from art_mtl.labels import MultiTaskLabels
 from art_mtl.projections import project
 
@@ -61,17 +62,12 @@ def task_gradients(
     """
     found: list[list[Tensor]] = [[] for _ in estimator.tasks]
     connected = [False] * len(found)
-    with frozen(estimator.model), torch.enable_grad():
-        for part in _parts(len(x), batch_size):
-            leaf = _leaf(estimator, x[part])
-            targets = estimator.targets(y[part], len(leaf))
-            outputs = estimator.forward_tasks(leaf)
-            for k, (task, output, target) in enumerate(zip(estimator.tasks, outputs, targets, strict=True)):
-                loss = task.loss(task.check_output(output, target), target)
-                gradient = _gradient_or_none(loss.sum(), leaf)
-                connected[k] |= gradient is not None
-                gradient = torch.zeros_like(leaf) if gradient is None else gradient
-                found[k].append(gradient.flatten(1)[target.has_label].cpu())
+    for part in _parts(len(x), batch_size):
+        gradients, has_label = loss_gradients(estimator, x[part], y[part])
+        for k, gradient in enumerate(gradients):
+            connected[k] |= gradient is not None
+            flat = torch.zeros(x[part].shape).flatten(1) if gradient is None else gradient.flatten(1).cpu()
+            found[k].append(flat[has_label[:, k].cpu()])
     return [
         TaskGradient(task.name, joined, *_lost_and_constant(torch.cat(gradients)))
         for task, joined, gradients in zip(estimator.tasks, connected, found, strict=True)
@@ -187,10 +183,6 @@ class _Probe:
 def _parts(size: int, batch_size: int) -> Iterator[slice]:
     for start in range(0, size, batch_size):
         yield slice(start, min(start + batch_size, size))
-
-
-def _leaf(estimator: PyTorchMultiTaskEstimator, x: Inputs) -> Tensor:
-    return torch.tensor(x, device=estimator.device, requires_grad=True)
 
 
 def _gradient_or_none(value: Tensor, leaf: Tensor) -> Tensor | None:

@@ -79,7 +79,7 @@ def contact_figure(samples: Sequence[View], tasks: Sequence[TaskStyle], title: s
     for row, view in zip(grid, samples, strict=True):
         show_image(row[0], view)
         for ax, task in zip(row[1:], tasks, strict=True):
-            show_labels(ax, task, view, view)
+            show_labels(ax, task, view)
             caption = task.task.caption(view.labels[task.name], task.unit)
             ax.set_xlabel(plot(caption), fontsize=8, color="#444444", labelpad=3)
     for ax, heading in zip(grid[0], ["image", *map(_heading, tasks)], strict=True):

@@ -29,7 +29,19 @@ _CARDS_KEY = (
 )
 _RIGHT, _WRONG = "#1a7f37", "#c62828"
 
-__all__ = ["CLASS_COLOURS", "TaskStyle", "View", "cards_figure", "scene_figure", "show_image", "show_labels"]
+__all__ = [
+    "CLASS_COLOURS",
+    "TaskStyle",
+    "View",
+    "answer",
+    "cards_figure",
+    "perturbation_gain",
+    "scene_figure",
+    "seen_classes",
+    "shared_limits",
+    "show_image",
+    "show_labels",
+]
 
 
 @dataclass(frozen=True)
@@ -79,7 +91,7 @@ class View:
 def scene_figure(views: Sequence[View], tasks: Sequence[TaskStyle], title: str) -> Figure:
     """A row a view: input, perturbation, and each dense task as a picture; other tasks as text.
 
-    The first view is the truth: its depth sets the colour scale of all, and text that differs from it is red.
+    Values of all views share one colour scale, which holds the attacked ones too.
 
     Args:
         views: Truth, clean prediction, predictions under attack.
@@ -93,12 +105,12 @@ def scene_figure(views: Sequence[View], tasks: Sequence[TaskStyle], title: str) 
     panel = 2.3
     figure = new_figure(panel * columns + 0.8, (panel * height / width + 0.12) * len(views) + 1.1)
     axes = figure.subplots(len(views), columns, squeeze=False)
-    gain = _gain(views)
+    gain = perturbation_gain(views)
     for row, view in zip(axes, views, strict=True):
         show_image(row[0], view)
         _show_perturbation(row[1], view, gain)
         for ax, task in zip(row[2:], dense, strict=True):
-            show_labels(ax, task, view, views[0])
+            show_labels(ax, task, view, shared_limits(task, views))
         if plain:
             row[0].set_xlabel(plot(_sentence(plain, view)), fontsize=8)
     for ax, heading in zip(axes[0], ["input", f"perturbation ×{gain:g}", *(task.name for task in dense)], strict=True):
@@ -118,7 +130,7 @@ def cards_figure(rows: Sequence[Sequence[View]], tasks: Sequence[TaskStyle], tit
         title: Over the figure.
     """
     truths, shown = rows[0], rows[1:]
-    gain = _gain([view for row in shown for view in row])
+    gain = perturbation_gain([view for row in shown for view in row])
     pictures: list[tuple[str, Sequence[View], bool]] = []
     for row in shown:
         pictures.append((row[0].title, row, False))
@@ -175,7 +187,7 @@ def _sentence(tasks: Sequence[TaskStyle], view: View) -> str:
     return ", ".join(f"{task.name} {answer(task, view.labels[task.name])}" for task in tasks)
 
 
-def _gain(views: Sequence[View]) -> float:
+def perturbation_gain(views: Sequence[View]) -> float:
     """A power of two that makes the largest perturbation nearly fill the range."""
     largest = max(
         (float(np.max(abs(view.image - view.original))) for view in views if view.original is not None), default=0
@@ -205,10 +217,31 @@ def _imshow(ax: Axes, image: Array) -> None:
     _bare(ax)
 
 
-def show_labels(ax: Axes, style: TaskStyle, view: View, truth: View) -> None:
-    """Draw the labels of a dense task; what is not labelled stays white, the truth's values set the colour scale."""
+def shared_limits(style: TaskStyle, views: Sequence[View]) -> tuple[float, float] | None:
+    """The least and the greatest value of a task in all views; None where colours are no scale of values."""
+    limits = [found for view in views if (found := style.task.limits(view.labels[style.name])) is not None]
+    return (min(low for low, _ in limits), max(high for _, high in limits)) if limits else None
+
+
+def seen_classes(style: TaskStyle, views: Sequence[View]) -> list[tuple[str, str]]:
+    """Name and colour of each class that occurs in one of the views, where classes have names."""
+    if not style.task.has_classes or not style.class_names:
+        return []
+    seen = np.unique(np.concatenate([np.ravel(view.labels[style.name]) for view in views])).tolist()
+    named = [c for c in seen if 0 <= c < len(style.class_names)]
+    return [(style.class_names[c], CLASS_COLOURS[c % len(CLASS_COLOURS)]) for c in named]
+
+
+def show_labels(ax: Axes, style: TaskStyle, view: View, limits: tuple[float, float] | None = None) -> None:
+    """Draw the labels of a dense task; what is not labelled stays white.
+
+    Args:
+        ax: Where.
+        style: The task.
+        view: Whose labels.
+        limits: Values at the ends of the colour scale; None for those of the labels themselves.
+    """
     _bare(ax)
-    limits = style.task.limits(truth.labels[style.name])
     picture = style.task.picture(view.labels[style.name], limits)
     if picture is not None:
         ax.imshow(picture, interpolation="nearest")
@@ -230,21 +263,16 @@ def _add_keys(figure: Figure, axes: Array, dense: Sequence[TaskStyle], views: Se
 
     patches: list[Patch] = []
     for column, task in enumerate(dense, start=2):
-        limits = task.task.limits(views[0].labels[task.name])
+        limits = shared_limits(task, views)
         if limits is not None:
             scale = ScalarMappable(Normalize(*limits), "viridis")
             bar = figure.colorbar(scale, ax=axes[:, column], location="bottom", shrink=0.85, aspect=25, pad=0.02)
             bar.set_label(plot(task.unit), fontsize=8)
             bar.ax.tick_params(labelsize=7)
             bar.outline.set_visible(False)
-        if task.task.has_classes and task.class_names:
-            seen = np.unique(np.concatenate([np.ravel(view.labels[task.name]) for view in views]))
+        if task.class_names:
             before = f"{task.name}: " if patches else ""
-            patches += [
-                Patch(color=CLASS_COLOURS[c % len(CLASS_COLOURS)], label=plot(before + task.class_names[c]))
-                for c in seen.tolist()
-                if 0 <= c < len(task.class_names)
-            ]
+            patches += [Patch(color=colour, label=plot(before + name)) for name, colour in seen_classes(task, views)]
     if patches:
         figure.legend(
             handles=patches, loc="outside lower center", ncols=min(7, len(patches)), frameon=False, fontsize=8

@@ -27,7 +27,16 @@ _GREY = "#8a8a8a"
 _SPREAD = 0.12
 """Share of a radius over which the intervals there are spread."""
 
-__all__ = ["TASK_COLOURS", "degradation_figure", "method_colour", "tasks_figure", "weighted", "weights_figure"]
+__all__ = [
+    "TASK_COLOURS",
+    "degradation_figure",
+    "method_colour",
+    "other_methods",
+    "series_of",
+    "tasks_figure",
+    "weighted",
+    "weights_figure",
+]
 
 
 def method_colour(method: str, others: Sequence[str] = ()) -> str:
@@ -121,7 +130,7 @@ def tasks_figure(results: Results, block: Block, names: Sequence[str] | None = N
     height = 0.8 / len(results.tasks)
     for i, task in enumerate(results.tasks):
         places = [row + 0.4 - (i + 0.5) * height for row in range(len(rows))]
-        values = [-100 * (attack.deltas[i] or 0.0) for attack in rows]
+        values = [100 * (attack.deltas[i] or 0.0) for attack in rows]
         bars = ax.barh(
             places, values, height=0.92 * height, color=TASK_COLOURS[i % len(TASK_COLOURS)], label=plot(task.name)
         )
@@ -129,14 +138,14 @@ def tasks_figure(results: Results, block: Block, names: Sequence[str] | None = N
         unknown = ["undefined" if attack.deltas[i] is None else "" for attack in rows]
         ax.bar_label(bars, labels=unknown, padding=3, fontsize=6, color="#666666")
     for row, attack in enumerate(rows):
-        least = -_percent(attack, "delta_wor")
+        least = _percent(attack, "delta_wor")
         ax.plot([least, least], [row - 0.44, row + 0.44], color="#222222", linewidth=1.2, linestyle=(0, (3, 1.5)))
     _name_rows(ax, rows, [f"   {_percent(attack, 'delta_wor'):.0f} %" for attack in rows])
     ax.set_ylim(-0.6, len(rows) - 0.4)
     ax.set_xlabel(
-        f"degradation of each task, −Δ (%); dashed and beside the name: the least degraded, {_symbol('delta_wor')}"
+        f"Δ of each task (%), negative is worse; dashed and beside the name: the least degraded, {_symbol('delta_wor')}"
     )
-    ax.set_xlim(left=min(0.0, ax.get_xlim()[0]))
+    ax.set_xlim(right=max(0.0, ax.get_xlim()[1]))
     ax.set_title(plot(f"{results.victim}, {describe_eps(block.norm, block.eps, results.clip_values)}"), fontsize=10)
     _tidy(ax)
     ax.grid(axis="y", visible=False)
@@ -168,7 +177,7 @@ def _draw_weights(ax: Axes, results: Results, attack: AttackResult) -> None:
     _tidy(ax)
 
 
-def _series(results: Results, blocks: Sequence[Block]) -> dict[str, list[tuple[float, AttackResult]]]:
+def series_of(results: Results, blocks: Sequence[Block]) -> dict[str, list[tuple[float, AttackResult]]]:
     """Row name to (ε, result), in table order; attacks on one task only as the reference that they make."""
     series: dict[str, list[tuple[float, AttackResult]]] = {}
     for block in blocks:
@@ -179,7 +188,8 @@ def _series(results: Results, blocks: Sequence[Block]) -> dict[str, list[tuple[f
     return series
 
 
-def _others(results: Results) -> list[str]:
+def other_methods(results: Results) -> list[str]:
+    """Methods without a colour of their own, in a fixed order."""
     return sorted({attack.method for attack in results.attacks if spec_of(attack.method).colour is None})
 
 
@@ -204,7 +214,7 @@ def _reaches(attacks: Sequence[AttackResult], figure_name: str) -> list[list[flo
 def _draw_lines(ax: Axes, results: Results, blocks: Sequence[Block], figure_name: str) -> None:
     from matplotlib.ticker import NullLocator
 
-    series = _series(results, blocks)
+    series = series_of(results, blocks)
     for place, (name, points) in enumerate(series.items()):
         first = points[0][1]
         spec = spec_of(first.method)
@@ -216,7 +226,7 @@ def _draw_lines(ax: Axes, results: Results, blocks: Sequence[Block], figure_name
             [_percent(attack, figure_name) for attack in attacks],
             yerr=_reaches(attacks, figure_name),
             fmt="none",
-            ecolor=method_colour(first.method, _others(results)),
+            ecolor=method_colour(first.method, other_methods(results)),
             elinewidth=2 if spec.is_ours else 1,
             alpha=0.55,
             zorder=3 if spec.is_ours else 1,
@@ -225,7 +235,7 @@ def _draw_lines(ax: Axes, results: Results, blocks: Sequence[Block], figure_name
             [eps for eps, _ in points],
             [_percent(attack, figure_name) for attack in attacks],
             label=plot(name),
-            color=method_colour(first.method, _others(results)),
+            color=method_colour(first.method, other_methods(results)),
             linestyle=":" if spec.is_reference else "-" if spec.own_schedule else _DASHES.get(first.schedule, "-"),
             marker="" if spec.is_reference else _MARKERS.get(first.schedule, "o"),
             markersize=7 if spec.is_ours else 4.5,
@@ -243,10 +253,10 @@ def _draw_lines(ax: Axes, results: Results, blocks: Sequence[Block], figure_name
 
 
 def _draw_bars(ax: Axes, results: Results, blocks: Sequence[Block], figure_name: str) -> None:
-    rows = [points[0][1] for points in _series(results, blocks).values()]
+    rows = [points[0][1] for points in series_of(results, blocks).values()]
     rows.sort(key=lambda attack: _percent(attack, figure_name), reverse=True)
     values = [_percent(attack, figure_name) for attack in rows]
-    colours = [method_colour(attack.method, _others(results)) for attack in rows]
+    colours = [method_colour(attack.method, other_methods(results)) for attack in rows]
     reaches = _reaches(rows, figure_name)
     bars = ax.barh(
         range(len(rows)),

@@ -33,8 +33,11 @@ __all__ = [
     "ShowsTable",
     "Table",
     "best_attacks",
+    "compare_roles",
     "describe_eps",
+    "describe_lost",
     "describe_results",
+    "describe_warnings",
     "make_table",
     "to_csv",
     "to_html",
@@ -212,40 +215,46 @@ def describe_protocol(protocol: str) -> str:
 def describe_results(results: Results) -> list[str]:
     """What is to be said below a table: the verdict of each block, what Δ leaves out, what was warned of."""
     verdicts = [verdict for block in results.blocks() for verdict in _verdict(results, block)]
-    return [*verdicts, *describe_lost(results), *_warnings(results)]
+    return [*verdicts, *describe_lost(results), *describe_warnings(results)]
 
 
 def _verdict(results: Results, block: Block) -> Iterator[str]:
-    """Which attack is the strongest, and whether it is significantly stronger than the strongest of another role, or
-    the next one where all have one role; nothing where no attack competes.
-    """
-    if not block.ranked:
+    """Which attack is the strongest; nothing where no attack competes."""
+    if block.strongest is None:
         return
-    best, *others = block.ranked
-    where = describe_eps(block.norm, block.eps, results.clip_values)
+    best, where = block.strongest, describe_eps(block.norm, block.eps, results.clip_values)
     said = f"{where}: the strongest attack is {_called(best)}, Δ_Wor {100 * (best.delta_wor or 0.0):.2f} %"
+    yield f"{said}. {compare_roles(results, block)}"
+
+
+def compare_roles(results: Results, block: Block) -> str:
+    """A sentence on whether the strongest attack is significantly stronger than the strongest of another role, or the
+    next one where all have one role.
+
+    Args:
+        results: Where the block is from.
+        block: With an attack that competes.
+    """
+    best, *others = block.ranked
     if not others:
-        yield f"{said}; no other attack on all tasks ran."
-        return
+        return "No other attack on all tasks ran."
     other_roles = [attack for attack in others if spec_of(attack.method).role != spec_of(best.method).role]
     runner_up = next(iter(other_roles or others))
     difference = results.difference(best, runner_up) if results.differences else None
     if difference is None or difference.delta_wor_interval is None:
-        yield f"{said}; there is no interval of its difference from {_called(runner_up)}."
-        return
+        return f"There is no interval of its difference from {_called(runner_up)}."
     low, high = (100 * end + 0.0 for end in difference.delta_wor_interval)
     interval = f"the paired 95 % interval of their difference, [{low:.2f}, {high:.2f}] points"
     if difference.stronger == best.name:
-        yield f"{said}. It is significantly stronger than {_called(runner_up)}: {interval}, excludes 0."
-    else:
-        yield f"{said}. It is not significantly stronger than {_called(runner_up)}: {interval}, includes 0."
+        return f"It is significantly stronger than {_called(runner_up)}: {interval}, excludes 0."
+    return f"It is not significantly stronger than {_called(runner_up)}: {interval}, includes 0."
 
 
 def _called(attack: AttackResult) -> str:
     return f"{attack.name} ({spec_of(attack.method).role})"
 
 
-def _warnings(results: Results) -> Iterator[str]:
+def describe_warnings(results: Results) -> Iterator[str]:
     """Each warning once, with all that it was given for."""
     given: dict[str, dict[str, None]] = {text: {"clean inputs": None} for text in results.warnings}
     for attack in results.attacks:

@@ -3,188 +3,126 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from art_mtl.columns import on_host, read_column
 from art_mtl.core.methods import spec_of
-from art_mtl.data.sources import Inputs
-from art_mtl.evaluation.callbacks import Callback
+from art_mtl.evaluation.experiment import Experiment
 from art_mtl.evaluation.report import escape
-from art_mtl.evaluation.report.pictures import TaskStyle, View, cards_figure, scene_figure
-from art_mtl.evaluation.report.plots import degradation_figure, method_colour, tasks_figure, weighted, weights_figure
+from art_mtl.evaluation.report.gallery import Gallery
+from art_mtl.evaluation.report.glossary import glossary
+from art_mtl.evaluation.report.page import page_html
+from art_mtl.evaluation.report.plots import degradation_figure, tasks_figure, weighted, weights_figure
 from art_mtl.evaluation.report.tables import (
     describe_eps,
-    describe_protocol,
     fraction,
-    heading,
     make_table,
     to_csv,
     to_latex,
     to_markdown,
 )
-from art_mtl.evaluation.results import AttackResult, Block, Results
+from art_mtl.evaluation.results import Block, Results
 from art_mtl.evaluation.store import DATABASE, OWN_FILES
-from art_mtl.evaluation.units import PICTURED
-from art_mtl.files import staged_folder
-from art_mtl.labels import MultiTaskLabels
-from art_mtl.tasks import Task
+from art_mtl.files import staged_folder, write_text
 
 if TYPE_CHECKING:
-    from art_mtl.estimators import PyTorchMultiTaskEstimator
+    from art_mtl.evaluation.diagnosis import Diagnosis
     from art_mtl.evaluation.report.figure import Figure
-    from art_mtl.zoo.victims import Victim
 
-_CARDS = 6
-Labels = Sequence[Any] | np.ndarray
-"""The shown label of each sample; see :class:`art_mtl.tasks.drawing.Drawn`."""
+PAGE = "report.html"
+"""Name of the page in the folder of a report."""
+_TABLES = ("table.csv", "table.md", "table.tex")
 _OWN_FIGURES = re.compile(r"(degradation|(example|tasks|weights)-[\w.+-]+)\.png")
 
-__all__ = ["Gallery", "check_folder", "gallery_of", "origin", "remove_stale", "show", "write_figures", "write_report"]
+__all__ = [
+    "PAGE",
+    "Background",
+    "check_folder",
+    "origin",
+    "remove_stale",
+    "show",
+    "write_figures",
+    "write_page",
+    "write_report",
+]
 
 
-@dataclass
-class Gallery(Callback):
-    """Keeps a few adversarial inputs of every attack while a benchmark runs; give it as a callback.
+@dataclass(frozen=True)
+class Background:
+    """What a report tells beside the results.
+
+    Attributes:
+        gallery: Adversarial inputs to show; None for no example pictures.
+        experiment: What was asked for, if that is known.
+        diagnoses: Of the attacks.
+        folder: Of the run, if it has one.
+    """
+
+    gallery: Gallery | None = None
+    experiment: Experiment | None = None
+    diagnoses: tuple[Diagnosis, ...] = ()
+    folder: Path | None = None
+
+
+def write_page(path: str | Path, results: Results, background: Background = Background()) -> Path:
+    """Write a report as one file of HTML, whole or not at all; an existing file is replaced.
+
+    It holds its styles, its script and its pictures, so that it can be sent, and opened without a network.
 
     Args:
-        estimator: The model.
-        x: Clean inputs, ``(N, C, H, W)``.
-        y: Their labels.
-        class_names: By task, names of its classes.
+        path: Of the file; its folder is made if needed.
+        results: What was found.
+        background: What else there is to tell.
+
+    Returns:
+        The file.
 
     Raises:
-        ValueError: Inputs are no pictures of one or three channels.
+        ValueError: There is a folder of that name.
+        ImportError: jinja2 is missing.
+        OSError: The file cannot be written, or the disk is full; what was there before stays.
     """
-
-    estimator: PyTorchMultiTaskEstimator
-    x: Inputs
-    y: MultiTaskLabels
-    class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    kept: dict[tuple[str | None, float | None, str], Inputs] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.x.ndim != 4 or self.x.shape[1] not in (1, 3):
-            raise ValueError(f"A gallery should have inputs (N, 1 or 3, H, W). Found shape {self.x.shape}.")
-        self.x, self.y = self.x[:PICTURED], self.y[:PICTURED]
-
-    def attack(self, result: AttackResult, examples: Inputs) -> None:
-        """Keep the first samples of an attack."""
-        self.kept[result.norm, result.eps, result.name] = examples[:PICTURED].copy()
-
-    def figure(self, results: Results, block: Block) -> Figure:
-        """Truth, clean prediction, and predictions under two attacks: the strongest one of this package and the
-        strongest other one.
-
-        For dense tasks it shows the sample whose least degradation under the attack is the median of the samples kept.
-        """
-        attacks = _compared(block)
-        title = describe_eps(block.norm, block.eps, results.clip_values)
-        if any(task.is_map for task in self._tasks):
-            index = _median_sample(attacks[0], len(self.x))
-            rows = self._views(attacks, [index])
-            return scene_figure([row[0] for row in rows], self._styles(rows), f"Sample {index}, {title}")
-        rows = self._views(attacks, range(min(_CARDS, len(self.x))))
-        return cards_figure(rows, self._styles(rows), title)
-
-    def _styles(self, rows: Sequence[Sequence[View]]) -> list[TaskStyle]:
-        """Of the tasks that say how their labels and predictions are shown."""
-        shown = [t for t in self._tasks if all(any(view.labels[t.name] is not None for view in row) for row in rows)]
-        return [TaskStyle(task, task.metric.unit, self.class_names.get(task.name, ())) for task in shown]
-
-    @property
-    def _tasks(self) -> tuple[Task, ...]:
-        return tuple(self.estimator.tasks)
-
-    def _views(self, attacks: Sequence[AttackResult], samples: Sequence[int]) -> list[list[View]]:
-        """Rows truth, clean, one an attack; a view a sample."""
-        index = list(samples)
-        clean, labels = self.x[index], self.y[index]
-        truth: dict[str, Labels] = {task.name: _truth(task, labels) for task in self._tasks}
-        rows = [self._row("truth", clean, truth), self._row("clean", clean, self._predict(clean))]
-        for attack in attacks:
-            x_adv = self.kept[attack.norm, attack.eps, attack.name][index]
-            rows.append(self._row(attack.name, x_adv, self._predict(x_adv), clean, method_colour(attack.method)))
-        return rows
-
-    def _row(
-        self,
-        title: str,
-        x: Inputs,
-        labels: Mapping[str, Labels],
-        original: Inputs | None = None,
-        colour: str = "#222222",
-    ) -> list[View]:
-        return [
-            View(
-                title,
-                self._unit(x[i]),
-                {name: values[i] for name, values in labels.items()},
-                None if original is None else self._unit(original[i]),
-                colour,
-            )
-            for i in range(len(x))
-        ]
-
-    def _unit(self, x: Inputs) -> Inputs:
-        """Inputs in [0, 1]."""
-        clip = self.estimator.clip_values
-        low, high = (np.min(x), np.max(x)) if clip is None else clip
-        scaled: Inputs = (x - low) / (high - low)
-        return scaled
-
-    def _predict(self, x: Inputs) -> dict[str, Labels]:
-        decoded = [task.decode(raw) for task, raw in zip(self._tasks, self.estimator.raw_outputs(x), strict=True)]
-        return {
-            task.name: [None] * len(x) if labels is None else on_host(read_column(task.name, labels)[0])
-            for task, labels in zip(self._tasks, decoded, strict=True)
-        }
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"Parameter `path` should be the name of a file for the page. Found the folder {str(path)!r}.")
+    write_text(path, _html(results, background))
+    return path
 
 
-def gallery_of(victim: Victim, limit: int | None = None, device: str = "auto", split: str = "test") -> Gallery | None:
-    """A gallery for a benchmark of a victim; None where its inputs are no pictures.
-
-    Args:
-        victim: Whose inputs to show.
-        limit: First samples of the benchmark; None for all.
-        device: "auto", "cpu" or "gpu".
-        split: "test" or "train" data.
-    """
-    from art_mtl.evaluation.grid import make_estimator
-
-    shape = victim.input_shape
-    if len(shape) != 3 or shape[0] not in (1, 3):
-        return None
-    x, y = victim.data(split, PICTURED if limit is None else min(limit, PICTURED))
-    return Gallery(make_estimator(victim, device), x, y, victim.class_names)
+def _html(results: Results, background: Background) -> str:
+    return page_html(results, background.gallery, background.experiment, background.diagnoses, background.folder)
 
 
-def write_report(folder: str | Path, results: Results, gallery: Gallery | None = None) -> list[Path]:
+def write_report(folder: str | Path, results: Results, background: Background = Background()) -> list[Path]:
     """Write a report, whole or not at all.
 
     ``results.json`` (everything, exact), ``table.csv`` (unscaled, with a column Δ a task), ``table.md``, ``table.tex``,
-    ``figures/*.png`` and ``report.md``. Figures of an earlier report that this one lacks are removed.
+    ``figures/*.png``, ``report.md`` and the page ``report.html``. Figures of an earlier report that this one lacks are
+    removed.
 
     Args:
         folder: Where; made if needed.
         results: What was found.
-        gallery: Adversarial inputs to show; None for no example pictures.
+        background: What else there is to tell.
 
     Returns:
         The files, in the folder.
+
+    Raises:
+        ImportError: jinja2 is missing.
+        OSError: The folder cannot be written, or the disk is full; what was there before stays.
     """
     folder = Path(folder)
     table = make_table(results)
     with staged_folder(folder) as stage:
-        figures = write_figures(stage / "figures", results, gallery)
+        figures = write_figures(stage / "figures", results, background.gallery)
         texts = {
             "table.csv": to_csv(make_table(results, deltas=True)),
             "table.md": to_markdown(table) + "\n",
             "table.tex": to_latex(table),
+            PAGE: _html(results, background),
             "report.md": _page(results, to_markdown(table), figures),
             "results.json": results.to_json_text(),
         }
@@ -195,7 +133,12 @@ def write_report(folder: str | Path, results: Results, gallery: Gallery | None =
     return [folder / path for path in written]
 
 
-def check_folder(folder: str | Path, force: bool = False) -> None:
+def check_folder(
+    folder: str | Path,
+    force: bool = False,
+    name: str = "out",
+    advice: str = "--force writes there all the same",
+) -> None:
     """Raise unless a run and its report may be written here: nothing there, an empty folder, an earlier run or report,
     or ``force``.
 
@@ -205,14 +148,14 @@ def check_folder(folder: str | Path, force: bool = False) -> None:
     folder = Path(folder)
     there = next((path for path in (folder, *folder.absolute().parents) if path.exists()), folder)
     if there.exists() and not there.is_dir():
-        raise ValueError(f"Parameter `out` should be a folder. Found a file at {str(there)!r}.")
+        raise ValueError(f"Parameter `{name}` should be a folder. Found a file at {str(there)!r}.")
     if force or not folder.exists() or _is_report(folder) or (folder / DATABASE).exists():
         return
     if all(path.name in OWN_FILES for path in folder.iterdir()):
         return
     raise ValueError(
-        "Parameter `out` should be a new or empty folder, or hold an earlier run or report. Found other files in "
-        f"{str(folder)!r}; --force writes there all the same."
+        f"Parameter `{name}` should be a new or empty folder, or hold an earlier run or report. Found other files in "
+        f"{str(folder)!r}; {advice}."
     )
 
 
@@ -245,11 +188,8 @@ def _figures(results: Results, gallery: Gallery | None) -> Iterator[tuple[str, s
         where = describe_eps(block.norm, block.eps, results.clip_values)
         if any(not spec_of(a.method).is_reference and a.delta_wor is not None for a in block.attacks):
             yield f"tasks-{_slug(block)}.png", f"{where}: degradation of every task.", tasks_figure(results, block)
-        if gallery is not None:
-            caption = (
-                f"{where}: input, perturbation and predictions under the strongest attack of this package and the "
-            )
-            caption += "strongest other one."
+        if gallery is not None and gallery.shows(block):
+            caption = f"{where}: input, perturbation and predictions under the strongest attack."
             yield f"example-{_slug(block)}.png", caption, gallery.figure(results, block)
         if weighted(block):
             yield (
@@ -257,28 +197,6 @@ def _figures(results: Results, gallery: Gallery | None) -> Iterator[tuple[str, s
                 f"{where}: mean task weights over the steps.",
                 weights_figure(results, block),
             )
-
-
-def _compared(block: Block) -> list[AttackResult]:
-    """The strongest method of this package and the strongest other attack; the two strongest where there is no such
-    pair. References come last.
-    """
-    ranked = sorted(block.attacks, key=lambda attack: np.inf if attack.delta_wor is None else attack.delta_wor)
-    ranked.sort(key=lambda attack: spec_of(attack.method).is_reference)
-    ours = [attack for attack in ranked if spec_of(attack.method).is_ours]
-    others = [attack for attack in ranked if attack not in ours]
-    pair = [*ours[:1], *others[:1]]
-    return pair if len(pair) == 2 else ranked[:2]
-
-
-def _median_sample(attack: AttackResult, count: int) -> int:
-    least = [max((d for d in row if d is not None), default=np.inf) for row in attack.sample_deltas[:count]]
-    return int(np.argsort(least, kind="stable")[(len(least) - 1) // 2])
-
-
-def _truth(task: Task, labels: MultiTaskLabels) -> Labels:
-    """Labels as pictures and words show them."""
-    return task.shown(task.targets(labels[task.name], labels.present(task.name)))
 
 
 def _slug(block: Block) -> str:
@@ -305,7 +223,7 @@ def _page(results: Results, table: str, figures: Sequence[tuple[str, str]]) -> s
     ]
     lines += show(figures)
     lines += [
-        "Files: [results.json](results.json), [table.csv](table.csv), [table.md](table.md), [table.tex](table.tex).",
+        "Files: " + ", ".join(f"[{name}]({name})" for name in (PAGE, "results.json", *_TABLES)) + ".",
         "",
     ]
     return "\n".join(lines)
@@ -329,20 +247,4 @@ def show(figures: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def _legend(results: Results) -> list[str]:
-    metrics = "; ".join(heading(task) for task in results.tasks)
-    items = [
-        f"Metrics over the whole data set: {metrics}. {describe_protocol(results.protocol)}",
-        "Δ of a task is its relative degradation, −100 % is ruin. Δ_MTL is the mean over the tasks, Δ_Wor the least "
-        "degraded task, with its 95 % interval. The strongest Δ_Wor of a block is bold; below the table "
-        "stands whether it is significantly stronger than the strongest attack of another role.",
-        "Roles: a baseline is published elsewhere; ours is a method of this package; an ensemble runs several attacks "
-        "and keeps the strongest result for each sample; a reference attacks one task only and is never bold; of a "
-        "foreign attack nothing is known.",
-        "per-image worst-task Δ: the Δ of each sample's own least degraded task, averaged over the samples (0 where "
-        "the attack improves it). Samples that were wrong before the attack have nothing to lose in that task.",
-        "single-task reference: each task degraded by the attack on it alone. The smallest of these degradations is an "
-        "empirical limit on Δ_Wor.",
-        "gradient evaluations: per sample, as counted. Attacks are comparable where these numbers are.",
-        'A row "+ linear step" takes steps that fall to 0 in place of the method\'s constant ones.',
-    ]
-    return [f"- {escape.markdown(item)}" for item in items]
+    return [f"- {escape.markdown(term)}: {escape.markdown(meaning)}" for term, meaning in glossary(results)]

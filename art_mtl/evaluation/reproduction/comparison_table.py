@@ -11,6 +11,7 @@ from pathlib import Path
 
 from art_mtl.core.methods import spec_of
 from art_mtl.evaluation.report import escape
+from art_mtl.evaluation.report.gallery import Gallery
 from art_mtl.evaluation.report.tables import (
     MISSING,
     NOT_FINITE,
@@ -25,7 +26,7 @@ from art_mtl.evaluation.report.tables import (
     to_latex,
     to_markdown,
 )
-from art_mtl.evaluation.report.write import Gallery, origin, remove_stale, show, write_figures
+from art_mtl.evaluation.report.write import origin, remove_stale, show, write_figures
 from art_mtl.evaluation.reproduction.paper_tables import BASELINE, PRINTED_AS, PaperTable
 from art_mtl.evaluation.results import Number, Results
 from art_mtl.files import staged_folder
