@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
 
 from art_mtl.core.chunks import chunks
+from art_mtl.core.context import StepRecord
 from art_mtl.data.sources import Arrays, Inputs, Source
 from art_mtl.evaluation.attack import Attack, AttackInfo, generate
 from art_mtl.evaluation.measure import Evaluator, protocol_labels
@@ -22,7 +24,9 @@ from art_mtl.labels import MultiTaskLabels
 _NOT_SHOWN = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
 """What Python keeps from users, and so does a run."""
 
-__all__ = ["Job"]
+OnStep = Callable[[Unit, StepRecord], None]
+
+__all__ = ["Job", "OnStep"]
 
 
 class Job:
@@ -78,8 +82,12 @@ class Job:
         """Of a chunk, for people."""
         return f"samples {self.chunks[chunk].start} to {self.chunks[chunk].stop - 1}"
 
-    def compute(self, unit: Unit) -> UnitResult:
+    def compute(self, unit: Unit, on_step: OnStep | None = None) -> UnitResult:
         """Work one unit.
+
+        Args:
+            unit: Which.
+            on_step: Called at every step of the attack with the unit and a :class:`~art_mtl.core.StepRecord`.
 
         Raises:
             ValueError: The attack broke its own promise, or labels do not fit.
@@ -89,20 +97,20 @@ class Job:
             if unit.attack == CLEAN:
                 found = UnitResult(self.evaluator.part(x, y, clean=True, first=self.chunks[unit.chunk].start))
             else:
-                found = self._attacked(unit, x, y)
+                found = self._attacked(unit, x, y, on_step)
         return replace(found, warnings=tuple(texts), data=data)
 
-    def _attacked(self, unit: Unit, x: Inputs, y: MultiTaskLabels) -> UnitResult:
+    def _attacked(self, unit: Unit, x: Inputs, y: MultiTaskLabels, on_step: OnStep | None) -> UnitResult:
         info, attack = self.attacks[unit.attack - 1]
-        watch = StepRecorder(self.losses_every)
-        with observed(attack, watch):
+        recorder = StepRecorder(self.losses_every)
+        with observed(attack, recorder, *([] if on_step is None else [partial(on_step, unit)])):
             made = generate(info.name, attack, x, y, self.evaluator.estimator, self._seed(unit.chunk))
         pictured = PICTURED - self.chunks[unit.chunk].start
         return UnitResult(
             self.evaluator.part(made.inputs, y),
             seconds=made.seconds,
             perturbation=made.perturbation,
-            steps=watch.table(),
+            steps=recorder.table(),
             shown=made.inputs[:pictured].copy() if pictured > 0 else None,
             gradients=made.gradients,
             forwards=made.forwards,

@@ -72,7 +72,7 @@ class Gallery(Callback):
             raise ValueError(f"A gallery should have inputs (N, 1 or 3, H, W). Found shape {self.x.shape}.")
         self.x, self.y = self.x[:PICTURED], self.y[:PICTURED]
 
-    def attack(self, result: AttackResult, examples: Inputs) -> None:
+    def on_attack(self, result: AttackResult, examples: Inputs) -> None:
         """Keep the first samples of an attack."""
         self.kept[result.norm, result.eps, result.name] = examples[:PICTURED].copy()
 
