@@ -9,7 +9,7 @@ WORKERS ?= 2
 
 PY := $(VENV)/bin/python
 
-.PHONY: demo test lint types docs check clean
+.PHONY: demo test trackers lint types docs check clean
 
 demo: $(VENV)/.base
 	$(VENV)/bin/art-mtl benchmark --victim rooms --attacks all --limit 32 --steps 10 --out $(OUT)/rooms --force --restart
@@ -18,6 +18,9 @@ demo: $(VENV)/.base
 
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n $(WORKERS)
+
+trackers: $(VENV)/.trackers
+	PYTHONPATH=$(VENV)/trackers OMP_NUM_THREADS=1 $(PY) -m pytest -q tests/evaluation/test_trackers.py
 
 lint: $(VENV)/.dev
 	$(PY) -m ruff check .
@@ -29,7 +32,7 @@ types: $(VENV)/.dev
 docs: $(VENV)/.dev
 	$(PY) -m mkdocs build --strict
 
-check: lint types test docs
+check: lint types test trackers docs
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -44,6 +47,12 @@ $(VENV)/.base: setup.cfg $(VENV)/bin/python
 $(VENV)/.dev: setup.cfg $(VENV)/bin/python
 	$(PY) -m pip install --quiet --editable '.[all,dev]'
 	@touch $@ $(VENV)/.base
+
+# In a folder of their own, because MLflow needs a newer requests than torchattacks allows.
+$(VENV)/.trackers: $(VENV)/.dev
+	$(PY) -m pip install --quiet --upgrade --target $(VENV)/trackers mlflow-skinny wandb
+	PYTHONPATH=$(VENV)/trackers $(PY) -c 'import mlflow, wandb'
+	@touch $@
 
 clean:
 	rm -rf $(VENV) site $(OUT) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -24,6 +24,7 @@ SAYS = {
     "own_model.py": "Δ_Wor -",
     "secmlt_in_ten_lines.py": "left: loss",
     "torchattacks_in_ten_lines.py": "% still right",
+    "watch.py": "worst-task: Δ_Wor -",
 }
 
 

@@ -37,7 +37,7 @@ HOSTS = {"art": {"estimators", "attacks", "torchattacks", "defences", "evaluatio
 CIRCLES: list[set[str]] = []
 OPTIONAL = [
     "art", "torchattacks", "secmlt", "matplotlib", "rich", "torchmetrics", "sklearn",
-    "torchvision", "h5py", "PIL", "tensorboardX",
+    "torchvision", "h5py", "PIL", "tensorboardX", "mlflow", "wandb",
 ]  # fmt: skip
 
 

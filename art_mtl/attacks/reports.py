@@ -9,7 +9,7 @@ from art.summary_writer import SummaryWriterDefault
 from tqdm.auto import tqdm
 
 from art_mtl.core.context import StepRecord
-from art_mtl.core.engine import Callbacks
+from art_mtl.core.engine import Callbacks, naming
 
 
 class Reports(Callbacks):
@@ -17,7 +17,6 @@ class Reports(Callbacks):
 
     def __init__(self, attack: Any) -> None:
         self.attack = attack
-        self.follows_members = bool(attack.verbose)
 
     def begin(self, steps: int, tasks: Sequence[str]) -> None:
         self.bar = tqdm(total=steps, desc=self.attack.name, disable=not self.attack.verbose)
@@ -34,6 +33,18 @@ class Reports(Callbacks):
                 self._write(record, batch)
             if attack.observer is not None:
                 attack.observer(record)
+
+        return observe
+
+    def member_observer(self, member: str) -> Callable[[StepRecord], None] | None:
+        attack = self.attack
+        if attack.observer is None and not attack.verbose:
+            return None
+
+        def observe(record: StepRecord) -> None:
+            self.advance(len(record.inputs), member)
+            if attack.observer is not None:
+                naming(member, attack.observer)(record)
 
         return observe
 

@@ -196,6 +196,7 @@ class StepRecord:
         weights: ``(B, K)``; 0 where a task has no label. They sum to 1 for weightings on the simplex, to K for equal
             ones.
         losses: Per-sample task losses, ``(B, K)``; computed from the step's own forward pass when first asked for.
+        member: Name of the attack that makes the step, where an ensemble runs several; None elsewhere.
     """
 
     step: int
@@ -206,6 +207,7 @@ class StepRecord:
     gradient: Tensor
     weights: Tensor
     compute_losses: Callable[[], Tensor] = field(repr=False)
+    member: str | None = None
 
     @cached_property
     def losses(self) -> Tensor:

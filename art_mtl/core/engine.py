@@ -113,9 +113,6 @@ class AttackedModel:
 class Callbacks:
     """What a host hears of a run. This base hears nothing."""
 
-    follows_members = False
-    """Whether :meth:`advance` is of any use."""
-
     def begin(self, steps: int, tasks: Sequence[str]) -> None:
         """The run begins: so many steps of so many batches, or queries of samples, on these tasks."""
 
@@ -123,11 +120,20 @@ class Callbacks:
         """What is called at every step of a batch, by its number; None for nothing."""
         return None
 
+    def member_observer(self, member: str) -> Observer | None:
+        """What is called at every step of a member of an ensemble, by its name; None for nothing."""
+        return None
+
     def advance(self, steps: int, what: str) -> None:
-        """An ensemble is so many steps of samples further, with the member ``what``."""
+        """An ensemble is so many steps of samples further, with the member ``what``, which has left these out."""
 
     def end(self) -> None:
         """The run has ended, also by an exception."""
+
+
+def naming(member: str, observer: Observer) -> Observer:
+    """An observer that hands a member's steps on with its name. Of a member of a member, the inner name is kept."""
+    return lambda record: observer(record if record.member is not None else replace(record, member=member))
 
 
 class Observing(Callbacks):
@@ -138,6 +144,9 @@ class Observing(Callbacks):
 
     def observer(self, batch: int) -> Observer | None:
         return self._observer
+
+    def member_observer(self, member: str) -> Observer | None:
+        return None if self._observer is None else naming(member, self._observer)
 
 
 @dataclass(frozen=True)

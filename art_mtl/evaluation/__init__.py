@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from art_mtl.evaluation.callbacks import Callback, UnitReport
+    from art_mtl.evaluation.callbacks import Callback, RunPlan, UnitReport
     from art_mtl.evaluation.compare import Comparison, compare_runs
     from art_mtl.evaluation.diagnosis import Check, Diagnosis, diagnose, diagnosis_table
     from art_mtl.evaluation.experiment import Experiment
@@ -26,10 +26,12 @@ if TYPE_CHECKING:
     from art_mtl.evaluation.results import AttackResult, Block, Difference, Environment, Results, TaskResult
     from art_mtl.evaluation.run import Run
     from art_mtl.evaluation.runner import evaluate
+    from art_mtl.evaluation.trackers import MLflowCallback, TensorBoardCallback, TrackerCallback, WandbCallback
     from art_mtl.zoo.victims import Victim, load_victim, victim_names
 
 _HOMES = {
     "Callback": "art_mtl.evaluation.callbacks",
+    "RunPlan": "art_mtl.evaluation.callbacks",
     "UnitReport": "art_mtl.evaluation.callbacks",
     "Comparison": "art_mtl.evaluation.compare",
     "compare_runs": "art_mtl.evaluation.compare",
@@ -59,6 +61,10 @@ _HOMES = {
     "to_markdown": "art_mtl.evaluation.report.tables",
     "to_rich": "art_mtl.evaluation.report.tables",
     "to_text": "art_mtl.evaluation.report.tables",
+    "MLflowCallback": "art_mtl.evaluation.trackers",
+    "TensorBoardCallback": "art_mtl.evaluation.trackers",
+    "TrackerCallback": "art_mtl.evaluation.trackers",
+    "WandbCallback": "art_mtl.evaluation.trackers",
     "Victim": "art_mtl.zoo.victims",
     "load_victim": "art_mtl.zoo.victims",
     "victim_names": "art_mtl.zoo.victims",
@@ -75,11 +81,16 @@ __all__ = [
     "Environment",
     "Experiment",
     "Gallery",
+    "MLflowCallback",
     "Results",
     "Run",
+    "RunPlan",
     "TaskResult",
+    "TensorBoardCallback",
+    "TrackerCallback",
     "UnitReport",
     "Victim",
+    "WandbCallback",
     "compare_runs",
     "comparison_table",
     "diagnose",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import signal
 import threading
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
@@ -17,21 +17,22 @@ from art_mtl.core.warn import warn
 from art_mtl.data.sources import Source
 from art_mtl.evaluation import environment
 from art_mtl.evaluation.attack import Attack, attack_info, input_range
-from art_mtl.evaluation.callbacks import Callback, UnitReport
-from art_mtl.evaluation.examples import Examples
-from art_mtl.evaluation.experiment import Experiment
+from art_mtl.evaluation.callbacks import CallbackList, RunPlan, UnitReport
+from art_mtl.evaluation.experiment import CONFIG, Experiment
 from art_mtl.evaluation.job import Job
 from art_mtl.evaluation.measure import Evaluator, check_clean
 from art_mtl.evaluation.provenance import check_data, describe_run
 from art_mtl.evaluation.reading import Chunks
-from art_mtl.evaluation.results import AttackResult, Results
+from art_mtl.evaluation.results import Results
 from art_mtl.evaluation.step_recorder import lacks_losses, mean_steps
 from art_mtl.evaluation.store import RunStore
-from art_mtl.evaluation.summary import heading_of, results_of
+from art_mtl.evaluation.summary import Summary, heading_of
 from art_mtl.evaluation.units import CLEAN, Unit, UnitResult
 from art_mtl.evaluation.workers import check_not_torchrun, work
+from art_mtl.files import write_text
 
 if TYPE_CHECKING:
+    from art_mtl.core.context import StepRecord
     from art_mtl.estimators import PyTorchMultiTaskEstimator
 
 __all__ = ["Ledger", "run_attacks"]
@@ -47,7 +48,7 @@ def run_attacks(
     victim: str,
     command: str | None,
     progress: bool,
-    callbacks: Sequence[Callback],
+    callbacks: CallbackList,
     out: str | Path | None,
     restart: bool,
     repair: bool,
@@ -62,10 +63,9 @@ def run_attacks(
     evaluator = Evaluator(estimator, batch_size, protocol)
     infos = [attack_info(name, attack) for name, attack in attacks]
     named = [(info, attack) for info, (_, attack) in zip(infos, attacks, strict=True)]
-    losses_every = math.gcd(*(callback.losses_every for callback in callbacks))
     job = Job(
         evaluator, source, named, experiment.chunk, experiment.seed, experiment.threads, experiment.keep_adversarial,
-        losses_every,
+        callbacks.losses_every,
     )  # fmt: skip
     about: dict[str, Any] = {
         "environment": asdict(environment.describe(str(estimator.device), experiment.seed)),
@@ -86,22 +86,28 @@ def run_attacks(
             )
         done = ledger.finished()
         check_data(source, job.chunks, ledger.data(), str(out))
-        if losses_every and done:
-            _warn_of_losses(ledger, len(infos), losses_every)
+        if callbacks.losses_every and done:
+            _warn_of_losses(ledger, len(infos), callbacks.losses_every)
+        if out is not None:
+            write_text(Path(out) / CONFIG, experiment.to_yaml())
         pending = [unit for unit in job.units if unit not in done]
-        bar = stack.enter_context(tqdm(total=len(job.units), initial=len(done), unit="unit", disable=not progress))
+        summary, total = Summary(evaluator.scales, ledger.read), len(infos) * len(job.chunks)
+        attacked = sum(unit.attack != CLEAN for unit in done)
+        # The mean pace of all attacks tells the time that is left; that of the last one and of clean units does not.
+        bar = stack.enter_context(
+            tqdm(total=total, initial=attacked, unit="unit", smoothing=0, disable=not progress or not total)
+        )
+        tasks = tuple(task.name for task in estimator.tasks)
+        plan = RunPlan(experiment, victim, tasks, tuple(infos), len(source), attacked, total)
+        writer = _Writer(job, ledger, done, bar, callbacks, plan, summary)
         with _interruptible(out):
-            work(job, pending, _Writer(job, ledger, done, bar, callbacks), ray)
-
-        def tell(result: AttackResult, examples: Examples) -> None:
-            for callback in callbacks:
-                callback.attack(result, examples)
-
+            writer.begin()
+            work(job, pending, writer, ray, writer.on_step if callbacks.hears_steps else None)
         numbered = list(enumerate(infos, 1))
-        results = results_of(heading_of(ledger.about()), evaluator.scales, numbered, ledger.read, tell)
+        results = summary.results(heading_of(ledger.about()), numbered)
         if out is not None:
             return results, None
-        total, chunks = len(infos) * len(job.chunks), tuple(range(len(job.chunks)))
+        chunks = tuple(range(len(job.chunks)))
         read = {number: ledger.read(number) for number in range(len(infos) + 1)}
         return results, Chunks(victim, about, tuple(numbered), chunks, read, total, total, tuple(evaluator.scales))
 
@@ -164,19 +170,39 @@ class _Memory:
 
 
 class _Writer:
-    """Saves what is finished, and passes its warnings on, each once. It looks at the data of every unit, which must be
-    those of the clean chunk, and at the clean metrics as soon as all labels have been seen.
+    """Saves what is finished, tells the callbacks, and passes warnings on, each once. It looks at the data of every
+    unit, which must be those of the clean chunk, and at the clean metrics as soon as all labels have been seen.
     """
 
-    def __init__(self, job: Job, ledger: Ledger, done: set[Unit], bar: Any, callbacks: Sequence[Callback]) -> None:
-        self.job, self.ledger, self.bar, self.callbacks = job, ledger, bar, callbacks
+    def __init__(
+        self,
+        job: Job,
+        ledger: Ledger,
+        done: set[Unit],
+        bar: Any,
+        callbacks: CallbackList,
+        plan: RunPlan,
+        summary: Summary,
+    ) -> None:
+        self.job, self.ledger, self.bar, self.callbacks, self.plan = job, ledger, bar, callbacks, plan
+        self.summary = summary
         self.data = ledger.data()
-        self.missing = len(job.chunks) - len(self.data)
         self.told = set[str]()
-        self.total = len(job.attacks) * len(job.chunks)
-        self.done = sum(unit.attack != CLEAN for unit in done)
-        for callback in callbacks:
-            callback.begin(self.total, self.done)
+        self.done = plan.done
+        counts = Counter(unit.attack for unit in done)
+        self.missing = {number: len(job.chunks) - counts[number] for number in range(len(job.attacks) + 1)}
+        """How many chunks of each attack are to be done."""
+        self.unfinished = list(range(1, len(job.attacks) + 1))
+        """Attacks whose results the callbacks have not been told."""
+
+    def begin(self) -> None:
+        """The run begins."""
+        self.callbacks.on_begin(self.plan)
+        self._tell_results()
+
+    def on_step(self, unit: Unit, record: StepRecord) -> None:
+        """An attack makes a step."""
+        self.callbacks.on_step(self.job.attacks[unit.attack - 1][0], unit.chunk, record)
 
     def __call__(self, unit: Unit, finished: UnitResult, worker: int) -> None:
         if self.data.setdefault(unit.chunk, finished.data) not in ("", finished.data):
@@ -190,22 +216,33 @@ class _Writer:
             if text not in self.told:
                 self.told.add(text)
                 warn(text)
-        self.bar.set_description(self.job.label(unit), refresh=False)
-        self.bar.update()
-        self._tell(unit, finished)
-        if unit.attack == CLEAN:
-            self.missing -= 1
-            if not self.missing:
-                check_clean(self.job.evaluator.scales, [one.part for one in self.ledger.read(CLEAN)])
-
-    def _tell(self, unit: Unit, finished: UnitResult) -> None:
+        self.missing[unit.attack] -= 1
         self.done += unit.attack != CLEAN
+        self.bar.set_description(self.job.label(unit), refresh=False)
+        if unit.attack == CLEAN:
+            self.bar.unpause()  # sets its clock to 0, as clean units do not count
+        else:
+            self.bar.update()
+        self._tell_unit(unit, finished)
+        if unit.attack == CLEAN and not self.missing[CLEAN]:
+            check_clean(self.job.evaluator.scales, [one.part for one in self.ledger.read(CLEAN)])
+        self._tell_results()
+
+    def _tell_unit(self, unit: Unit, finished: UnitResult) -> None:
         weights, losses = mean_steps([finished.steps])
         info = None if unit.attack == CLEAN else self.job.attacks[unit.attack - 1][0]
         where = info, unit.chunk, len(finished.part), finished.seconds
-        report = UnitReport(*where, weights, losses, self.done, self.total)
-        for callback in self.callbacks:
-            callback.unit(report)
+        self.callbacks.on_unit(UnitReport(*where, weights, losses, self.done, self.plan.total))
+
+    def _tell_results(self) -> None:
+        """Tell of the attacks that have finished all chunks."""
+        if self.missing[CLEAN]:
+            return
+        for number in [number for number in self.unfinished if not self.missing[number]]:
+            self.unfinished.remove(number)
+            result, examples = self.summary.add(number, self.job.attacks[number - 1][0])
+            if examples is not None:
+                self.callbacks.on_attack(result, examples)
 
 
 @contextmanager

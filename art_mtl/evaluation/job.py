@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from art_mtl.core.chunks import chunks
+from art_mtl.core.context import StepRecord
 from art_mtl.data.sources import Arrays, Inputs, Source
 from art_mtl.evaluation.attack import Attack, AttackInfo, generate
 from art_mtl.evaluation.examples import Examples, extreme_samples
 from art_mtl.evaluation.input_gradients import cosine_sums
-from art_mtl.evaluation.measure import Evaluator, MetricState, protocol_labels, sample_metrics
+from art_mtl.evaluation.measure import Evaluator, MetricState, deltas, protocol_labels, sample_metrics
 from art_mtl.evaluation.provenance import describe_data
 from art_mtl.evaluation.step_recorder import StepRecorder, observed
 from art_mtl.evaluation.units import CLEAN, Unit, UnitResult
@@ -27,7 +29,9 @@ _NOT_SHOWN = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, Reso
 _COSINES = 32
 """First samples of a chunk on which the angles between the tasks' gradients are measured."""
 
-__all__ = ["Job"]
+OnStep = Callable[[Unit, StepRecord], None]
+
+__all__ = ["Job", "OnStep"]
 
 
 class Job:
@@ -84,8 +88,12 @@ class Job:
         """Of a chunk, for people."""
         return f"samples {self.chunks[chunk].start} to {self.chunks[chunk].stop - 1}"
 
-    def compute(self, unit: Unit) -> UnitResult:
+    def compute(self, unit: Unit, on_step: OnStep | None = None) -> UnitResult:
         """Work one unit.
+
+        Args:
+            unit: Which.
+            on_step: Called at every step of the attack with the unit and a :class:`~art_mtl.core.StepRecord`.
 
         Raises:
             ValueError: The attack broke its own promise, or labels do not fit.
@@ -97,20 +105,20 @@ class Job:
                 self._clean[unit.chunk] = sample_metrics(self.evaluator.scales, part)
                 found = UnitResult(part, cosines=self._cosines(x, y))
             else:
-                found = self._attacked(unit, x, y)
+                found = self._attacked(unit, x, y, on_step)
         return replace(found, warnings=tuple(texts), data=data)
 
-    def _attacked(self, unit: Unit, x: Inputs, y: MultiTaskLabels) -> UnitResult:
+    def _attacked(self, unit: Unit, x: Inputs, y: MultiTaskLabels, on_step: OnStep | None) -> UnitResult:
         info, attack = self.attacks[unit.attack - 1]
-        watch = StepRecorder(self.losses_every)
-        with observed(attack, watch):
+        recorder = StepRecorder(self.losses_every)
+        with observed(attack, recorder, *([] if on_step is None else [partial(on_step, unit)])):
             made = generate(info.name, attack, x, y, self.evaluator.estimator, self._seed(unit.chunk))
         part = self.evaluator.part(made.inputs, y)
         return UnitResult(
             part,
             seconds=made.seconds,
             perturbation=made.perturbation,
-            steps=watch.table(),
+            steps=recorder.table(),
             examples=self._examples(unit.chunk, part, made.inputs),
             gradients=made.gradients,
             forwards=made.forwards,
@@ -130,7 +138,7 @@ class Job:
     def _examples(self, chunk: int, part: MetricState, inputs: Inputs) -> Examples:
         """The inputs of the samples that are degraded least and most."""
         attacked = sample_metrics(self.evaluator.scales, part)
-        degradations = self.evaluator.deltas(attacked, self._clean_metrics(chunk)).numpy()
+        degradations = deltas(self.evaluator.scales, attacked, self._clean_metrics(chunk)).numpy()
         chosen = extreme_samples(degradations, inputs[0].nbytes)
         first = self.chunks[chunk].start
         return Examples(tuple(first + i for i in chosen), inputs[chosen])

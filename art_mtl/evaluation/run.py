@@ -283,13 +283,14 @@ class Run(ShowsTable):
     @classmethod
     def _of_folder(cls, folder: Path) -> Run:
         from art_mtl.evaluation.reading import read_chains
-        from art_mtl.evaluation.summary import heading_of, results_of
+        from art_mtl.evaluation.summary import Summary, heading_of
 
         read = read_chains(folder)
         found = None
         try:
             if read.chunks:
-                found = results_of(heading_of(read.about), read.scales, read.attacks, lambda number: read.read[number])
+                summary = Summary(read.scales, lambda number: read.read[number])
+                found = summary.results(heading_of(read.about), read.attacks)
         except ValueError as error:
             raise ValueError(f"{folder}: {error}") from error
         experiment = Experiment.from_yaml(folder / CONFIG) if (folder / CONFIG).exists() else None

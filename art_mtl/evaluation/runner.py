@@ -18,15 +18,14 @@ from art_mtl.core.front_searches import FittedFront
 from art_mtl.data.sources import Source, as_source
 from art_mtl.evaluation.attack import Attack, attack_info, named_attacks
 from art_mtl.evaluation.batch_size import settle_batch_size
-from art_mtl.evaluation.callbacks import Callback
+from art_mtl.evaluation.callbacks import Callback, CallbackList
 from art_mtl.evaluation.execution import run_attacks
-from art_mtl.evaluation.experiment import CONFIG, LIVE, Experiment
+from art_mtl.evaluation.experiment import LIVE, Experiment
 from art_mtl.evaluation.grid import as_estimator, make_attack, make_estimator, plan_grid, plan_radii
 from art_mtl.evaluation.hosts import hosted
 from art_mtl.evaluation.report.gallery import Gallery
 from art_mtl.evaluation.report.write import check_folder
 from art_mtl.evaluation.run import Live, Run
-from art_mtl.files import write_text
 from art_mtl.zoo.victims import Victim, load_victim
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ def evaluate(
     force: bool = False,
     accept: Sequence[str] = (),
     ray: str | None = None,
-    callbacks: Sequence[Callback] = (),
+    callbacks: Callback | Sequence[Callback] = (),
     progress: bool = True,
     command: str | None = None,
 ) -> Run:
@@ -115,7 +114,7 @@ def evaluate(
         force: Write to ``out`` even if it holds other files.
         accept: Names of settings that may differ from those of the run in ``out``, such as "versions".
         ray: "local", "auto" or the address of a cluster: share the work out over its devices. None: this process.
-        callbacks: Hear of the run while it goes on.
+        callbacks: One, or several; they hear of the run while it goes on.
         progress: Show a progress bar.
         command: Command line to record.
 
@@ -128,6 +127,7 @@ def evaluate(
             promise; or ``out`` holds a run of other settings, weights, data or versions, which the message lists.
         BlockingIOError: Another process works in ``out``.
         OSError: ``out`` cannot be written, or the disk is full; what was stored before stays.
+        RuntimeError: A callback raised an exception; what was stored before stays.
 
     Examples:
         >>> import torch
@@ -145,6 +145,7 @@ def evaluate(
         (1.0, 0.0)
     """
     asked_for = dict(locals())
+    hearing = CallbackList(callbacks)
     if isinstance(what, Experiment):
         what.check_names()
         own = {name: value for name, value in asked_for.items() if name in _OF_AN_EXPERIMENT}
@@ -177,52 +178,38 @@ def evaluate(
     size = settle_batch_size(experiment.batch_size, subject.estimator, subject.source, experiment.prepare, out, restart)
     pairs = _pairs(given, subject, experiment, size)
     gallery = Gallery(subject.estimator, subject.source, subject.class_names)
-    results, chunks = run_attacks(
-        subject.estimator,
-        pairs,
-        subject.source,
-        batch_size=size,
-        experiment=experiment,
-        victim=subject.name,
-        command=command,
-        progress=progress,
-        callbacks=[
-            *([] if out is None else [_Note(Path(out), experiment)]),
-            gallery,
-            *callbacks,
-        ],
-        out=out,
-        restart=restart,
-        repair=repair,
-        accept=(accept,) if isinstance(accept, str) else tuple(accept),
-        ray=ray,
-    )
-    infos = [attack_info(name, attack) for name, attack in pairs]
-    live = {(info.name, info.norm, info.eps): attack for info, (_, attack) in zip(infos, pairs, strict=True)}
-    total = len(pairs) * len(cut_chunks(len(subject.source), min(experiment.chunk, len(subject.source))))
-    run = Run(
-        found=results,
-        experiment=experiment,
-        folder=None if out is None else Path(out),
-        done=total,
-        total=total,
-        samples=len(subject.source),
-        _live=Live(subject.estimator, subject.source, live, gallery, size, chunks),
-    )
-    for callback in callbacks:
-        callback.end(run)
+    hearing.append(gallery)
+    with hearing.hearing_of_exceptions():
+        results, chunks = run_attacks(
+            subject.estimator,
+            pairs,
+            subject.source,
+            batch_size=size,
+            experiment=experiment,
+            victim=subject.name,
+            command=command,
+            progress=progress,
+            callbacks=hearing,
+            out=out,
+            restart=restart,
+            repair=repair,
+            accept=(accept,) if isinstance(accept, str) else tuple(accept),
+            ray=ray,
+        )
+        infos = [attack_info(name, attack) for name, attack in pairs]
+        live = {(info.name, info.norm, info.eps): attack for info, (_, attack) in zip(infos, pairs, strict=True)}
+        total = len(pairs) * len(cut_chunks(len(subject.source), min(experiment.chunk, len(subject.source))))
+        run = Run(
+            found=results,
+            experiment=experiment,
+            folder=None if out is None else Path(out),
+            done=total,
+            total=total,
+            samples=len(subject.source),
+            _live=Live(subject.estimator, subject.source, live, gallery, size, chunks),
+        )
+        hearing.on_end(run)
     return run
-
-
-@dataclass(frozen=True)
-class _Note(Callback):
-    """Writes beside a run what was asked for."""
-
-    folder: Path
-    experiment: Experiment
-
-    def begin(self, total: int, done: int) -> None:
-        write_text(self.folder / CONFIG, self.experiment.to_yaml())
 
 
 @dataclass(frozen=True)

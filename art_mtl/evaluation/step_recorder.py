@@ -15,7 +15,8 @@ from art_mtl.evaluation.results import Rows, known
 from art_mtl.precision import widen
 
 if TYPE_CHECKING:
-    from art_mtl.core import StepRecord
+    from art_mtl.core.context import StepRecord
+    from art_mtl.core.loop import Observer
 
 
 @dataclass
@@ -33,6 +34,8 @@ class StepRecorder:
     counts: dict[int, int] = field(default_factory=dict)
 
     def __call__(self, record: StepRecord) -> None:
+        if record.member is not None:  # step t of one attack of an ensemble is not step t of another
+            return
         step = record.step
         self.counts[step] = self.counts.get(step, 0) + len(record.weights)
         _add(self.weights, step, record.weights)
@@ -105,19 +108,19 @@ def lacks_losses(table: Tensor | None, every: int) -> bool:
 
 
 @contextmanager
-def observed(attack: Any, watch: StepRecorder) -> Iterator[None]:
+def observed(attack: Any, *watchers: Observer) -> Iterator[None]:
     """Watch an attack that can be watched; a user's own observer is told as well, and put back."""
     if not hasattr(attack, "observer"):
         yield
         return
     before = attack.observer
+    told = watchers if before is None else (*watchers, before)
 
-    def both(record: StepRecord) -> None:
-        watch(record)
-        if before is not None:
-            before(record)
+    def tell(record: StepRecord) -> None:
+        for one in told:
+            one(record)
 
-    attack.observer = both
+    attack.observer = tell
     try:
         yield
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 from typing import Any
 
@@ -37,10 +38,8 @@ from art_mtl.evaluation.units import CLEAN, UnitResult
 
 Read = Callable[[int], Sequence[UnitResult]]
 """Number of an attack to what its chunks came to, in order."""
-Listener = Callable[[AttackResult, Examples], None]
-"""Told each attack's result, and its adversarial inputs of the samples that it degrades least and most."""
 
-__all__ = ["Heading", "Listener", "heading_of", "measured", "results_of"]
+__all__ = ["Heading", "Summary", "heading_of", "measured"]
 
 
 @dataclass(frozen=True)
@@ -66,45 +65,75 @@ def heading_of(about: Mapping[str, Any]) -> Heading:
     )
 
 
-def results_of(
-    heading: Heading,
-    scales: Sequence[MetricSpec],
-    attacks: Sequence[tuple[int, AttackInfo]],
-    read: Read,
-    listener: Listener | None = None,
-) -> Results:
-    """The results of a run, or of those of its chunks that ``read`` gives.
+@dataclass(frozen=True)
+class _Clean:
+    """What is needed of the clean inputs."""
+
+    measured: Measured
+    resampled: Resampled
+    warnings: tuple[str, ...]
+    cosines: Rows | None
+
+
+class Summary:
+    """The results of a run, attack by attack.
 
     Args:
-        heading: What stands above them.
         scales: One a task.
-        attacks: Numbers and names of those to tell of.
         read: Called once an attack, so that no more than one is in memory.
-        listener: Called for each attack.
     """
-    untouched = read(CLEAN)
-    clean = measured(scales, untouched, "on clean inputs")
-    resampled = _resampled(scales, untouched, clean)
-    tasks = describe(scales, clean)
-    results: list[AttackResult] = []
-    degraded: list[Resampled] = []
-    for number, info in attacks:
-        finished = read(number)
-        attacked = measured(scales, finished, f"under attack {info.name!r}")
-        degraded.append(degradations(scales, _resampled(scales, finished, attacked), resampled))
-        alone = deltas(scales, attacked.samples, clean.samples)
-        results.append(_attack_result(info, finished, attacked, degraded[-1], alone))
+
+    def __init__(self, scales: Sequence[MetricSpec], read: Read) -> None:
+        self.scales, self.read = scales, read
+        self._found: dict[int, tuple[AttackResult, Resampled]] = {}
+
+    def add(self, number: int, info: AttackInfo) -> tuple[AttackResult, Examples | None]:
+        """The result of an attack, and its adversarial inputs of the samples that it degrades least and most, None where
+        they are not kept. All clean inputs should have been measured.
+        """
+        finished = self.read(number)
+        attacked = measured(self.scales, finished, f"under attack {info.name!r}")
+        degraded = degradations(self.scales, _resampled(self.scales, finished, attacked), self._clean.resampled)
+        alone = deltas(self.scales, attacked.samples, self._clean.measured.samples)
+        result = _attack_result(info, finished, attacked, degraded, alone)
+        self._found[number] = result, degraded
         examples = [part.examples for part in finished if part.examples is not None]
-        if listener is not None and len(examples) == len(finished):
-            listener(results[-1], Examples.joined(examples, alone.numpy()))
-    return Results(
-        **vars(heading),
-        tasks=tasks,
-        attacks=tuple(results),
-        differences=tuple(_differences(results, degraded)),
-        warnings=_warnings(untouched),
-        gradient_cosines=mean_cosines([one.cosines for one in untouched]),
-    )
+        return result, Examples.joined(examples, alone.numpy()) if len(examples) == len(finished) else None
+
+    def results(self, heading: Heading, attacks: Sequence[tuple[int, AttackInfo]]) -> Results:
+        """All of them.
+
+        Args:
+            heading: What stands above them.
+            attacks: Numbers and names of those to tell of; what was not added yet is added.
+        """
+        for number, info in attacks:
+            if number not in self._found:
+                self.add(number, info)
+        results, degraded = [], []
+        for number, _ in attacks:
+            result, one = self._found[number]
+            results.append(result)
+            degraded.append(one)
+        return Results(
+            victim=heading.victim,
+            tasks=describe(self.scales, self._clean.measured),
+            attacks=tuple(results),
+            clip_values=heading.clip_values,
+            environment=heading.environment,
+            command=heading.command,
+            protocol=heading.protocol,
+            differences=tuple(_differences(results, degraded)),
+            warnings=self._clean.warnings,
+            gradient_cosines=self._clean.cosines,
+        )
+
+    @cached_property
+    def _clean(self) -> _Clean:
+        finished = self.read(CLEAN)
+        found = measured(self.scales, finished, "on clean inputs")
+        cosines = mean_cosines([one.cosines for one in finished])
+        return _Clean(found, _resampled(self.scales, finished, found), _warnings(finished), cosines)
 
 
 def _warnings(finished: Sequence[UnitResult]) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ from art_mtl.core.warn import warn
 from art_mtl.evaluation import environment
 
 if TYPE_CHECKING:
-    from art_mtl.evaluation.job import Job
+    from art_mtl.evaluation.job import Job, OnStep
     from art_mtl.evaluation.units import Unit, UnitResult
 
 Save = Callable[["Unit", "UnitResult", int], None]
@@ -65,7 +65,13 @@ def check_not_torchrun() -> None:
         )
 
 
-def work(job: Job, pending: Sequence[Unit], save: Save, ray: str | None = None) -> None:
+def work(
+    job: Job,
+    pending: Sequence[Unit],
+    save: Save,
+    ray: str | None = None,
+    on_step: OnStep | None = None,
+) -> None:
     """Compute units.
 
     Args:
@@ -74,6 +80,7 @@ def work(job: Job, pending: Sequence[Unit], save: Save, ray: str | None = None) 
         save: Told of every unit that is finished, in this process, one after another.
         ray: None computes all of them here. "local" starts Ray on this host: a worker for each GPU or, where the model
             is on the CPU, for every ``job.threads`` cores. "auto" joins the Ray cluster of this host, an address any.
+        on_step: Called at every step of the attacks that this process runs; see :meth:`Job.compute`.
 
     Raises:
         ImportError: Ray is not installed, or too old.
@@ -86,7 +93,7 @@ def work(job: Job, pending: Sequence[Unit], save: Save, ray: str | None = None) 
     if ray is None:
         with cpu_threads(job.threads):
             for unit in pending:
-                save(unit, job.compute(unit), 0)
+                save(unit, job.compute(unit, on_step), 0)
     elif pending:
         engine = _engine(ray)
         packed = _packed(engine, job)

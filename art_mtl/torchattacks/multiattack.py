@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from art_mtl.core.context import BatchContext
+from art_mtl.core.context import BatchContext, StepRecord
+from art_mtl.core.engine import naming
 from art_mtl.core.objectives.loss_objectives import DEGRADATION
 from art_mtl.core.selection import keep_best
 from art_mtl.core.weightings import least_degradation
@@ -109,11 +110,32 @@ class MultiAttack(MultiTaskAttack):
 
     def _run(self, attack: MultiTaskAttack, images: Tensor, labels: Any) -> Tensor:
         """Here the images are free of normalisation; the attack's own call undoes and redoes it."""
-        if attack.normalization_used is None:
-            return attack(images, labels)
-        attack._set_normalization_applied(True)
-        plain: Tensor = attack.inverse_normalize(attack(attack.normalize(images), labels))
-        return plain
+        with self._observed(attack):
+            if attack.normalization_used is None:
+                return attack(images, labels)
+            attack._set_normalization_applied(True)
+            plain: Tensor = attack.inverse_normalize(attack(attack.normalize(images), labels))
+            return plain
+
+    @contextmanager
+    def _observed(self, attack: MultiTaskAttack) -> Iterator[None]:
+        """Meanwhile the observer is told of the steps of an attack, after the attack's own."""
+        own, whole = attack.observer, self.observer
+        if whole is None:
+            yield
+            return
+        named = naming(attack.name, whole)
+
+        def both(record: StepRecord) -> None:
+            if own is not None:
+                own(record)
+            named(record)
+
+        attack.observer = both
+        try:
+            yield
+        finally:
+            attack.observer = own
 
     @torch.no_grad()
     def _checked_outputs(self, images: Tensor, targets: Sequence[Target]) -> list[Any]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +18,9 @@ from art_mtl.core import METHODS, RunConfig, ThreatModel, attack, make_method
 from art_mtl.core.context import RunningStatistics
 from art_mtl.core.optimizers.schedules import CONSTANT
 from art_mtl.core.optimizers.universal_step import Perturbation, SharedSchedule
+from art_mtl.evaluation.attack import AttackInfo
+from art_mtl.evaluation.callbacks import Callback, CallbackList
+from art_mtl.evaluation.step_recorder import StepRecorder, observed
 
 NORMS = [math.inf, 2.0, 1.0]
 
@@ -34,6 +39,7 @@ def _on_meta(case, norm):
     return replace(case, forward=forward, x=case.x.to("meta"), targets=targets), threat
 
 
+INFO = AttackInfo("equal", "equal", "linf", 0.1, None, 2)
 PLANS = {
     "plain": RunConfig(2),
     "restarts": RunConfig(2, start=1.0, restarts=2),
@@ -68,6 +74,45 @@ def test_so_do_the_knobs(dense_case, knobs):
             case.forward, case.x, case.tasks, case.targets, method, threat, RunConfig(2), observer=seen.append
         )
         assert result.device.type == "meta" and all(record.losses.device.type == "meta" for record in seen)
+
+
+class Follows(Callback):
+    """Keeps what it is told on the device."""
+
+    def __init__(self):
+        self.seen = 0.0
+
+    def on_step(self, attack, chunk, record):
+        self.seen = self.seen + (record.weights * record.losses).mean()
+
+
+class Waits(Callback):
+    def on_step(self, attack, chunk, record):
+        record.weights.mean().item()
+
+
+def watched(case, method, threat, plan, *callbacks):
+    """An attack as an evaluation watches it, with losses at every step."""
+    hearing, recorder, observed_attack = CallbackList(callbacks), StepRecorder(1), SimpleNamespace(observer=None)
+    with observed(observed_attack, recorder, partial(hearing.on_step, INFO, 0)):
+        attack(case.forward, case.x, case.tasks, case.targets, method, threat, plan, observer=observed_attack.observer)
+    return recorder
+
+
+@pytest.mark.parametrize("plan", PLANS)
+@pytest.mark.parametrize("name", [*METHODS, "stealthy:depth"])
+def test_a_watched_loop_does_not_wait_either(dense_case, name, plan):
+    case, threat = _on_meta(dense_case(dtype=torch.float32), math.inf)
+    follows = Follows()
+    recorder = watched(case, make_method(name, case.tasks), threat, PLANS[plan], follows)
+    told = [follows.seen, *recorder.weights.values(), *recorder.losses.values()]
+    assert len(told) == 1 + 2 * 2 and all(one.device.type == "meta" for one in told)
+
+
+def test_a_callback_that_waits_would_be_caught(dense_case):
+    case, threat = _on_meta(dense_case(dtype=torch.float32), math.inf)
+    with pytest.raises(RuntimeError, match="Waits should raise no exception. Found .* in on_step"):
+        watched(case, make_method("equal", case.tasks), threat, RunConfig(2), Waits())
 
 
 @pytest.mark.parametrize("norm", NORMS)

@@ -298,16 +298,16 @@ class Log(Callback):
     def __init__(self):
         self.heard = []
 
-    def begin(self, total, done):
-        self.heard.append(("begin", total, done))
+    def on_begin(self, plan):
+        self.heard.append(("begin", plan.total, plan.done))
 
-    def unit(self, report):
+    def on_unit(self, report):
         self.heard.append(report)
 
-    def attack(self, result, examples):
+    def on_attack(self, result, examples):
         self.heard.append((result.name, examples.inputs.shape))
 
-    def end(self, run):
+    def on_end(self, run):
         self.heard.append(run)
 
 

@@ -76,7 +76,7 @@ def test_a_gallery_shows_the_least_and_the_most_degraded_samples(form: str, tmp_
     heard: dict[str, Examples] = {}
 
     class Listener(Callback):
-        def attack(self, result, examples):
+        def on_attack(self, result, examples):
             heard[result.name] = examples
 
     options = {"chunk": 4, "progress": False, "callbacks": [Listener()], "keep_adversarial": True}

@@ -10,7 +10,7 @@ from art_mtl.evaluation.attack import AttackInfo
 from art_mtl.evaluation.measure import MetricSpec, MetricState
 from art_mtl.evaluation.results import Environment
 from art_mtl.evaluation.statistics import degradation_intervals, degradations, resampled_metrics
-from art_mtl.evaluation.summary import Heading, results_of
+from art_mtl.evaluation.summary import Heading, Summary
 from art_mtl.evaluation.units import CLEAN, UnitResult
 from art_mtl.metrics import SparseTensor
 
@@ -38,7 +38,7 @@ def test_costs_warnings_and_intervals_are_those_of_all_chunks() -> None:
         3: [chunk(size, 3.0, seed=9 + k) for k, size in enumerate(sizes)],
     }
     infos = [AttackInfo(name, name, "linf", eps, None, 10) for name, eps in (("one", 0.1), ("two", 0.1), ("two", 0.2))]
-    found = results_of(HEADING, SCALES, list(enumerate(infos, 1)), lambda number: read[number])
+    found = Summary(SCALES, lambda number: read[number]).results(HEADING, list(enumerate(infos, 1)))
     one, two, far = found.attacks
     assert (one.gradient_evaluations, one.forward_evaluations) == (15.0, 16.0)  # (12 · 10 + 4 · 30) / 16
     assert one.warnings == ("slow", "odd", "late") and (one.seconds, one.perturbation) == (3.0, 0.2)

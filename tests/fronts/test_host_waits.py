@@ -7,6 +7,8 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from art_mtl.evaluation.step_recorder import StepRecorder
+
 
 class FromPython(TorchDispatchMode):
     """Counts tensors that are made from Python's numbers, which torch lifts into the graph once each."""
@@ -71,8 +73,10 @@ METHODS = {
 def test_more_steps_make_no_more_of_them(front, net, jobs, data, name, norm, mode):
     method, options = name.split(" ")[0], METHODS[name]
 
-    def run(steps):
+    def run(steps, watch=None):
         attack = front.make("MultiTaskPGD", net, jobs, method, eps=0.1, norm=norm, steps=steps, **options)
+        attack.observer = watch
         return counted(mode(), lambda: front.run(attack, *data))
 
-    assert run(3) == run(9)
+    assert run(3) == run(9) == run(9, StepRecorder())
+    assert run(3, StepRecorder(losses_every=1)) == run(9, StepRecorder(losses_every=1))

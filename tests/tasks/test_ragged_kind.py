@@ -414,8 +414,8 @@ def test_it_is_evaluated_and_reported(task, form, ragged, tmp_path):
     gallery = Gallery(host, as_source((x, y), host.tasks))
 
     class Listener(Callback):
-        def attack(self, result, examples):
-            gallery.attack(result, examples)
+        def on_attack(self, result, examples):
+            gallery.on_attack(result, examples)
 
     def run(**options):
         attacks = {"equal": MultiTaskPGD(host, eps=0.3, max_iter=10, batch_size=4, verbose=False)}

@@ -61,9 +61,7 @@ class _MemberCallbacks(Callbacks):
         self.whole, self.member = whole, member
 
     def observer(self, batch: int) -> Observer | None:
-        if not self.whole.follows_members:
-            return None
-        return lambda record: self.whole.advance(len(record.inputs), self.member.name)
+        return self.whole.member_observer(self.member.name)
 
 
 @dataclass

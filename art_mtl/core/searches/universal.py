@@ -159,7 +159,8 @@ def fit(setup: RunSetup, batch: Callable[[Tensor], SearchBatch], start: Tensor, 
     shared = Perturbation(start, total=steps * per_pass)
     weighting = Continued(method.weighting, shared.total, per_pass)
     setup.begin(shared.total)
-    observer = setup.callbacks.observer(0)
+    told = setup.callbacks.observer(0)
+    observer = None if told is None else lambda record: told(replace(record, step=shared.taken))
     for _ in range(steps):
         for chosen in torch.split(torch.randperm(size, generator=shuffle, device="cpu"), at_once):
             part = batch(chosen)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from art_mtl.evaluation.results import AttackResult, Interval, Results
+from art_mtl.evaluation.results import AttackResult, Interval, Number, Results
 
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["to_frame"]
+__all__ = ["figures_of", "to_frame", "with_interval"]
 
 
 def to_frame(results: Results) -> pandas.DataFrame:
@@ -22,17 +22,27 @@ def to_frame(results: Results) -> pandas.DataFrame:
     return frame
 
 
-def _rows(results: Results, attack: AttackResult) -> list[dict[str, Any]]:
-    of_attack = {
-        **_with_interval("delta_mtl", attack.delta_mtl, attack.delta_mtl_interval),
-        **_with_interval("delta_wor", attack.delta_wor, attack.delta_wor_interval),
+def figures_of(attack: AttackResult) -> dict[str, Number]:
+    """What an attack has once, and not for each task: degradations with the ends of their intervals, and cost."""
+    return {
+        **with_interval("delta_mtl", attack.delta_mtl, attack.delta_mtl_interval),
+        **with_interval("delta_wor", attack.delta_wor, attack.delta_wor_interval),
         "per_image_worst": attack.least_degradation,
         "gradient_evaluations": attack.gradient_evaluations,
         "forward_evaluations": attack.forward_evaluations,
         "seconds": attack.seconds,
         "perturbation": attack.perturbation,
-        "samples": attack.samples,
     }
+
+
+def with_interval(name: str, value: Number, interval: Interval) -> dict[str, Number]:
+    """A figure and the ends of its interval, by name."""
+    low, high = (None, None) if interval is None else interval
+    return {name: value, f"{name}_low": low, f"{name}_high": high}
+
+
+def _rows(results: Results, attack: AttackResult) -> list[dict[str, Any]]:
+    of_attack = {**figures_of(attack), "samples": attack.samples}
     head = {"attack": attack.name, "norm": attack.norm, "eps": attack.eps}
     head |= {"schedule": attack.schedule, "steps": attack.steps}
     return [
@@ -42,13 +52,8 @@ def _rows(results: Results, attack: AttackResult) -> list[dict[str, Any]]:
             "metric": task.metric,
             "clean": task.clean,
             "attacked": attack.values[k],
-            **_with_interval("delta", attack.deltas[k], attack.delta_intervals[k]),
+            **with_interval("delta", attack.deltas[k], attack.delta_intervals[k]),
             **of_attack,
         }
         for k, task in enumerate(results.tasks)
     ]
-
-
-def _with_interval(name: str, value: float | None, interval: Interval) -> dict[str, float | None]:
-    low, high = (None, None) if interval is None else interval
-    return {name: value, f"{name}_low": low, f"{name}_high": high}

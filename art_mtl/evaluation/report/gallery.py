@@ -74,7 +74,7 @@ class Gallery(Callback):
         shape = self.estimator.input_shape
         return len(shape) == 3 and shape[0] in (1, 3)
 
-    def attack(self, result: AttackResult, examples: Examples) -> None:
+    def on_attack(self, result: AttackResult, examples: Examples) -> None:
         """Keep the examples of an attack."""
         self.kept[result.norm, result.eps, result.name] = examples
 

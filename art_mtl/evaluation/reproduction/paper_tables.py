@@ -159,7 +159,7 @@ def reproduce(
     device: str = "auto",
     command: str | None = None,
     progress: bool = True,
-    callbacks: Sequence[Callback] = (),
+    callbacks: Callback | Sequence[Callback] = (),
 ) -> Results:
     """Run the attacks of one table of the paper.
 
@@ -180,7 +180,7 @@ def reproduce(
         device: "auto", "cpu" or "gpu".
         command: Command line to record.
         progress: Show a progress bar.
-        callbacks: Hear of the run while it goes on.
+        callbacks: One, or several; they hear of the run while it goes on.
 
     Returns:
         One :class:`AttackResult` for each method and radius of the table. To set them beside the paper's:
