@@ -132,6 +132,87 @@ def f1(num_labels: int) -> Metric:
     )
 
 
+def multilabel_iou(num_labels: int) -> Metric:
+    """Mean over the labels of the IoU of their masks, in [0, 1]; a label that never occurs and is never predicted
+    counts as 0, as in torchmetrics.
+    """
+    made = (
+        Bound(_torchmetric, "classification.BinaryJaccardIndex", ignore_index=-1)  # torchmetrics asks for 2 labels
+        if num_labels == 1
+        else Bound(_torchmetric, "classification.MultilabelJaccardIndex", num_labels=num_labels, ignore_index=-1)
+    )
+    return Metric(
+        name="mIoU",
+        higher_is_better=True,
+        statistics=by.label_counts,
+        value=by.iou_of_counts,
+        torchmetric=made,
+        arguments=by.valid_labels,
+        scale=100.0,
+        size=3 * num_labels,
+        document={"metric": "multilabel_iou", "num_labels": num_labels},
+    )
+
+
+def binary_iou() -> Metric:
+    """IoU of the places that are 1, in [0, 1]; 0 where none is and none is predicted."""
+    return Metric(
+        name="IoU",
+        higher_is_better=True,
+        statistics=by.mask_counts,
+        value=by.iou_of_counts,
+        torchmetric=Bound(_torchmetric, "classification.BinaryJaccardIndex", ignore_index=-1),
+        arguments=by.valid_labels,
+        scale=100.0,
+        size=3,
+        document={"metric": "binary_iou"},
+    )
+
+
+def binary_accuracy() -> Metric:
+    """Share of places of which the sign of the logit is right, in [0, 1]."""
+    return Metric(
+        name="accuracy",
+        higher_is_better=True,
+        statistics=Bound(by.mean_statistics, element=by.binary_is_correct),
+        value=by.mean,
+        torchmetric=Bound(_torchmetric, "classification.BinaryAccuracy", ignore_index=-1),
+        arguments=by.valid_labels,
+        scale=100.0,
+        size=2,
+        document={"metric": "binary_accuracy"},
+    )
+
+
+def max_f() -> Metric:
+    """maxF of saliency maps: the greatest F over 99 thresholds of the data set, with β² = 0.3 (Achanta et al., CVPR
+    2009).
+    """
+    return _best_f("maxF", "max_f", beta_squared=0.3)
+
+
+def ods_f() -> Metric:
+    """odsF of edge maps: the greatest F1 over 99 thresholds of the data set (Arbeláez et al., TPAMI 2011), without
+    their tolerance for the place of an edge.
+    """
+    return _best_f("odsF", "ods_f", beta_squared=1.0)
+
+
+def _best_f(name: str, known_as: str, beta_squared: float) -> Metric:
+    value, size = Bound(by.best_f_of_histograms, beta_squared=beta_squared), 2 * (by.THRESHOLDS + 1)
+    return Metric(
+        name=name,
+        higher_is_better=True,
+        statistics=by.probability_histograms,
+        value=value,
+        torchmetric=Bound(_additive, value=value, size=size),
+        arguments=Bound(by.as_rows, statistics=by.probability_histograms),
+        scale=100.0,
+        size=size,
+        document={"metric": known_as},
+    )
+
+
 def absolute_error(name: str = "aErr", scale: float = 100.0, unit: str = "") -> Metric:
     """Mean absolute error over all valid places, in the label's unit."""
     return Metric(
@@ -237,6 +318,11 @@ _KNOWN: Mapping[str, tuple[Callable[..., Metric], tuple[str, ...], tuple[str, ..
     "mean_iou": (mean_iou, ("num_classes",), ("ignored_class",)),
     "accuracy": (accuracy, ("num_classes",), ()),
     "f1": (f1, ("num_labels",), ()),
+    "multilabel_iou": (multilabel_iou, ("num_labels",), ()),
+    "binary_iou": (binary_iou, (), ()),
+    "binary_accuracy": (binary_accuracy, (), ()),
+    "max_f": (max_f, (), ()),
+    "ods_f": (ods_f, (), ()),
     "absolute_error": (absolute_error, (), ()),
     "mean": (_mean_of_elements, (), ()),
 }
@@ -251,3 +337,9 @@ def _torchmetric(path: str, **kwargs: Any) -> torchmetrics.Metric:
         owner = getattr(owner, part)
     metric: torchmetrics.Metric = owner(**kwargs)
     return metric
+
+
+def _additive(value: Value, size: int) -> torchmetrics.Metric:
+    from art_mtl.metrics.additive import AdditiveMetric
+
+    return AdditiveMetric(value, size)
