@@ -126,8 +126,9 @@ class MetricSpec:
             raise ValueError(f"The metric of task {entry['name']!r} should be a mean, to be averaged over batches.")
         plain = {name: entry[name] for name in _PLAIN}
         return cls(
-            **plain, value=known.value, torchmetric=known.torchmetric, document=entry["document"], size=known.size
-        )
+            **plain, value=known.value, torchmetric=known.torchmetric, document=entry["document"], entry=known.entry,
+            size=known.size,
+        )  # fmt: skip
 
     def check(self, parts: Sequence[MetricState], k: int) -> None:
         """Raise ValueError unless what a file holds of the task at place ``k`` is of this metric."""

@@ -21,11 +21,14 @@ from art_mtl.metrics.metric import (
     f1,
     max_f,
     mean_angle,
+    mean_average_precision,
+    mean_average_precision_50,
     mean_iou,
     mean_of,
     multilabel_iou,
     ods_f,
     read_metric,
+    recall_of_objects,
 )
 from art_mtl.metrics.sparse import SparseTensor
 from art_mtl.metrics.statistics import ElementWise, confusion_matrix, sum_and_count
@@ -48,11 +51,14 @@ __all__ = [
     "f1",
     "max_f",
     "mean_angle",
+    "mean_average_precision",
+    "mean_average_precision_50",
     "mean_iou",
     "mean_of",
     "multilabel_iou",
     "ods_f",
     "SparseTensor",
     "read_metric",
+    "recall_of_objects",
     "sum_and_count",
 ]

@@ -213,6 +213,45 @@ def _best_f(name: str, known_as: str, beta_squared: float) -> Metric:
     )
 
 
+def mean_average_precision() -> Metric:
+    """COCO's mAP of boxes, in [0, 1]: the mean over classes and over an IoU of 0.5, 0.55, …, 0.95.
+
+    It has no additive statistics. The share of objects that are found stands for it in the attack loop.
+    """
+    return _average_precision("mAP", "map")
+
+
+def mean_average_precision_50() -> Metric:
+    """:func:`mean_average_precision` at an IoU of 0.5 alone."""
+    return _average_precision("mAP50", "map_50")
+
+
+def _average_precision(name: str, entry: str) -> Metric:
+    return Metric(
+        name=name,
+        higher_is_better=True,
+        value=by.mean,
+        torchmetric=_mean_average_precision,
+        scale=100.0,
+        entry=entry,
+        size=2,
+        document={"metric": entry},
+    )
+
+
+def recall_of_objects() -> Metric:
+    """Share of objects that are found, in [0, 1]."""
+    return Metric(
+        name="recall",
+        higher_is_better=True,
+        value=by.mean,
+        torchmetric=Bound(_additive, value=by.mean, size=2),
+        scale=100.0,
+        size=2,
+        document={"metric": "recall"},
+    )
+
+
 def absolute_error(name: str = "aErr", scale: float = 100.0, unit: str = "") -> Metric:
     """Mean absolute error over all valid places, in the label's unit."""
     return Metric(
@@ -323,6 +362,9 @@ _KNOWN: Mapping[str, tuple[Callable[..., Metric], tuple[str, ...], tuple[str, ..
     "binary_accuracy": (binary_accuracy, (), ()),
     "max_f": (max_f, (), ()),
     "ods_f": (ods_f, (), ()),
+    "map": (mean_average_precision, (), ()),
+    "map_50": (mean_average_precision_50, (), ()),
+    "recall": (recall_of_objects, (), ()),
     "absolute_error": (absolute_error, (), ()),
     "mean": (_mean_of_elements, (), ()),
 }
@@ -343,3 +385,12 @@ def _additive(value: Value, size: int) -> torchmetrics.Metric:
     from art_mtl.metrics.additive import AdditiveMetric
 
     return AdditiveMetric(value, size)
+
+
+def _mean_average_precision() -> torchmetrics.Metric:
+    from torchmetrics.detection.mean_ap import MeanAveragePrecision
+
+    try:
+        return MeanAveragePrecision()
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("mAP needs pycocotools and torchvision: pip install '.[detection]'.") from error

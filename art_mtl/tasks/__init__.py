@@ -16,6 +16,7 @@ from art_mtl.tasks.binary_segmentation import binary_segmentation
 from art_mtl.tasks.classification import classification
 from art_mtl.tasks.custom import custom
 from art_mtl.tasks.dense import depth, disparity
+from art_mtl.tasks.detection import detection
 from art_mtl.tasks.elementwise import ElementwiseTask
 from art_mtl.tasks.installed import installed
 from art_mtl.tasks.multilabel import multilabel
@@ -40,6 +41,7 @@ __all__ = [
     "classification",
     "custom",
     "depth",
+    "detection",
     "disparity",
     "installed",
     "multilabel",
