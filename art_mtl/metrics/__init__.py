@@ -27,8 +27,10 @@ from art_mtl.metrics.metric import (
     mean_of,
     multilabel_iou,
     ods_f,
+    psnr,
     read_metric,
     recall_of_objects,
+    ssim,
 )
 from art_mtl.metrics.sparse import SparseTensor
 from art_mtl.metrics.statistics import ElementWise, confusion_matrix, sum_and_count
@@ -58,7 +60,9 @@ __all__ = [
     "multilabel_iou",
     "ods_f",
     "SparseTensor",
+    "psnr",
     "read_metric",
     "recall_of_objects",
+    "ssim",
     "sum_and_count",
 ]

@@ -53,6 +53,7 @@ class Metric:
         element: ``(output, target) -> (B, *S)`` where the metric is the mean of that over all valid places; else None.
         entry: Which entry is the metric, where the torchmetrics class computes a dict; "" elsewhere.
         size: S, how many statistics there are; None where that is not known.
+        bounded: Whether the best value is known: 1 where more is better, 0 where less is.
         document: By what a stored run names the metric; None for metrics that are not this package's.
     """
 
@@ -67,6 +68,7 @@ class Metric:
     element: ElementWise | None = None
     entry: str = ""
     size: int | None = None
+    bounded: bool = True
     document: Mapping[str, str | int] | None = field(default=None, compare=False)
 
 
@@ -269,6 +271,45 @@ def absolute_error(name: str = "aErr", scale: float = 100.0, unit: str = "") -> 
     )
 
 
+def psnr(data_range: float = 1.0) -> Metric:
+    """Peak signal-to-noise ratio over all valid places of the data set, in dB; infinite where nothing is wrong.
+
+    Args:
+        data_range: The difference of the greatest and the least possible value.
+    """
+    return Metric(
+        name="PSNR",
+        higher_is_better=True,
+        bounded=False,
+        statistics=Bound(by.squared_errors, data_range=data_range),
+        value=by.psnr_of_errors,
+        torchmetric=Bound(_torchmetric, "image.PeakSignalNoiseRatio", data_range=1.0),
+        arguments=Bound(by.valid_shares, data_range=data_range),
+        unit="dB",
+        size=2,
+        document={"metric": "psnr"},
+    )
+
+
+def ssim(data_range: float = 1.0) -> Metric:
+    """Structural similarity, the mean over the images of the data set, in [−1, 1]; see :func:`art_mtl.losses.ssim`.
+
+    Args:
+        data_range: The difference of the greatest and the least possible value.
+    """
+    return Metric(
+        name="SSIM",
+        higher_is_better=True,
+        statistics=Bound(by.similarities, data_range=data_range),
+        value=by.mean,
+        torchmetric=Bound(_torchmetric, "MeanMetric"),
+        arguments=Bound(by.valid_similarities, data_range=data_range),
+        scale=100.0,
+        size=2,
+        document={"metric": "mean"},
+    )
+
+
 def mean_angle() -> Metric:
     """mDist: mean angle between predicted and true normals over all valid pixels, in degrees."""
     return mean_of("mDist", losses.angle, higher_is_better=False, unit="degrees")
@@ -365,6 +406,7 @@ _KNOWN: Mapping[str, tuple[Callable[..., Metric], tuple[str, ...], tuple[str, ..
     "map": (mean_average_precision, (), ()),
     "map_50": (mean_average_precision_50, (), ()),
     "recall": (recall_of_objects, (), ()),
+    "psnr": (psnr, (), ()),
     "absolute_error": (absolute_error, (), ()),
     "mean": (_mean_of_elements, (), ()),
 }

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from art_mtl.losses import predicted_class
+from art_mtl.losses import mean_ssim, predicted_class
 
 ElementWise = Callable[[Tensor, Tensor], Tensor]
 """``(output, target) -> (B, *S)``"""
@@ -146,6 +146,33 @@ def best_f_of_histograms(statistics: Tensor, beta_squared: float) -> Tensor:
     found, predicted = above.unbind(-2)
     positives = histograms[..., 0, :].sum(-1, keepdim=True)
     return ((1 + beta_squared) * found / (beta_squared * positives + predicted).clamp(min=1e-9)).amax(-1)
+
+
+def squared_errors(output: Tensor, target: Tensor, valid: Tensor, data_range: float) -> Tensor:
+    """Sums of squared errors, in units of the range, and how many there are: ``(B, C, *S)`` to ``(B, 2)``, float64."""
+    return sum_and_count(((output - target) / data_range).square().mean(1), valid)
+
+
+def psnr_of_errors(statistics: Tensor) -> Tensor:
+    """PSNR of summed :func:`squared_errors`, in dB; 0 where nothing was counted."""
+    total, count = statistics[..., 0], statistics[..., 1]
+    return torch.where(count > 0, 10 * (count.clamp(min=1) / total).log10(), 0.0)
+
+
+def valid_shares(output: Tensor, target: Tensor, valid: Tensor, data_range: float) -> tuple[Tensor, ...]:
+    """Outputs and labels of the valid places in units of the range."""
+    return valid_values(output / data_range, target / data_range, valid)
+
+
+def similarities(output: Tensor, target: Tensor, valid: Tensor, data_range: float) -> Tensor:
+    """SSIM of each sample, and whether it counts, ``(B, 2)``, float64."""
+    counted = valid.flatten(1).any(1)
+    return sum_and_count(mean_ssim(output, target, valid, data_range), counted)
+
+
+def valid_similarities(output: Tensor, target: Tensor, valid: Tensor, data_range: float) -> tuple[Tensor, ...]:
+    """SSIM of each sample that counts."""
+    return (mean_ssim(output, target, valid, data_range)[valid.flatten(1).any(1)],)
 
 
 def as_rows(output: Tensor, target: Tensor, valid: Tensor, statistics: Callable[..., Tensor]) -> tuple[Tensor, ...]:

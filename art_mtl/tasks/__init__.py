@@ -18,6 +18,7 @@ from art_mtl.tasks.custom import custom
 from art_mtl.tasks.dense import depth, disparity
 from art_mtl.tasks.detection import detection
 from art_mtl.tasks.elementwise import ElementwiseTask
+from art_mtl.tasks.image import image
 from art_mtl.tasks.installed import installed
 from art_mtl.tasks.multilabel import multilabel
 from art_mtl.tasks.multilabel_segmentation import multilabel_segmentation
@@ -43,6 +44,7 @@ __all__ = [
     "depth",
     "detection",
     "disparity",
+    "image",
     "installed",
     "multilabel",
     "multilabel_segmentation",
