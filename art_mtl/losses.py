@@ -214,3 +214,71 @@ def _squared_length(v: Tensor) -> Tensor:
 
 def _inverse_length(v: Tensor) -> Tensor:
     return _squared_length(v).clamp_(min=torch.finfo(v.dtype).tiny).rsqrt_()
+
+
+def psnr(output: Tensor, target: Tensor, valid: Tensor, data_range: float) -> Tensor:
+    """Peak signal-to-noise ratio of each sample over its valid places, ``(B, C, *S)`` to ``(B,)``, in dB.
+
+    Args:
+        output: ``(B, C, *S)``.
+        target: ``(B, C, *S)``.
+        valid: ``(B, *S)``, boolean.
+        data_range: The difference of the greatest and the least possible value.
+
+    Returns:
+        10 log₁₀(range² / mean squared error); at most 100, so that it has a slope everywhere but there.
+
+    Examples:
+        >>> psnr(torch.full((1, 1, 2), 0.1), torch.zeros(1, 1, 2), torch.ones(1, 2, dtype=torch.bool), 1.0)
+        tensor([20.])
+    """
+    error = masked_mean(((output - target) / data_range).square().mean(1), valid)
+    return -10 * error.clamp(min=1e-10).log10()
+
+
+_WINDOW, _SPREAD = 11, 1.5
+"""Side and standard deviation of the window of SSIM, in pixels."""
+
+
+def ssim(output: Tensor, target: Tensor, data_range: float) -> Tensor:
+    """Structural similarity at each place, mean over the channels: ``(B, C, *S)`` to ``(B, *S)``, in [−1, 1].
+
+    Wang et al., "Image quality assessment: from error visibility to structural similarity" (TIP 2004), with their
+    Gaussian window and K of 0.01 and 0.03; beyond its border an image is mirrored.
+
+    Args:
+        output: ``(B, C, *S)``, each side of S at least 6.
+        target: Of the same shape.
+        data_range: The difference of the greatest and the least possible value.
+
+    Examples:
+        >>> x = torch.rand(2, 3, 8, 9)
+        >>> ssim(x, x, 1.0).shape, bool((ssim(x, x, 1.0) > 0.999).all())
+        (torch.Size([2, 8, 9]), True)
+    """
+    output, target = output / data_range, target / data_range
+    mean_o, mean_t, square_o, square_t, product = (
+        _blurred(values) for values in (output, target, output * output, target * target, output * target)
+    )
+    variance = (square_o - mean_o.square()).clamp(min=0) + (square_t - mean_t.square()).clamp(min=0)
+    covariance = product - mean_o * mean_t
+    luminance = (2 * mean_o * mean_t + 1e-4) / (mean_o.square() + mean_t.square() + 1e-4)
+    return (luminance * (2 * covariance + 9e-4) / (variance + 9e-4)).mean(1)
+
+
+def mean_ssim(output: Tensor, target: Tensor, valid: Tensor, data_range: float) -> Tensor:
+    """:func:`ssim` of each sample, mean over its valid places, ``(B,)``."""
+    return masked_mean(ssim(output, target, data_range), valid)
+
+
+def _blurred(values: Tensor) -> Tensor:
+    """``(B, C, *S)`` under a Gaussian window, axis by axis."""
+    half = _WINDOW // 2
+    place = torch.arange(-half, half + 1, dtype=values.dtype, device=values.device)
+    window = torch.exp(-(place / _SPREAD).square() / 2)
+    window = window / window.sum()
+    for axis in range(2, values.ndim):
+        moved = values.movedim(axis, -1)
+        rows = F.pad(moved.reshape(-1, 1, moved.shape[-1]), (half, half), mode="reflect")
+        values = F.conv1d(rows, window.view(1, 1, -1)).view(moved.shape).movedim(-1, axis)
+    return values

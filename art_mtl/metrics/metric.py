@@ -55,6 +55,7 @@ class Metric:
         entry: Which entry is the metric, where the torchmetrics class computes a dict; "" elsewhere.
         size: S, how many statistics there are; None where that is not known.
         bounds: Least and greatest value that it can have; None where it has no greatest.
+        has_best: Whether it has a best value: 1 where more is better, 0 where less is.
         document: By what a stored run names the metric, as :func:`read_metric` reads it; None for one that only the
             live object knows.
     """
@@ -71,6 +72,7 @@ class Metric:
     entry: str = ""
     size: int | None = None
     bounds: tuple[float, float] | None = None
+    has_best: bool = True
     document: Mapping[str, str | int] | None = field(default=None, compare=False)
 
 
@@ -139,6 +141,132 @@ def f1(num_labels: int) -> Metric:
     )
 
 
+def multilabel_iou(num_labels: int) -> Metric:
+    """Mean over the labels of the IoU of their masks, in [0, 1]; a label that never occurs and is never predicted
+    counts as 0, as in torchmetrics.
+    """
+    made = (
+        Bound(_torchmetric, "classification.BinaryJaccardIndex", ignore_index=-1)  # torchmetrics asks for 2 labels
+        if num_labels == 1
+        else Bound(_torchmetric, "classification.MultilabelJaccardIndex", num_labels=num_labels, ignore_index=-1)
+    )
+    return Metric(
+        name="mIoU",
+        higher_is_better=True,
+        statistics=by.label_counts,
+        value=by.iou_of_counts,
+        torchmetric=made,
+        arguments=by.valid_labels,
+        scale=100.0,
+        size=3 * num_labels,
+        bounds=(0.0, 1.0),
+        document={"metric": "multilabel_iou", "num_labels": num_labels},
+    )
+
+
+def binary_iou() -> Metric:
+    """IoU of the places that are 1, in [0, 1]; 0 where none is and none is predicted."""
+    return Metric(
+        name="IoU",
+        higher_is_better=True,
+        statistics=by.mask_counts,
+        value=by.iou_of_counts,
+        torchmetric=Bound(_torchmetric, "classification.BinaryJaccardIndex", ignore_index=-1),
+        arguments=by.valid_labels,
+        scale=100.0,
+        size=3,
+        bounds=(0.0, 1.0),
+        document={"metric": "binary_iou"},
+    )
+
+
+def binary_accuracy() -> Metric:
+    """Share of places of which the sign of the logit is right, in [0, 1]."""
+    return Metric(
+        name="accuracy",
+        higher_is_better=True,
+        statistics=Bound(by.mean_statistics, element=by.binary_is_correct),
+        value=by.mean,
+        torchmetric=Bound(_torchmetric, "classification.BinaryAccuracy", ignore_index=-1),
+        arguments=by.valid_labels,
+        scale=100.0,
+        size=2,
+        bounds=(0.0, 1.0),
+        document={"metric": "binary_accuracy"},
+    )
+
+
+def max_f() -> Metric:
+    """maxF of saliency maps: the greatest F over 99 thresholds of the data set, with β² = 0.3 (Achanta et al., CVPR
+    2009).
+    """
+    return _best_f("maxF", "max_f", beta_squared=0.3)
+
+
+def ods_f() -> Metric:
+    """odsF of edge maps: the greatest F1 over 99 thresholds of the data set (Arbeláez et al., TPAMI 2011), without
+    their tolerance for the place of an edge.
+    """
+    return _best_f("odsF", "ods_f", beta_squared=1.0)
+
+
+def _best_f(name: str, known_as: str, beta_squared: float) -> Metric:
+    value, size = Bound(by.best_f_of_histograms, beta_squared=beta_squared), 2 * (by.THRESHOLDS + 1)
+    return Metric(
+        name=name,
+        higher_is_better=True,
+        statistics=by.probability_histograms,
+        value=value,
+        torchmetric=Bound(_additive, value=value, size=size),
+        arguments=Bound(by.as_rows, statistics=by.probability_histograms),
+        scale=100.0,
+        size=size,
+        bounds=(0.0, 1.0),
+        document={"metric": known_as},
+    )
+
+
+def mean_average_precision() -> Metric:
+    """COCO's mAP of boxes, in [0, 1]: the mean over classes and over an IoU of 0.5, 0.55, …, 0.95.
+
+    It has no additive statistics. The share of objects that are found stands for it in the attack loop.
+    """
+    return _average_precision("mAP", "map")
+
+
+def mean_average_precision_50() -> Metric:
+    """:func:`mean_average_precision` at an IoU of 0.5 alone."""
+    return _average_precision("mAP50", "map_50")
+
+
+def _average_precision(name: str, entry: str) -> Metric:
+    return Metric(
+        name=name,
+        higher_is_better=True,
+        value=by.mean,
+        torchmetric=_mean_average_precision,
+        scale=100.0,
+        entry=entry,
+        size=2,
+        bounds=(0.0, 1.0),
+        document={"metric": entry},
+    )
+
+
+def recall_of_objects() -> Metric:
+    """Share of objects that are found, in [0, 1]."""
+    return Metric(
+        name="recall",
+        higher_is_better=True,
+        value=by.mean,
+        torchmetric=Bound(_additive, value=by.mean, size=2),
+        scale=100.0,
+        size=2,
+        bounds=(0.0, 1.0),
+        document={"metric": "recall"},
+    )
+
+
 def absolute_error(name: str = "aErr", scale: float = 100.0, unit: str = "") -> Metric:
     """Mean absolute error over all valid places, in the label's unit."""
     return Metric(
@@ -153,6 +281,46 @@ def absolute_error(name: str = "aErr", scale: float = 100.0, unit: str = "") -> 
         element=losses.absolute_error,
         size=2,
         document={"metric": "absolute_error"},
+    )
+
+
+def psnr(data_range: float = 1.0) -> Metric:
+    """Peak signal-to-noise ratio over all valid places of the data set, in dB; infinite where nothing is wrong.
+
+    Args:
+        data_range: The difference of the greatest and the least possible value.
+    """
+    return Metric(
+        name="PSNR",
+        higher_is_better=True,
+        has_best=False,
+        statistics=Bound(by.squared_errors, data_range=data_range),
+        value=by.psnr_of_errors,
+        torchmetric=Bound(_torchmetric, "image.PeakSignalNoiseRatio", data_range=1.0),
+        arguments=Bound(by.valid_shares, data_range=data_range),
+        unit="dB",
+        size=2,
+        document={"metric": "psnr"},
+    )
+
+
+def ssim(data_range: float = 1.0) -> Metric:
+    """Structural similarity, the mean over the images of the data set, in [−1, 1]; see :func:`art_mtl.losses.ssim`.
+
+    Args:
+        data_range: The difference of the greatest and the least possible value.
+    """
+    return Metric(
+        name="SSIM",
+        higher_is_better=True,
+        statistics=Bound(by.similarities, data_range=data_range),
+        value=by.mean,
+        torchmetric=Bound(_torchmetric, "MeanMetric"),
+        arguments=Bound(by.valid_similarities, data_range=data_range),
+        scale=100.0,
+        size=2,
+        bounds=(-1.0, 1.0),
+        document={"metric": "mean"},
     )
 
 
@@ -278,6 +446,15 @@ _KNOWN: Mapping[str, tuple[Callable[..., Metric], tuple[str, ...], tuple[str, ..
     "mean_iou": (mean_iou, ("num_classes",), ("ignored_class",)),
     "accuracy": (accuracy, ("num_classes",), ()),
     "f1": (f1, ("num_labels",), ()),
+    "multilabel_iou": (multilabel_iou, ("num_labels",), ()),
+    "binary_iou": (binary_iou, (), ()),
+    "binary_accuracy": (binary_accuracy, (), ()),
+    "max_f": (max_f, (), ()),
+    "ods_f": (ods_f, (), ()),
+    "map": (mean_average_precision, (), ()),
+    "map_50": (mean_average_precision_50, (), ()),
+    "recall": (recall_of_objects, (), ()),
+    "psnr": (psnr, (), ()),
     "absolute_error": (absolute_error, (), ()),
     "mean": (_mean_of_elements, (), ()),
 }
@@ -292,3 +469,18 @@ def _torchmetric(path: str, **kwargs: Any) -> torchmetrics.Metric:
         owner = getattr(owner, part)
     metric: torchmetrics.Metric = owner(**kwargs)
     return metric
+
+
+def _additive(value: Value, size: int) -> torchmetrics.Metric:
+    from art_mtl.metrics.additive import AdditiveMetric
+
+    return AdditiveMetric(value, size)
+
+
+def _mean_average_precision() -> torchmetrics.Metric:
+    from torchmetrics.detection.mean_ap import MeanAveragePrecision
+
+    try:
+        return MeanAveragePrecision()
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("mAP needs pycocotools and torchvision: pip install '.[detection]'.") from error

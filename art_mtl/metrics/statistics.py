@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from art_mtl.losses import predicted_class
+from art_mtl.losses import mean_ssim, predicted_class
 
 ElementWise = Callable[[Tensor, Tensor], Tensor]
 """``(output, target) -> (B, *S)``"""
@@ -90,16 +90,94 @@ def iou_of_confusion(statistics: Tensor, num_classes: int, ignored_class: int | 
 
 
 def label_counts(output: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-    """True positives, false positives and false negatives of each label, ``(B, 3 L)``."""
+    """True positives, false positives and false negatives of each label, ``(B, L, *S)`` to ``(B, 3 L)``, float64."""
     predicted, true = (output > 0) & valid, (target > 0.5) & valid
     counts = torch.stack([predicted & true, predicted & ~true, ~predicted & true], 1)
-    return counts.flatten(1).to(torch.float64)
+    return counts.reshape(*counts.shape[:3], -1).sum(3, dtype=torch.float64).flatten(1)
+
+
+def mask_counts(output: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """:func:`label_counts` of one label, ``(B, *S)`` to ``(B, 3)``."""
+    return label_counts(output.unsqueeze(1), target.unsqueeze(1), valid.unsqueeze(1))
 
 
 def f1_of_counts(statistics: Tensor) -> Tensor:
     """Macro F1 of summed counts ``(..., 3 L)``."""
     true_positive, false_positive, false_negative = statistics.view(*statistics.shape[:-1], 3, -1).unbind(-2)
     return (2 * true_positive / (2 * true_positive + false_positive + false_negative).clamp(min=1)).mean(-1)
+
+
+def iou_of_counts(statistics: Tensor) -> Tensor:
+    """Mean IoU over the labels, of summed counts ``(..., 3 L)``."""
+    true_positive, false_positive, false_negative = statistics.view(*statistics.shape[:-1], 3, -1).unbind(-2)
+    return (true_positive / (true_positive + false_positive + false_negative).clamp(min=1)).mean(-1)
+
+
+def binary_is_correct(output: Tensor, target: Tensor) -> Tensor:
+    """Whether the logit is positive where the label is 1."""
+    return (output > 0) == (target > 0.5)
+
+
+THRESHOLDS = 99
+"""How many thresholds the best F is over: 0.01, 0.02, …, 0.99."""
+
+
+def probability_histograms(output: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """How many places have a probability between two thresholds, those that are 1 and all: ``(B, 2 · 100)``, float64.
+
+    Args:
+        output: Logits ``(B, *S)``.
+        target: 1 and 0, ``(B, *S)``.
+        valid: ``(B, *S)``, boolean.
+    """
+    probability = torch.sigmoid(output.double()).flatten(1)
+    edges = torch.arange(1, THRESHOLDS + 1, device=output.device, dtype=torch.float64) / (THRESHOLDS + 1)
+    place = torch.bucketize(probability, edges, right=True)
+    counted = valid.flatten(1)
+    columns = torch.stack([counted & (target.flatten(1) > 0.5), counted], 1).to(torch.float64)
+    counts = torch.zeros(len(output), 2, THRESHOLDS + 1, dtype=torch.float64, device=output.device)
+    return counts.scatter_add_(2, place[:, None].expand(-1, 2, -1), columns).flatten(1)
+
+
+def best_f_of_histograms(statistics: Tensor, beta_squared: float) -> Tensor:
+    """The greatest F_β over the thresholds, of summed :func:`probability_histograms`."""
+    histograms = statistics.view(*statistics.shape[:-1], 2, -1)
+    above = histograms.flip(-1).cumsum(-1).flip(-1)[..., 1:]
+    found, predicted = above.unbind(-2)
+    positives = histograms[..., 0, :].sum(-1, keepdim=True)
+    return ((1 + beta_squared) * found / (beta_squared * positives + predicted).clamp(min=1e-9)).amax(-1)
+
+
+def squared_errors(output: Tensor, target: Tensor, valid: Tensor, data_range: float) -> Tensor:
+    """Sums of squared errors, in units of the range, and how many there are: ``(B, C, *S)`` to ``(B, 2)``, float64."""
+    return sum_and_count(((output - target) / data_range).square().mean(1), valid)
+
+
+def psnr_of_errors(statistics: Tensor) -> Tensor:
+    """PSNR of summed :func:`squared_errors`, in dB; 0 where nothing was counted."""
+    total, count = statistics[..., 0], statistics[..., 1]
+    return torch.where(count > 0, 10 * (count.clamp(min=1) / total).log10(), 0.0)
+
+
+def valid_shares(output: Tensor, target: Tensor, valid: Tensor, data_range: float) -> tuple[Tensor, ...]:
+    """Outputs and labels of the valid places in units of the range."""
+    return valid_values(output / data_range, target / data_range, valid)
+
+
+def similarities(output: Tensor, target: Tensor, valid: Tensor, data_range: float) -> Tensor:
+    """SSIM of each sample, and whether it counts, ``(B, 2)``, float64."""
+    counted = valid.flatten(1).any(1)
+    return sum_and_count(mean_ssim(output, target, valid, data_range), counted)
+
+
+def valid_similarities(output: Tensor, target: Tensor, valid: Tensor, data_range: float) -> tuple[Tensor, ...]:
+    """SSIM of each sample that counts."""
+    return (mean_ssim(output, target, valid, data_range)[valid.flatten(1).any(1)],)
+
+
+def as_rows(output: Tensor, target: Tensor, valid: Tensor, statistics: Callable[..., Tensor]) -> tuple[Tensor, ...]:
+    """The additive statistics themselves, for :class:`art_mtl.metrics.additive.AdditiveMetric`."""
+    return (statistics(output, target, valid),)
 
 
 def valid_classes(output: Tensor, target: Tensor, valid: Tensor) -> tuple[Tensor, ...]:

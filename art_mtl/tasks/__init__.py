@@ -11,12 +11,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from art_mtl.tasks.base import Measures, Task
+from art_mtl.tasks.binary import binary
+from art_mtl.tasks.binary_segmentation import binary_segmentation
 from art_mtl.tasks.classification import classification
 from art_mtl.tasks.custom import custom
 from art_mtl.tasks.dense import depth, disparity
+from art_mtl.tasks.detection import detection
 from art_mtl.tasks.elementwise import ElementwiseTask
+from art_mtl.tasks.image import image
 from art_mtl.tasks.installed import installed
 from art_mtl.tasks.multilabel import multilabel
+from art_mtl.tasks.multilabel_segmentation import multilabel_segmentation
 from art_mtl.tasks.normals import surface_normals
 from art_mtl.tasks.picking import OutputPicker
 from art_mtl.tasks.regression import regression
@@ -31,13 +36,18 @@ __all__ = [
     "RaggedTarget",
     "Target",
     "Task",
+    "binary",
+    "binary_segmentation",
     "check_tasks",
     "classification",
     "custom",
     "depth",
+    "detection",
     "disparity",
+    "image",
     "installed",
     "multilabel",
+    "multilabel_segmentation",
     "regression",
     "segmentation",
     "surface_normals",

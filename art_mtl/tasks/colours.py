@@ -16,6 +16,9 @@ CLASS_COLOURS = (
 )  # fmt: skip
 """Colours of classes, told apart by eye; further classes take them from the start again."""
 
+_LONG_SIDE, _EDGE = 160, 2
+"""Pixels: the longer side of a picture of boxes or points; how thick a frame is."""
+
 # The 256 colours of matplotlib's viridis, by Nathaniel Smith, Stéfan van der Walt and Eric Firing (CC0), 8 bits each.
 _VIRIDIS = (
     "RAFURAJVRANXRQVYRQZaRQhbRglcRgteRgxfRg5hRw9iRxFjRxJlRxRmRxVnRxZpRxhqSBlrSBpsSBxuSB1vSB5wSCBxSCFySCJzSCN0RyV1RyZ2"
@@ -38,10 +41,82 @@ def class_picture(classes: Array) -> Array:
         >>> class_picture(np.array([[0, -1]])).round(2).tolist()
         [[[0.9, 0.1, 0.29], [1.0, 1.0, 1.0]]]
     """
-    palette = np.array([[int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)] for colour in CLASS_COLOURS])
+    palette = _palette()
     picture: Array = palette[classes % len(palette)]
     picture[classes < 0] = 1.0
     return picture
+
+
+def mask_picture(masks: Array) -> Array:
+    """Masks ``(L, H, W)`` of 1, 0 and NaN to colours ``(H, W, 3)``: the mean of the colours of all that are 1 there,
+    light grey where none is, white where none is known.
+
+    Examples:
+        >>> mask_picture(np.array([[[1.0, 0.0, np.nan]]])).round(2).tolist()
+        [[[0.9, 0.1, 0.29], [0.93, 0.93, 0.93], [1.0, 1.0, 1.0]]]
+    """
+    palette, there = _palette(), masks > 0.5
+    colours = palette[np.arange(len(masks)) % len(palette)]
+    total = np.tensordot(there.astype(float), colours, axes=(0, 0))
+    count = there.sum(0)[..., None]
+    picture: Array = np.where(count > 0, total / np.maximum(count, 1), 0.93)
+    picture[np.isnan(masks).all(0)] = 1.0
+    return picture
+
+
+def box_picture(boxes: Array, classes: Array, size: tuple[float, float]) -> Array:
+    """Boxes ``(M, 4)`` of corners x1, y1, x2, y2, with classes ``(M,)``, to colours ``(H, W, 3)``: frames on white.
+
+    Args:
+        boxes: In the unit of ``size``.
+        classes: Integers; frames of class less than 0 are grey.
+        size: Height and width of the image. The picture's longer side has 160 pixels.
+
+    Examples:
+        >>> picture = box_picture(np.array([[0.0, 0.0, 1.0, 1.0]]), np.array([0]), (1.0, 2.0))
+        >>> picture.shape, picture[0, 0].round(2).tolist(), picture[5, 5].tolist()
+        ((80, 160, 3), [0.9, 0.1, 0.29], [1.0, 1.0, 1.0])
+    """
+    palette, scale = _palette(), _LONG_SIDE / max(size)
+    height, width = (max(1, round(side * scale)) for side in size)
+    picture = np.ones((height, width, 3))
+    for box, number in zip(boxes, classes, strict=True):
+        left, right = np.clip((box[[0, 2]] * scale).astype(int), 0, width - 1)
+        top, bottom = np.clip((box[[1, 3]] * scale).astype(int), 0, height - 1)
+        colour = palette[int(number) % len(palette)] if number >= 0 else 0.6
+        for edge in range(_EDGE):
+            low, high = min(top + edge, bottom), max(bottom - edge, top)
+            near, far = min(left + edge, right), max(right - edge, left)
+            picture[[low, high], left : right + 1] = colour
+            picture[top : bottom + 1, [near, far]] = colour
+    return picture
+
+
+def point_picture(points: Array, size: tuple[float, float]) -> Array:
+    """Points ``(P, 2)`` as x and y, NaN where there is none, to colours ``(H, W, 3)``: squares on white.
+
+    Args:
+        points: In the unit of ``size``.
+        size: Height and width of the image. The picture's longer side has 160 pixels.
+
+    Examples:
+        >>> picture = point_picture(np.array([[5.0, 5.0], [np.nan, 1.0]]), (10.0, 10.0))
+        >>> picture.shape, picture[80, 80].round(2).tolist(), int((picture < 1).any(-1).sum())
+        ((160, 160, 3), [0.9, 0.1, 0.29], 25)
+    """
+    palette, scale = _palette(), _LONG_SIDE / max(size)
+    height, width = (max(1, round(side * scale)) for side in size)
+    picture = np.ones((height, width, 3))
+    for number, point in enumerate(points):
+        if not np.isnan(point).any():
+            column, row = np.clip((point * scale).astype(int), 0, [width - 1, height - 1])
+            part = (slice(max(0, row - 2), row + 3), slice(max(0, column - 2), column + 3))
+            picture[part] = palette[number % len(palette)]
+    return picture
+
+
+def _palette() -> Array:
+    return np.array([[int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)] for colour in CLASS_COLOURS])
 
 
 def value_picture(values: Array, low: float, high: float) -> Array:

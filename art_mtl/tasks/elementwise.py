@@ -49,14 +49,16 @@ class ElementwiseTask(Task):
     # --- labels and outputs ---
 
     def targets(self, y: Any, present: np.ndarray | Tensor | None = None) -> DenseTarget:
-        """See :meth:`Task.targets`. What a NumPy masked array masks does not count."""
+        """See :meth:`Task.targets`. What is NaN, and what a NumPy masked array masks, does not count."""
         masked = masked_places(y)
         if masked is None:
             y, present = as_dense(self.name, y, present)
         y = as_tensor(self.name, y)
         mask = check_present(self.name, y, present)
+        if y.is_floating_point() and bool(y.isnan().any()):
+            masked = y.isnan() if masked is None else masked.to(y.device) | y.isnan()
         if masked is not None and self.missing_mark is None:
-            mask = mask & ~masked_samples(self.name, masked)
+            mask = mask & ~masked_samples(self.name, masked, mask)
         elif masked is not None and self.missing_mark is not None:
             y = self.hide_masked(y if y.is_floating_point() else y.long(), masked)
         y = torch.where(mask.view(-1, *[1] * (y.ndim - 1)), y, torch.zeros_like(y))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -34,17 +35,18 @@ def masked_places(y: Any) -> Tensor | None:
     return torch.from_numpy(np.ma.getmaskarray(y).copy()) if isinstance(y, np.ma.MaskedArray) else None
 
 
-def masked_samples(name: str, masked: Tensor) -> Tensor:
+def masked_samples(name: str, masked: Tensor, present: Tensor) -> Tensor:
     """Which samples are masked, ``(N,)``, for kinds in whose layout nothing stands for one missing number.
 
     Raises:
-        ValueError: A sample is masked in part.
+        ValueError: A sample that is present is masked in part.
     """
     rows = masked.flatten(1) if masked.ndim > 1 else masked[:, None]
-    if not torch.equal(rows.any(1), rows.all(1)):
+    partly = rows.any(1) & ~rows.all(1) & present
+    if bool(partly.any()):
         raise ValueError(
-            f"The labels of task {name!r} should be masked for whole samples. Found a masked array in which "
-            f"{int((rows.any(1) & ~rows.all(1)).sum())} sample(s) are masked in part."
+            f"The labels of task {name!r} should be NaN or masked for whole samples. Found {int(partly.sum())} "
+            f"sample(s) of which only a part is, first at index {int(partly.nonzero()[0])}."
         )
     return rows.any(1)
 
@@ -69,7 +71,7 @@ def check_present(name: str, y: Tensor, present: np.ndarray | Tensor | None) -> 
 
 
 def check_finite(name: str, y: Tensor) -> None:
-    """Raise ValueError where a label is NaN or infinite."""
+    """Raise ValueError where a label is infinite, or NaN."""
     if y.is_floating_point() and not torch.isfinite(y).all():
         bad = (~torch.isfinite(y)).flatten(1).any(1) if y.ndim > 1 else ~torch.isfinite(y)
         first = bad.nonzero()[0].item()
@@ -142,6 +144,12 @@ def check_count(argument: str, found: int, least: int) -> int:
     if isinstance(found, bool) or not isinstance(found, (int, np.integer)) or found < least:
         raise ValueError(f"Parameter `{argument}` should be an integer of at least {least}. Found {found!r}.")
     return int(found)
+
+
+def check_choice(name: str, argument: str, found: object, choices: Collection[str]) -> None:
+    """Raise ValueError unless an argument of a task is one of the choices."""
+    if found not in choices:
+        raise ValueError(f"Parameter `{argument}` of task {name!r} should be one of {list(choices)}. Found {found!r}.")
 
 
 def output_error(name: str, expected: str, output: Tensor) -> ValueError:

@@ -86,12 +86,12 @@ class DenseTarget:
         Args:
             mask: ``(1, 1, H, W)``, other than 0 where the patch is.
         """
-        if self.valid.ndim != 3:
+        if self.valid.ndim < 3:
             return self
         place = mask.to(self.valid.device)
-        if self.valid.shape[1:] != place.shape[2:]:
-            place = F.adaptive_max_pool2d(place, self.valid.shape[1:])
-        return DenseTarget(self.value, self.valid & (place[:, 0] == 0))
+        if self.valid.shape[-2:] != place.shape[2:]:
+            place = F.adaptive_max_pool2d(place, self.valid.shape[-2:])
+        return DenseTarget(self.value, self.valid & (place[0, 0] == 0))
 
     @property
     def has_label(self) -> Tensor:

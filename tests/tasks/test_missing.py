@@ -108,8 +108,29 @@ def test_masked_places_do_not_count(task, y, mask, valid):
     assert target.valid.tolist() == valid
 
 
+@pytest.mark.parametrize(
+    ("task", "y", "valid"),
+    [
+        (tasks.segmentation("t", 3), [[[NAN, 1.0]]], [[[False, True]]]),
+        (tasks.binary_segmentation("t", ignore_index=255), [[[NAN, 1.0]]], [[[False, True]]]),
+        (tasks.depth("t"), [[[3.0, NAN]]], [[[True, False]]]),
+        (tasks.depth("t", invalid=INF), [[[3.0, NAN]]], [[[True, False]]]),
+        (tasks.multilabel("t", 2), [[1.0, NAN]], [[True, False]]),
+        (tasks.classification("t", 3), [NAN, 1.0], [False, True]),
+        (tasks.binary("t"), [NAN, 1.0], [False, True]),
+        (tasks.regression("t"), [[NAN, NAN], [3, 4]], [False, True]),
+        (tasks.surface_normals("t"), [[[[1.0, NAN]], [[0.0, 0.0]], [[0.0, 1.0]]]], [[[True, False]]]),
+    ],
+    ids=lambda value: value.kind if isinstance(value, tasks.Task) else "",
+)
+def test_nan_does_not_count(task, y, valid):
+    for labels in (np.array(y, np.float32), torch.tensor(y)):
+        target = task.targets(labels)
+        assert target.valid.tolist() == valid and target.value.isfinite().all()
+
+
 def test_samples_that_are_masked_in_part_are_refused_in_words():
-    with pytest.raises(ValueError, match="'t' should be masked for whole samples.*1 sample"):
+    with pytest.raises(ValueError, match="'t' should be NaN or masked for whole samples.*1 sample"):
         tasks.regression("t").targets(np.ma.masked_array([[2.0, 1], [3, 4]], [[True, False], [False, False]]))
 
 
@@ -190,7 +211,7 @@ def test_any_number_marks_holes_of_depth(make, mark):
 
 
 def test_what_is_not_finite_and_no_mark_is_refused():
-    for mark, found in ((0, NAN), (NAN, INF), (INF, NAN), (INF, -INF)):
+    for mark, found in ((0, INF), (NAN, INF), (INF, -INF)):
         with pytest.raises(ValueError, match="'d' should be finite.*the value that the task does not count"):
             tasks.depth("d", invalid=mark).targets(np.array([[[1.0, found]]]))
 

@@ -19,7 +19,11 @@ DEPTH = tasks.depth("depth")
 DISPARITY = tasks.disparity("disparity")
 NORMAL = tasks.surface_normals("normal")
 AGE = tasks.regression("age")
-ALL = [SEG, KIND, TAGS, DEPTH, DISPARITY, NORMAL, AGE]
+SMILE = tasks.binary("smile")
+EDGES = tasks.binary_segmentation("edges")
+SALIENCY = tasks.binary_segmentation("saliency", metric="max_f")
+PARTS = tasks.multilabel_segmentation("parts", 3)
+ALL = [SEG, KIND, TAGS, DEPTH, DISPARITY, NORMAL, AGE, SMILE, EDGES, SALIENCY, PARTS]
 OUTPUTS = {
     "seg": (2, 3, 4, 5),
     "kind": (2, 4),
@@ -28,6 +32,10 @@ OUTPUTS = {
     "disparity": (2, 1, 4, 5),
     "normal": (2, 3, 4, 5),
     "age": (2, 2),
+    "smile": (2, 1),
+    "edges": (2, 1, 4, 5),
+    "saliency": (2, 1, 4, 5),
+    "parts": (2, 3, 4, 5),
 }
 by_kind = pytest.mark.parametrize("task", ALL, ids=lambda task: task.kind)
 
@@ -37,8 +45,8 @@ def test_losses_and_scores_are_one_number_a_sample(task):
     output = torch.randn(OUTPUTS[task.name], requires_grad=True)
     target = task.targets(task.decode(torch.randn(OUTPUTS[task.name])))
     assert len(target) == 2 and target.has_label.all()
-    task.check_output(output, target)
-    for value in (task.loss(output, target), task.score(output, target)):
+    checked = task.check_output(output, target)
+    for value in (task.loss(checked, target), task.score(checked, target)):
         assert value.shape == (2,)
         (gradient,) = torch.autograd.grad(value[0], output, retain_graph=True)
         assert gradient[0].any() and not gradient[1].any()
@@ -52,10 +60,11 @@ def test_a_task_without_labels_on_a_sample_is_out_of_play(task):
     target = task.targets(y, np.array([False, True]))
     output = torch.randn(OUTPUTS[task.name], requires_grad=True)
     assert target.has_label.tolist() == [False, True]
-    value = task.loss(output, target) + task.score(output, target)
+    checked = task.check_output(output, target)
+    value = task.loss(checked, target) + task.score(checked, target)
     value.sum().backward()
     assert value[0] == 0 and not output.grad[0].any() and output.grad[1].any()
-    assert not task.statistics(output, target)[0].any() and task.statistics(output, target)[1].any()
+    assert not task.statistics(checked, target)[0].any() and task.statistics(checked, target)[1].any()
 
 
 @pytest.mark.parametrize("task", [task for task in ALL if task is not NORMAL], ids=lambda task: task.kind)
@@ -65,13 +74,14 @@ def test_raw_outputs_given_as_labels_are_decoded(task):
     assert torch.equal(a.value, b.value) and torch.equal(a.valid, b.valid)
 
 
-@by_kind
+@pytest.mark.parametrize("task", [task for task in ALL if task is not SMILE], ids=lambda task: task.kind)
 def test_score_follows_the_metric(task):
     """Outputs nearer to the labels have a better loss, score and metric."""
     raw = torch.randn(OUTPUTS[task.name]) * 3
     target = task.targets(task.decode(raw))
     raw = task.decode(raw) if task is NORMAL else raw
     near, far = raw + 0.01 * torch.randn_like(raw), raw + 8 * torch.randn_like(raw)
+    near, far = (task.check_output(output, target) for output in (near, far))
     assert (task.loss(near, target) < task.loss(far, target)).all()
     sign = 1 if task.metric.higher_is_better else -1
     assert task.higher_is_better == (sign > 0)
@@ -88,8 +98,9 @@ def test_tasks_survive_pickle_and_deepcopy(task):
     for other in (pickle.loads(pickle.dumps(task)), copy.deepcopy(task)):
         assert other.name == task.name and other.metric.name == task.metric.name
         target = other.targets(task.decode(torch.randn(OUTPUTS[task.name])))
-        assert torch.equal(other.loss(output, target), task.loss(output, target))
-        assert torch.equal(other.statistics(output, target), task.statistics(output, target))
+        checked = task.check_output(output, target)
+        assert torch.equal(other.loss(checked, target), task.loss(checked, target))
+        assert torch.equal(other.statistics(checked, target), task.statistics(checked, target))
 
 
 def test_targets_can_be_indexed_and_moved():
@@ -159,7 +170,7 @@ def _bad(task, y, error, message, present=None):
         _bad(SEG, np.full((1, 2, 2), 3), ValueError, "\\[0, 2\\], or -1 to ignore.*Found \\[3, 3\\]"),
         _bad(SEG, np.full((1, 2, 2), -2), ValueError, "\\[0, 2\\]"),
         _bad(SEG, np.full((1, 2, 2), 0.5), TypeError, "fractions"),
-        _bad(SEG, np.full((1, 2, 2), np.nan), ValueError, "finite.*index 0"),
+        _bad(SEG, np.full((1, 2, 2), np.inf), ValueError, "finite.*index 0"),
         _bad(SEG, np.zeros((1, 2, 2), bool), TypeError, "class numbers.*bool"),
         _bad(KIND, np.zeros((2, 3)), ValueError, "\\(N,\\) or \\(N, 4\\)"),
         _bad(KIND, np.array([0, 4]), ValueError, "\\[0, 3\\]"),
@@ -168,9 +179,9 @@ def _bad(task, y, error, message, present=None):
         _bad(KIND, np.array([0.0, np.inf]), ValueError, "index 1"),
         _bad(TAGS, np.zeros((2, 4)), ValueError, "\\(N, 3\\)"),
         _bad(TAGS, np.full((2, 3), 2), ValueError, "1, 0 or -1"),
-        _bad(TAGS, np.full((2, 3), np.nan), ValueError, "finite"),
+        _bad(TAGS, np.full((2, 3), np.inf), ValueError, "finite"),
         _bad(DEPTH, np.zeros((2, 3, 4, 4)), ValueError, "\\(N, 1, H, W\\) or \\(N, H, W\\)"),
-        _bad(DEPTH, np.full((2, 4, 4), np.nan), ValueError, "NaN or infinity in 2 sample"),
+        _bad(DEPTH, np.full((2, 4, 4), np.inf), ValueError, "NaN or infinity in 2 sample"),
         _bad(DISPARITY, np.zeros((2,)), ValueError, "\\(N, 1, H, W\\)"),
         _bad(NORMAL, np.zeros((2, 4, 4, 3)), ValueError, "\\(N, 3, H, W\\)"),
         _bad(NORMAL, np.full((2, 3, 4, 4), np.inf), ValueError, "finite"),
@@ -178,7 +189,8 @@ def _bad(task, y, error, message, present=None):
         _bad(KIND, [[1, 2], [3]], ValueError, "one shape for all samples"),
         _bad(KIND, np.array([1j, 2j]), TypeError, "should be numbers. Found complex128"),
         _bad(AGE, np.zeros((2, 3, 4)), ValueError, "\\(N, D\\) or \\(N,\\)"),
-        _bad(AGE, np.array([1.0, np.nan]), ValueError, "index 1"),
+        _bad(AGE, np.array([1.0, np.inf]), ValueError, "index 1"),
+        _bad(AGE, np.array([[1.0, 2.0], [1.0, np.nan]]), ValueError, "NaN or masked for whole samples.*index 1"),
         _bad(AGE, np.array(1.0), ValueError, "one entry a sample"),
         _bad(AGE, np.zeros(3), ValueError, "mask.*shape \\(3,\\)", np.array([True])),
         _bad(AGE, np.zeros(3), ValueError, "mask.*boolean", np.array([1, 0, 1])),

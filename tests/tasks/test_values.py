@@ -31,6 +31,9 @@ CALLS = {
     "disparity": lambda: tasks.disparity("d", invalid=float("inf")),
     "surface_normals": lambda: tasks.surface_normals("n", coding="image"),
     "regression": lambda: tasks.regression("r"),
+    "binary": lambda: tasks.binary("b", 0.3),
+    "binary_segmentation": lambda: tasks.binary_segmentation("e", 0.3, 255, metric="ods_f", spatial_dims=3),
+    "multilabel_segmentation": lambda: tasks.multilabel_segmentation("p", np.int64(3), 255),
     "custom": lambda: tasks.custom("x", _distance),
     "custom with a metric": lambda: tasks.custom(
         "x", _distance, metric=metrics.mean_of("far", _distance, higher_is_better=False)

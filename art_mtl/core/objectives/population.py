@@ -30,7 +30,7 @@ class PopulationDegradation(Objective):
     about s stops paying.
 
     Towards targets D_i is the share of the way: ``1 − m_i/b_i`` of an error, ``1 − (1 − m_i)/(1 − b_i)`` of a score in
-    [0, 1].
+    [0, 1], ``1 − b_i/m_i`` of one without bound.
 
     Args:
         softness: Width of the decision's σ, relative to ρ.
@@ -151,6 +151,8 @@ def relative_degradation(task: Task, now: Tensor, before: Tensor, targeted: bool
     if not task.higher_is_better:
         now, before = now.clamp(min=floor), before.clamp(min=floor)
         return 1 - now / before if targeted else 1 - before / now
+    if targeted and not task.metric.has_best:
+        return 1 - before.clamp(min=floor) / now.clamp(min=floor)
     if targeted:
         now, before = 1 - now, 1 - before
     # A score that was 0 on clean inputs has nothing left to lose.

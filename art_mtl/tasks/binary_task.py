@@ -1,0 +1,139 @@
+"""What the kinds of yes-or-no labels share: one logit, and one label of 1 or 0, at each place."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from art_mtl import losses
+from art_mtl.tasks.colours import Array
+from art_mtl.tasks.elementwise import DecisionTask
+from art_mtl.tasks.label_checks import output_error, shape_error
+from art_mtl.tasks.target import DenseTarget
+
+UNKNOWN = -1
+"""Label that is not known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BinaryTask(DecisionTask):
+    """Base of the kinds whose output is logits ``(B, *S)`` and whose labels ``(B, *S)`` are 1, 0 and ``ignore_index``.
+
+    Attributes:
+        threshold: Probability above which a label is predicted to be 1, in (0, 1).
+        ignore_index: Label of places that do not count.
+    """
+
+    threshold: float = 0.5
+    ignore_index: int = UNKNOWN
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        given = self.threshold
+        if isinstance(given, bool) or not isinstance(given, numbers.Real) or not 0 < given < 1:
+            raise ValueError(
+                f"Parameter `threshold` of task {self.name!r} should be a probability between 0 and 1. Found {given!r}."
+            )
+        ignored = self.ignore_index
+        if isinstance(ignored, bool) or not isinstance(ignored, (int, np.integer)) or ignored in (0, 1):
+            raise ValueError(
+                f"Parameter `ignore_index` of task {self.name!r} should be an integer other than 0 and 1. "
+                f"Found {ignored!r}."
+            )
+        object.__setattr__(self, "threshold", float(given))
+        object.__setattr__(self, "ignore_index", int(ignored))
+
+    @property
+    def cut(self) -> float:
+        """The logit of ``threshold``."""
+        return math.log(self.threshold / (1 - self.threshold))
+
+    @property
+    @abstractmethod
+    def layout(self) -> str:
+        """The shape of labels, for messages."""
+
+    @abstractmethod
+    def arrange(self, tensor: Tensor) -> Tensor | None:
+        """Labels or logits as ``(N, *S)``; None where they have another layout."""
+
+    def decode(self, output: Tensor) -> Tensor:
+        """1 where the logit is above that of ``threshold``."""
+        return (output > self.cut).to(output.dtype)
+
+    def encode(self, y: Tensor, present: Tensor) -> DenseTarget:
+        """1, 0 and ``ignore_index``; logits are decoded."""
+        arranged = self.arrange(y)
+        if arranged is None:
+            raise shape_error(self.name, self.layout, y)
+        unknown = arranged == self.ignore_index
+        if not ((arranged == 0) | (arranged == 1) | unknown).all():
+            self._check_logits(arranged)
+            arranged, unknown = self.decode(arranged), torch.zeros_like(unknown)
+        valid = present.view(-1, *[1] * (arranged.ndim - 1)) & ~unknown
+        return DenseTarget(torch.where(valid, arranged, 0).float(), valid)
+
+    @property
+    def missing_mark(self) -> float:
+        """``ignore_index``."""
+        return self.ignore_index
+
+    def _check_logits(self, y: Tensor) -> None:
+        mark = "-1 (not known)" if self.ignore_index == UNKNOWN else f"{self.ignore_index} (ignored)"
+        if not y.is_floating_point():
+            raise ValueError(
+                f"The labels of task {self.name!r} should be 1, 0 or {mark}, or raw outputs. Found values in "
+                f"[{y.min().item()}, {y.max().item()}]."
+            )
+        if y.min() >= 0 and y.max() <= 1:
+            raise ValueError(
+                f"The labels of task {self.name!r} should be 1, 0 or {mark}, or raw outputs (logits). "
+                "Found fractions in [0, 1]; threshold probabilities first."
+            )
+
+    def lay_out(self, output: Tensor, target: DenseTarget) -> Tensor:
+        """``(B, *S)``."""
+        arranged = self.arrange(output)
+        if arranged is None or arranged.shape != target.value.shape:
+            raise output_error(self.name, str(tuple(target.value.shape)), output)
+        return arranged
+
+    def shown(self, target: DenseTarget) -> Array:
+        """``(N, *S)`` of 1, 0 and NaN."""
+        return torch.where(target.valid, target.value, float("nan")).cpu().numpy()
+
+    def agrees(self, label: Any, truth: Any) -> bool:
+        """Whether all labels that are known are the same."""
+        values, true = (np.atleast_1d(v).astype(float) for v in (label, truth))
+        return bool(np.array_equal(values[~np.isnan(true)], true[~np.isnan(true)]))
+
+    def loss_elements(self, output: Tensor, value: Tensor) -> Tensor:
+        """Binary cross-entropy, in nats."""
+        return losses.binary_cross_entropy(output, value)
+
+    def score_elements(self, output: Tensor, value: Tensor) -> Tensor:
+        """Probability of each label's true state."""
+        return losses.true_label_probability(output, value)
+
+    def margin_elements(self, output: Tensor, value: Tensor) -> Tensor:
+        """Logit, from that of ``threshold`` on, towards each label's true state."""
+        return losses.binary_margin(output - self.cut, value)
+
+    def statistics(self, output: Any, target: Any) -> Tensor:
+        """See :meth:`Task.statistics`."""
+        return super().statistics(self._seen(output), target)
+
+    def metric_arguments(self, output: Any, target: Any) -> tuple[Any, ...]:
+        """See :meth:`Task.metric_arguments`."""
+        return super().metric_arguments(self._seen(output), target)
+
+    def _seen(self, output: Tensor) -> Tensor:
+        """Logits as the metric takes them, which predicts 1 where they are positive."""
+        return output - self.cut
