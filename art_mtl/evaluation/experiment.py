@@ -4,16 +4,15 @@ NumPy is imported here.
 
 from __future__ import annotations
 
-import difflib
 import re
-import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from art_mtl.core import checks
 from art_mtl.core.chunks import DEFAULT_CHUNK
+from art_mtl.yaml_files import read_yaml, unknown_key
 
 Norm = Literal["linf", "l2", "l1"]
 Schedule = Literal["published", "linear", "cosine", "restarts"]
@@ -28,7 +27,6 @@ LIVE = "live:"
 """How entries begin that stand for objects that a file cannot hold."""
 _COMMENT = "# Run it again: art-mtl benchmark --config THIS_FILE. Every option can be overridden on the command line.\n"
 _NORMS = ("linf", "l2", "l1")
-_LONGEST = 2**16
 _DEEPEST = 2  # The mapping, and lists in it.
 _LINE = 120
 
@@ -286,16 +284,11 @@ def _read(path: Path) -> dict[str, Any]:
     """The options that a file gives, each checked."""
     head: dict[str, Any] = {"format": FORMAT, "version": VERSION}
     known = [*head, *(field.name for field in fields(Experiment))]
-    found: dict[str, Any] = {}
-    lines: dict[str, int] = {}
-    for key, value, line in _entries(path):
-        where = f"{path}, line {line}"
+    document = read_yaml(path, "an experiment", _DEEPEST)
+    for key, value in document.values.items():
+        where = document.where(key)
         if key not in known:
-            close = difflib.get_close_matches(str(key), known, n=1)
-            hint = f" Perhaps {close[0]!r}?" if close else f" The keys are {', '.join(known)}."
-            raise ValueError(f"{where}: Expected a key of an experiment. Found {key!r}.{hint}")
-        if key in found:
-            raise ValueError(f"{where}: Expected each key once. Found {key!r}, as on line {lines[key]}.")
+            raise ValueError(f"{where}: {unknown_key('an experiment', key, known)}")
         if key in head and repr(value) != repr(head[key]):
             raise ValueError(f"{where}: Expected {key} {head[key]!r}. Found {value!r}.")
         if key not in head:
@@ -303,67 +296,12 @@ def _read(path: Path) -> dict[str, Any]:
                 _CHECKS[key](key, value)
             except (TypeError, ValueError) as error:
                 raise ValueError(f"{where}: {error}") from None
-        found[key], lines[key] = value, line
+    found = dict(document.values)
     missing = [key for key in head if found.pop(key, None) is None]
     if missing:
         raise ValueError(f"{path}: Expected `format: {FORMAT}` and `version: {VERSION}`. Found no {missing[0]}.")
     try:
         parse_radii(found.get("eps", ()), found.get("norm", ()))
     except ValueError as error:
-        raise ValueError(f"{path}, line {lines['eps']}: {error}") from None
+        raise ValueError(f"{document.where('eps')}: {error}") from None
     return found
-
-
-def _entries(path: Path) -> Iterator[tuple[Any, Any, int]]:
-    """Key, value and line of each entry of the mapping in a YAML file that uses nothing but plain values and lists.
-
-    Values are made one by one, after the events of the whole file have been looked at: no tag chooses a class, no alias
-    repeats what is large, nothing is nested deeply.
-    """
-    import yaml
-
-    text = _text_of(path)
-    try:
-        depth = 0
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            line = 0 if event.start_mark is None else event.start_mark.line + 1
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if isinstance(event, yaml.NodeEvent) and event.anchor is not None:
-                raise ValueError(f"{path}, line {line}: Expected no anchors or aliases. Found {event.anchor!r}.")
-            tag = getattr(event, "tag", None)
-            if tag is not None:
-                raise ValueError(f"{path}, line {line}: Expected no tags. Found {tag!r}.")
-            if depth > _DEEPEST:
-                raise ValueError(f"{path}, line {line}: Expected values, or lists of values. Found more levels.")
-        loader = yaml.SafeLoader(text)
-        node = loader.get_single_node()
-    except yaml.MarkedYAMLError as error:
-        where = path if error.problem_mark is None else f"{path}, line {error.problem_mark.line + 1}"
-        raise ValueError(f"{where}: Expected YAML. Found a fault: {error.problem}.") from None
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: Expected YAML. Found a fault: {' '.join(str(error).split())}.") from None
-    if not isinstance(node, yaml.MappingNode):
-        raise ValueError(f"{path}: Expected an experiment, keys with values. Found something else.")
-    for key, value in node.value:
-        line = key.start_mark.line + 1
-        try:
-            yield loader.construct_object(key, deep=True), loader.construct_object(value, deep=True), line
-        except (yaml.YAMLError, ValueError):
-            raise ValueError(f"{path}, line {line}: Expected a value. Found one that cannot be read.") from None
-
-
-def _text_of(path: Path) -> str:
-    """The content of a small, regular file of UTF-8."""
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise ValueError(f"An experiment should be a YAML file. Found that {str(path)!r} is no regular file.")
-    except FileNotFoundError:
-        raise FileNotFoundError(f"An experiment should be a YAML file. Found no file {str(path)!r}.") from None
-    with path.open("rb") as file:
-        data = file.read(_LONGEST + 1)
-    if len(data) > _LONGEST:
-        raise ValueError(f"An experiment should have at most {_LONGEST} bytes. Found that {str(path)!r} has more.")
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: Expected UTF-8. Found a fault: {error.reason}.") from None
