@@ -120,11 +120,10 @@ class _Reader:
             key = self._plain(key_node, key_node)
             if not isinstance(key, str):
                 raise ValueError(f"{where}: Expected a key of {self.what}. Found {key!r}.")
+            inner = (*place, key)
             if key in found:
-                raise ValueError(
-                    f"{where}: Expected each key once. Found {key!r}, as on line {self.lines[(*place, key)]}."
-                )
-            found[key] = self._entry(part, (*place, key), key_node)
+                raise ValueError(f"{where}: Expected each key once. Found {key!r}, as on line {self.lines[inner]}.")
+            found[key] = self._entry(part, inner, key_node)
         return found
 
     def _entry(self, node: Any, place: Place, marked: Any) -> Any:

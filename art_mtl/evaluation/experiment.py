@@ -26,6 +26,7 @@ CONFIG = "experiment.yaml"
 LIVE = "live:"
 """How entries begin that stand for objects that a file cannot hold."""
 _COMMENT = "# Run it again: art-mtl benchmark --config THIS_FILE. Every option can be overridden on the command line.\n"
+_PATHS = ("root", "checkpoint", "tasks", "data")
 _NORMS = ("linf", "l2", "l1")
 _DEEPEST = 2  # The mapping, and lists in it.
 _LINE = 120
@@ -49,7 +50,8 @@ class Experiment:
     """Which attacks run on which model and data, and with what settings: all that decides the numbers of a run.
 
     Attributes:
-        victim: The model with its data: rooms, rooms-robust, digits, multilabel, nyuv2, cityscapes or PATH.py:function.
+        victim: The model with its data: rooms, rooms-robust, digits, multilabel, nyuv2, cityscapes, PATH.py:function,
+            or a model file (PATH.onnx, .pt, .pt2) with --tasks and --data.
         attacks: Names that `art-mtl list` shows; "all" is every method that is not on request.
         norm: Norms of the perturbation. None given: those of the radii, or the victim's.
         eps: Radii in the scale of the model's input, such as 2/255 for every norm, or l2:1.0 for one. None given: the
@@ -69,6 +71,8 @@ class Experiment:
         threads: CPU threads of torch. None: torch's own number.
         root: Folder of the victim's data (nyuv2, cityscapes).
         checkpoint: Weights of the victim.
+        tasks: The tasks.yaml of a model file; `art-mtl inspect` proposes one.
+        data: The table of labels of a model file, a CSV file.
         keep_adversarial: Keep all adversarial inputs.
 
     Raises:
@@ -102,6 +106,8 @@ class Experiment:
     threads: int | None = None
     root: Path | None = None
     checkpoint: Path | None = None
+    tasks: Path | None = None
+    data: Path | None = None
     keep_adversarial: bool = False
 
     def __post_init__(self) -> None:
@@ -110,7 +116,7 @@ class Experiment:
         for name in ("attacks", "norm", "schedule"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         object.__setattr__(self, "eps", tuple(e if isinstance(e, str) else repr(float(e)) for e in self.eps))
-        for name in ("root", "checkpoint"):
+        for name in _PATHS:
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, Path(getattr(self, name)))
         parse_radii(self.eps, self.norm)
@@ -119,6 +125,11 @@ class Experiment:
     def radii(self) -> dict[str, tuple[float, ...]] | None:
         """Radii by norm; None where the victim's are to be used."""
         return parse_radii(self.eps, self.norm)
+
+    @property
+    def victim_options(self) -> dict[str, Any]:
+        """What :func:`~art_mtl.zoo.victims.load_victim` is told beside the name."""
+        return {**{name: getattr(self, name) for name in _PATHS}, "limit": self.limit}
 
     @property
     def live(self) -> tuple[str, ...]:
@@ -276,6 +287,8 @@ _CHECKS: Mapping[str, checks.Check] = {
     "threads": checks.optional(_COUNT),
     "root": checks.optional(_path),
     "checkpoint": checks.optional(_path),
+    "tasks": checks.optional(_path),
+    "data": checks.optional(_path),
     "keep_adversarial": checks.flag,
 }
 
