@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,8 +42,8 @@ def load_model_file(path: str | Path, choose: Choose | None = None) -> ModelFile
 
     Examples:
         >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp()) / "net.pt"
-        >>> torch.jit.save(torch.jit.trace(nn.Linear(3, 2), torch.zeros(1, 3)), path)
+        >>> path = Path(tempfile.mkdtemp()) / "net.pt2"
+        >>> torch.export.save(torch.export.export(nn.Linear(3, 2), (torch.zeros(4, 3),)), path)
         >>> load_model_file(path).module(torch.zeros(4, 3)).shape
         torch.Size([4, 2])
     """
@@ -75,7 +76,9 @@ def _entries(path: Path) -> list[str]:
 
 
 def _scripted(path: Path) -> ModelFile:
-    module = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch: TorchScript is old, but people have it
+        module = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
     arguments = module.forward.schema.arguments[1:]
     required = [one.name for one in arguments if not one.has_default_value()]
     return ModelFile(module, tuple(Port(name) for name in required))
