@@ -17,7 +17,7 @@ ROOT = Path(art_mtl.__file__).parent
 # Each layer imports only from the layers above it in this list; siblings never from each other.
 LAYERS = [
     {"version"},
-    {"structure", "columns", "precision", "files", "differences", "entry_points"},
+    {"structure", "columns", "precision", "files", "differences", "entry_points", "yaml_files"},
     {"losses", "projections", "models", "prepared"},
     {"metrics", "labels"},
     {"tasks"},

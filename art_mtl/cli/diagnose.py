@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from art_mtl.cli.console import say, show_table
-from art_mtl.cli.options import Checkpoint, Count, MaybeBatchSize, MaybeCount, MaybeNatural, QuietCommand, Root
+from art_mtl.cli.options import (
+    Checkpoint,
+    Count,
+    MaybeBatchSize,
+    MaybeCount,
+    MaybeNatural,
+    QuietCommand,
+    Root,
+    Table,
+    Tasks,
+)
 from art_mtl.evaluation.experiment import CONFIG, Experiment, Norm, Schedule, parse_eps
 
 if TYPE_CHECKING:
@@ -21,7 +31,7 @@ if TYPE_CHECKING:
 QUERIES = 200
 _SAMPLES = 64
 _OF_THE_ATTACK = ("steps", "schedule", "restarts", "prepare")
-_OF_THE_PLACE = ("victim", "root", "checkpoint", "device", "batch_size", "seed")
+_OF_THE_PLACE = ("victim", "root", "checkpoint", "tasks", "data", "device", "batch_size", "seed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +68,8 @@ class Diagnose(QuietCommand):
     victim: str | None = None
     root: Root = None
     checkpoint: Checkpoint = None
+    tasks: Tasks = None
+    data: Table = None
     steps: MaybeCount = None
     schedule: Schedule | None = None
     restarts: MaybeCount = None
@@ -79,7 +91,7 @@ class Diagnose(QuietCommand):
         if self.out is not None and self.out.is_dir():
             raise ValueError(f"Parameter `out` should be a file. Found the folder {str(self.out)!r}.")
         experiment = self._new() if self.folder is None else self._stored(self.folder)
-        victim = load_victim(experiment.victim, root=experiment.root, checkpoint=experiment.checkpoint)
+        victim = load_victim(experiment.victim, **experiment.victim_options)
         found = diagnose_attack(
             experiment,
             self._chosen(_cells(experiment, victim)),

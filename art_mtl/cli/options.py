@@ -88,6 +88,8 @@ TableFormat = Literal["terminal", "markdown", "latex"]
 
 Root = Annotated[Path | None, _told("root")]
 Checkpoint = Annotated[Path | None, _told("checkpoint")]
+Tasks = Annotated[Path | None, _told("tasks")]
+Table = Annotated[Path | None, _told("data")]
 Steps = Annotated[Count, _told("steps")]
 Limit = Annotated[MaybeCount, _told("limit")]
 Seed = Annotated[Natural, _told("seed")]

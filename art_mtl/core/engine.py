@@ -65,6 +65,13 @@ class AttackedModel:
     channels_first: bool = True
     whole: Any = None
 
+    @property
+    def attackable(self) -> Tensor | None:
+        """0 where an input is only given with a sample, see :class:`art_mtl.models.SeveralInputs`; None: it may be
+        changed everywhere.
+        """
+        return getattr(self.module, "attackable", None)
+
     @classmethod
     def of(
         cls,
@@ -320,6 +327,9 @@ class Engine:
         lower, upper = (radius(names.bounds, bound, call.inputs) for bound in call.bounds)
         inputs = check_inputs(names.inputs, call.inputs, (lower, upper), names.bounds)
         allowed = check_mask(call.mask, inputs)
+        attackable = check_mask(call.model.attackable, inputs)
+        if attackable is not None:
+            allowed = attackable if allowed is None else attackable * allowed
         own = labels is None
         if own and config.targeted:
             raise ValueError(

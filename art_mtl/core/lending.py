@@ -147,7 +147,7 @@ class _Buffer:
             if not (looks and torch.equal(self.tensor, self.values)):
                 # By `.data`, as a graph that has saved the tensor may be asked for gradients yet.
                 self.tensor.data.copy_(self.values)
-        if self.module._buffers.get(self.name) is not self.tensor:
+        if getattr(self.module, self.name, None) is not self.tensor:  # `_buffers` of TorchScript has no `get`
             self.module._buffers[self.name] = self.tensor
 
 

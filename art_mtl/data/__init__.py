@@ -13,17 +13,20 @@ from art_mtl.data.digits import MultiDigits, MultiLabelDigits
 from art_mtl.data.nyuv2 import NYUv2
 from art_mtl.data.paper import PAPER_DATA, PaperData
 from art_mtl.data.rooms import CLASSES, Rooms
+from art_mtl.data.table import Column, TableDataset
 
 __all__ = [
     "CLASSES",
     "PAPER_DATA",
     "Cityscapes",
+    "Column",
     "MultiDigits",
     "MultiLabelDigits",
     "MultiTaskDataset",
     "NYUv2",
     "PaperData",
     "Rooms",
+    "TableDataset",
     "augment",
     "flip",
 ]

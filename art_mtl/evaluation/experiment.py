@@ -4,16 +4,15 @@ NumPy is imported here.
 
 from __future__ import annotations
 
-import difflib
 import re
-import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from art_mtl.core import checks
 from art_mtl.core.chunks import DEFAULT_CHUNK
+from art_mtl.yaml_files import read_yaml, unknown_key
 
 Norm = Literal["linf", "l2", "l1"]
 Schedule = Literal["published", "linear", "cosine", "restarts"]
@@ -27,8 +26,8 @@ CONFIG = "experiment.yaml"
 LIVE = "live:"
 """How entries begin that stand for objects that a file cannot hold."""
 _COMMENT = "# Run it again: art-mtl benchmark --config THIS_FILE. Every option can be overridden on the command line.\n"
+_PATHS = ("root", "checkpoint", "tasks", "data")
 _NORMS = ("linf", "l2", "l1")
-_LONGEST = 2**16
 _DEEPEST = 2  # The mapping, and lists in it.
 _LINE = 120
 
@@ -51,7 +50,8 @@ class Experiment:
     """Which attacks run on which model and data, and with what settings: all that decides the numbers of a run.
 
     Attributes:
-        victim: The model with its data: rooms, rooms-robust, digits, multilabel, nyuv2, cityscapes or PATH.py:function.
+        victim: The model with its data: rooms, rooms-robust, digits, multilabel, nyuv2, cityscapes, PATH.py:function,
+            or a model file (PATH.onnx, .pt, .pt2) with --tasks and --data.
         attacks: Names that `art-mtl list` shows; "all" is every method that is not on request.
         norm: Norms of the perturbation. None given: those of the radii, or the victim's.
         eps: Radii in the scale of the model's input, such as 2/255 for every norm, or l2:1.0 for one. None given: the
@@ -71,6 +71,8 @@ class Experiment:
         threads: CPU threads of torch. None: torch's own number.
         root: Folder of the victim's data (nyuv2, cityscapes).
         checkpoint: Weights of the victim.
+        tasks: The tasks.yaml of a model file; `art-mtl inspect` proposes one.
+        data: The table of labels of a model file, a CSV file.
         keep_adversarial: Keep all adversarial inputs.
 
     Raises:
@@ -104,6 +106,8 @@ class Experiment:
     threads: int | None = None
     root: Path | None = None
     checkpoint: Path | None = None
+    tasks: Path | None = None
+    data: Path | None = None
     keep_adversarial: bool = False
 
     def __post_init__(self) -> None:
@@ -112,7 +116,7 @@ class Experiment:
         for name in ("attacks", "norm", "schedule"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         object.__setattr__(self, "eps", tuple(e if isinstance(e, str) else repr(float(e)) for e in self.eps))
-        for name in ("root", "checkpoint"):
+        for name in _PATHS:
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, Path(getattr(self, name)))
         parse_radii(self.eps, self.norm)
@@ -121,6 +125,11 @@ class Experiment:
     def radii(self) -> dict[str, tuple[float, ...]] | None:
         """Radii by norm; None where the victim's are to be used."""
         return parse_radii(self.eps, self.norm)
+
+    @property
+    def victim_options(self) -> dict[str, Any]:
+        """What :func:`~art_mtl.zoo.victims.load_victim` is told beside the name."""
+        return {**{name: getattr(self, name) for name in _PATHS}, "limit": self.limit}
 
     @property
     def live(self) -> tuple[str, ...]:
@@ -278,6 +287,8 @@ _CHECKS: Mapping[str, checks.Check] = {
     "threads": checks.optional(_COUNT),
     "root": checks.optional(_path),
     "checkpoint": checks.optional(_path),
+    "tasks": checks.optional(_path),
+    "data": checks.optional(_path),
     "keep_adversarial": checks.flag,
 }
 
@@ -286,16 +297,11 @@ def _read(path: Path) -> dict[str, Any]:
     """The options that a file gives, each checked."""
     head: dict[str, Any] = {"format": FORMAT, "version": VERSION}
     known = [*head, *(field.name for field in fields(Experiment))]
-    found: dict[str, Any] = {}
-    lines: dict[str, int] = {}
-    for key, value, line in _entries(path):
-        where = f"{path}, line {line}"
+    document = read_yaml(path, "an experiment", _DEEPEST)
+    for key, value in document.values.items():
+        where = document.where(key)
         if key not in known:
-            close = difflib.get_close_matches(str(key), known, n=1)
-            hint = f" Perhaps {close[0]!r}?" if close else f" The keys are {', '.join(known)}."
-            raise ValueError(f"{where}: Expected a key of an experiment. Found {key!r}.{hint}")
-        if key in found:
-            raise ValueError(f"{where}: Expected each key once. Found {key!r}, as on line {lines[key]}.")
+            raise ValueError(f"{where}: {unknown_key('an experiment', key, known)}")
         if key in head and repr(value) != repr(head[key]):
             raise ValueError(f"{where}: Expected {key} {head[key]!r}. Found {value!r}.")
         if key not in head:
@@ -303,67 +309,12 @@ def _read(path: Path) -> dict[str, Any]:
                 _CHECKS[key](key, value)
             except (TypeError, ValueError) as error:
                 raise ValueError(f"{where}: {error}") from None
-        found[key], lines[key] = value, line
+    found = dict(document.values)
     missing = [key for key in head if found.pop(key, None) is None]
     if missing:
         raise ValueError(f"{path}: Expected `format: {FORMAT}` and `version: {VERSION}`. Found no {missing[0]}.")
     try:
         parse_radii(found.get("eps", ()), found.get("norm", ()))
     except ValueError as error:
-        raise ValueError(f"{path}, line {lines['eps']}: {error}") from None
+        raise ValueError(f"{document.where('eps')}: {error}") from None
     return found
-
-
-def _entries(path: Path) -> Iterator[tuple[Any, Any, int]]:
-    """Key, value and line of each entry of the mapping in a YAML file that uses nothing but plain values and lists.
-
-    Values are made one by one, after the events of the whole file have been looked at: no tag chooses a class, no alias
-    repeats what is large, nothing is nested deeply.
-    """
-    import yaml
-
-    text = _text_of(path)
-    try:
-        depth = 0
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            line = 0 if event.start_mark is None else event.start_mark.line + 1
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if isinstance(event, yaml.NodeEvent) and event.anchor is not None:
-                raise ValueError(f"{path}, line {line}: Expected no anchors or aliases. Found {event.anchor!r}.")
-            tag = getattr(event, "tag", None)
-            if tag is not None:
-                raise ValueError(f"{path}, line {line}: Expected no tags. Found {tag!r}.")
-            if depth > _DEEPEST:
-                raise ValueError(f"{path}, line {line}: Expected values, or lists of values. Found more levels.")
-        loader = yaml.SafeLoader(text)
-        node = loader.get_single_node()
-    except yaml.MarkedYAMLError as error:
-        where = path if error.problem_mark is None else f"{path}, line {error.problem_mark.line + 1}"
-        raise ValueError(f"{where}: Expected YAML. Found a fault: {error.problem}.") from None
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: Expected YAML. Found a fault: {' '.join(str(error).split())}.") from None
-    if not isinstance(node, yaml.MappingNode):
-        raise ValueError(f"{path}: Expected an experiment, keys with values. Found something else.")
-    for key, value in node.value:
-        line = key.start_mark.line + 1
-        try:
-            yield loader.construct_object(key, deep=True), loader.construct_object(value, deep=True), line
-        except (yaml.YAMLError, ValueError):
-            raise ValueError(f"{path}, line {line}: Expected a value. Found one that cannot be read.") from None
-
-
-def _text_of(path: Path) -> str:
-    """The content of a small, regular file of UTF-8."""
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise ValueError(f"An experiment should be a YAML file. Found that {str(path)!r} is no regular file.")
-    except FileNotFoundError:
-        raise FileNotFoundError(f"An experiment should be a YAML file. Found no file {str(path)!r}.") from None
-    with path.open("rb") as file:
-        data = file.read(_LONGEST + 1)
-    if len(data) > _LONGEST:
-        raise ValueError(f"An experiment should have at most {_LONGEST} bytes. Found that {str(path)!r} has more.")
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: Expected UTF-8. Found a fault: {error.reason}.") from None

@@ -56,6 +56,7 @@ def evaluate(
     bounds: tuple[Any, Any] | None = None,
     root: str | Path | None = None,
     checkpoint: str | Path | None = None,
+    tasks: str | Path | None = None,
     keep_adversarial: bool = False,
     out: str | Path | None = None,
     restart: bool = False,
@@ -82,7 +83,8 @@ def evaluate(
             object gets one row, with its own settings.
         data: ``(x, y)`` with inputs ``(N, *input_shape)`` and labels in any form of :meth:`art_mtl.MultiTaskLabels.of`;
             a map-style data set whose ``[i]`` is ``(input, labels)``; a ``DataLoader``, of which the data set and the
-            collate function are used; or an iterable, which is read once. A victim brings its own.
+            collate function are used; or an iterable, which is read once. A victim brings its own; that of a model file
+            is the path of a table, see :class:`art_mtl.data.TableDataset`.
         norm: Of "linf", "l2", "l1". None given: those of the radii, or the victim's.
         eps: Radii in the scale of the model's input, for the attacks that are named: numbers, or texts such as "2/255"
             and "l2:1.0"; or a dict of norms and radii. None given: the victim's.
@@ -106,6 +108,7 @@ def evaluate(
         bounds: Smallest and largest input, of ``(model, tasks)``. None: 0 and 1.
         root: Folder of the data of a victim that is named.
         checkpoint: Weights of a victim that is named.
+        tasks: The ``tasks.yaml`` of a victim that is a model file.
         keep_adversarial: Keep all adversarial inputs, in ``out`` or in memory; see :meth:`Run.adversarial`.
         out: Folder in which every finished part is kept, so that the same call goes on where a killed one stopped.
             None: the run lasts as long as the process.
@@ -167,9 +170,11 @@ def evaluate(
             "chunk": DEFAULT_CHUNK if chunk is None else chunk,
             "steps": steps, "restarts": restarts, "limit": limit, "split": split, "batch_size": batch_size,
             "prepare": prepare, "seed": seed, "protocol": protocol, "device": device, "threads": threads,
-            "root": root, "checkpoint": checkpoint, "keep_adversarial": keep_adversarial,
+            "root": root, "checkpoint": checkpoint, "tasks": tasks,
+            "data": data if isinstance(data, (str, Path)) else None, "keep_adversarial": keep_adversarial,
         }  # fmt: skip
         experiment = Experiment(**asked)
+        data = None if experiment.data is not None else data
     if out is not None:
         check_folder(out, force)
     subject = _subject(what, data, experiment, bounds)
@@ -241,6 +246,8 @@ def _check_applies(what: Any, experiment: Experiment, bounds: tuple[Any, Any] | 
         "bounds": bounds is not None and not isinstance(what, tuple),
         "root": experiment.root is not None and not isinstance(what, str),
         "checkpoint": experiment.checkpoint is not None and not isinstance(what, str),
+        "tasks": experiment.tasks is not None and not isinstance(what, str),
+        "data": experiment.data is not None and not isinstance(what, str),
         "split": experiment.split != "test" and not isinstance(what, (str, Victim)),
     }
     for name, is_unused in unused.items():
@@ -251,7 +258,7 @@ def _check_applies(what: Any, experiment: Experiment, bounds: tuple[Any, Any] | 
 def _subject(what: Any, data: Any, experiment: Experiment, bounds: tuple[Any, Any] | None) -> _Subject:
     _check_applies(what, experiment, bounds)
     if isinstance(what, str):
-        what = load_victim(what, root=experiment.root, checkpoint=experiment.checkpoint)
+        what = load_victim(what, **experiment.victim_options)
     if isinstance(what, Victim):
         source = what.source(experiment.split, experiment.limit) if data is None else None
         estimator = make_estimator(what, experiment.device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from art_mtl.models.checkpoints import load_embedded, load_weights, read_metadata, read_state_dict, save_weights
 from art_mtl.models.mtan import MTAN
 from art_mtl.models.paper import NETWORKS, load_network, network_from_state_dict
+from art_mtl.models.several_inputs import SeveralInputs
 from art_mtl.models.small import DigitsNet, MultiLabelNet, RoomsNet
 from art_mtl.models.split import Split
 
@@ -14,6 +15,7 @@ __all__ = [
     "DigitsNet",
     "MultiLabelNet",
     "RoomsNet",
+    "SeveralInputs",
     "Split",
     "load_embedded",
     "load_network",

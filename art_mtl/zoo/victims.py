@@ -23,6 +23,8 @@ from art_mtl.files import regular_file
 from art_mtl.models import DigitsNet, MultiLabelNet, RoomsNet, load_embedded, load_network, load_weights, read_metadata
 from art_mtl.tasks import Task, check_tasks
 from art_mtl.zoo import user_code
+from art_mtl.zoo.file_victims import read_victim
+from art_mtl.zoo.model_files import SUFFIXES, is_model_file
 
 __all__ = ["ENTRY_POINTS", "VICTIM_SPECS", "VictimSpec", "Victim", "load_victim", "victim_descriptions", "victim_names"]
 
@@ -318,10 +320,19 @@ def victim_descriptions() -> dict[str, str]:
         "cityscapes": "MTAN or Split on Cityscapes; needs --root, --checkpoint",
         **{name: f"of the package {package}" for name, package in packages.items()},
         "PATH.py:function": f"your own: returns {_FORMS}",
+        "PATH.onnx, .pt, .pt2": "a model file of ONNX, TorchScript or torch.export; needs --tasks, --data",
     }
 
 
-def load_victim(name: str, *, root: str | Path | None = None, checkpoint: str | Path | None = None) -> Victim:
+def load_victim(
+    name: str,
+    *,
+    root: str | Path | None = None,
+    checkpoint: str | Path | None = None,
+    tasks: str | Path | None = None,
+    data: str | Path | None = None,
+    limit: int | None = None,
+) -> Victim:
     """A victim by name, or from a file of the user's.
 
     ``"digits"``, ``"rooms"``, ``"rooms-robust"`` and ``"multilabel"`` come with their weights. ``"nyuv2"`` and
@@ -332,12 +343,16 @@ def load_victim(name: str, *, root: str | Path | None = None, checkpoint: str | 
     tasks, x, y)`` with labels ``y`` in any form that :meth:`MultiTaskLabels.of` takes, or the same with the ``(least,
     greatest)`` value of an input as a fifth; without a fifth, inputs are in [0, 1]. In place of ``x, y`` it may return
     a map-style data set whose ``[i]`` is ``(input, dict of labels)``, or a ``DataLoader``; with a fifth part, the
-    fourth is None. See :meth:`Victim.of`.
+    fourth is None. See :meth:`Victim.of`. ``"PATH.onnx"``, ``".pt"`` and ``".pt2"`` are model files of ONNX,
+    TorchScript and ``torch.export``; nothing in them is executed as Python.
 
     Args:
-        name: one of :func:`victim_names`, or ``"PATH.py:function"``.
-        root: folder of the data; "nyuv2" and "cityscapes" only.
+        name: one of :func:`victim_names`, ``"PATH.py:function"``, or the path of a model file.
+        root: folder of the data; "nyuv2" and "cityscapes" only, and the folder of the paths in ``data``.
         checkpoint: weights to use; needed for "nyuv2" and "cityscapes", replaces the embedded weights of the others.
+        tasks: of a model file: the ``tasks.yaml`` that says what it takes and returns.
+        data: of a model file: the table of its labels, a CSV file.
+        limit: of a model file: first rows of the table to read; None for all.
 
     Returns:
         The victim, on the CPU. Its test data are the ``val`` folder for "nyuv2" and "cityscapes".
@@ -355,6 +370,10 @@ def load_victim(name: str, *, root: str | Path | None = None, checkpoint: str | 
         >>> x.shape, y.names
         ((4, 1, 28, 28), ('left', 'right', 'sum'))
     """
+    if is_model_file(name):
+        _refuse(name, checkpoint=checkpoint)
+        return _from_files(name, tasks, data, root, limit)
+    _refuse(name, tasks=tasks, data=data)
     if name in PAPER_DATA:
         return _of_the_paper(name, root, checkpoint)
     if name not in VICTIM_SPECS and ".py:" in name:
@@ -366,10 +385,23 @@ def load_victim(name: str, *, root: str | Path | None = None, checkpoint: str | 
     entry = _installed().get(name)
     if entry is None:
         raise ValueError(
-            f"Parameter `name` should be one of {', '.join(victim_names())}, or PATH.py:function. Found {name!r}."
+            f"Parameter `name` should be one of {', '.join(victim_names())}, PATH.py:function or the path of a "
+            f"model file ({', '.join(SUFFIXES)}). Found {name!r}."
         )
     _refuse(name, root=root)
     return _from_entry(entry, checkpoint)
+
+
+def _from_files(
+    name: str, tasks: str | Path | None, data: str | Path | None, root: str | Path | None, limit: int | None
+) -> Victim:
+    """A victim from a model file, a description of its tasks and a table of labels."""
+    if tasks is None or data is None:
+        raise ValueError(
+            f"Victim {name!r} should have `tasks`, a tasks.yaml (`art-mtl inspect {name}` proposes one), and `data`, a "
+            f"table of labels (CSV). Found tasks={tasks!r}, data={data!r}."
+        )
+    return Victim.of(**read_victim(name, tasks, data, folder=root, limit=limit))
 
 
 def _from_entry(entry: EntryPoint, checkpoint: str | Path | None) -> Victim:
