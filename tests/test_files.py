@@ -78,6 +78,12 @@ def test_settings_that_differ_are_listed_and_may_be_accepted() -> None:
         check_same(stored, asked, "o", "A.", accept=["vers", "gone"])
 
 
+def test_what_is_fixed_is_refused_whatever_is_accepted() -> None:
+    stored, asked = {"sizes": {"chunk": 4, "batch": 1}}, {"sizes": {"chunk": 8, "batch": 2}}
+    with pytest.raises(ValueError, match=r"^o with sizes.chunk=4; you asked for sizes.chunk=8. A.$"):
+        check_same(stored, asked, "o", "A.", accept=["sizes", "sizes.chunk"], fixed=["sizes.chunk"])
+
+
 def test_a_group_of_settings_that_is_missing_is_named_once() -> None:
     one, other = {"steps": 3, "more": {"eps": 0.1, "class": "A"}}, {"steps": 4}
     stored, asked = {"attacks": {"a": one}}, {"attacks": {"a": one, "b": one, "c": other}}

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from art_mtl.data.sources import Inputs
-from art_mtl.evaluation.results import TaskResult, known
+from art_mtl.evaluation.results import TaskMetric, TaskResult, known
 from art_mtl.labels import MultiTaskLabels
 from art_mtl.metrics import SparseTensor, Value, delta, describe_metric, read_metric
 from art_mtl.tasks import Target, Task
@@ -65,27 +65,16 @@ class MetricState:
 
 
 @dataclass(frozen=True)
-class StoredMetric:
-    """What a run stores of the metric of a task.
+class StoredMetric(TaskMetric):
+    """What a run stores of the metric of a task. It has the attributes of
+    :class:`~art_mtl.evaluation.results.TaskMetric`.
 
     Attributes:
-        name: Of the task.
-        kind: Of the task.
-        metric: Name of the metric.
-        higher_is_better: Direction.
-        scale: Tables print the metric times this.
-        unit: Of the metric.
         bounds: Least and greatest value of the metric; None where it has no greatest.
         averages_batches: An error that the protocol averages over batches first.
         document: By what :func:`art_mtl.metrics.read_metric` knows the metric; None where it does not.
     """
 
-    name: str
-    kind: str
-    metric: str
-    higher_is_better: bool
-    scale: float
-    unit: str
     bounds: tuple[float, float] | None
     averages_batches: bool
     document: dict[str, str | int] | None
@@ -93,7 +82,7 @@ class StoredMetric:
 
 @dataclass(frozen=True)
 class MetricSpec(StoredMetric):
-    """How the statistics of a task become its metric; beside what is stored of it:
+    """How the statistics of a task become its metric. It has the attributes of :class:`StoredMetric`.
 
     Attributes:
         value: ``(..., S) -> (...)``.
@@ -292,18 +281,9 @@ def describe(scales: Sequence[MetricSpec], clean: Measured) -> tuple[TaskResult,
                 f"Δ_MTL "
                 "and Δ_Wor leave it out."
             )
-        described.append(
-            TaskResult(
-                name=scale.name,
-                kind=scale.kind,
-                metric=scale.metric,
-                higher_is_better=scale.higher_is_better,
-                scale=scale.scale,
-                unit=scale.unit,
-                clean=known(value),
-                sample_clean=tuple(known(v) for v in clean.samples[:, k].tolist()),
-            )
-        )
+        samples = tuple(known(v) for v in clean.samples[:, k].tolist())
+        shown = {one.name: getattr(scale, one.name) for one in fields(TaskMetric)}
+        described.append(TaskResult(**shown, clean=known(value), sample_clean=samples))
     return tuple(described)
 
 

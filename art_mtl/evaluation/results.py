@@ -18,12 +18,12 @@ Rows = tuple[tuple[Number, ...], ...]
 Interval = tuple[float, float] | None
 """Lower and upper end of a 95 % confidence interval; None where there is none."""
 
-__all__ = ["AttackResult", "Block", "Difference", "Environment", "Interval", "Results", "TaskResult"]
+__all__ = ["AttackResult", "Block", "Difference", "Environment", "Interval", "Results", "TaskMetric", "TaskResult"]
 
 
 @dataclass(frozen=True)
-class TaskResult:
-    """One task, and how well the model does it on clean inputs.
+class TaskMetric:
+    """One task and its metric, as tables print them.
 
     Attributes:
         name: Name of the task.
@@ -32,8 +32,6 @@ class TaskResult:
         higher_is_better: Direction of the metric.
         scale: Tables print the metric times this.
         unit: Of the metric before scaling, "" where it has none.
-        clean: The metric over the data set on clean inputs; None if it is not finite.
-        sample_clean: The metric of each sample alone, ``(N,)``; None where the sample has no label.
     """
 
     name: str
@@ -42,6 +40,17 @@ class TaskResult:
     higher_is_better: bool
     scale: float
     unit: str
+
+
+@dataclass(frozen=True)
+class TaskResult(TaskMetric):
+    """One task, and how well the model does it on clean inputs. It has the attributes of :class:`TaskMetric`.
+
+    Attributes:
+        clean: The metric over the data set on clean inputs; None if it is not finite.
+        sample_clean: The metric of each sample alone, ``(N,)``; None where the sample has no label.
+    """
+
     clean: Number
     sample_clean: tuple[Number, ...]
 

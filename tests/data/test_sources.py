@@ -73,6 +73,21 @@ def test_loaders_and_streams_give_the_samples_in_the_order_of_the_data_set(form,
         assert y.names == ("a", "b")
 
 
+class Endless(IterableDataset):
+    """No one may ask for more than one batch beyond the limit."""
+
+    def __iter__(self):
+        yield from ((X[i % 4], (A[i % 4], B[i % 4])) for i in range(8))
+        raise AssertionError("read beyond the limit")
+
+
+@pytest.mark.parametrize("batch_size", [4, None])
+def test_no_more_is_read_of_an_endless_stream_than_the_limit(batch_size):
+    for stream in (Endless(), iter(Endless()), DataLoader(Endless(), batch_size=batch_size)):
+        source = as_source(stream, JOBS, limit=6)
+        assert len(source) == 6 and source.read(slice(4, 6))[1]["a"].tolist() == [0, 1]
+
+
 def test_an_empty_stream_is_named():
     with pytest.raises(ValueError, match="at least one sample"):
         as_source(iter(()), JOBS)

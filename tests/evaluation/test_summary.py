@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -37,10 +39,12 @@ def test_costs_warnings_and_intervals_are_those_of_all_chunks() -> None:
         2: [chunk(size, 3.0, seed=9 + k) for k, size in enumerate(sizes)],
         3: [chunk(size, 3.0, seed=9 + k) for k, size in enumerate(sizes)],
     }
+    read[CLEAN][1] = replace(read[CLEAN][1], warnings=("dark",))
     infos = [AttackInfo(name, name, "linf", eps, None, 10) for name, eps in (("one", 0.1), ("two", 0.1), ("two", 0.2))]
     found = Summary(SCALES, lambda number: read[number]).results(HEADING, list(enumerate(infos, 1)))
     one, two, far = found.attacks
     assert (one.gradient_evaluations, one.forward_evaluations) == (15.0, 16.0)  # (12 · 10 + 4 · 30) / 16
+    assert found.warnings == ("dark",)
     assert one.warnings == ("slow", "odd", "late") and (one.seconds, one.perturbation) == (3.0, 0.2)
     assert (two.gradient_evaluations, two.forward_evaluations, two.warnings) == (None, None, ())
     clean, attacked = (resampled_metrics(SCALES, [unit.part for unit in read[number]]) for number in (CLEAN, 1))

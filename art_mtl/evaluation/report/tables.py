@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING
 
 from art_mtl.core.methods import spec_of
 from art_mtl.evaluation.report import escape
-from art_mtl.evaluation.results import AttackResult, Block, Interval, Number, Results, TaskResult
+from art_mtl.evaluation.results import AttackResult, Block, Interval, Number, Results, TaskMetric, TaskResult
 
 if TYPE_CHECKING:
     import rich.table
     from rich.text import Text
-
-    from art_mtl.evaluation.measure import MetricSpec
 
 MISSING = "–"
 NOT_FINITE = "not finite"
@@ -170,7 +168,7 @@ def best_attacks(block: Block) -> set[str]:
     return {name for name, value in found.items() if value == min(found.values())}
 
 
-def heading(task: TaskResult | MetricSpec) -> str:
+def heading(task: TaskMetric) -> str:
     """Name, metric, direction, unit and scale of a task.
 
     Examples:
