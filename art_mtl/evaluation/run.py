@@ -287,12 +287,12 @@ class Run(ShowsTable):
 
         read = read_chains(folder)
         found = None
-        try:
-            if read.chunks:
-                summary = Summary(read.scales, lambda number: read.read[number])
+        if read.chunks:
+            summary = Summary(read.scales, lambda number: read.read[number])
+            try:
                 found = summary.results(heading_of(read.about), read.attacks)
-        except ValueError as error:
-            raise ValueError(f"{folder}: {error}") from error
+            except ValueError as error:
+                raise ValueError(f"{folder}: {error}") from error
         experiment = Experiment.from_yaml(folder / CONFIG) if (folder / CONFIG).exists() else None
         return cls(found, experiment, folder, read.done, read.total, int(read.about["samples"]))
 

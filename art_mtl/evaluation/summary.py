@@ -88,8 +88,8 @@ class Summary:
         self._found: dict[int, tuple[AttackResult, Resampled]] = {}
 
     def add(self, number: int, info: AttackInfo) -> tuple[AttackResult, Examples | None]:
-        """The result of an attack, and its adversarial inputs of the samples that it degrades least and most, None where
-        they are not kept. All clean inputs should have been measured.
+        """The result of an attack, and its adversarial inputs of the samples that it degrades least and most; None
+        where they are not kept. All clean inputs should have been measured.
         """
         finished = self.read(number)
         attacked = measured(self.scales, finished, f"under attack {info.name!r}")
