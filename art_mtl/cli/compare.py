@@ -9,7 +9,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from art_mtl.cli.console import show_table
-from art_mtl.cli.options import Command, Count, Flag, Seed, TableFormat
+from art_mtl.cli.options import Command, Flag, Seed, TableFormat
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class Compare(Command):
 
     folders: Annotated[Positional[tuple[Path, ...]], arg(metavar="DIR ...")]
     metrics: Flag = False
-    resamples: Count = 1000
+    resamples: int = 1000
     seed: Seed = 0
     format: TableFormat = "terminal"
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, arg, subcommand
 
 from art_mtl.cli.console import console, say
-from art_mtl.cli.options import Count, Flag, Group, MaybeCount, QuietCommand, Seed, Size
+from art_mtl.cli.options import Flag, Group, Maybe, QuietCommand, Seed, Size
 
 if TYPE_CHECKING:
     import rich.table
@@ -35,7 +35,7 @@ class _Making(QuietCommand):
 
     target: Annotated[Path, arg(name="to", metavar="DIR")]
     size: Size = (288, 384)
-    processes: MaybeCount = None
+    processes: Maybe[int] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +110,8 @@ class Render(_Making):
         val: Validation samples.
     """
 
-    train: Count = 795
-    val: Count = 654
+    train: int = 795
+    val: int = 654
     seed: Seed = 0
 
     def run(self, command_line: str) -> None:
@@ -145,8 +145,8 @@ class CheckData(QuietCommand):
     """
 
     folder: Annotated[Positional[Path], arg(metavar="DIR")]
-    sheet: Path | None = None
-    samples: Count = 6
+    sheet: Maybe[Path] = None
+    samples: int = 6
     no_sheet: Flag = False
 
     def run(self, command_line: str) -> None:

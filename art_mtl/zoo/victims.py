@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from art_mtl import tasks
+from art_mtl.core.checks import perhaps
 from art_mtl.data import PAPER_DATA, MultiDigits, MultiLabelDigits, MultiTaskDataset, NYUv2, Rooms
 from art_mtl.data.sources import Arrays, Source, as_arrays, as_source
 from art_mtl.files import regular_file
@@ -332,7 +333,7 @@ def victim_descriptions() -> dict[str, str]:
     }
 
 
-def load_victim(name: str, *, root: str | Path | None = None, checkpoint: str | Path | None = None) -> Victim:
+def load_victim(victim: str, *, root: str | Path | None = None, checkpoint: str | Path | None = None) -> Victim:
     """A victim by name, or from a file of the user's.
 
     ``"digits"``, ``"rooms"``, ``"rooms-robust"`` and ``"multilabel"`` come with their weights. ``"nyuv2"`` and
@@ -346,7 +347,7 @@ def load_victim(name: str, *, root: str | Path | None = None, checkpoint: str | 
     fourth is None. See :meth:`Victim.of`.
 
     Args:
-        name: one of :func:`victim_names`, or ``"PATH.py:function"``.
+        victim: one of :func:`victim_names`, or ``"PATH.py:function"``.
         root: folder of the data; "nyuv2" and "cityscapes" only.
         checkpoint: weights to use; needed for "nyuv2" and "cityscapes", replaces the embedded weights of the others.
 
@@ -366,6 +367,7 @@ def load_victim(name: str, *, root: str | Path | None = None, checkpoint: str | 
         >>> x.shape, y.names
         ((4, 1, 28, 28), ('left', 'right', 'sum'))
     """
+    name = victim
     if name in PAPER_DATA:
         return _of_the_paper(name, root, checkpoint)
     if name not in VICTIM_SPECS and ".py:" in name:
@@ -377,7 +379,8 @@ def load_victim(name: str, *, root: str | Path | None = None, checkpoint: str | 
     entry = _installed().get(name)
     if entry is None:
         raise ValueError(
-            f"Parameter `name` should be one of {', '.join(victim_names())}, or PATH.py:function. Found {name!r}."
+            f"Parameter `victim` should be one of {', '.join(victim_names())}, or PATH.py:function. Found {name!r}."
+            f"{perhaps(name, victim_names())}"
         )
     _refuse(name, root=root)
     return _from_entry(entry, checkpoint)

@@ -15,7 +15,6 @@ from torch.nn import functional
 
 from art_mtl import PyTorchMultiTaskEstimator, tasks
 from art_mtl.attacks import WorstTaskPGD
-from art_mtl.cli import diagnose as command
 from art_mtl.cli import main
 from art_mtl.data.sources import as_arrays
 from art_mtl.evaluation import (
@@ -610,7 +609,7 @@ def test_the_strongest_of_a_block_is_no_reference() -> None:
     )
     task = TaskResult("a", "classification", "accuracy", True, 100.0, "", 1.0, (1.0,))
     results = Results("toy", (task,), attacks, (0.0, 1.0), Environment({}, "cpu", "now", 0))
-    assert list(command.strongest(results)) == [attacks[2], attacks[4]]
+    assert [block.strongest for block in results.blocks()] == [attacks[2], attacks[4], None]
 
 
 @pytest.fixture
@@ -707,7 +706,7 @@ def test_what_a_run_does_not_have_is_refused(tmp_path: Path) -> None:
         (["--attack", "minimax"], "Perhaps 'minmax'"),
         (["--norm", "l2", "--eps", "linf:0.1"], r"`eps` should have radii of the norms \['l2'\]. Found one of 'linf'"),
         (["--norm", "l1"], "should give radii for l1"),
-        (["--queries", "1"], "`queries` should be at least 2. Found 1"),
+        (["--queries", "1"], "`queries` should be an integer of at least 2. Found 1"),
         (["--out", "."], "`out` should be a file. Found the folder"),
     ],
 )

@@ -212,7 +212,7 @@ def check_folder(folder: str | Path, force: bool = False) -> None:
         return
     raise ValueError(
         "Parameter `out` should be a new or empty folder, or hold an earlier run or report. Found other files in "
-        f"{str(folder)!r}; --force writes there all the same."
+        f"{str(folder)!r}; `force=True` writes there all the same."
     )
 
 
