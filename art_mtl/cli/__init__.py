@@ -111,6 +111,7 @@ def _command(arguments: list[str], experiment: Experiment | None = None) -> Comm
         raise ValueError(f"{_reason(told.getvalue())} (see {shlex.join([*words, '--help'])})") from None
     while isinstance(read, Group):
         read = read.command
+    read.check()
     return read
 
 
@@ -135,10 +136,13 @@ def _one_by_one(arguments: Sequence[str]) -> Iterator[str]:
 
 
 def _in_options(message: str, arguments: Sequence[str]) -> str:
-    """A message that names parameters as one that names the options of the command: ```restart=True``` as --restart."""
+    """A message that names parameters as one that names the options of the command: ```restart=True``` as --restart.
+
+    What is said of a line of a file stays, as its keys have the names of parameters.
+    """
     from art_mtl.cli.commands import COMMANDS, option_names
 
-    if not arguments or arguments[0] not in COMMANDS or ", line " in message:  # a line of a file, which has keys
+    if not arguments or arguments[0] not in COMMANDS or ", line " in message:
         return message
     names = option_names(COMMANDS[arguments[0]])
 

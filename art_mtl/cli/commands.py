@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from functools import reduce
 from operator import or_
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
@@ -39,10 +39,13 @@ _POSITIONAL = get_args(Positional[int])[1]
 
 def option_names(kind: Any) -> dict[str, str]:
     """The parameters of a command, or of all commands of a group, as options: ``{"batch_size": "--batch-size", …}``."""
-    if not is_dataclass(kind):  # a union, with annotations
-        return {name: option for part in get_args(kind) for name, option in option_names(part).items()}
+    if not is_dataclass(kind):  # a union of commands, each with an annotation
+        parts = get_args(kind)[:1] if get_origin(kind) is Annotated else get_args(kind)
+        return {name: option for part in parts for name, option in option_names(part).items()}
     names: dict[str, str] = {}
-    for name, hint in get_type_hints(kind, include_extras=True).items():
+    hints = get_type_hints(kind, include_extras=True)
+    for name in (field.name for field in fields(kind)):
+        hint = hints[name]
         told = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
         inner = get_args(hint)[0] if told else hint
         if is_dataclass(inner) or name == "command":

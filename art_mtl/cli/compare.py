@@ -16,7 +16,7 @@ from art_mtl.cli.options import Command, Flag, Seed, TableFormat
 class Compare(Command):
     """Set runs side by side, with 95 % intervals by bootstrap over the samples.
 
-    A * marks differences from the first run whose interval excludes 0.
+    A * marks differences from the first run whose interval excludes 0. Notes name the settings that differ.
 
     Attributes:
         folders: Two or more that benchmark --out was given.

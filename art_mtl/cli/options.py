@@ -33,10 +33,10 @@ REGISTRY = ConstructorRegistry()
 @REGISTRY.primitive_rule
 def _one_text(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
     """How a value of one text is read: None, a word, a number, a path, a size, or any of these."""
-    members = [info.type] if info.type in _METAVARS or get_origin(info.type) is Literal else get_args(info.type)
-    kinds = [get_args(one)[0] if get_origin(one) is Annotated else one for one in members if one is not NoneType]
+    members = [info.type] if get_origin(info.type) in (None, tuple, Literal) else get_args(info.type)
+    kinds = [_plain(member) for member in members if member is not NoneType]
     metavars = [_metavar(kind) for kind in kinds]
-    if not kinds or info.type_origin is tuple and info.type not in _METAVARS or None in metavars:
+    if not kinds or None in metavars:
         return None
 
     def show(value: Any) -> list[str]:
@@ -44,6 +44,13 @@ def _one_text(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
 
     metavar = "|".join(filter(None, metavars))
     return PrimitiveConstructorSpec(1, metavar, lambda texts: _value(texts[0], kinds), lambda value: True, show)
+
+
+def _plain(kind: Any) -> Any:
+    """A type without annotations; of tuples, ``tyro`` has types of an older form."""
+    if get_origin(kind) is Annotated:
+        return _plain(get_args(kind)[0])
+    return tuple[get_args(kind)] if get_origin(kind) is tuple else kind  # type: ignore[misc]
 
 
 def _metavar(kind: Any) -> str | None:
@@ -105,7 +112,8 @@ class Command(ABC):
 
     debug: Flag = False
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Raise ValueError or TypeError unless every option is what its type says."""
         hints = get_type_hints(type(self), include_extras=True)
         for field in fields(self):
             checks.of_type(hints[field.name])(field.name, getattr(self, field.name))

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torchattacks
 from art.attacks.evasion import FastGradientMethod, ProjectedGradientDescent
+from art.estimators.classification import PyTorchClassifier
 from torch.nn import functional
 
 from art_mtl import PyTorchMultiTaskEstimator, tasks
@@ -241,6 +243,21 @@ def test_what_an_attack_lacks_is_not_applicable(data) -> None:
     ]
     single = diagnose(estimator, FastGradientMethod(estimator, eps=0.1), *data, queries=10)
     assert single["more-steps"].status == "not applicable" and single["larger-eps"].status == "pass"
+
+
+def test_objects_of_other_hosts_are_taken_as_in_an_evaluation(data) -> None:
+    """A stock attack of torchattacks, and ART's on a stock classifier: to the last bit what an evaluation found."""
+    x, _ = data
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 4))
+    y = net(torch.from_numpy(x)).argmax(1).numpy()
+    classifier = PyTorchClassifier(net, torch.nn.CrossEntropyLoss(), (1, 8, 8), 4, clip_values=(0, 1))
+    for attack in (torchattacks.PGD(net, 0.1, steps=2, random_start=False), FastGradientMethod(classifier, eps=0.1)):
+        direct = diagnose(classifier, attack, x, y, queries=5)
+        run = evaluate(classifier, [attack], (x, y), progress=False)
+        assert direct.delta_wor == run.results.attacks[0].delta_wor < 0
+        assert direct.checks == run.diagnose(direct.attack, queries=5).checks
+    with pytest.raises(TypeError, match="An attack should be a name, or an object of .* Found str"):
+        diagnose(classifier, "equal", x, y)
 
 
 # --- parts ---

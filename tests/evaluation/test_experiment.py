@@ -77,6 +77,11 @@ def test_what_is_wrong_is_said(options, error, message) -> None:
         replace(Experiment(), **options)
 
 
+def test_norms_are_known_by_the_names_of_all_hosts() -> None:
+    assert Experiment(norm=("Linf", "L2", 1, float("inf"))).norm == ("linf", "l2", "l1", "linf")
+    assert parse_eps("L2:1") == ("l2", 1.0) and parse_radii(["Linf:0.5"]) == {"linf": (0.5,)}
+
+
 def test_radii() -> None:
     assert parse_eps("8/255") == parse_eps(8 / 255) == (None, 8 / 255)
     assert parse_eps("linf:0.05") == ("linf", 0.05)

@@ -66,8 +66,8 @@ def diagnose(
 
     Args:
         estimator: The model with its tasks; or a stock ART ``PyTorchClassifier``.
-        attack: Of this package, ART, torchattacks or secml-torch, untargeted, made for this model. Checks that need an ``eps``, ``norm``,
-            ``max_iter`` or ``estimator`` that it lacks are not applicable.
+        attack: Of this package, ART, torchattacks or secml-torch, untargeted, made for this model. Checks that need an
+            ``eps``, ``norm``, ``max_iter`` or ``estimator`` that it lacks are not applicable.
         x: Inputs, ``(N, *input_shape)``, inside the estimator's ``clip_values``.
         y: Their true labels, in any form of :meth:`art_mtl.MultiTaskLabels.of`.
         surrogate: A model of the same tasks on which inputs are made for "transfer". None: a copy of the model itself
