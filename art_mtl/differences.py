@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-__all__ = ["check_same", "differences"]
+__all__ = ["both_sides", "check_same", "differences"]
 
 _MISSING = "nothing"
 _LISTED = 12
@@ -78,9 +78,20 @@ def check_same(
     accepted = [name for name in found if name not in fixed and any(_is_part(name, one) for one in accept)]
     refused = {name: pair for name, pair in found.items() if name not in accepted}
     if refused:
-        there, here = (_listed({name: pair[side] for name, pair in refused.items()}) for side in range(2))
+        there, here = both_sides(refused)
         raise ValueError(f"{holder} with {there}; you asked for {here}. {advice}")
     return accepted
+
+
+def both_sides(found: Mapping[str, tuple[Any, Any]]) -> tuple[str, str]:
+    """The values of each side in words, what is long cut short.
+
+    Examples:
+        >>> both_sides({"seed": (0, 1), "steps": (10, 20)})
+        ('seed=0, steps=10', 'seed=1, steps=20')
+    """
+    there, here = (_listed({name: pair[side] for name, pair in found.items()}) for side in range(2))
+    return there, here
 
 
 def _is_part(name: str, of: str) -> bool:

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from art_mtl.cli import main
+from art_mtl.cli.commands import COMMANDS, option_names
 from art_mtl.evaluation import Experiment, Results, Run, runner
 from art_mtl.evaluation.report import write as report
 from art_mtl.version import __version__
@@ -88,7 +89,8 @@ def test_benchmark_from_end_to_end(victim: str, tmp_path: Path, capsys: pytest.C
     assert all(path.read_bytes() == content for path, content in before.items()), "nothing is computed or dated anew"
     capsys.readouterr()
     assert main([*arguments, "--steps", "3"]) == 2
-    assert "max_iter=2" in one_error(capsys)
+    said = one_error(capsys)
+    assert "max_iter=2" in said and said.endswith("Use another --out, or --restart to discard it.\n")
 
 
 def test_the_same_command_gives_the_same_numbers(no_figures, victim: str, tmp_path: Path) -> None:
@@ -108,22 +110,25 @@ def test_nothing_is_printed_but_the_table_when_quiet(victim: str, capsys: pytest
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--eps", "8/0"], r"`eps` should be a positive radius .* Found '8/0'"),
-        (["--eps", "l3:1"], r"`eps` should be .* Found 'l3:1'"),
-        (["--eps", "-1"], r"`eps`.* Found '-1'"),
-        (["--norm", "l2", "--eps", "linf:0.1"], r"`eps` should have radii of the norms \['l2'\]. Found one of 'linf'"),
-        (["--norm", "l7"], r"invalid choice 'l7' for argument '--norm'. .* \(see art-mtl benchmark --help\)"),
-        (["--norm", "l1"], r"`eps` should give radii for l1"),
-        (["--steps", "0"], r"`steps` should be an integer of at least 1. Found 0"),
-        (["--limit", "many"], r"--limit: .*'many'"),
-        (["--seed", "-1"], r"`seed` should be an integer of at least 0. Found -1"),
-        (["--attacks", "minimax"], r"`attacks` should be of .* Found 'minimax'. Perhaps 'minmax'"),
-        (["--attacks"], r"`attacks` should have at least one entry"),
-        (["--schedule", "steep"], r"invalid choice 'steep'"),
-        (["--root", "x"], r"`root` should be left out"),
+        (["--eps", "8/0"], r"Option --eps should be a positive radius .* Found '8/0'"),
+        (["--eps", "l3:1"], r"--eps should be .* Found 'l3:1'"),
+        (["--eps", "-1"], r"--eps.* Found '-1'"),
+        (["--norm", "l2", "--eps", "linf:0.1"], r"--eps should have radii of the norms \['l2'\]. Found one of 'linf'"),
+        (["--norm", "l7"], r"Option --norm should be infinity, 2 or 1 .* Found 'l7'\.$"),
+        (["--norm", "l1"], r"--eps should give radii for l1"),
+        (["--steps", "0"], r"Option --steps should be an integer of at least 1. Found 0"),
+        (["--limit", "many"], r"Option --limit should be an integer of at least 1. Found 'many'."),
+        (["--seed", "-1"], r"Option --seed should be an integer of at least 0. Found -1"),
+        (["--attacks", "minimax"], r"Option --attacks should be of .* Found 'minimax'. Perhaps 'minmax'"),
+        (["--attacks"], r"Option --attacks should have at least one entry"),
+        (["--schedule", "steep"], r"Option --schedule should be one of .* Found 'steep'"),
+        (["--root", "x"], r"Option --root should be left out"),
         (["--colour"], r"Unrecognized options: --colour \(see art-mtl benchmark --help\)"),
-        (["--prepare", "fp8"], r"`prepare` should be 'exact', or one of"),
-        (["--batch-size", "large"], r"--batch-size: .*'large'"),
+        (["--prepare", "fp8"], r"Option --prepare should be 'exact', or one of"),
+        (
+            ["--batch-size", "large"],
+            r"Option --batch-size should be an integer of at least 1, or 'auto'\. Found 'large'",
+        ),
     ],
 )
 def test_bad_arguments_are_one_line(victim: str, capsys, arguments: list[str], message: str) -> None:
@@ -134,11 +139,12 @@ def test_bad_arguments_are_one_line(victim: str, capsys, arguments: list[str], m
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("castle", "`name` should be one of .* Found 'castle'"),
+        ("castle", r"Option --victim should be one of .* Found 'castle'\.$"),
+        ("digts", "Option --victim should be one of .* Found 'digts'. Perhaps 'digits'?"),
         ("/none.py:f", "/none.py: expected a Python file. Found no such file"),
         ("{folder}/tiny.py:nothing", "Expected a function 'nothing'"),
         ("{folder}/tiny.py:broken", "should return a Victim, .*or DataLoader.*Found int"),
-        ("nyuv2", "should have `root`"),
+        ("nyuv2", "should have --root, .* and --checkpoint"),
     ],
 )
 def test_bad_victims_are_one_line(victim: str, tmp_path: Path, capsys, name: str, message: str) -> None:
@@ -148,7 +154,7 @@ def test_bad_victims_are_one_line(victim: str, tmp_path: Path, capsys, name: str
 
 def test_other_people_s_folders_are_refused_before_any_work(victim: str, tmp_path: Path, capsys) -> None:
     assert main(["benchmark", "--victim", "/none.py:f", "--out", str(tmp_path)]) == 2
-    assert "new or empty folder" in one_error(capsys)
+    assert re.search("new or empty folder.*--force writes there all the same", one_error(capsys))
     forced = ["benchmark", "--victim", victim, "--attacks", "equal", "--steps", "1", "--quiet", "--out", str(tmp_path)]
     assert main([*forced, "--force"]) == 0
     assert (tmp_path / "tiny.py").read_text() == VICTIM
@@ -215,6 +221,10 @@ def test_show_of_something_else(tmp_path: Path, capsys) -> None:
     assert "format 'art_mtl.results'" in one_error(capsys)
     assert main(["show", str(tmp_path / "none.json")]) == 2
     assert "none.json: expected results. Found no such file." in one_error(capsys)
+    assert main(["show", str(tmp_path / "nope")]) == 2
+    assert one_error(capsys).endswith("nope. Expected its folder. Found no such folder.\n")
+    assert main(["show", str(tmp_path)]) == 2
+    assert f"There is no run at {tmp_path}. Expected its folder. Found no run.sqlite." in one_error(capsys)
 
 
 def test_help_and_version(capsys) -> None:
@@ -225,6 +235,48 @@ def test_help_and_version(capsys) -> None:
     assert main([]) == 2
     assert main(["trian"]) == 2
     assert capsys.readouterr().err.endswith("error: Unrecognized options: trian (see art-mtl --help)\n")
+
+
+HELPS = [[name] for name in COMMANDS if name != "data"]
+HELPS += [["data", "check"], ["data", "render"], ["data", "prepare", "nyuv2"], ["data", "prepare", "cityscapes"]]
+
+
+@pytest.mark.parametrize("words", HELPS, ids=" ".join)
+def test_help_states_one_default(capsys, words: list[str]) -> None:
+    assert main([*words, "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert not re.search(r"Default: (?:(?! --).)*\(default", text), text
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_parameters_are_translated_to_options_that_there_are(capsys, name: str) -> None:
+    groups = [words for words in HELPS if words[0] == name]
+    helps = [capsys.readouterr().out for words in groups if main([*words, "--help"]) == 0]
+    for option in option_names(COMMANDS[name]).values():
+        assert any(f"{option} " in text or f"{option}," in text or f"{option}\n" in text for text in helps), option
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("compare a --resamples 0", "Option --resamples should be an integer of at least 1. Found 0."),
+        ("compare a b --format html", "Option --format should be one of .* Found 'html'."),
+        ("compare a", "Parameter `runs` should be two runs or more"),
+        ("bench --rounds 1", "Option --rounds should be an integer of at least 2. Found 1."),
+        ("train rooms --out o --epochs 1.5", "Option --epochs should be an integer of at least 1. Found '1.5'."),
+        ("train rooms --out o --lr x", "Option --lr should be a finite number above 0. Found 'x'."),
+        ("train --data nyuv2 --out o --crop 3", "Option --crop should be a height and a width .* Found '3'."),
+        ("train roms --out o", "Parameter `victim` should be one of .* Found 'roms'. Perhaps 'rooms'?"),
+        ("data render --to x --size 0x3", "Option --size should be a height and a width .* Found '0x3'."),
+        ("data prepare nyuv2 --from x --to y --processes 0", "Option --processes should be an integer of at least 1"),
+        ("diagnose --queries 1", "Option --queries should be an integer of at least 2. Found 1."),
+        ("diagnose --victim digts", "Option --victim should be one of .* Perhaps 'digits'?"),
+        ("diagnose --device tpu", "Option --device should be one of .* Found 'tpu'."),
+    ],
+)
+def test_all_commands_refuse_in_the_same_words(capsys, arguments: str, message: str) -> None:
+    assert main(arguments.split()) == 2
+    assert re.search(f"^art-mtl: error: {message}", one_error(capsys))
 
 
 def test_python_dash_m() -> None:
@@ -304,8 +356,13 @@ def run(victim: str, out: Path, *arguments: str) -> Results:
     ("arguments", "name", "value"),
     [
         (["--attacks", "equal", "minmax"], "attacks", ("equal", "minmax")),
+        (["--attacks", "equal,minmax"], "attacks", ("equal", "minmax")),
+        (["--attacks=equal,f(a=1,b=2)", "minmax,"], "attacks", ("equal", "f(a=1,b=2)", "minmax")),
         (["--norm", "l2", "l1"], "norm", ("l2", "l1")),
+        (["--norm", "L2,Linf"], "norm", ("l2", "linf")),
         (["--eps", "2/255", "l2:1"], "eps", ("2/255", "l2:1")),
+        (["--eps", "2/255,l2:1"], "eps", ("2/255", "l2:1")),
+        (["--schedule", "linear,cosine"], "schedule", ("linear", "cosine")),
         (["--steps", "7"], "steps", 7),
         (["--schedule", "linear", "cosine"], "schedule", ("linear", "cosine")),
         (["--restarts", "5"], "restarts", 5),
@@ -314,7 +371,7 @@ def run(victim: str, out: Path, *arguments: str) -> Results:
         (["--batch-size", "auto"], "batch_size", "auto"),
         (["--batch-size", "8"], "batch_size", 8),
         (["--chunk", "64"], "chunk", 64),
-        (["--prepare", "fp32"], "prepare", "fp32"),
+        (["--prepare", "fp32,compile"], "prepare", "fp32,compile"),
         (["--seed", "3"], "seed", 3),
         (["--protocol", "auto-lambda"], "protocol", "auto-lambda"),
         (["--device", "cpu"], "device", "cpu"),
@@ -433,7 +490,7 @@ def test_a_run_can_be_made_again_from_its_folder(no_figures, victim: str, tmp_pa
     assert Experiment.from_yaml(tmp_path / "b" / "experiment.yaml") == Experiment.from_yaml(config)
     capsys.readouterr()
     assert main(["benchmark", "--config", config, "--steps", "0"]) == 2
-    assert "`steps`" in one_error(capsys)
+    assert "--steps" in one_error(capsys)
 
 
 @pytest.mark.parametrize(

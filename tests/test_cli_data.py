@@ -80,8 +80,11 @@ def test_a_faulty_folder_is_told_and_draws_nothing(
     ("arguments", "message"),
     [
         (["check", "nowhere"], "Found none at nowhere"),
-        (["render", "--to", "x", "--size", "288"], "expected a height and a width such as 288x384; found '288'"),
-        (["render", "--to", "x", "--train", "0"], "at least 1; found '0'"),
+        (
+            ["render", "--to", "x", "--size", "288"],
+            "--size should be a height and a width such as 288x384. Found '288'",
+        ),
+        (["render", "--to", "x", "--train", "0"], "Option --train should be an integer of at least 1. Found 0"),
         (["render"], "--to"),
         (["prepare", "kitti"], "kitti"),
         (["prepare", "nyuv2", "--to", "x"], "--from"),

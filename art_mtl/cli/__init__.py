@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shlex
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import redirect_stderr
+from dataclasses import fields
 from itertools import dropwhile, takewhile
 from typing import TYPE_CHECKING
 
@@ -56,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except _USER_ERRORS as error:
             if "--debug" in arguments:
                 raise
-            say(f"error: {error}")
+            say(f"error: {_in_options(str(error), arguments)}")
             return 2
     return 0
 
@@ -89,7 +91,7 @@ def _command(arguments: list[str], experiment: Experiment | None = None) -> Comm
     from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes
 
     from art_mtl.cli.commands import COMMANDS, union_of_commands
-    from art_mtl.cli.options import Group
+    from art_mtl.cli.options import REGISTRY, Group
 
     told = io.StringIO()
     try:
@@ -98,8 +100,9 @@ def _command(arguments: list[str], experiment: Experiment | None = None) -> Comm
                 union_of_commands(experiment),
                 prog=PROGRAM,
                 description=f"Adversarial robustness of multi-task models. Version {__version__}.",
-                args=arguments,
+                args=list(_one_by_one(arguments)),
                 config=(OmitArgPrefixes, OmitSubcommandPrefixes),
+                registry=REGISTRY,
             )
     except SystemExit as stop:
         if not stop.code:
@@ -108,7 +111,47 @@ def _command(arguments: list[str], experiment: Experiment | None = None) -> Comm
         raise ValueError(f"{_reason(told.getvalue())} (see {shlex.join([*words, '--help'])})") from None
     while isinstance(read, Group):
         read = read.command
+    read.check()
     return read
+
+
+def _one_by_one(arguments: Sequence[str]) -> Iterator[str]:
+    """The arguments, with the entries of lists that commas separate, ``--eps 2/255,4/255``, one by one."""
+    from art_mtl.evaluation.experiment import Experiment
+
+    lists = {f"--{field.name}" for field in fields(Experiment) if isinstance(field.default, tuple)}
+    in_list = False
+    for argument in arguments:
+        option, equals, value = argument.partition("=")
+        if argument.startswith("--"):
+            in_list = option in lists
+        if not in_list or (argument.startswith("--") and not equals):
+            yield argument
+            continue
+        if option in lists:
+            yield option
+        for entry in re.split(r",(?![^(]*\))", value if option in lists else argument):
+            if entry:
+                yield entry
+
+
+def _in_options(message: str, arguments: Sequence[str]) -> str:
+    """A message that names parameters as one that names the options of the command: ```restart=True``` as --restart.
+
+    What is said of a line of a file stays, as its keys have the names of parameters.
+    """
+    from art_mtl.cli.commands import COMMANDS, option_names
+
+    if not arguments or arguments[0] not in COMMANDS or ", line " in message:
+        return message
+    names = option_names(COMMANDS[arguments[0]])
+
+    def option(found: re.Match[str]) -> str:
+        if found["name"] not in names:
+            return found[0]
+        return f"{'Option ' if found['parameter'] else ''}{names[found['name']]}"
+
+    return re.sub(r"(?P<parameter>Parameter )?`(?P<name>\w+)(=\w*)?`", option, message)
 
 
 def _reason(box: str) -> str:

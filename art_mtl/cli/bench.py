@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from art_mtl.cli.console import say
-from art_mtl.cli.options import Command, Count, Device, Flag, MaybeCount, Steps
+from art_mtl.cli.options import Command, Device, Flag, Maybe, Steps
+from art_mtl.core import checks
 
 if TYPE_CHECKING:
     from art_mtl.bench import Subject
@@ -35,9 +36,9 @@ class Bench(Command):
     """
 
     victim: str = "rooms"
-    batch: MaybeCount = None
+    batch: Maybe[int] = None
     steps: Steps = 10
-    rounds: Count = 15
+    rounds: Annotated[int, checks.integer(2)] = 15
     variants: tuple[str, ...] = ()
     device: Device = "auto"
     sweep: Flag = False
@@ -51,8 +52,6 @@ class Bench(Command):
         from art_mtl.evaluation.grid import check_device
 
         check_device(self.device)
-        if self.rounds < 2:
-            raise ValueError(f"Parameter `rounds` should be at least 2. Found {self.rounds}.")
         tables = {
             _sweep: self.sweep,
             _activations: self.activations,

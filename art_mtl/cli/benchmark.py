@@ -41,8 +41,6 @@ class Benchmark(WritingCommand):
         """Run the experiment, print the table, write the report."""
         from art_mtl.evaluation import evaluate, make_table
 
-        if not self.experiment.attacks:
-            raise ValueError("Parameter `attacks` should have at least one entry. Found none.")
         run = evaluate(
             self.experiment,
             out=self.out,
@@ -62,9 +60,9 @@ class Benchmark(WritingCommand):
             self._diagnose(run, command_line)
 
     def _diagnose(self, run: Run, command_line: str) -> None:
-        from art_mtl.cli.diagnose import print_diagnosis, strongest
+        from art_mtl.cli.diagnose import print_diagnosis
 
-        for attack in strongest(run.results):
+        for attack in filter(None, (block.strongest for block in run.results.blocks())):
             found = run.diagnose((attack.name, attack.norm, attack.eps), command=command_line, progress=not self.quiet)
             print_diagnosis(found, "terminal")
             if self.out is not None:

@@ -9,14 +9,14 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from art_mtl.cli.console import show_table
-from art_mtl.cli.options import Command, Count, Flag, Seed, TableFormat
+from art_mtl.cli.options import Command, Flag, Seed, TableFormat
 
 
 @dataclass(frozen=True, kw_only=True)
 class Compare(Command):
     """Set runs side by side, with 95 % intervals by bootstrap over the samples.
 
-    A * marks differences from the first run whose interval excludes 0.
+    A * marks differences from the first run whose interval excludes 0. Notes name the settings that differ.
 
     Attributes:
         folders: Two or more that benchmark --out was given.
@@ -27,7 +27,7 @@ class Compare(Command):
 
     folders: Annotated[Positional[tuple[Path, ...]], arg(metavar="DIR ...")]
     metrics: Flag = False
-    resamples: Count = 1000
+    resamples: int = 1000
     seed: Seed = 0
     format: TableFormat = "terminal"
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from tyro.conf import Positional, arg, subcommand
 
 from art_mtl.cli.console import console, say
-from art_mtl.cli.options import Count, Flag, Group, MaybeCount, QuietCommand, Seed, Size
+from art_mtl.cli.options import Flag, Group, Maybe, QuietCommand, Seed, Size
 
 if TYPE_CHECKING:
     import rich.table
@@ -33,9 +34,22 @@ class _Making(QuietCommand):
         processes: At a time. Default: all CPUs.
     """
 
+    title: ClassVar[str]
+    """Of the progress bar."""
+
     target: Annotated[Path, arg(name="to", metavar="DIR")]
     size: Size = (288, 384)
-    processes: MaybeCount = None
+    processes: Maybe[int] = None
+
+    @abstractmethod
+    def make(self, **told: Any) -> Prepared:
+        """Make the folder, told its ``size``, ``processes`` and ``progress``."""
+
+    def run(self, command_line: str) -> None:
+        """Make the folder, and say what is in it."""
+        with _resumable(), _bar(self.title, self.quiet) as progress:
+            made = self.make(size=self.size, processes=self.processes, progress=progress)
+        _print_summary(made)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,13 +71,13 @@ class PrepareNYUv2(_Preparing):
     with where it is published. Normals are computed from depth.
     """
 
-    def run(self, command_line: str) -> None:
-        """Prepare the folder."""
+    title: ClassVar[str] = "nyuv2"
+
+    def make(self, **told: Any) -> Prepared:
+        """Prepare the downloads."""
         from art_mtl.data.prepare import prepare_nyuv2
 
-        with _resumable(), _bar("nyuv2", self.quiet) as progress:
-            made = prepare_nyuv2(self.source, self.target, size=self.size, processes=self.processes, progress=progress)
-        _print_summary(made)
+        return prepare_nyuv2(self.source, self.target, **told)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,25 +92,17 @@ class PrepareCityscapes(_Preparing):
         partly: Leave out frames of which a file is missing.
     """
 
+    title: ClassVar[str] = "cityscapes"
+
     size: Size = (256, 512)
     images: str = "leftImg8bit"
     partly: Flag = False
 
-    def run(self, command_line: str) -> None:
-        """Prepare the folder."""
+    def make(self, **told: Any) -> Prepared:
+        """Prepare the downloads."""
         from art_mtl.data.prepare import prepare_cityscapes
 
-        with _resumable(), _bar("cityscapes", self.quiet) as progress:
-            made = prepare_cityscapes(
-                self.source,
-                self.target,
-                size=self.size,
-                images=self.images,
-                partly=self.partly,
-                processes=self.processes,
-                progress=progress,
-            )
-        _print_summary(made)
+        return prepare_cityscapes(self.source, self.target, images=self.images, partly=self.partly, **told)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,25 +116,17 @@ class Render(_Making):
         val: Validation samples.
     """
 
-    train: Count = 795
-    val: Count = 654
+    title: ClassVar[str] = "rooms"
+
+    train: int = 795
+    val: int = 654
     seed: Seed = 0
 
-    def run(self, command_line: str) -> None:
-        """Render the folder."""
+    def make(self, **told: Any) -> Prepared:
+        """Render the rooms."""
         from art_mtl.data.prepare import render_rooms
 
-        with _resumable(), _bar("rooms", self.quiet) as progress:
-            made = render_rooms(
-                self.target,
-                size=self.size,
-                train=self.train,
-                val=self.val,
-                seed=self.seed,
-                processes=self.processes,
-                progress=progress,
-            )
-        _print_summary(made)
+        return render_rooms(self.target, train=self.train, val=self.val, seed=self.seed, **told)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,8 +143,8 @@ class CheckData(QuietCommand):
     """
 
     folder: Annotated[Positional[Path], arg(metavar="DIR")]
-    sheet: Path | None = None
-    samples: Count = 6
+    sheet: Maybe[Path] = None
+    samples: int = 6
     no_sheet: Flag = False
 
     def run(self, command_line: str) -> None:

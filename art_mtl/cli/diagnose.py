@@ -1,37 +1,27 @@
-"""``art-mtl diagnose``, and what ``art-mtl benchmark --diagnose`` adds to a benchmark."""
+"""``art-mtl diagnose``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
 from art_mtl.cli.console import say, show_table
-from art_mtl.cli.options import (
-    Checkpoint,
-    Count,
-    MaybeBatchSize,
-    MaybeCount,
-    MaybeNatural,
-    QuietCommand,
-    Root,
-    Table,
-    Tasks,
-)
-from art_mtl.evaluation.experiment import CONFIG, Experiment, Norm, Schedule, parse_eps
+from art_mtl.cli.options import Checkpoint, Maybe, QuietCommand, Root, Table, Tasks
+from art_mtl.core import checks
+from art_mtl.evaluation.experiment import CONFIG, Device, Experiment, Norm, Schedule, name_norm, parse_eps
 
 if TYPE_CHECKING:
-    from art_mtl.evaluation import AttackResult, Results, Victim
+    from art_mtl.evaluation import Run
+    from art_mtl.evaluation.attack import AttackInfo
     from art_mtl.evaluation.diagnosis import Diagnosis
-    from art_mtl.evaluation.grid import GridCell
+    from art_mtl.evaluation.results import Key
 
-QUERIES = 200
-_SAMPLES = 64
 _OF_THE_ATTACK = ("steps", "schedule", "restarts", "prepare")
-_OF_THE_PLACE = ("victim", "root", "checkpoint", "tasks", "data", "device", "batch_size", "seed")
+_OF_THE_PLACE = ("root", "checkpoint", "tasks", "data", "device", "batch_size", "seed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,51 +46,40 @@ class Diagnose(QuietCommand):
         seed: Default: the run's, or 0.
         batch_size: Default: the run's, or 32.
         device: Default: the run's, or auto.
-        queries: Forward passes of the search without gradients, at least 2.
+        queries: Forward passes of the search without gradients, at least 2. Default: 200.
         format: How the diagnosis is printed.
         out: File for the diagnosis, as JSON.
     """
 
-    folder: Annotated[Positional[Path | None], arg(metavar="[RUN]")] = None
+    folder: Annotated[Positional[Path | None], arg(metavar="[RUN]", help_behavior_hint="")] = None
     attack: str = "worst-task"
-    norm: Norm | None = None
-    eps: str | None = None
-    victim: str | None = None
+    norm: Maybe[Annotated[Norm, checks.norm]] = None
+    eps: Maybe[str] = None
+    victim: Maybe[str] = None
     root: Root = None
     checkpoint: Checkpoint = None
     tasks: Tasks = None
     data: Table = None
-    steps: MaybeCount = None
-    schedule: Schedule | None = None
-    restarts: MaybeCount = None
-    prepare: str | None = None
-    limit: Count = _SAMPLES
-    seed: MaybeNatural = None
-    batch_size: MaybeBatchSize = None
-    device: Literal["auto", "cpu", "gpu"] | None = None
-    queries: Count = QUERIES
+    steps: Maybe[int] = None
+    schedule: Maybe[Schedule] = None
+    restarts: Maybe[int] = None
+    prepare: Maybe[str] = None
+    limit: int = 64
+    seed: Maybe[Annotated[int, checks.integer(0)]] = None
+    batch_size: Maybe[int | Literal["auto"]] = None
+    device: Maybe[Device] = None
+    queries: Maybe[Annotated[int, checks.integer(2)]] = None
     format: Literal["terminal", "markdown", "json"] = "terminal"
     out: Path | None = None
 
     def run(self, command_line: str) -> None:
         """Diagnose the attack, print what was found, write it."""
-        from art_mtl.evaluation import load_victim
-
-        if self.queries < 2:
-            raise ValueError(f"Parameter `queries` should be at least 2. Found {self.queries}.")
         if self.out is not None and self.out.is_dir():
             raise ValueError(f"Parameter `out` should be a file. Found the folder {str(self.out)!r}.")
-        experiment = self._new() if self.folder is None else self._stored(self.folder)
-        victim = load_victim(experiment.victim, **experiment.victim_options)
-        found = diagnose_attack(
-            experiment,
-            self._chosen(_cells(experiment, victim)),
-            victim,
-            self.folder,
-            queries=self.queries,
-            command_line=command_line,
-            progress=not self.quiet,
-        )
+        run = self._new() if self.folder is None else self._stored(self.folder)
+        run = run.with_model(self.victim, **self._given(*_OF_THE_PLACE))
+        told = {"command": command_line, "progress": not self.quiet, **self._given("queries")}
+        found = run.diagnose(self._key(run.planned), limit=self.limit, **told)
         print_diagnosis(found, self.format)
         if self.out is not None:
             found.to_json(self.out)
@@ -110,96 +89,38 @@ class Diagnose(QuietCommand):
         """Of these options those that are given."""
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
-    def _new(self) -> Experiment:
-        """A new attack as an experiment of one row."""
-        given = self._given(*_OF_THE_ATTACK, *_OF_THE_PLACE)
-        given |= {name: (value,) for name, value in self._given("attack", "norm", "eps", "schedule").items()}
-        return Experiment(attacks=given.pop("attack"), limit=self.limit, **given)
+    def _new(self) -> Run:
+        """A run of one attack, which has not begun."""
+        from art_mtl.evaluation import Run
 
-    def _stored(self, folder: Path) -> Experiment:
-        """The experiment of a run, on the model and the device that are at hand."""
+        given = self._given(*_OF_THE_ATTACK, "victim")
+        given |= {name: (value,) for name, value in self._given("norm", "eps", "schedule").items()}
+        return Run(None, Experiment(attacks=(self.attack,), **given))
+
+    def _stored(self, folder: Path) -> Run:
+        """A run from its experiment alone: what it came to does not matter."""
+        from art_mtl.evaluation import Run
+
         wrong = self._given(*_OF_THE_ATTACK)
         if wrong:
             raise ValueError(f"Options of a new attack should be left out for one of a run. Found {', '.join(wrong)}.")
-        experiment = Experiment.from_yaml(folder / CONFIG)
-        limit = self.limit if experiment.limit is None else min(self.limit, experiment.limit)
-        found = replace(experiment, limit=limit, **self._given(*_OF_THE_PLACE))
-        if self.victim is None and ".py:" in found.victim:
-            raise ValueError(
-                "Parameter `victim` should be given again: nothing that a folder names is executed. Found a run of "
-                f"{found.victim!r}."
-            )
-        found.check_names()
-        return found
+        return Run(None, Experiment.from_yaml(folder / CONFIG), folder)
 
-    def _chosen(self, cells: Sequence[GridCell]) -> GridCell:
-        """The row that is meant.
+    def _key(self, planned: Sequence[AttackInfo]) -> Key:
+        """The attack that is meant.
 
         Raises:
             ValueError: There is none, or there are several of one norm and radius.
         """
         norm, radius = (None, None) if self.eps is None else parse_eps(self.eps)
-        of_radius = [c for c in cells if radius in (None, c.eps) and {norm, self.norm} <= {None, c.norm}]
-        rows = of_radius if self.folder is None else [c for c in of_radius if c.name == self.attack]
-        same = [c for c in rows if (c.norm, c.eps) == (rows[0].norm, rows[0].eps)]
+        norms = {norm, None if self.norm is None else name_norm(self.norm)}
+        found = [one for one in planned if radius in (None, one.eps) and norms <= {None, one.norm}]
+        rows = found if self.folder is None else [one for one in found if one.name == self.attack]
+        same = [one for one in rows if (one.norm, one.eps) == (rows[0].norm, rows[0].eps)]
         if len(same) != 1:
-            listed = "; ".join(f"{c.name}, {c.norm} {c.eps:.4g}" for c in same or cells)
+            listed = "; ".join(one.label for one in same or planned)
             raise ValueError(f"Parameter `attack` should name one attack. Found {self.attack!r}, of: {listed}.")
-        return same[0]
-
-
-def strongest(results: Results) -> Iterator[AttackResult]:
-    """Of every norm and radius the attack of the strongest Δ_Wor, single-task references left aside."""
-    for block in results.blocks():
-        if block.strongest is not None:
-            yield block.strongest
-
-
-def diagnose_attack(
-    experiment: Experiment,
-    cell: GridCell,
-    victim: Victim,
-    folder: Path | None,
-    *,
-    queries: int = QUERIES,
-    command_line: str,
-    progress: bool,
-) -> Diagnosis:
-    """Diagnose the very attack that an experiment runs.
-
-    Args:
-        experiment: Whose attack it is.
-        cell: The attack.
-        victim: The experiment's.
-        folder: Where its run is stored, with the batch size that was measured; None where it is not.
-        queries: Forward passes of the search without gradients.
-        command_line: To be recorded.
-        progress: Show a progress bar.
-    """
-    from art_mtl.evaluation.batch_size import settle_batch_size
-    from art_mtl.evaluation.diagnosis import diagnose
-    from art_mtl.evaluation.grid import make_attack, make_estimator
-    from art_mtl.evaluation.workers import cpu_threads
-
-    with cpu_threads(experiment.threads):
-        estimator = make_estimator(victim, experiment.device)
-        source = victim.source(experiment.split, experiment.limit)
-        size = settle_batch_size(experiment.batch_size, estimator, source, experiment.prepare, folder)
-        x, y = victim.data(experiment.split, experiment.limit)
-        return diagnose(
-            estimator,
-            make_attack(estimator, cell, experiment.steps, size, experiment.chunk, prepare=experiment.prepare),
-            x,
-            y,
-            queries=queries,
-            batch_size=size,
-            seed=experiment.seed,
-            protocol=experiment.protocol,
-            chunk=experiment.chunk,
-            victim=victim.name,
-            command=command_line,
-            progress=progress,
-        )
+        return same[0].name, same[0].norm, same[0].eps
 
 
 def print_diagnosis(found: Diagnosis, form: str) -> None:
@@ -217,11 +138,3 @@ def print_diagnosis(found: Diagnosis, form: str) -> None:
         show_table(diagnosis_table(found), form)
     if found.failed:
         say(f"{len(found.failed)} of {len(found.checks)} checks failed: {', '.join(found.failed)}")
-
-
-def _cells(experiment: Experiment, victim: Victim) -> list[GridCell]:
-    """The rows of an experiment."""
-    from art_mtl.evaluation.grid import plan_grid, plan_radii
-
-    radii = plan_radii(victim, experiment.norm or None, experiment.radii)
-    return plan_grid(victim.tasks, experiment.attacks, radii, experiment.schedule, experiment.restarts)

@@ -1,63 +1,76 @@
-"""Options that several commands have, each written once.
+"""How the options of all commands are read and checked, and those that several commands have.
 
-Those of an experiment have the types and the documentation of :class:`~art_mtl.evaluation.experiment.Experiment`.
+An option is read by its type as far as that goes. What it should be is then checked by the same type in the same words
+as in Python; see :func:`art_mtl.core.checks.of_type`. Those of an experiment have the documentation of
+:class:`~art_mtl.evaluation.experiment.Experiment`.
 """
 
 from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from types import NoneType
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from tyro.conf import FlagCreatePairsOff, arg
-from tyro.constructors import PrimitiveConstructorSpec
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from art_mtl.core.checks import AUTO
+from art_mtl.core import checks
 from art_mtl.evaluation import experiment
 from art_mtl.evaluation.experiment import Experiment
 
 _ENTRY = re.compile(r"^ {4}(?:    )?(\w+): (.+(?:\n {12}.+)*)", re.MULTILINE)
 _HELP = {name: " ".join(text.split()) for name, text in _ENTRY.findall(Experiment.__doc__ or "")}
+_METAVARS = {int: "N", float: "X", str: "STR", Path: "PATH", tuple[int, int]: "HxW"}
+
+REGISTRY = ConstructorRegistry()
+"""What ``tyro`` reads options by."""
 
 
-def _read(metavar: str, read: Callable[[str], Any], expected: str) -> Any:
-    """A type of argument: ``read`` raises a ValueError for what is not ``expected``."""
-
-    def parse(texts: list[str]) -> Any:
-        try:
-            return read(texts[0])
-        except ValueError:
-            raise ValueError(f"expected {expected}; found {texts[0]!r}") from None
+@REGISTRY.primitive_rule
+def _one_text(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """How a value of one text is read: None, a word, a number, a path, a size, or any of these."""
+    members = [info.type] if get_origin(info.type) in (None, tuple, Literal) else get_args(info.type)
+    kinds = [_plain(member) for member in members if member is not NoneType]
+    metavars = [_metavar(kind) for kind in kinds]
+    if not kinds or None in metavars:
+        return None
 
     def show(value: Any) -> list[str]:
         return ["x".join(map(str, value)) if isinstance(value, tuple) else str(value)]
 
-    return PrimitiveConstructorSpec(1, metavar, parse, lambda value: True, show)
+    metavar = "|".join(filter(None, metavars))
+    return PrimitiveConstructorSpec(1, metavar, lambda texts: _value(texts[0], kinds), lambda value: True, show)
 
 
-def _whole(least: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        if not text.isascii() or not text.isdigit() or int(text) < least:
-            raise ValueError
-        return int(text)
-
-    return read
+def _plain(kind: Any) -> Any:
+    """A type without annotations; of tuples, ``tyro`` has types of an older form."""
+    if get_origin(kind) is Annotated:
+        return _plain(get_args(kind)[0])
+    return tuple[get_args(kind)] if get_origin(kind) is tuple else kind  # type: ignore[misc]
 
 
-def _positive(text: str) -> float:
-    if not 0 < float(text) < float("inf"):
-        raise ValueError
-    return float(text)
+def _metavar(kind: Any) -> str | None:
+    return f"{{{','.join(get_args(kind))}}}" if get_origin(kind) is Literal else _METAVARS.get(kind)
 
 
-def _size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"([1-9]\d*)[x×]([1-9]\d*)", text, re.ASCII)
-    if match is None:
-        raise ValueError
-    return int(match[1]), int(match[2])
+def _value(text: str, kinds: Sequence[Any]) -> Any:
+    """The value that a text stands for; the text itself where it stands for none."""
+    if text == "None":
+        return None
+    size = re.fullmatch(r"([1-9]\d{0,5})[x×]([1-9]\d{0,5})", text, re.ASCII)
+    if size and tuple[int, int] in kinds:
+        return int(size[1]), int(size[2])
+    for kind in (int, float):
+        try:
+            if kind in kinds and "_" not in text:
+                return kind(text)
+        except ValueError:
+            continue
+    return Path(text) if Path in kinds else text
 
 
 def _told(name: str) -> Any:
@@ -65,34 +78,25 @@ def _told(name: str) -> Any:
     return arg(help=_HELP[name])
 
 
-def _count_or_auto(text: str) -> int | str:
-    return text if text == AUTO else _whole(1)(text)
+def _size(name: str, found: Any) -> None:
+    if not isinstance(found, tuple):
+        raise TypeError(f"Parameter `{name}` should be a height and a width such as 288x384. Found {found!r}.")
 
 
-_COUNT = _read("N", _whole(1), "a whole number of at least 1")
-_NATURAL = _read("N", _whole(0), "a whole number of at least 0")
-_BATCH_SIZE = _read("N|auto", _count_or_auto, "a whole number of at least 1, or auto")
-
-# An option that may be left out has a type of its own: errors of `Count | None` would speak of None, too.
-Count = Annotated[int, _COUNT]
-MaybeCount = Annotated[int | None, _COUNT]
-Natural = Annotated[int, _NATURAL]
-MaybeNatural = Annotated[int | None, _NATURAL]
-MaybePositive = Annotated[float | None, _read("X", _positive, "a positive number")]
-MaybeBatchSize = Annotated[int | Literal["auto"] | None, _BATCH_SIZE]
-_SIZE = _read("HxW", _size, "a height and a width such as 288x384")
-Size = Annotated[tuple[int, int], _SIZE]
-MaybeSize = Annotated[tuple[int, int] | None, _SIZE]
+_T = TypeVar("_T")
+Maybe = Annotated[_T | None, arg(help_behavior_hint="")]
+"""An option that may be left out; its documentation says what then holds."""
 Flag = FlagCreatePairsOff[bool]
+Size = Annotated[tuple[int, int], _size]
 TableFormat = Literal["terminal", "markdown", "latex"]
 
 Root = Annotated[Path | None, _told("root")]
 Checkpoint = Annotated[Path | None, _told("checkpoint")]
 Tasks = Annotated[Path | None, _told("tasks")]
 Table = Annotated[Path | None, _told("data")]
-Steps = Annotated[Count, _told("steps")]
-Limit = Annotated[MaybeCount, _told("limit")]
-Seed = Annotated[Natural, _told("seed")]
+Steps = Annotated[int, _told("steps")]
+Limit = Annotated[int | None, _told("limit")]
+Seed = Annotated[int, checks.integer(0), _told("seed")]
 Protocol = Annotated[experiment.Protocol, _told("protocol")]
 Device = Annotated[experiment.Device, _told("device")]
 
@@ -109,6 +113,12 @@ class Command(ABC):
     """Whether ``torchrun`` may start several processes of it."""
 
     debug: Flag = False
+
+    def check(self) -> None:
+        """Raise ValueError or TypeError unless every option is what its type says."""
+        hints = get_type_hints(type(self), include_extras=True)
+        for field in fields(self):
+            checks.of_type(hints[field.name])(field.name, getattr(self, field.name))
 
     @abstractmethod
     def run(self, command_line: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from art_mtl.cli.console import say, show_table
-from art_mtl.cli.options import Count, Device, Limit, Protocol, Seed, Steps, WritingCommand
+from art_mtl.cli.options import Device, Limit, Protocol, Seed, Steps, WritingCommand
 
 if TYPE_CHECKING:
     from art_mtl.evaluation.reproduction.paper_tables import PaperTable
@@ -40,7 +40,7 @@ class Reproduce(WritingCommand):
     attacks: tuple[str, ...] = ()
     limit: Limit = None
     split: Literal["val", "train"] = "val"
-    batch_size: Count = 4
+    batch_size: int = 4
     steps: Steps = 10
     seed: Seed = 0
     device: Device = "auto"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from tyro.conf import Positional
 
 from art_mtl.cli.console import console, say
-from art_mtl.cli.options import Command, MaybeCount, MaybeNatural, MaybePositive, MaybeSize, Seed
+from art_mtl.cli.options import Command, Maybe, Seed, Size
+from art_mtl.core import checks
 from art_mtl.evaluation.experiment import Device
 
 _Small = Literal["rooms", "rooms-robust", "digits", "multilabel", "nyuv2"]
@@ -51,21 +52,21 @@ class Train(Command):
     victim: Positional[_Small | None] = None
     out: Path
     root: Path | None = None
-    epochs: MaybeCount = None
+    epochs: Maybe[int] = None
     seed: Seed = 0
-    device: Device | None = None
+    device: Maybe[Device] = None
     data: Literal["nyuv2", "cityscapes"] | None = None
-    model: Literal["mtan", "split"] | None = None
-    trunk: Path | None = None
-    batch_size: MaybeCount = None
-    lr: MaybePositive = None
-    precision: Literal["fp32", "bf16", "fp16"] | None = None
+    model: Maybe[Literal["mtan", "split"]] = None
+    trunk: Maybe[Path] = None
+    batch_size: Maybe[int] = None
+    lr: Maybe[float] = None
+    precision: Maybe[Literal["fp32", "bf16", "fp16"]] = None
     augment: bool = True
-    crop: MaybeSize = None
-    limit: MaybeCount = None
-    validate_every: MaybeCount = None
-    workers: MaybeNatural = None
-    checkpoint_minutes: MaybePositive = None
+    crop: Maybe[Size] = None
+    limit: Maybe[int] = None
+    validate_every: Maybe[int] = None
+    workers: Maybe[Annotated[int, checks.integer(0)]] = None
+    checkpoint_minutes: Maybe[float] = None
     tensorboard: bool = True
 
     def run(self, command_line: str) -> None:

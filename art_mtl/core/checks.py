@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import numbers
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from types import FunctionType, NoneType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,9 +72,73 @@ def one_of(*options: str) -> Check:
         if not isinstance(found, str):
             raise TypeError(expected)
         if found not in options:
-            raise ValueError(expected)
+            raise ValueError(f"{expected}{perhaps(found, options)}")
 
     return check
+
+
+def perhaps(found: str, known: Iterable[str]) -> str:
+    """What may have been meant, to end a message with; nothing where no name is near.
+
+    Examples:
+        >>> perhaps("digts", ["rooms", "digits"])
+        " Perhaps 'digits'?"
+    """
+    close = difflib.get_close_matches(found, list(known), n=1)
+    return f" Perhaps {close[0]!r}?" if close else ""
+
+
+def text(name: str, found: Any) -> None:
+    """Raise unless ``found`` is a string that is not empty."""
+    if not isinstance(found, str) or not found:
+        raise TypeError(f"Parameter `{name}` should be a name. Found {found!r}.")
+
+
+def path(name: str, found: Any) -> None:
+    """Raise unless ``found`` is a path."""
+    if not isinstance(found, (str, Path)):
+        raise TypeError(f"Parameter `{name}` should be a path. Found {found!r}.")
+
+
+def each(check: Check, empty: bool = True) -> Check:
+    """Checks for a list whose entries pass ``check``."""
+
+    def run(name: str, found: Any) -> None:
+        if not isinstance(found, (list, tuple)):
+            raise TypeError(f"Parameter `{name}` should be a list. Found {found!r}.")
+        if not found and not empty:
+            raise ValueError(f"Parameter `{name}` should have at least one entry. Found none.")
+        for entry in found:
+            check(name, entry)
+
+    return run
+
+
+def of_type(hint: Any) -> Check:
+    """The check that a type stands for; one in ``Annotated`` comes before it.
+
+    An int is one of at least 1, a float is positive, a str is not empty, and ``int | Literal["auto"]`` is a batch size.
+
+    Examples:
+        >>> of_type(Literal["linf", "l2"] | None)("norm", "l7")
+        Traceback (most recent call last):
+        ValueError: Parameter `norm` should be one of ['linf', 'l2']. Found 'l7'.
+        >>> of_type(Annotated[int, integer(0)])("seed", 0)
+    """
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return next((one for one in arguments[1:] if isinstance(one, FunctionType)), None) or of_type(arguments[0])
+    if origin is Literal:
+        return one_of(*arguments)
+    if origin is tuple:
+        return each(of_type(arguments[0]))
+    if NoneType in arguments:
+        rest = [one for one in arguments if one is not NoneType]
+        return optional(of_type(rest[0]) if len(rest) == 1 else batch_size)
+    if arguments:
+        return batch_size
+    own: dict[Any, Check] = {int: integer(1), float: number(0, above=True), bool: flag, str: text, Path: path}
+    return own.get(hint, nothing)
 
 
 def flag(name: str, found: Any) -> None:

@@ -6,7 +6,6 @@ Another package adds a method of its own by an entry point of the group ``art_mt
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from art_mtl.core.checks import perhaps
 from art_mtl.entry_points import declared, label, load
 
 if TYPE_CHECKING:
@@ -277,9 +277,7 @@ def find_method(name: str, tasks: Sequence[Task]) -> tuple[MethodSpec, str]:
     spec = registry().get(family)
     if spec is None or not spec.build or not _names_a_method(spec, colon, member):
         known = [*method_names(tasks), *family_names(tasks)]
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f" Perhaps {close[0]!r}?" if close else ""
-        raise ValueError(f"Parameter `method` should be one of {known}. Found {name!r}.{hint}")
+        raise ValueError(f"Parameter `method` should be one of {known}. Found {name!r}.{perhaps(name, known)}")
     return spec, member
 
 

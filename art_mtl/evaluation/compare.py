@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
+from art_mtl.differences import both_sides, differences
 from art_mtl.evaluation.attack import AttackInfo
 from art_mtl.evaluation.measure import MetricSpec, total
 from art_mtl.evaluation.reading import Chunks, read_chains
@@ -86,6 +88,8 @@ class Comparison(ShowsTable):
         figures: By attack, norm and radius, figure, and run.
         caption: What is compared.
         clip_values: Least and greatest value of the model's input; None if unbounded.
+        settings: Of each run, the stored settings that differ from those of the first, by name: the first run's value
+            and its own. None of a run whose settings are not stored, as one in memory, and where the first's are not.
     """
 
     runs: tuple[str, ...]
@@ -93,6 +97,7 @@ class Comparison(ShowsTable):
     figures: tuple[ComparedFigure, ...]
     caption: str
     clip_values: tuple[float, float] | None
+    settings: tuple[Mapping[str, tuple[Any, Any]] | None, ...] = field(default=(), compare=False)
     _all_rows = "to_csv() has all figures"
 
     @property
@@ -122,6 +127,10 @@ class Comparison(ShowsTable):
         notes = [
             f"{name} and {self.runs[0]} are on other samples and are resampled apart." for name, p in pairs if not p
         ]
+        for name, found_settings in zip(self.runs, self.settings, strict=False):
+            if found_settings:
+                there, here = both_sides(found_settings)
+                notes.append(f"{name} ran with {here}; {self.runs[0]} with {there}.")
         return Table(tuple(columns), tuple(rows), self.caption, tuple(notes))
 
     def to_csv(self) -> str:
@@ -189,7 +198,12 @@ def compare_runs(
         raise ValueError(f"The runs should have an attack, norm and radius in common. Found none in {list(called)}.")
     clip = read[0].about["clip_values"]
     caption = _caption(sides, resamples)
-    return Comparison(called, paired, figures, caption, None if clip is None else (clip[0], clip[1]))
+    settings = tuple(_differing(read[0].about.get("settings"), found.about.get("settings")) for found in read)
+    return Comparison(called, paired, figures, caption, None if clip is None else (clip[0], clip[1]), settings)
+
+
+def _differing(first: Mapping[str, Any] | None, own: Mapping[str, Any] | None) -> dict[str, tuple[Any, Any]] | None:
+    return None if first is None or own is None else differences(first, own)
 
 
 class _Side:

@@ -4,11 +4,12 @@ NumPy is imported here.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 from art_mtl.core import checks
 from art_mtl.core.chunks import DEFAULT_CHUNK
@@ -27,7 +28,7 @@ LIVE = "live:"
 """How entries begin that stand for objects that a file cannot hold."""
 _COMMENT = "# Run it again: art-mtl benchmark --config THIS_FILE. Every option can be overridden on the command line.\n"
 _PATHS = ("root", "checkpoint", "tasks", "data")
-_NORMS = ("linf", "l2", "l1")
+_NORMS: Mapping[float, Norm] = {math.inf: "linf", 2.0: "l2", 1.0: "l1"}
 _DEEPEST = 2  # The mapping, and lists in it.
 _LINE = 120
 
@@ -40,9 +41,24 @@ __all__ = [
     "Protocol",
     "Schedule",
     "Split",
+    "name_norm",
     "parse_eps",
     "parse_radii",
 ]
+
+
+def _radius(name: str, found: Any) -> None:
+    if isinstance(found, bool) or not isinstance(found, (str, int, float)):
+        raise TypeError(f"Parameter `{name}` should be a list of radii. Found {found!r} in it.")
+    parse_eps(found)
+
+
+def _preparation(name: str, found: Any) -> None:
+    checks.text(name, found)
+    if found != "exact":  # torch is imported for those only that will need it
+        from art_mtl.prepared.settings import Preparation
+
+        Preparation.parse(found)
 
 
 @dataclass(frozen=True)
@@ -89,18 +105,18 @@ class Experiment:
     """
 
     victim: str = "rooms"
-    attacks: tuple[str, ...] = ("all",)
-    norm: tuple[Norm, ...] = ()
-    eps: tuple[str, ...] = ()
+    attacks: Annotated[tuple[str, ...], checks.each(checks.text, empty=False)] = ("all",)
+    norm: tuple[Annotated[Norm, checks.norm], ...] = ()
+    eps: tuple[Annotated[str, _radius], ...] = ()
     steps: int = 10
-    schedule: tuple[Schedule, ...] = ("published",)
+    schedule: Annotated[tuple[Schedule, ...], checks.each(checks.of_type(Schedule), empty=False)] = ("published",)
     restarts: int = 2
     limit: int | None = None
     split: Split = "test"
     batch_size: int | Literal["auto"] = 32
     chunk: int = DEFAULT_CHUNK
-    prepare: str = "exact"
-    seed: int = 0
+    prepare: Annotated[str, _preparation] = "exact"
+    seed: Annotated[int, checks.integer(0)] = 0
     protocol: Protocol = "pooled"
     device: Device = "auto"
     threads: int | None = None
@@ -113,8 +129,9 @@ class Experiment:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             _CHECKS[name](name, value)
-        for name in ("attacks", "norm", "schedule"):
+        for name in ("attacks", "schedule"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        object.__setattr__(self, "norm", tuple(map(name_norm, self.norm)))
         object.__setattr__(self, "eps", tuple(e if isinstance(e, str) else repr(float(e)) for e in self.eps))
         for name in _PATHS:
             if getattr(self, name) is not None:
@@ -171,6 +188,20 @@ class Experiment:
         return cls(**_read(Path(path)))
 
 
+def name_norm(norm: Any) -> Norm:
+    """ "linf", "l2" or "l1" for what any host calls it.
+
+    Raises:
+        TypeError: Neither a number nor a word.
+        ValueError: Any other norm.
+
+    Examples:
+        >>> name_norm("Linf"), name_norm(2)
+        ('linf', 'l2')
+    """
+    return _NORMS[checks.parse_norm(norm)]
+
+
 def parse_eps(text: str | float) -> tuple[str | None, float]:
     """A radius, with its norm if it has one.
 
@@ -187,7 +218,8 @@ def parse_eps(text: str | float) -> tuple[str | None, float]:
     norm, colon, number = str(text).rpartition(":")
     match = re.fullmatch(r"\s*([^/\s_]+)\s*(?:/\s*([^/\s_]+)\s*)?", number)
     try:
-        if match is None or (colon and norm not in _NORMS):
+        own = name_norm(norm) if colon else None
+        if match is None:
             raise ValueError
         value = float(match[1]) / (1.0 if match[2] is None else float(match[2]))
         if not 0 < value < float("inf"):
@@ -197,7 +229,7 @@ def parse_eps(text: str | float) -> tuple[str | None, float]:
             "Parameter `eps` should be a positive radius such as 8/255 or 0.05, or one with its norm such as l2:1.0. "
             f"Found {text!r}."
         ) from None
-    return norm or None, value
+    return own, value
 
 
 def parse_radii(eps: Sequence[str | float], norms: Sequence[str] = ()) -> dict[str, tuple[float, ...]] | None:
@@ -229,68 +261,7 @@ def parse_radii(eps: Sequence[str | float], norms: Sequence[str] = ()) -> dict[s
     return radii
 
 
-def _text(name: str, found: Any) -> None:
-    if not isinstance(found, str) or not found:
-        raise TypeError(f"Parameter `{name}` should be a name. Found {found!r}.")
-
-
-def _path(name: str, found: Any) -> None:
-    if not isinstance(found, (str, Path)):
-        raise TypeError(f"Parameter `{name}` should be a path. Found {found!r}.")
-
-
-def _radius(name: str, found: Any) -> None:
-    if isinstance(found, bool) or not isinstance(found, (str, int, float)):
-        raise TypeError(f"Parameter `{name}` should be a list of radii. Found {found!r} in it.")
-    parse_eps(found)
-
-
-def _preparation(name: str, found: Any) -> None:
-    _text(name, found)
-    if found != "exact":  # torch is imported for those only that will need it
-        from art_mtl.prepared.settings import Preparation
-
-        Preparation.parse(found)
-
-
-def _each(check: checks.Check, empty: bool = True) -> checks.Check:
-    """Checks for a list whose entries pass ``check``."""
-
-    def run(name: str, found: Any) -> None:
-        if not isinstance(found, (list, tuple)):
-            raise TypeError(f"Parameter `{name}` should be a list. Found {found!r}.")
-        if not found and not empty:
-            raise ValueError(f"Parameter `{name}` should have at least one entry. Found none.")
-        for entry in found:
-            check(name, entry)
-
-    return run
-
-
-_COUNT = checks.integer(1)
-_CHECKS: Mapping[str, checks.Check] = {
-    "victim": _text,
-    "attacks": _each(_text),
-    "norm": _each(checks.one_of(*_NORMS)),
-    "eps": _each(_radius),
-    "steps": _COUNT,
-    "schedule": _each(checks.one_of("published", "linear", "cosine", "restarts"), empty=False),
-    "restarts": _COUNT,
-    "limit": checks.optional(_COUNT),
-    "split": checks.one_of("test", "train"),
-    "batch_size": checks.batch_size,
-    "chunk": _COUNT,
-    "prepare": _preparation,
-    "seed": checks.integer(0),
-    "protocol": checks.one_of("pooled", "auto-lambda"),
-    "device": checks.one_of("auto", "cpu", "gpu"),
-    "threads": checks.optional(_COUNT),
-    "root": checks.optional(_path),
-    "checkpoint": checks.optional(_path),
-    "tasks": checks.optional(_path),
-    "data": checks.optional(_path),
-    "keep_adversarial": checks.flag,
-}
+_CHECKS = {name: checks.of_type(hint) for name, hint in get_type_hints(Experiment, include_extras=True).items()}
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
 from art_mtl.core import family_names, method_names
+from art_mtl.core.checks import perhaps
 from art_mtl.core.methods import preset_names, spec_of
 from art_mtl.evaluation.attack import Attack
 from art_mtl.evaluation.checks import NORMS
@@ -134,9 +134,8 @@ def plan_grid(
     names = list(dict.fromkeys(name for method in methods for name in (everything if method == "all" else [method])))
     for name in names:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f" Perhaps {close[0]!r}?" if close else ""
-            raise ValueError(f"Parameter `attacks` should be of {['all', *known]}. Found {name!r}.{hint}")
+            said = f"Parameter `attacks` should be of {['all', *known]}. Found {name!r}."
+            raise ValueError(f"{said}{perhaps(name, known)}")
     for schedule in schedules:
         if schedule not in SCHEDULES:
             raise ValueError(f"Parameter `schedule` should be of {list(SCHEDULES)}. Found {schedule!r}.")

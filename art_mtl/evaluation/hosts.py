@@ -130,7 +130,8 @@ def _is_for_one_task(attack: Any, estimator: PyTorchMultiTaskEstimator) -> bool:
     """Whether it is an attack of ART on a stock classifier, which wants an array of labels."""
     from art.estimators.classification import PyTorchClassifier
 
-    return len(estimator.tasks) == 1 and isinstance(getattr(attack, "estimator", None), PyTorchClassifier)
+    own = getattr(attack, "estimator", None)
+    return len(estimator.tasks) == 1 and isinstance(own, PyTorchClassifier) and not isinstance(attack, SingleTaskAttack)
 
 
 class SingleTaskAttack:

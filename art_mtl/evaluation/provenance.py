@@ -179,7 +179,7 @@ def check_data(source: Source, chunks: Sequence[slice], stored: Mapping[int, str
             first = next(place for place in places if found[place : place + HASH] != mark[place : place + HASH])
             raise ValueError(
                 f"{holder} holds a run with other data: sample {part.start + first // HASH} has another input or label "
-                "than you gave. Use another --out, or --restart to discard it."
+                "than you gave. Use another `out=`, or `restart=True` to discard it."
             )
 
 

@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import ClassVar
+from numbers import Real
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from art_mtl.core.methods import single_task_references, spec_of
 from art_mtl.evaluation.documents import Document, Layout
@@ -17,8 +18,21 @@ Rows = tuple[tuple[Number, ...], ...]
 """One row a sample, one column a task; None where undefined."""
 Interval = tuple[float, float] | None
 """Lower and upper end of a 95 % confidence interval; None where there is none."""
+Key = str | tuple[str, str | None, Number]
+"""Of an attack: its name, or its name, norm and radius."""
 
-__all__ = ["AttackResult", "Block", "Difference", "Environment", "Interval", "Results", "TaskMetric", "TaskResult"]
+__all__ = [
+    "AttackResult",
+    "Block",
+    "Difference",
+    "Environment",
+    "Interval",
+    "Key",
+    "Results",
+    "TaskMetric",
+    "TaskResult",
+    "choose",
+]
 
 
 @dataclass(frozen=True)
@@ -298,36 +312,26 @@ class Results(Document):
         """N, the number of samples."""
         return len(self.tasks[0].sample_clean)
 
-    def __getitem__(self, key: str | tuple[str, str | None, Number]) -> AttackResult:
+    def __getitem__(self, key: Key) -> AttackResult:
         """An attack by name, or by name, norm and radius: ``results["equal"]``, ``results["equal", "linf", 4 / 255]``.
 
         Raises:
             KeyError: There is none, or there are several of that name.
         """
-        name, where = (key, None) if isinstance(key, str) else (key[0], key[1:])
-        named = [attack for attack in self.attacks if attack.name == name]
-        found = [attack for attack in named if where is None or _is_at(attack, *where)]
-        if len(found) == 1:
-            return found[0]
-        if not named:
-            raise KeyError(f"no attack {name!r}; the attacks are {[attack.name for attack in self.attacks]}")
-        places = [(attack.norm, attack.eps) for attack in named]
-        if where is None:
-            raise KeyError(
-                f"{len(named)} attacks are called {name!r}, of norm and eps {places}: give these two as well"
-            )
-        raise KeyError(f"no attack {name!r} of norm and eps {where}; it ran with {places}")
+        return choose(self.attacks, key)
 
-    def difference(self, attack: AttackResult, other: AttackResult) -> Difference:
+    def difference(self, attack: AttackResult | Key, other: AttackResult | Key) -> Difference:
         """By how much ``attack`` degrades the tasks more than ``other``.
 
         Args:
-            attack: One of :attr:`attacks`.
+            attack: One of :attr:`attacks`, or what ``results[...]`` takes for it.
             other: Another of the same norm and radius.
 
         Raises:
-            KeyError: They are not two attacks of one norm and radius.
+            TypeError: Something else.
+            KeyError: There is no such attack, or they are not two attacks of one norm and radius.
         """
+        attack, other = (one if isinstance(one, AttackResult) else self[one] for one in (attack, other))
         for found in self.differences:
             if (found.norm, found.eps) == (attack.norm, attack.eps) == (other.norm, other.eps):
                 if (found.attack, found.other) == (attack.name, other.name):
@@ -398,6 +402,42 @@ class Results(Document):
         )
 
 
+class _Placed(Protocol):
+    """What has a name, a norm and a radius."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def norm(self) -> str | None: ...
+    @property
+    def eps(self) -> Number: ...
+
+
+_P = TypeVar("_P", bound=_Placed)
+
+
+def choose(attacks: Sequence[_P], key: Key) -> _P:
+    """The attack of a name, or of a name, norm and radius.
+
+    Raises:
+        TypeError: The key is neither.
+        KeyError: There is none, or there are several of that name.
+    """
+    name, *where = (key,) if isinstance(key, str) else key if isinstance(key, tuple) and len(key) == 3 else (None,)
+    if not isinstance(name, str) or (where and not isinstance(where[1], (Real, type(None)))):
+        raise TypeError(f"An attack should be named as NAME or (NAME, norm, eps). Found {key!r}.")
+    named = [attack for attack in attacks if attack.name == name]
+    found = [attack for attack in named if not where or (attack.norm == where[0] and _is_close(attack.eps, where[1]))]
+    if len(found) == 1:
+        return found[0]
+    if not named:
+        raise KeyError(f"no attack {name!r}; the attacks are {list(dict.fromkeys(one.name for one in attacks))}")
+    places = [(attack.norm, attack.eps) for attack in named]
+    if not where:
+        raise KeyError(f"{len(named)} attacks are called {name!r}, of norm and eps {places}: give these two as well")
+    raise KeyError(f"no attack {name!r} of norm and eps {tuple(where)}; it ran with {places}")
+
+
 def _total(numbers: Sequence[Number]) -> Number:
     """Their sum; None where one is not known."""
     counted = [number for number in numbers if number is not None]
@@ -456,9 +496,8 @@ def combined_interval(
     return combine(lows), combine(highs)
 
 
-def _is_at(attack: AttackResult, norm: str | None, eps: Number) -> bool:
-    same = attack.eps == eps or (attack.eps is not None and eps is not None and math.isclose(attack.eps, eps))
-    return attack.norm == norm and same
+def _is_close(eps: Number, other: Any) -> bool:
+    return eps == other or (eps is not None and other is not None and math.isclose(eps, other))
 
 
 def _negative(value: Number) -> Number:

@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from art_mtl.data.sources import Inputs, Source
+from art_mtl.data.sources import Inputs
 from art_mtl.evaluation.experiment import CONFIG, Experiment
 from art_mtl.evaluation.report.tables import ShowsTable, Table, make_table
-from art_mtl.evaluation.results import AttackResult, Results
+from art_mtl.evaluation.results import AttackResult, Key, Results
 
 if TYPE_CHECKING:
     import pandas
 
-    from art_mtl.estimators import PyTorchMultiTaskEstimator
+    from art_mtl.evaluation.attack import AttackInfo
     from art_mtl.evaluation.compare import Comparison
     from art_mtl.evaluation.diagnosis import Diagnosis
     from art_mtl.evaluation.reading import Chunks
     from art_mtl.evaluation.report.figure import Figure
     from art_mtl.evaluation.report.gallery import Gallery
+    from art_mtl.evaluation.setup import Setup
 
 __all__ = ["Run"]
-
-Key = tuple[str, str | None, float | None]
 
 
 @dataclass(frozen=True, repr=False)
@@ -34,21 +33,15 @@ class Live:
     """What a run of this process still has in its hands; a run that was read from a folder has none of it.
 
     Attributes:
-        estimator: The model.
-        source: The data.
-        attacks: By name, norm and radius.
-        gallery: Examples to show.
-        batch_size: Samples at a time.
+        setup: The model, the data and the attacks.
+        gallery: Examples to show; None where they are not kept.
         chunks: What the attacks came to, chunk by chunk; None where it is stored in a folder.
         diagnoses: Made so far.
     """
 
-    estimator: PyTorchMultiTaskEstimator
-    source: Source
-    attacks: Mapping[Key, Any]
-    gallery: Gallery
-    batch_size: int
-    chunks: Chunks | None
+    setup: Setup
+    gallery: Gallery | None = None
+    chunks: Chunks | None = None
     diagnoses: list[Diagnosis] = field(default_factory=list)
 
 
@@ -237,33 +230,88 @@ class Run(ShowsTable):
             )
         return np.concatenate(read_adversarial(kept, found.name, found.norm, found.eps))
 
-    def diagnose(self, key: Any, **settings: Any) -> Diagnosis:
-        """Check the very attack that ran, with all its settings, for signs of failure; see
-        :func:`art_mtl.evaluation.diagnose`.
+    def with_model(
+        self, victim: Any = None, data: Any = None, *, bounds: tuple[Any, Any] | None = None, **changed: Any
+    ) -> Run:
+        """This run with its model, its data and its attacks at hand, as :meth:`diagnose` needs them: a folder does not
+        hold them. Nothing that a folder names is executed, and attack objects are not in it.
+
+        Args:
+            victim: What was evaluated, as for :func:`art_mtl.evaluation.evaluate`. None loads the run's own victim, if
+                it is one of :func:`art_mtl.evaluation.victim_names`.
+            data: As for :func:`art_mtl.evaluation.evaluate`.
+            bounds: Likewise.
+            **changed: Options of the experiment that are other than in the run: ``device``, ``root``, ``checkpoint``,
+                ``batch_size``, ``seed``.
+
+        Raises:
+            ValueError: The run was read from a file of results, the victim has to be given, or something does not fit.
+        """
+        return replace(self, _live=Live(self._set_up(victim, data, bounds, **changed)))
+
+    def _set_up(self, victim: Any = None, data: Any = None, bounds: Any = None, **changed: Any) -> Setup:
+        from art_mtl.evaluation.setup import set_up_again
+
+        if self.experiment is None:
+            raise _only_results()
+        if isinstance(data, (str, Path)):  # a table of labels, which is an option of the experiment
+            changed["data"], data = data, None
+        experiment = replace(self.experiment, **changed)
+        return set_up_again(experiment, victim, data, bounds=bounds, folder=self.folder)
+
+    @property
+    def planned(self) -> Sequence[AttackInfo]:
+        """The attacks that are at hand, in order, also those that have not run yet.
+
+        Raises:
+            ValueError: As for :meth:`with_model`.
+        """
+        return self._setup.infos
+
+    @property
+    def _setup(self) -> Setup:
+        return self._set_up() if self._live is None else self._live.setup
+
+    def diagnose(
+        self, key: Key, *, victim: Any = None, data: Any = None, limit: int | None = None, **settings: Any
+    ) -> Diagnosis:
+        """Check the very attack that ran for signs of failure: with the chunk, the protocol, the restarts, the
+        preparation and the members that it ran with. See :func:`art_mtl.evaluation.diagnose`.
 
         Args:
             key: As for ``run[key]``.
-            **settings: ``queries``, ``tolerance``, ``surrogate``, ``limit``, ``progress``.
+            victim: What was evaluated, of a run that was read from a folder; see :meth:`with_model`.
+            data: Likewise.
+            limit: First samples of the data; None for all.
+            **settings: ``queries``, ``tolerance``, ``surrogate``, ``command``, ``progress``.
 
         Raises:
-            ValueError: The run was read from disk, so that its model is not known.
+            KeyError: As for ``run[key]``.
+            ValueError: As for :meth:`with_model`.
         """
         from art_mtl.evaluation.diagnosis import diagnose
         from art_mtl.evaluation.workers import cpu_threads
 
-        found = self.results[key]
-        if self._live is None:
-            raise ValueError(
-                "A run that is diagnosed should come from `evaluate` in this process. Found one read from disk, which "
-                "does not hold its model; use `art-mtl diagnose FOLDER --victim NAME`."
+        run = self if victim is None and data is None else self.with_model(victim, data)
+        setup = run._setup
+        experiment, subject = setup.experiment, setup.subject
+        x, y = subject.source.read(slice(0, len(subject.source) if limit is None else limit))
+        with cpu_threads(experiment.threads):
+            found = diagnose(
+                subject.estimator,
+                setup.attack(key),
+                x,
+                y,
+                batch_size=setup.batch_size,
+                seed=experiment.seed,
+                protocol=experiment.protocol,
+                chunk=experiment.chunk,
+                victim=subject.name,
+                **settings,
             )
-        live, own = self._live, {"victim": self.results.victim, "batch_size": self._live.batch_size}
-        own |= {name: getattr(self.experiment, name) for name in ("protocol", "chunk", "seed")}
-        attack = live.attacks[found.name, found.norm, found.eps]
-        x, y = live.source.read(slice(0, len(live.source) if settings.get("limit") is None else settings.pop("limit")))
-        with cpu_threads(getattr(self.experiment, "threads", None)):
-            live.diagnoses.insert(0, diagnose(live.estimator, attack, x, y, **{**own, **settings}))
-        return live.diagnoses[0]
+        if self._live is not None:
+            self._live.diagnoses.insert(0, found)
+        return found
 
     @classmethod
     def read(cls, path: str | Path) -> Run:
@@ -276,6 +324,8 @@ class Run(ShowsTable):
         from art_mtl.evaluation.store import holds_run
 
         path = Path(path)
+        if not path.exists() and path.suffix != ".json":
+            raise FileNotFoundError(f"There is no run at {path}. Expected its folder. Found no such folder.")
         if path.is_dir() and (holds_run(path) or not (path / "results.json").exists()):
             return cls._of_folder(path)
         return cls(Results.from_json(path / "results.json" if path.is_dir() else path))
@@ -301,5 +351,9 @@ def _comparable(run: Run | str | Path) -> str | Path | Chunks:
     """The folder of a run, or what is in memory of it."""
     found = run._kept if isinstance(run, Run) else run
     if found is None:
-        raise ValueError("A run should come from `evaluate` or its folder. Found one read from a file of results.")
+        raise _only_results()
     return found
+
+
+def _only_results() -> ValueError:
+    return ValueError("A run should come from `evaluate` or its folder. Found one read from a file of results.")

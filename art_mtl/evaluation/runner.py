@@ -4,32 +4,20 @@ from __future__ import annotations
 
 import inspect
 import numbers
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from art_mtl.core.chunks import DEFAULT_CHUNK
 from art_mtl.core.chunks import chunks as cut_chunks
-from art_mtl.core.front_searches import FittedFront
-from art_mtl.data.sources import Source, as_source
-from art_mtl.evaluation.attack import Attack, attack_info, named_attacks
-from art_mtl.evaluation.batch_size import settle_batch_size
 from art_mtl.evaluation.callbacks import Callback, CallbackList
 from art_mtl.evaluation.execution import run_attacks
-from art_mtl.evaluation.experiment import LIVE, Experiment
-from art_mtl.evaluation.grid import as_estimator, make_attack, make_estimator, plan_grid, plan_radii
-from art_mtl.evaluation.hosts import hosted
+from art_mtl.evaluation.experiment import Experiment
 from art_mtl.evaluation.report.gallery import Gallery
 from art_mtl.evaluation.report.write import check_folder
 from art_mtl.evaluation.run import Live, Run
-from art_mtl.zoo.victims import Victim, load_victim
-
-if TYPE_CHECKING:
-    from art_mtl.estimators import PyTorchMultiTaskEstimator
+from art_mtl.evaluation.setup import describe_attack, list_attacks, set_up, title_of
 
 __all__ = ["evaluate"]
 
@@ -83,9 +71,10 @@ def evaluate(
             object gets one row, with its own settings.
         data: ``(x, y)`` with inputs ``(N, *input_shape)`` and labels in any form of :meth:`art_mtl.MultiTaskLabels.of`;
             a map-style data set whose ``[i]`` is ``(input, labels)``; a ``DataLoader``, of which the data set and the
-            collate function are used; or an iterable, which is read once. A victim brings its own; that of a model file
-            is the path of a table, see :class:`art_mtl.data.TableDataset`.
-        norm: Of "linf", "l2", "l1". None given: those of the radii, or the victim's.
+            collate function are used; or an iterable of samples ``(input, labels)``, which is read once. Batches come
+            from a ``DataLoader`` alone: each element of any other iterable is one sample. A victim brings its own; that
+            of a model file is the path of a table, see :class:`art_mtl.data.TableDataset`.
+        norm: Of "linf", "l2", "l1", as any host writes them. None given: those of the radii, or the victim's.
         eps: Radii in the scale of the model's input, for the attacks that are named: numbers, or texts such as "2/255"
             and "l2:1.0"; or a dict of norms and radii. None given: the victim's.
         steps: T, gradient steps of the attacks that are named.
@@ -160,11 +149,11 @@ def evaluate(
             )
         experiment, given, what = what, list(what.attacks), what.victim
     else:
-        given = _listed(attacks)
+        given = list_attacks(attacks)
         asked: dict[str, Any] = {
-            "victim": _title(what),
-            "attacks": tuple(attack if isinstance(attack, str) else _described(attack) for attack in given),
-            "norm": (norm,) if isinstance(norm, str) else tuple(norm),
+            "victim": title_of(what),
+            "attacks": tuple(attack if isinstance(attack, str) else describe_attack(attack) for attack in given),
+            "norm": (norm,) if isinstance(norm, (str, numbers.Real)) else tuple(norm),
             "eps": tuple(_radii(eps)),
             "schedule": (schedule,) if isinstance(schedule, str) else tuple(schedule),
             "chunk": DEFAULT_CHUNK if chunk is None else chunk,
@@ -177,19 +166,16 @@ def evaluate(
         data = None if experiment.data is not None else data
     if out is not None:
         check_folder(out, force)
-    subject = _subject(what, data, experiment, bounds)
-    if chunk is None and any(map(_wants_all, given)):
-        experiment = replace(experiment, chunk=max(len(subject.source), 4))
-    size = settle_batch_size(experiment.batch_size, subject.estimator, subject.source, experiment.prepare, out, restart)
-    pairs = _pairs(given, subject, experiment, size)
+    setup = set_up(what, given, data, experiment, bounds=bounds, whole=chunk is None, folder=out, restart=restart)
+    experiment, subject = setup.experiment, setup.subject
     gallery = Gallery(subject.estimator, subject.source, subject.class_names)
     hearing.append(gallery)
     with hearing.hearing_of_exceptions():
         results, chunks = run_attacks(
             subject.estimator,
-            pairs,
+            setup.attacks,
             subject.source,
-            batch_size=size,
+            batch_size=setup.batch_size,
             experiment=experiment,
             victim=subject.name,
             command=command,
@@ -201,9 +187,7 @@ def evaluate(
             accept=(accept,) if isinstance(accept, str) else tuple(accept),
             ray=ray,
         )
-        infos = [attack_info(name, attack) for name, attack in pairs]
-        live = {(info.name, info.norm, info.eps): attack for info, (_, attack) in zip(infos, pairs, strict=True)}
-        total = len(pairs) * len(cut_chunks(len(subject.source), min(experiment.chunk, len(subject.source))))
+        total = len(setup.attacks) * len(cut_chunks(len(subject.source), min(experiment.chunk, len(subject.source))))
         run = Run(
             found=results,
             experiment=experiment,
@@ -211,119 +195,14 @@ def evaluate(
             done=total,
             total=total,
             samples=len(subject.source),
-            _live=Live(subject.estimator, subject.source, live, gallery, size, chunks),
+            _live=Live(setup, gallery, chunks),
         )
         hearing.on_end(run)
     return run
 
 
-@dataclass(frozen=True)
-class _Subject:
-    """What is attacked, on which data.
-
-    Attributes:
-        name: As results call it.
-        estimator: The model.
-        source: The data.
-        eps: Its own radii, by norm.
-        class_names: By task, names of its classes.
-    """
-
-    name: str
-    estimator: PyTorchMultiTaskEstimator
-    source: Source
-    eps: Mapping[str, tuple[float, ...]] = field(default_factory=lambda: MappingProxyType({}))
-    class_names: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
-
-
 _OF_AN_EXPERIMENT = {*(one.name for one in fields(Experiment)), "attacks", "data", "bounds"}
 _DEFAULTS = {name: one.default for name, one in inspect.signature(evaluate).parameters.items()}
-
-
-def _check_applies(what: Any, experiment: Experiment, bounds: tuple[Any, Any] | None) -> None:
-    """Raise for what is given and would have no effect."""
-    unused = {
-        "bounds": bounds is not None and not isinstance(what, tuple),
-        "root": experiment.root is not None and not isinstance(what, str),
-        "checkpoint": experiment.checkpoint is not None and not isinstance(what, str),
-        "tasks": experiment.tasks is not None and not isinstance(what, str),
-        "data": experiment.data is not None and not isinstance(what, str),
-        "split": experiment.split != "test" and not isinstance(what, (str, Victim)),
-    }
-    for name, is_unused in unused.items():
-        if is_unused:
-            raise ValueError(f"Parameter `{name}` should be left out for {_title(what).removeprefix(LIVE)!r}.")
-
-
-def _subject(what: Any, data: Any, experiment: Experiment, bounds: tuple[Any, Any] | None) -> _Subject:
-    _check_applies(what, experiment, bounds)
-    if isinstance(what, str):
-        what = load_victim(what, **experiment.victim_options)
-    if isinstance(what, Victim):
-        source = what.source(experiment.split, experiment.limit) if data is None else None
-        estimator = make_estimator(what, experiment.device)
-        source = source or as_source(data, estimator.tasks, experiment.limit)
-        return _Subject(what.name, estimator, source, what.eps, what.class_names)
-    if data is None:
-        raise ValueError("Parameter `data` should be given where `what` is no victim. Found None.")
-    if not isinstance(what, tuple):
-        estimator = as_estimator(what)
-        return _Subject("model", estimator, as_source(data, estimator.tasks, experiment.limit))
-    if len(what) != 2:
-        raise TypeError(f"What is evaluated should be (model, tasks). Found a tuple of {len(what)}.")
-    victim = Victim.of(*what, data, bounds=(0.0, 1.0) if bounds is None else bounds)
-    estimator = make_estimator(victim, experiment.device)
-    return _Subject("model", estimator, victim.source("test", experiment.limit))
-
-
-def _pairs(given: Sequence[Any], subject: _Subject, experiment: Experiment, size: int) -> list[tuple[str, Attack]]:
-    """Names and attacks: the grid of those that are named, then the objects."""
-    estimator, pairs = subject.estimator, list[tuple[str, Attack]]()
-    names = [attack for attack in given if isinstance(attack, str)]
-    if names:
-        if experiment.chunk % 4 and experiment.chunk < len(subject.source):
-            raise ValueError(
-                "Parameter `chunk` should be a multiple of 4, the group of the paper's published loop. "
-                f"Found {experiment.chunk}."
-            )
-        radii = plan_radii(subject, list(experiment.norm) or None, experiment.radii)
-        cells = plan_grid(estimator.tasks, names, radii, experiment.schedule, experiment.restarts)
-        chunk, prepare = experiment.chunk, experiment.prepare
-        pairs = [
-            (cell.name, make_attack(estimator, cell, experiment.steps, size, chunk, prepare=prepare)) for cell in cells
-        ]
-    objects = [attack for attack in given if not isinstance(attack, str)]
-    titles = [attack.name for attack in objects if isinstance(attack, _Named)]
-    made = [hosted(attack.attack if isinstance(attack, _Named) else attack, estimator, size) for attack in objects]
-    pairs += named_attacks(made, titles or None) if made else []
-    keys = [(name, str(getattr(attack, "norm", None)), str(getattr(attack, "eps", None))) for name, attack in pairs]
-    twice = sorted({key[0] for key in keys if keys.count(key) > 1})
-    if twice:
-        raise ValueError(
-            "Attacks of one norm and radius should have distinct names; give a dict of names and attacks. "
-            f"Found {twice} repeated."
-        )
-    _check_whole(pairs, len(estimator.input_shape), experiment.chunk, len(subject.source))
-    return pairs
-
-
-@dataclass(frozen=True)
-class _Named:
-    """An attack object with the name that the user gave it."""
-
-    name: str
-    attack: Any
-
-
-def _listed(attacks: Any) -> list[Any]:
-    if isinstance(attacks, Mapping):
-        for name, attack in attacks.items():
-            if not isinstance(name, str) or not name or isinstance(attack, str):
-                raise TypeError(f"A dict of attacks should hold names and attack objects. Found {name!r}: {attack!r}.")
-        return [_Named(name, attack) for name, attack in attacks.items()]
-    if isinstance(attacks, str) or not isinstance(attacks, Iterable):
-        return [attacks]
-    return list(attacks)
 
 
 def _radii(eps: Any) -> Iterator[str]:
@@ -334,40 +213,3 @@ def _radii(eps: Any) -> Iterator[str]:
         return
     for value in [eps] if isinstance(eps, (str, numbers.Real)) else eps:
         yield value if isinstance(value, str) else repr(float(value))
-
-
-def _title(what: Any) -> str:
-    """The victim as an experiment names it."""
-    if isinstance(what, str):
-        return what
-    return LIVE + (what.name if isinstance(what, Victim) else _kind(what[0] if isinstance(what, tuple) else what))
-
-
-def _kind(value: Any) -> str:
-    return value.__name__ if isinstance(value, type) else type(value).__name__
-
-
-def _described(attack: Any) -> str:
-    """An attack object as an experiment shows it: its name or class, and its parameters."""
-    named = isinstance(attack, _Named)
-    inner = attack.attack if named else attack
-    text = repr(inner) if type(inner).__module__.startswith("art_mtl.") else _kind(inner)
-    return LIVE + (f"{attack.name} = {text}" if named else text)
-
-
-def _wants_all(attack: Any) -> bool:
-    """Whether an attack object looks at all samples at once."""
-    inner = attack.attack if isinstance(attack, _Named) else attack
-    eps = getattr(inner, "eps", None)
-    return isinstance(inner, FittedFront) or (isinstance(eps, np.ndarray) and eps.ndim > 0 and len(eps) > 1)
-
-
-def _check_whole(attacks: Sequence[tuple[str, Attack]], axes: int, chunk: int, samples: int) -> None:
-    """Raise for attacks that cannot be given a part of the data set."""
-    for name, attack in attacks:
-        eps = getattr(attack, "eps", None)
-        if chunk < samples and isinstance(eps, np.ndarray) and eps.ndim > axes and len(eps) > 1:
-            raise ValueError(
-                f"Parameter `chunk` should be left out where ε differs between samples, as that of attack {name!r} is. "
-                f"Found an ε of shape {eps.shape}."
-            )

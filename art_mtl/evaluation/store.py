@@ -107,7 +107,8 @@ class StoredRun:
         """
         path = Path(folder) / DATABASE
         if not path.exists():
-            raise FileNotFoundError(f"Expected a run of `art-mtl benchmark --out` in {folder}. Found no {DATABASE}.")
+            what = f"no {DATABASE}" if Path(folder).is_dir() else "no such folder"
+            raise FileNotFoundError(f"There is no run at {folder}. Expected its folder. Found {what}.")
         with _connected(path) as connection:
             connection.execute("PRAGMA query_only = ON")
             if not _is_run(connection, path):
@@ -176,7 +177,7 @@ class StoredRun:
             names = "; ".join(map(self.label, damaged[:8])) + ("; …" if len(damaged) > 8 else "")
             raise ValueError(
                 f"{self.path}: expected units that are what was stored. Found {len(damaged)} damaged: {names}. "
-                "--repair computes them again, and nothing else; --restart discards the run."
+                "`repair=True` computes them again, and nothing else; `restart=True` discards the run."
             )
         with _transaction(self.connection):
             self.connection.executemany("DELETE FROM chunk WHERE attack IS ? AND chunk IS ?", damaged)
@@ -212,8 +213,8 @@ class StoredRun:
 
     def _damaged(self, unit: Unit, reason: str) -> ValueError:
         return ValueError(
-            f"{self.path}: expected what was stored of {self.label(unit)}. Found it damaged ({reason}). --repair "
-            "computes it again."
+            f"{self.path}: expected what was stored of {self.label(unit)}. Found it damaged ({reason}). "
+            "`repair=True` computes it again."
         )
 
 
@@ -267,7 +268,7 @@ class RunStore(StoredRun):
                 accepted: list[str] = []
                 if _is_run(connection, path):
                     stored = StoredRun(connection, path)
-                    advice = "Use another --out, or --restart to discard it."
+                    advice = "Use another `out=`, or `restart=True` to discard it."
                     holder = f"{path.parent} holds a run"
                     accepted = check_same(stored._about.settings, about["settings"], holder, advice, accept, _FIXED)
                     stored.check_units(repair)
@@ -311,7 +312,9 @@ def _read_about(connection: sqlite3.Connection, path: Path) -> _About:
         if -(-about.samples // about.chunk) > _MOST_CHUNKS:
             raise ValueError(f"{about.samples} samples in chunks of {about.chunk}")
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: expected a sound run. Found it damaged: {error}. --restart discards it.") from error
+        raise ValueError(
+            f"{path}: expected a sound run. Found it damaged: {error}. `restart=True` discards it."
+        ) from error
     return about
 
 

@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from art_mtl import tasks
+from art_mtl.core.checks import perhaps
 from art_mtl.data import PAPER_DATA, MultiDigits, MultiLabelDigits, MultiTaskDataset, NYUv2, Rooms
 from art_mtl.data.sources import Arrays, Source, as_arrays, as_source
 from art_mtl.entry_points import declared, label, package_of
@@ -325,7 +326,7 @@ def victim_descriptions() -> dict[str, str]:
 
 
 def load_victim(
-    name: str,
+    victim: str,
     *,
     root: str | Path | None = None,
     checkpoint: str | Path | None = None,
@@ -347,7 +348,7 @@ def load_victim(
     TorchScript and ``torch.export``; nothing in them is executed as Python.
 
     Args:
-        name: one of :func:`victim_names`, ``"PATH.py:function"``, or the path of a model file.
+        victim: one of :func:`victim_names`, ``"PATH.py:function"``, or the path of a model file.
         root: folder of the data; "nyuv2" and "cityscapes" only, and the folder of the paths in ``data``.
         checkpoint: weights to use; needed for "nyuv2" and "cityscapes", replaces the embedded weights of the others.
         tasks: of a model file: the ``tasks.yaml`` that says what it takes and returns.
@@ -370,6 +371,7 @@ def load_victim(
         >>> x.shape, y.names
         ((4, 1, 28, 28), ('left', 'right', 'sum'))
     """
+    name = victim
     if is_model_file(name):
         _refuse(name, checkpoint=checkpoint)
         return _from_files(name, tasks, data, root, limit)
@@ -385,8 +387,8 @@ def load_victim(
     entry = _installed().get(name)
     if entry is None:
         raise ValueError(
-            f"Parameter `name` should be one of {', '.join(victim_names())}, PATH.py:function or the path of a "
-            f"model file ({', '.join(SUFFIXES)}). Found {name!r}."
+            f"Parameter `victim` should be one of {', '.join(victim_names())}, PATH.py:function or the path of a "
+            f"model file ({', '.join(SUFFIXES)}). Found {name!r}.{perhaps(name, victim_names())}"
         )
     _refuse(name, root=root)
     return _from_entry(entry, checkpoint)

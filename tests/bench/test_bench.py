@@ -155,7 +155,7 @@ def test_degradation_needs_a_trained_model(subject):
     noise = Subject("noise", subject.estimator, subject.x, subject.y, 0.1, trained=False)
     with pytest.raises(ValueError, match="Degradation needs a trained model"):
         time_to_degradation(noise)
-    with pytest.raises(ValueError, match="Parameter `name` should be one of"):
+    with pytest.raises(ValueError, match="Parameter `victim` should be one of"):
         load_subject("nothing", 1)
 
 
@@ -173,7 +173,7 @@ def test_the_command(capsys):
     shown = capsys.readouterr().out
     assert shown.count("| fp32 |") == 2 and "| exact | 0.6 | 1.000 |" in shown
     assert main([*few[:-4], "--rounds", "1"]) == 2
-    assert "`rounds` should be at least 2" in capsys.readouterr().err
+    assert "--rounds should be an integer of at least 2" in capsys.readouterr().err
 
 
 def test_time_to_degradation(capsys):

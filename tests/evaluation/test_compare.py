@@ -76,7 +76,7 @@ def test_the_same_samples_are_paired_and_others_are_not(tmp_path: Path) -> None:
         assert pair.interval == pytest.approx(apart.interval, abs=0.05)
     errors = [width(figure(found, "depth", name).interval) for name in ("first", "other")]
     assert width(figure(found, "depth", "other").difference_interval) == pytest.approx(np.hypot(*errors), rel=0.1)
-    assert found.table().notes == ("other and first are on other samples and are resampled apart.",)
+    assert found.table().notes[0] == "other and first are on other samples and are resampled apart."
 
 
 def test_runs_in_other_chunks_are_paired_and_part_of_a_run_is_not(tmp_path: Path) -> None:
@@ -125,6 +125,16 @@ def test_intervals_are_those_of_the_results(tmp_path: Path) -> None:
     low, high = figure(found, "delta_wor", "two").difference_interval
     # No sample differs: at most 3.7 of N do, on which anything may happen.
     assert (low, high) == pytest.approx((-(1 - (0.025 / 4) ** (1 / SIZE)), 1 - (0.025 / 4) ** (1 / SIZE)))
+
+
+def test_settings_that_differ_are_said(tmp_path: Path) -> None:
+    first, second = run(tmp_path / "first"), run(tmp_path / "second", seed=3, chunk=8)
+    found = compare_runs([first, second, first], ["first", "second", "third"])
+    assert found.settings == ({}, {"seed": (0, 3), "chunk": (12, 8)}, {})
+    assert found.table().notes == ("second ran with seed=3, chunk=8; first with seed=0, chunk=12.",)
+    other = compare_runs([first, run(tmp_path / "other", step=0.03)])
+    [(name, (there, here))] = other.settings[1].items()
+    assert name.endswith("eps_step") and (there, here) == (0.1, 0.03)
 
 
 def test_what_cannot_be_compared(tmp_path: Path) -> None:

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torchattacks
 from art.attacks.evasion import FastGradientMethod, ProjectedGradientDescent
+from art.estimators.classification import PyTorchClassifier
 from torch.nn import functional
 
 from art_mtl import PyTorchMultiTaskEstimator, tasks
 from art_mtl.attacks import WorstTaskPGD
-from art_mtl.cli import diagnose as command
 from art_mtl.cli import main
 from art_mtl.data.sources import as_arrays
 from art_mtl.evaluation import (
@@ -242,6 +243,21 @@ def test_what_an_attack_lacks_is_not_applicable(data) -> None:
     ]
     single = diagnose(estimator, FastGradientMethod(estimator, eps=0.1), *data, queries=10)
     assert single["more-steps"].status == "not applicable" and single["larger-eps"].status == "pass"
+
+
+def test_objects_of_other_hosts_are_taken_as_in_an_evaluation(data) -> None:
+    """A stock attack of torchattacks, and ART's on a stock classifier: to the last bit what an evaluation found."""
+    x, _ = data
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 4))
+    y = net(torch.from_numpy(x)).argmax(1).numpy()
+    classifier = PyTorchClassifier(net, torch.nn.CrossEntropyLoss(), (1, 8, 8), 4, clip_values=(0, 1))
+    for attack in (torchattacks.PGD(net, 0.1, steps=2, random_start=False), FastGradientMethod(classifier, eps=0.1)):
+        direct = diagnose(classifier, attack, x, y, queries=5)
+        run = evaluate(classifier, [attack], (x, y), progress=False)
+        assert direct.delta_wor == run.results.attacks[0].delta_wor < 0
+        assert direct.checks == run.diagnose(direct.attack, queries=5).checks
+    with pytest.raises(TypeError, match="An attack should be a name, or an object of .* Found str"):
+        diagnose(classifier, "equal", x, y)
 
 
 # --- parts ---
@@ -610,7 +626,7 @@ def test_the_strongest_of_a_block_is_no_reference() -> None:
     )
     task = TaskResult("a", "classification", "accuracy", True, 100.0, "", 1.0, (1.0,))
     results = Results("toy", (task,), attacks, (0.0, 1.0), Environment({}, "cpu", "now", 0))
-    assert list(command.strongest(results)) == [attacks[2], attacks[4]]
+    assert [block.strongest for block in results.blocks()] == [attacks[2], attacks[4], None]
 
 
 @pytest.fixture
@@ -707,7 +723,7 @@ def test_what_a_run_does_not_have_is_refused(tmp_path: Path) -> None:
         (["--attack", "minimax"], "Perhaps 'minmax'"),
         (["--norm", "l2", "--eps", "linf:0.1"], r"`eps` should have radii of the norms \['l2'\]. Found one of 'linf'"),
         (["--norm", "l1"], "should give radii for l1"),
-        (["--queries", "1"], "`queries` should be at least 2. Found 1"),
+        (["--queries", "1"], "`queries` should be an integer of at least 2. Found 1"),
         (["--out", "."], "`out` should be a file. Found the folder"),
     ],
 )

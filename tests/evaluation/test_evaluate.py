@@ -280,6 +280,29 @@ def test_a_run_diagnoses_the_very_attack_that_ran(estimator, data, method, name,
     assert found.diagnose(name, queries=3, limit=4).samples == 4
 
 
+def test_a_stored_run_is_diagnosed_as_one_in_memory(net, estimator, data, tmp_path):
+    """With the chunk, the batch size and the protocol of the run, of which every one changes the figure."""
+    settings = {"chunk": 8, "protocol": "auto-lambda", "batch_size": 5, "seed": 3}
+    mine = attacks.MultiTaskPGD(estimator, eps=0.2, max_iter=1, verbose=False)
+    found = run(estimator, ["worst-task", "equal", mine], data, out=tmp_path, **settings)
+    live = found.diagnose("worst-task", queries=3)
+    stored = Run.read(tmp_path)
+    again = stored.diagnose("worst-task", victim=estimator, data=data, queries=3)
+    assert again.checks == live.checks and again.delta_wor == found["worst-task"].delta_wor
+    assert (again.chunk, again.protocol, again.environment.seed) == (8, "auto-lambda", 3)
+    whole = run(estimator, "worst-task", data, **{**settings, "chunk": 12}).diagnose("worst-task", queries=3)
+    assert whole.delta_wor != live.delta_wor, "the chunk matters"
+    given = stored.with_model((net, JOBS), data, bounds=(0, 1))
+    assert [one.label for one in given.planned] == ["worst-task, linf 0.1", "equal, linf 0.1"]
+    assert given.diagnose("worst-task", queries=3).checks == live.checks
+    with pytest.raises(KeyError, match="no attack 'fgsm'; the attacks are"):
+        given.diagnose("fgsm")
+    with pytest.raises(ValueError, match="`victim` should be given again: .*Found a run of 'live:PyTorchMultiTask"):
+        stored.diagnose("worst-task")
+    with pytest.raises(ValueError, match="read from a file of results"):
+        Run(found.results).diagnose("worst-task")
+
+
 def test_an_attack_of_another_host_is_diagnosed(net, estimator, data):
     """Its copies run for themselves; what cannot be varied is said, and no copy passes for one on a surrogate."""
     theirs = with_torchattacks.MultiTaskPGD(net, JOBS, "equal", eps=0.1, steps=3)
@@ -287,7 +310,7 @@ def test_an_attack_of_another_host_is_diagnosed(net, estimator, data):
     diagnosis = found.diagnose("theirs", queries=3)
     assert diagnosis.delta_wor == found["theirs"].delta_wor
     assert {check.name for check in diagnosis.checks if check.status == "not applicable"} >= {"more-steps", "transfer"}
-    copied = copy.deepcopy(next(iter(found._live.attacks.values())))
+    copied = copy.deepcopy(found._live.setup.attack("theirs"))
     copied.attack.eps = 1e-6
     np.testing.assert_allclose(copied.generate(data[0], MultiTaskLabels(data[1])), data[0], atol=2e-6)
 
@@ -325,9 +348,53 @@ def test_callbacks_hear_of_every_unit(estimator, data):
     assert run(estimator, "equal", data)["equal"].losses is None
 
 
-def test_only_the_clean_metrics(estimator, data):
-    found = run(estimator, [], data)
-    assert found.results.tasks[0].clean == 1.0 and found.results.attacks == ()
+def test_an_evaluation_has_an_attack(estimator, data):
+    with pytest.raises(ValueError, match="`attacks` should have at least one entry. Found none"):
+        run(estimator, [], data)
+
+
+@pytest.mark.parametrize("given", [Log(), [Log], None, {"a": Log()}])
+def test_callbacks_are_a_list(estimator, data, given):
+    with pytest.raises(TypeError, match="`callbacks` should be a list of callbacks. Found "):
+        run(estimator, "equal", data, callbacks=given)
+
+
+@pytest.mark.parametrize("form", [list, iter])
+def test_batches_that_are_no_loader_are_refused(estimator, data, form):
+    x, y = data
+    batches = [(x[part], {name: column[part] for name, column in y.items()}) for part in (slice(0, 6), slice(6, 12))]
+    with pytest.raises(ValueError, match=r"inputs of shape \(6, 3, 2, 2\) as one sample; give a DataLoader"):
+        run(estimator, "equal", form(batches))
+    samples = [(x[i], {name: column[i] for name, column in y.items()}) for i in range(N)]
+    assert figures(run(estimator, "equal", form(samples))) == figures(run(estimator, "equal", data))
+
+
+def test_differences_by_name(estimator, data):
+    found = run(estimator, ["equal", "worst-task"], data).results
+    by_name = found.difference("equal", ("worst-task", "linf", 0.1))
+    assert by_name == found.difference(found["equal"], found["worst-task"]) and by_name.attack == "equal"
+    with pytest.raises(KeyError, match=r"no attack 'a'; the attacks are \['equal', 'worst-task'\]"):
+        found.difference("a", "b")
+    for wrong in (3, ("equal", "linf"), ("equal", "linf", "wide")):
+        with pytest.raises(TypeError, match="An attack should be named as NAME or .* Found "):
+            found.difference(found["equal"], wrong)
+    with pytest.raises(KeyError, match="two attacks of one norm and eps have one"):
+        found.difference("equal", "equal")
+
+
+def test_python_names_parameters_and_no_options(estimator, data, tmp_path):
+    run(estimator, "equal", data, out=tmp_path / "a")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "notes.txt").touch()
+    for folder, settings, advice in (("a", {"seed": 1}, "`restart=True`"), ("b", {}, "`force=True`")):
+        with pytest.raises((ValueError, OSError), match=advice) as caught:
+            run(estimator, "equal", data, out=tmp_path / folder, **settings)
+        assert "--" not in str(caught.value)
+
+
+@pytest.mark.parametrize("norm", ["L2", 2, ["l2"]])
+def test_norms_as_hosts_write_them(estimator, data, norm):
+    assert [one.norm for one in run(estimator, "equal", data, norm=norm)] == ["l2"]
 
 
 def test_attacks_on_all_samples_get_all_of_them(estimator):

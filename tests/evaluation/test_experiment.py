@@ -56,7 +56,8 @@ def test_every_option_is_documented() -> None:
         ({"attacks": (3,)}, TypeError, "`attacks` should be a name. Found 3"),
         ({"schedule": ()}, ValueError, "`schedule`"),
         ({"schedule": ("steep",)}, ValueError, "`schedule` should be one of .*'restarts'"),
-        ({"norm": ("l3",)}, ValueError, "`norm` should be one of"),
+        ({"norm": ("l3",)}, ValueError, "`norm` should be infinity, 2 or 1"),
+        ({"attacks": ()}, ValueError, "`attacks` should have at least one entry"),
         ({"split": "val"}, ValueError, "`split`"),
         ({"protocol": "mean"}, ValueError, "`protocol`"),
         ({"device": "tpu"}, ValueError, "`device`"),
@@ -74,6 +75,11 @@ def test_what_is_wrong_is_said(options, error, message) -> None:
         Experiment(**options)
     with pytest.raises(error, match=message):
         replace(Experiment(), **options)
+
+
+def test_norms_are_known_by_the_names_of_all_hosts() -> None:
+    assert Experiment(norm=("Linf", "L2", 1, float("inf"))).norm == ("linf", "l2", "l1", "linf")
+    assert parse_eps("L2:1") == ("l2", 1.0) and parse_radii(["Linf:0.5"]) == {"linf": (0.5,)}
 
 
 def test_radii() -> None:

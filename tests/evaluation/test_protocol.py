@@ -114,7 +114,7 @@ def test_metrics_are_those_of_a_plain_re_derivation(estimator, data, protocol, b
 def test_pooled_is_what_scikit_learn_and_torchmetrics_say(estimator, data) -> None:
     x, y = data
     raw, depth = estimator.predict(x), np.asarray(y["depth"])
-    results = evaluate(estimator, [], data, progress=False).results
+    results = evaluate(estimator, "equal", data, eps=[0.1], steps=1, progress=False).results
     expected = mean_absolute_error(depth[depth != 0], raw["depth"][depth != 0])
     assert results.tasks[1].clean == pytest.approx(expected, rel=1e-6)
     metric = torchmetrics.MeanAbsoluteError()
@@ -133,7 +133,7 @@ def test_auto_lambda_is_torchmetrics_batch_by_batch(estimator, data) -> None:
         own = torchmetrics.MeanAbsoluteError()
         own.update(torch.tensor(raw["depth"][batch][valid]), torch.tensor(depth[batch][valid]))
         mean.update(own.compute(), len(valid))
-    results = evaluate(estimator, [], data, protocol="auto-lambda", progress=False).results
+    results = evaluate(estimator, "equal", data, eps=[0.1], steps=1, protocol="auto-lambda", progress=False).results
     assert results.tasks[1].clean == pytest.approx(float(mean.compute()), rel=1e-5)
 
 
@@ -169,7 +169,9 @@ def test_attack_and_metrics_agree_about_what_counts(estimator, data) -> None:
 
 def test_results_and_tables_say_the_protocol(estimator, data) -> None:
     for protocol, words in (("pooled", "pooled over the data set"), ("auto-lambda", "protocol auto-lambda")):
-        results = evaluate(estimator, [], data, protocol=protocol, limit=4, progress=False).results
+        results = evaluate(
+            estimator, "equal", data, eps=[0.1], steps=1, protocol=protocol, limit=4, progress=False
+        ).results
         assert Results.from_json_text(results.to_json_text()).protocol == protocol
         assert words in make_table(results).caption and words in str(to_rich(make_table(results)).title)
     assert to_markdown(make_table(results)).startswith("| method |")

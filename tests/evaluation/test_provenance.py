@@ -154,7 +154,7 @@ def test_what_changes_between_sittings_is_refused_with_the_difference(case: str,
     module = load(tmp_path)
     sit(module, tmp_path / "out")
     changes, found = CHANGES[case]
-    with pytest.raises(ValueError, match=f"out holds a run with .*{found}.*Use another --out, or --restart"):
+    with pytest.raises(ValueError, match=f"out holds a run with .*{found}.*Use another `out=`, or `restart=True`"):
         sit(load(tmp_path), tmp_path / "out", **changes)
     sit(load(tmp_path), tmp_path / "out")  # nothing has changed
 

@@ -122,7 +122,7 @@ def test_which_folders_may_be_written(run, tmp_path: Path) -> None:
     check_folder(tmp_path / "none")
     check_folder(tmp_path)
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(ValueError, match="new or empty folder.*--force"):
+    with pytest.raises(ValueError, match="new or empty folder.*`force=True`"):
         check_folder(tmp_path)
     check_folder(tmp_path, force=True)
     (tmp_path / "results.json").write_text('{"accuracy": 1}')

@@ -211,7 +211,7 @@ def test_another_model_attack_or_version_is_refused(estimator, tmp_path, monkeyp
     run(estimator, tmp_path)
     before = files(tmp_path)
     with pytest.raises(
-        ValueError, match="model.weights=[0-9a-f]+; you asked for model.weights=[0-9a-f]+. Use another --out"
+        ValueError, match="model.weights=[0-9a-f]+; you asked for model.weights=[0-9a-f]+. Use another `out=`"
     ):
         run(make_estimator(seed=1), tmp_path)
     with pytest.raises(

@@ -77,7 +77,7 @@ def test_a_damaged_unit_is_found_first_and_computed_again_alone(finished: Path, 
     named = rf"{DATABASE}: .*minmax, linf 0.1, chunk 1"
     with pytest.raises(ValueError, match=named):
         Run.read(tmp_path)
-    with pytest.raises(ValueError, match=r"Found 1 damaged: minmax, linf 0.1, chunk 1. --repair"):
+    with pytest.raises(ValueError, match=r"Found 1 damaged: minmax, linf 0.1, chunk 1. `repair=True`"):
         small.finished_run(tmp_path)
     with StoredRun.opened(tmp_path) as run:
         about, attacks = run.about(), run.attacks()

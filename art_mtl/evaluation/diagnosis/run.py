@@ -18,6 +18,7 @@ from art_mtl.evaluation.diagnosis.diagnosis_context import TOLERANCE, DiagnosisC
 from art_mtl.evaluation.diagnosis.records import Check, Diagnosis
 from art_mtl.evaluation.diagnosis.sanity_checks import SANITY_CHECKS
 from art_mtl.evaluation.grid import as_estimator
+from art_mtl.evaluation.hosts import hosted
 from art_mtl.evaluation.measure import check_protocol
 from art_mtl.tasks.picking import describe
 
@@ -65,8 +66,8 @@ def diagnose(
 
     Args:
         estimator: The model with its tasks; or a stock ART ``PyTorchClassifier``.
-        attack: This package's or ART's, untargeted, made for this model. Checks that need an ``eps``, ``norm``,
-            ``max_iter`` or ``estimator`` that it lacks are not applicable.
+        attack: Of this package, ART, torchattacks or secml-torch, untargeted, made for this model. Checks that need an
+            ``eps``, ``norm``, ``max_iter`` or ``estimator`` that it lacks are not applicable.
         x: Inputs, ``(N, *input_shape)``, inside the estimator's ``clip_values``.
         y: Their true labels, in any form of :meth:`art_mtl.MultiTaskLabels.of`.
         surrogate: A model of the same tasks on which inputs are made for "transfer". None: a copy of the model itself
@@ -110,7 +111,7 @@ def diagnose(
     """
     check_protocol(protocol)
     model = as_estimator(estimator)
-    [(name, attack)] = named_attacks([attack])
+    [(name, attack)] = named_attacks([hosted(attack, model, batch_size)])
     _check_settings(model, attack, surrogate, queries, tolerance, batch_size)
     inputs, labels = as_arrays((x, y), model.tasks, limit)
     _check_outputs(model, inputs[:1])

@@ -137,7 +137,7 @@ def check_folder(
     folder: str | Path,
     force: bool = False,
     name: str = "out",
-    advice: str = "--force writes there all the same",
+    advice: str = "`force=True` writes there all the same",
 ) -> None:
     """Raise unless a run and its report may be written here: nothing there, an empty folder, an earlier run or report,
     or ``force``.
