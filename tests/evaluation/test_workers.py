@@ -23,7 +23,7 @@ import torch
 
 from art_mtl.attacks import MultiTaskPGD
 from art_mtl.data.sources import as_source
-from art_mtl.evaluation import evaluate, workers
+from art_mtl.evaluation import Callback, evaluate, workers
 from art_mtl.evaluation.attack import attack_info
 from art_mtl.evaluation.job import Job
 from art_mtl.evaluation.measure import Evaluator
@@ -102,6 +102,33 @@ def test_a_worker_is_killed_and_the_tables_are_those_of_one_process(hosts, alone
     assert parts.check_calls(calls, killed) == 1, "the unit that the killed worker was at"
     processes = {process for _, _, process in parts.called(calls)}
     assert len(processes) > 1 and os.getpid() not in processes
+
+
+@needs_ray
+@pytest.mark.ray
+@pytest.mark.filterwarnings(TOKEN)
+def test_callbacks_stay_here_and_the_means_of_steps_come_with_each_unit(hosts) -> None:
+    class Log(Callback):
+        def __init__(self) -> None:
+            self.lock, self.reports, self.steps = threading.Lock(), [], 0  # a lock cannot be sent
+
+        def on_step(self, attack: Any, chunk: int, record: Any) -> None:
+            self.steps += 1
+
+        def on_unit(self, report: Any) -> None:
+            if report.attack is not None:
+                self.reports.append((report.chunk, report.weights))
+
+    def run(**settings: Any) -> tuple[Log, Any]:
+        log, estimator = Log(), parts.make_estimator()
+        attack = MultiTaskPGD(estimator, "minmax", eps=0.1, max_iter=3, verbose=False)
+        own = {"chunk": parts.CHUNK, "threads": 1, "progress": False, **settings}
+        return log, evaluate(estimator, [attack], parts.data(estimator), callbacks=log, **own).results
+
+    (here, alone), (there, shared) = run(), run(ray=hosts.address)
+    assert here.steps == parts.CHUNKS * 3 and there.steps == 0
+    assert sorted(there.reports) == here.reports and len(here.reports[0][1]) == 3
+    assert parts.figures(shared) == parts.figures(alone)
 
 
 @needs_ray
