@@ -120,12 +120,12 @@ def test_every_step_of_attacks_that_are_named_is_heard_while_they_run(run):
 
 def test_an_attack_is_heard_of_as_soon_as_it_has_finished(run):
     log = Log()
-    found = run(callbacks=log, chunk=N)
+    found = run(callbacks=log, chunk=N, keep_adversarial=True)
     hooks = [name for name, _ in log.heard if name != "step"]
     assert hooks == ["begin", "unit", "unit", "attack", "unit", "attack", "end"]
     (first, examples), (second, _) = log.of("attack")
-    assert [first, second] == list(found) and examples.shape == (8, 3, 2, 2)
-    np.testing.assert_array_equal(examples, found._live.gallery.kept["linf", 0.1, "equal"])
+    assert [first, second] == list(found)
+    np.testing.assert_array_equal(examples.inputs, found.adversarial("equal")[list(examples.samples)])
 
 
 def test_a_run_that_goes_on_tells_first_of_what_had_finished(run, tmp_path):
@@ -166,7 +166,7 @@ def test_so_do_members_of_torchattacks_ensembles(net, run):
 
 
 def test_steps_of_a_universal_perturbation_are_counted_over_all_batches(run, data):
-    estimator = run([])._live.estimator
+    estimator = run(["equal"])._live.setup.subject.estimator
     universal = attacks.UniversalMultiTaskPGD(estimator, "equal", eps=0.1, max_iter=2, batch_size=4, verbose=False)
     log = Log()
     run([universal], callbacks=log, chunk=N)

@@ -353,9 +353,9 @@ def test_an_evaluation_has_an_attack(estimator, data):
         run(estimator, [], data)
 
 
-@pytest.mark.parametrize("given", [Log(), [Log], None, {"a": Log()}])
-def test_callbacks_are_a_list(estimator, data, given):
-    with pytest.raises(TypeError, match="`callbacks` should be a list of callbacks. Found "):
+@pytest.mark.parametrize("given", [[Log], None, {"a": Log()}, Log])
+def test_callbacks_are_objects(estimator, data, given):
+    with pytest.raises(TypeError, match="`callbacks` should hold objects of Callback. Found "):
         run(estimator, "equal", data, callbacks=given)
 
 
