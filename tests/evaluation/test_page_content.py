@@ -226,7 +226,7 @@ def test_the_colours_of_maps_hold_the_attacked_values() -> None:
             np.testing.assert_allclose(
                 pixels(picture.uri), value_picture(error, 0, max(map(np.max, errors))), atol=2 / 255
             )
-            assert f"mean {error.mean():.3g} m" in picture.caption
+            assert f"mean {error.mean():.2g} m" in picture.caption
         wrong = sample.attacked.labels["seg"] != sample.truth.labels["seg"]
         yellow = pixels(seg.pictures[4].uri)[..., 0] > 0.9
         if wrong.any():
