@@ -256,11 +256,11 @@ def test_a_diagnosis_is_told_and_one_that_is_missing_asked_for(tmp_path: Path) -
     passed = sum(check.status == "pass" for check in found.checks)
     assert f"{passed} of 11 checks passed on 4 samples" in live and "Not diagnosed." not in live
     found.to_json(tmp_path / "run" / "diagnosis-linf-0.2.json")
-    other = replace(found, attack="elsewhere")
+    other = replace(found, attack="nobody-ran-it")
     other.to_json(tmp_path / "run" / "diagnosis-other.json")
     stored = Run.read(tmp_path / "run")
     read = words(stored.report(tmp_path / "c.html")[0].read_text(encoding="utf-8"))
-    assert f"{passed} of 11 checks passed on 4 samples" in read and "elsewhere" not in read
+    assert f"{passed} of 11 checks passed on 4 samples" in read and "nobody-ran-it" not in read
     assert Diagnosis.from_json(tmp_path / "run" / "diagnosis-linf-0.2.json") == found
 
 
