@@ -58,6 +58,8 @@ class Benchmark(WritingCommand):
             say(f"{len(written)} files in {self.out}; start with {self.out / 'report.html'}")
         if self.diagnose:
             self._diagnose(run, command_line)
+            if self.out is not None:
+                run.report(self.out)  # which tells of the diagnoses
 
     def _diagnose(self, run: Run, command_line: str) -> None:
         from art_mtl.cli.diagnose import print_diagnosis

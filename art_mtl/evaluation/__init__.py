@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from art_mtl.evaluation.experiment import Experiment
     from art_mtl.evaluation.report.gallery import Gallery
     from art_mtl.evaluation.report.tables import make_table, to_csv, to_html, to_latex, to_markdown, to_rich, to_text
-    from art_mtl.evaluation.report.write import write_report
+    from art_mtl.evaluation.report.write import Background, write_page, write_report
     from art_mtl.evaluation.reproduction.comparison_table import comparison_table, write_comparison
     from art_mtl.evaluation.reproduction.paper_tables import paper_tables, reproduce
     from art_mtl.evaluation.results import AttackResult, Block, Difference, Environment, Results, TaskResult
@@ -45,6 +45,8 @@ _HOMES = {
     "paper_tables": "art_mtl.evaluation.reproduction.paper_tables",
     "reproduce": "art_mtl.evaluation.reproduction.paper_tables",
     "Gallery": "art_mtl.evaluation.report.gallery",
+    "Background": "art_mtl.evaluation.report.write",
+    "write_page": "art_mtl.evaluation.report.write",
     "write_report": "art_mtl.evaluation.report.write",
     "AttackResult": "art_mtl.evaluation.results",
     "Block": "art_mtl.evaluation.results",
@@ -71,6 +73,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Background",
     "AttackResult",
     "Block",
     "Callback",
@@ -108,6 +111,7 @@ __all__ = [
     "to_text",
     "victim_names",
     "write_comparison",
+    "write_page",
     "write_report",
 ]
 

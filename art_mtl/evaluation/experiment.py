@@ -80,7 +80,8 @@ class Experiment:
         split: Which data.
         batch_size: Samples at a time; "auto" measures what fits.
         chunk: Samples that are read, attacked and stored together, and share weights.
-        prepare: What the gradient steps run on: exact, or fp32|bf16|fp16[,memory-efficient][,compile][,graphs].
+        prepare: What the gradient steps run on: exact, or fp32, bf16 or fp16, which
+            ,memory-efficient and ,compile and ,graphs may follow.
         seed: Of everything that is random.
         protocol: How errors are averaged: over all valid places of the data set, or first over batches of 4.
         device: Where the model runs; "auto" takes a GPU where there is one.

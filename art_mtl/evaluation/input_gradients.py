@@ -58,7 +58,8 @@ def gradient_cosines(gradients: Sequence[Tensor | None], has_label: Tensor) -> T
 
     Examples:
         >>> first, second = torch.tensor([[1.0, 0.0]]), torch.tensor([[3.0, 4.0]])
-        >>> gradient_cosines([first, second, -second, None], torch.ones(1, 4, dtype=torch.bool))[0, 0].tolist()
+        >>> cosines = gradient_cosines([first, second, -second, None], torch.ones(1, 4, dtype=torch.bool))
+        >>> cosines[0, 0].round(decimals=6).tolist()
         [1.0, 0.6, -0.6, nan]
     """
     size, tasks = has_label.shape

@@ -50,6 +50,22 @@ def test_pictures_are_colours_with_white_holes(task, y, hole):
     assert "25% " in task.caption(label)
 
 
+def test_error_maps_say_how_wrong_a_prediction_is_and_where_nothing_is_known():
+    (seg, y, _), (depth, metres, _) = MAPS["segmentation"], MAPS["depth"]
+    truth = seg.shown(seg.targets(y))[0]
+    np.testing.assert_array_equal(seg.error_map(np.array([[0, 1], [2, 1]]), truth), [[0, 1], [NAN, 0]])
+    far = depth.shown(depth.targets(metres))[0]
+    np.testing.assert_array_equal(depth.error_map(np.array([[3.0, 1.5], [7.0, 4.0]]), far), [[2, 0.5], [NAN, 0]])
+    normals, vectors, _ = MAPS["surface_normals"]
+    up = normals.shown(normals.targets(vectors))[0]  # z, −z; nothing, (0.6, 0.8, 0)
+    x_axis = np.zeros_like(up)
+    x_axis[0] = 2.0
+    np.testing.assert_allclose(normals.error_map(x_axis, up), [[90, 90], [NAN, np.rad2deg(np.arccos(0.6))]], atol=1e-5)
+    np.testing.assert_allclose(normals.error_map(up, up), [[0, 0], [NAN, 0]], atol=1e-5)
+    assert tasks.classification("kind", 3).error_map(np.array(1), np.array(2)) is None
+    assert depth.limits(np.array([[[1.0, np.inf], [NAN, 3.0]]])) == (1.0, 3.0), "infinity has no place on a scale"
+
+
 def test_captions_say_what_a_map_holds():
     depth, normals = MAPS["depth"], MAPS["surface_normals"]
     assert depth[0].caption(depth[0].shown(depth[0].targets(depth[1]))[0], "m") == "1 to 4 m, 25% not measured"

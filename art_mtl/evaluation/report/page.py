@@ -119,7 +119,7 @@ def _environment() -> Any:
 
 def _harmless(value: Any) -> Any:
     # What a macro made is a subclass, whose parts have been here before.
-    return escape.plain(value) if type(value) is str else value
+    return "\xa0".join(map(escape.plain, value.split("\xa0"))) if type(value) is str else value
 
 
 def percent(value: Number, digits: int = 1) -> str:
@@ -127,9 +127,9 @@ def percent(value: Number, digits: int = 1) -> str:
 
     Examples:
         >>> percent(-0.8214), percent(None)
-        ('−82.1 %', '–')
+        ('−82.1\\xa0%', '–')
     """
-    return MISSING if value is None else f"{minus(f'{100 * value + 0.0:.{digits}f}')} %"
+    return MISSING if value is None else f"{minus(f'{100 * value + 0.0:.{digits}f}')}\xa0%"
 
 
 def _interval(ends: Interval) -> str:
@@ -235,7 +235,7 @@ def duration(seconds: float) -> str:
 
     Examples:
         >>> duration(0.25), duration(75), duration(7300)
-        ('0.2 s', '1 min 15 s', '2 h 2 min')
+        ('0.2 s', '1 min 15 s', '2 h 1 min')
     """
     if seconds < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"

@@ -184,7 +184,7 @@ def _mean(error: Array, style: TaskStyle) -> str:
     if not known.size:
         return "unknown"
     mean = float(known.mean())
-    return f"{100 * mean:.0f} % wrong" if style.task.has_classes else f"mean {mean:.3g} {style.unit}".strip()
+    return f"{100 * mean:.0f} % wrong" if style.task.has_classes else f"mean {mean:.2g} {style.unit}".strip()
 
 
 def _words(sample: Sample, style: TaskStyle) -> Words:
