@@ -18,11 +18,14 @@ from art_mtl.tasks.custom import custom
 from art_mtl.tasks.dense import depth, disparity
 from art_mtl.tasks.detection import detection
 from art_mtl.tasks.elementwise import ElementwiseTask
+from art_mtl.tasks.embedding import embedding
 from art_mtl.tasks.image import image
 from art_mtl.tasks.installed import installed
+from art_mtl.tasks.keypoints import keypoints
 from art_mtl.tasks.multilabel import multilabel
 from art_mtl.tasks.multilabel_segmentation import multilabel_segmentation
 from art_mtl.tasks.normals import surface_normals
+from art_mtl.tasks.ordinal import ordinal
 from art_mtl.tasks.picking import OutputPicker
 from art_mtl.tasks.regression import regression
 from art_mtl.tasks.segmentation import segmentation
@@ -44,10 +47,13 @@ __all__ = [
     "depth",
     "detection",
     "disparity",
+    "embedding",
     "image",
     "installed",
+    "keypoints",
     "multilabel",
     "multilabel_segmentation",
+    "ordinal",
     "regression",
     "segmentation",
     "surface_normals",

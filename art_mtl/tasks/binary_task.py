@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,7 @@ from torch import Tensor
 from art_mtl import losses
 from art_mtl.tasks.colours import Array
 from art_mtl.tasks.elementwise import DecisionTask
-from art_mtl.tasks.label_checks import output_error, shape_error
+from art_mtl.tasks.label_checks import check_share, output_error, shape_error
 from art_mtl.tasks.target import DenseTarget
 
 UNKNOWN = -1
@@ -36,18 +35,13 @@ class BinaryTask(DecisionTask):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        given = self.threshold
-        if isinstance(given, bool) or not isinstance(given, numbers.Real) or not 0 < given < 1:
-            raise ValueError(
-                f"Parameter `threshold` of task {self.name!r} should be a probability between 0 and 1. Found {given!r}."
-            )
+        object.__setattr__(self, "threshold", check_share(self.name, "threshold", self.threshold))
         ignored = self.ignore_index
         if isinstance(ignored, bool) or not isinstance(ignored, (int, np.integer)) or ignored in (0, 1):
             raise ValueError(
                 f"Parameter `ignore_index` of task {self.name!r} should be an integer other than 0 and 1. "
                 f"Found {ignored!r}."
             )
-        object.__setattr__(self, "threshold", float(given))
         object.__setattr__(self, "ignore_index", int(ignored))
 
     @property

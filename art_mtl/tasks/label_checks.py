@@ -152,6 +152,58 @@ def check_choice(name: str, argument: str, found: object, choices: Collection[st
         raise ValueError(f"Parameter `{argument}` of task {name!r} should be one of {list(choices)}. Found {found!r}.")
 
 
+def is_number(found: object) -> bool:
+    """Whether this is a real number that is finite, and no boolean.
+
+    Examples:
+        >>> is_number(0.5), is_number(True), is_number("0.5"), is_number(float("nan"))
+        (True, False, False, False)
+    """
+    return (
+        isinstance(found, (int, float, np.integer, np.floating))
+        and type(found) is not bool
+        and bool(np.isfinite(found))
+    )
+
+
+def check_positive(name: str, argument: str, found: Any) -> float:
+    """A positive number.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if not is_number(found) or found <= 0:
+        raise ValueError(f"Parameter `{argument}` of task {name!r} should be positive. Found {found!r}.")
+    return float(found)
+
+
+def check_share(name: str, argument: str, found: Any) -> float:
+    """A number between 0 and 1, without these.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if not is_number(found) or not 0 < found < 1:
+        raise ValueError(f"Parameter `{argument}` of task {name!r} should be between 0 and 1. Found {found!r}.")
+    return float(found)
+
+
+def check_image_size(name: str, found: Any) -> tuple[float, float] | None:
+    """Height and width of an image in the unit of labels; None stays None.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    if found is None:
+        return None
+    sides = tuple(found) if isinstance(found, (tuple, list)) else ()
+    if len(sides) != 2 or not all(is_number(side) and side > 0 for side in sides):
+        raise ValueError(
+            f"Parameter `image_size` of task {name!r} should be None or a height and a width. Found {found!r}."
+        )
+    return float(sides[0]), float(sides[1])
+
+
 def output_error(name: str, expected: str, output: Tensor) -> ValueError:
     """An output that does not fit its labels."""
     return ValueError(

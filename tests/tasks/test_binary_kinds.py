@@ -145,7 +145,7 @@ def test_pictures_and_words():
 @pytest.mark.parametrize("threshold", [0, 1, 1.5, -0.1, True, "0.5", None, float("nan")])
 def test_thresholds_are_probabilities(threshold):
     for kind in ("binary", "binary_segmentation"):
-        with pytest.raises(ValueError, match="`threshold` of task 't' should be a probability"):
+        with pytest.raises(ValueError, match="`threshold` of task 't' should be between 0 and 1"):
             make(kind, threshold=threshold)
 
 
