@@ -340,7 +340,7 @@ class Detection(Task):
     def _one(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The candidates of one sample's raw output."""
         tensors = {key: torch.as_tensor(value) for key, value in row.items() if not isinstance(value, (str, bool))}
-        names = _layout(row) or ()
+        names = self._names(row)
         listed = tensors[names[1]].ndim == 1
         batch = [tensors] if listed else {name: tensors[name][None] for name in names}
         found: dict[str, Any] = self.slice_output(self._candidates(batch), 0)
