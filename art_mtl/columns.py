@@ -43,7 +43,7 @@ def read_column(name: str, values: Any) -> tuple[Array, Present | None]:
 
     Raises:
         TypeError: They are no numbers.
-        ValueError: They are not one for each sample, or an integer array is masked within a sample.
+        ValueError: They are not one for each sample.
 
     Examples:
         >>> read_column("kind", [3, None])
@@ -219,17 +219,11 @@ def _unmasked(name: str, values: np.ma.MaskedArray[Any, Any]) -> tuple[npt.NDArr
     hidden = np.ma.getmaskarray(values)
     if not hidden.any():
         return _numeric(name, np.asarray(values.data)), None
-    hidden = hidden.reshape(len(hidden), -1)
-    mask = np.logical_not(hidden.all(1))
-    partly = np.flatnonzero(hidden.any(1) & mask)
-    floating = values.dtype.kind in "fc"
-    if len(partly) and not floating:
-        raise ValueError(
-            f"The labels of task {name!r} should be masked by whole samples, since {values.dtype} has no NaN. Found "
-            f"single masked places, first in sample {partly[0]}; fill them with the value that the task ignores: "
-            "`labels.filled(value)`."
-        )
-    array = np.asarray(values.filled(np.nan if floating else 0))
+    mask = np.logical_not(hidden.reshape(len(hidden), -1).all(1))
+    partly = (hidden.reshape(len(hidden), -1).any(1) & mask).any()
+    if partly and values.dtype.kind not in "fc":
+        values = values.astype(np.float64)  # integers have no NaN
+    array = np.asarray(values.filled(np.nan if partly else 0))
     array[~mask] = 0
     return _numeric(name, array), mask
 

@@ -33,13 +33,13 @@ class MultiTaskLabels(Mapping[str, Array]):
     Args:
         data: Task name to an array or tensor ``(N, ...)``, or to a list of one label a sample, in which None is "no
             label". All with the same N. A sample that a NumPy masked array masks altogether has no label; single places
-            that it masks become NaN.
+            that it masks become NaN, and integers floats.
         present: Task name to a boolean array ``(N,)``, false where a sample has no label for the task. What it does not
             name is present everywhere. Where it is false the array's content is never read.
 
     Raises:
         TypeError: Labels are no numbers.
-        ValueError: The first dimensions differ, there is no task, or an integer array is masked within a sample.
+        ValueError: The first dimensions differ, or there is no task.
 
     Examples:
         >>> labels = MultiTaskLabels({"left": np.array([3, 1, 4]), "sum": np.array([[8.0], [2.0], [9.0]])})

@@ -1,9 +1,16 @@
 """Tasks: what a model's output means, how wrong it is, and how its quality is reported.
 
 A :class:`Task` binds one output of a model to a loss, to a differentiable stand-in for its metric and to the metric
-itself. The ready-made ones are :func:`segmentation`, :func:`classification`, :func:`multilabel`, :func:`depth`,
-:func:`disparity`, :func:`surface_normals` and :func:`regression`; :func:`custom` makes one from callables, and
-:func:`installed` lists those of other packages. Each kind is one file, which holds everything that is particular to it.
+itself. The ready-made ones are
+
+- one label an image: :func:`classification`, :func:`binary`, :func:`multilabel`, :func:`ordinal`, :func:`regression`
+  and :func:`embedding`;
+- maps: :func:`segmentation`, :func:`binary_segmentation`, :func:`multilabel_segmentation`, :func:`depth`,
+  :func:`disparity`, :func:`surface_normals` and :func:`image`;
+- objects and points: :func:`detection` and :func:`keypoints`.
+
+:func:`custom` makes one from callables, and :func:`installed` lists those of other packages. Each kind is one file,
+which holds everything that is particular to it.
 """
 
 from __future__ import annotations

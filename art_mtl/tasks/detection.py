@@ -291,7 +291,7 @@ class Detection(Task):
             raise self._bad("boxes of shape (M, 4) and labels of shape (M,)", found, sample)
         unknown = boxes.isnan().any(1)
         if labels.is_floating_point():
-            unknown, labels = unknown | labels.isnan(), labels.nan_to_num(nan=IGNORED)
+            labels = labels.nan_to_num(nan=IGNORED)
         labels = integers(self.name, labels)
         if "valid" in row:
             labels = torch.where(_filled(row["valid"], False).bool(), labels, IGNORED)

@@ -15,7 +15,7 @@ import torchmetrics
 from torch import nn
 
 import art_mtl.torchattacks as ta
-from art_mtl import PyTorchMultiTaskEstimator, tasks
+from art_mtl import MultiTaskLabels, PyTorchMultiTaskEstimator, tasks
 from art_mtl.attacks import (
     MultiTaskAutoAttack,
     MultiTaskPatch,
@@ -223,6 +223,8 @@ def test_what_is_not_valid_is_neither_object_nor_false_alarm():
     hidden = {**objects, "labels": np.ma.masked_array(objects["labels"], np.arange(4) == 1)}
     forms = [expected, nan, masked, ignored, beside, hidden]
     target = TASK.targets(forms)
+    labels = MultiTaskLabels({"things": forms})  # on their way through a host
+    assert torch.equal(TASK.targets(labels["things"]).value, target.value)
     assert target.count.tolist() == [3] * 6
     output = TASK.check_output({k: v[3:].expand(6, *v.shape[1:]) for k, v in raw.items()}, target)
     score, loss = TASK.score(output, target), TASK.loss(output, target)

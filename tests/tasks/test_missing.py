@@ -141,8 +141,9 @@ def test_the_labels_of_all_tasks_take_no_mask_that_they_would_lose():
     assert labels[1:].present("a").tolist() == [True]
     places = np.ma.masked_array(np.ones((2, 3), int), [[True, False, False], [False] * 3])
     for y in ({"a": places}, [{"a": places[0]}, {"a": places[1]}]):
-        with pytest.raises(ValueError, match="'a' should be masked by whole samples"):
-            MultiTaskLabels.of(y, ["a"])
+        labels = MultiTaskLabels.of(y, ["a"])
+        target = tasks.multilabel("a", 3).targets(labels["a"], labels.present("a"))
+        assert target.valid.tolist() == [[False, True, True], [True] * 3]
 
 
 # --- holes in maps ---
