@@ -63,9 +63,8 @@ def check_present(name: str, y: Tensor, present: np.ndarray | Tensor | None) -> 
     mask = ones if present is None else torch.as_tensor(present, device=y.device)
     if mask.dtype != torch.bool or tuple(mask.shape) != (len(y),):
         raise ValueError(
-            f"The mask of present labels of task {name!r} should be boolean of shape ({len(y)},). "
-            f"Found {mask.dtype} of shape {tuple(mask.shape)}; what is not known of a sample that has a label is "
-            "marked in the label itself."
+            f"The mask of present labels of task {name!r} should be boolean, of shape ({len(y)},) or that of the "
+            f"labels. Found {mask.dtype} of shape {tuple(mask.shape)}."
         )
     return mask
 
@@ -144,6 +143,39 @@ def check_count(argument: str, found: int, least: int) -> int:
     if isinstance(found, bool) or not isinstance(found, (int, np.integer)) or found < least:
         raise ValueError(f"Parameter `{argument}` should be an integer of at least {least}. Found {found!r}.")
     return int(found)
+
+
+def check_ignored(name: str, found: Any) -> int | tuple[int, ...]:
+    """One label that does not count, or several.
+
+    Raises:
+        TypeError: They are no integers.
+    """
+    several = tuple(found) if isinstance(found, (tuple, list)) else (found,)
+    if not several or not all(isinstance(mark, (int, np.integer)) and not isinstance(mark, bool) for mark in several):
+        raise TypeError(
+            f"Parameter `ignore_index` of task {name!r} should be an integer, -1 where every place counts, or several. "
+            f"Found {found!r}."
+        )
+    return int(several[0]) if len(several) == 1 else tuple(map(int, several))
+
+
+def all_ignored(marks: int | tuple[int, ...]) -> tuple[int, ...]:
+    """What :func:`check_ignored` has found, as a tuple."""
+    return marks if isinstance(marks, tuple) else (marks,)
+
+
+def is_ignored(y: Tensor, marks: int | tuple[int, ...]) -> Tensor:
+    """Where a label is one of those that do not count.
+
+    Examples:
+        >>> is_ignored(torch.tensor([0, 254, 255]), (254, 255))
+        tensor([False,  True,  True])
+    """
+    found = torch.zeros_like(y, dtype=torch.bool)
+    for mark in all_ignored(marks):
+        found |= y == mark
+    return found
 
 
 def check_choice(name: str, argument: str, found: object, choices: Collection[str]) -> None:

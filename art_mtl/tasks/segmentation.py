@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -15,7 +16,16 @@ from art_mtl.metrics import Metric
 from art_mtl.tasks.classes import ClassTask
 from art_mtl.tasks.colours import Array, class_picture
 from art_mtl.tasks.drawing import missing_share
-from art_mtl.tasks.label_checks import check_classes, check_shape, integers, one_hot_classes, shape_error
+from art_mtl.tasks.label_checks import (
+    all_ignored,
+    check_classes,
+    check_ignored,
+    check_shape,
+    integers,
+    is_ignored,
+    one_hot_classes,
+    shape_error,
+)
 from art_mtl.tasks.picking import OutputPicker
 from art_mtl.tasks.spatial import AXES, check_spatial_dims, middle_slice, without_channel
 from art_mtl.tasks.target import DenseTarget
@@ -24,7 +34,7 @@ from art_mtl.tasks.target import DenseTarget
 def segmentation(
     name: str,
     num_classes: int,
-    ignore_index: int = -1,
+    ignore_index: int | Sequence[int] = -1,
     output: OutputPicker = None,
     *,
     average_ignored: bool = False,
@@ -37,8 +47,9 @@ def segmentation(
     Args:
         name: Name of the task.
         num_classes: At least 2.
-        ignore_index: Label of pixels that do not count. It may be one of the classes. Then the mean of mIoU is over the
-            others, as in torchmetrics, and no attack is aimed at it; a pixel that is predicted so is still wrong.
+        ignore_index: Label of pixels that do not count, or several. One may be one of the classes. Then the mean of
+            mIoU is over the others, as in torchmetrics, and no attack is aimed at it; a pixel that is predicted so is
+            still wrong.
         output: See :class:`art_mtl.tasks.Task`.
         average_ignored: Whether mIoU gives the ignored class an IoU of its own, 0, once it is predicted somewhere: the
             convention of code that takes a mean over all rows of the confusion matrix.
@@ -46,7 +57,8 @@ def segmentation(
 
     Raises:
         TypeError: ``ignore_index`` is no integer.
-        ValueError: ``num_classes`` is no integer of at least 2, or ``spatial_dims`` neither 2 nor 3.
+        ValueError: ``num_classes`` is no integer of at least 2, ``ignore_index`` holds several classes, or
+            ``spatial_dims`` is neither 2 nor 3.
 
     Examples:
         >>> import numpy as np
@@ -73,19 +85,19 @@ class Segmentation(ClassTask):
     kind: ClassVar[str] = "segmentation"
     is_map: ClassVar[bool] = True
 
-    ignore_index: int = -1
+    ignore_index: int | Sequence[int] = -1
     average_ignored: bool = False
     spatial_dims: int = 2
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_spatial_dims(self.name, self.spatial_dims)
-        if isinstance(self.ignore_index, bool) or not isinstance(self.ignore_index, (int, np.integer)):
-            raise TypeError(
-                f"Parameter `ignore_index` should be an integer, -1 where every pixel counts. "
+        object.__setattr__(self, "ignore_index", check_ignored(self.name, self.ignore_index))
+        if len(self._ignored_classes) > 1:
+            raise ValueError(
+                f"Parameter `ignore_index` of task {self.name!r} should hold at most one of the classes. "
                 f"Found {self.ignore_index!r}."
             )
-        object.__setattr__(self, "ignore_index", int(self.ignore_index))
 
     @cached_property
     def metric(self) -> Metric:
@@ -95,7 +107,11 @@ class Segmentation(ClassTask):
     @property
     def ignored_class(self) -> int | None:
         """``ignore_index`` where it is one of the classes."""
-        return self.ignore_index if 0 <= self.ignore_index < self.num_classes else None
+        return self._ignored_classes[0] if self._ignored_classes else None
+
+    @property
+    def _ignored_classes(self) -> list[int]:
+        return [mark for mark in all_ignored(self.ignore_index) if 0 <= mark < self.num_classes]
 
     def count_predictions(self, predicted: Tensor, target: DenseTarget) -> Tensor:
         """The confusion matrix of each image."""
@@ -123,7 +139,7 @@ class Segmentation(ClassTask):
         if arranged is None:
             raise shape_error(self.name, f"(N, {axes}), or (N, {self.num_classes}, {axes}) for raw outputs", y)
         y = integers(self.name, arranged)
-        valid = (y != self.ignore_index) & named
+        valid = ~is_ignored(y, self.ignore_index) & named
         classes = torch.where(valid, y, 0)
         check_classes(self.name, classes, self.num_classes, f", or {self.ignore_index} to ignore")
         return DenseTarget(classes, valid)
@@ -135,5 +151,5 @@ class Segmentation(ClassTask):
 
     @property
     def missing_mark(self) -> float:
-        """``ignore_index``."""
-        return self.ignore_index
+        """``ignore_index``, the first of several."""
+        return all_ignored(self.ignore_index)[0]
