@@ -23,6 +23,7 @@ __all__ = [
     "as_dense",
     "as_tensors",
     "both_masks",
+    "hide_places",
     "join_columns",
     "on_host",
     "read_column",
@@ -43,7 +44,7 @@ def read_column(name: str, values: Any) -> tuple[Array, Present | None]:
 
     Raises:
         TypeError: They are no numbers.
-        ValueError: They are not one for each sample, or an integer array is masked within a sample.
+        ValueError: They are not one for each sample.
 
     Examples:
         >>> read_column("kind", [3, None])
@@ -125,12 +126,41 @@ def both_masks(name: str, mask: Any, other: Present | None, size: int) -> Presen
     mask = np.asarray(mask.cpu() if isinstance(mask, Tensor) else mask)
     if mask.dtype != np.bool_ or mask.shape != (size,):
         raise ValueError(
-            f"The mask of present labels of task {name!r} should be boolean of shape ({size},). "
-            f"Found {mask.dtype} of shape {mask.shape}; what is not known of a sample that has a label is marked in "
-            "the label itself."
+            f"The mask of present labels of task {name!r} should be boolean, of shape ({size},) or that of the labels. "
+            f"Found {mask.dtype} of shape {mask.shape}."
         )
     both: Present = mask if other is None else mask & other
     return both
+
+
+def hide_places(name: str, values: Any, mask: Any) -> tuple[Any, Any]:
+    """Labels and a mask of samples, of labels and a mask of samples or of single places.
+
+    Args:
+        name: Name of the task in messages.
+        values: Labels as they come.
+        mask: Boolean: ``(N,)``; of the shape of the labels; or of this shape without the channels, ``(N, H, W)`` beside
+            ``(N, C, H, W)``, or without the last axis, ``(N, P)`` beside ``(N, P, 2)``. False where nothing is known.
+
+    Returns:
+        Of a mask of places, labels that are NaN there, and samples of which something is known; else what was given.
+
+    Examples:
+        >>> hide_places("tags", np.array([[1, 0], [1, 1]]), np.array([[True, False], [False, False]]))
+        (array([[ 1., nan],
+               [ 0.,  0.]]), array([ True, False]))
+    """
+    known = on_host(mask) if isinstance(mask, Tensor) else np.asarray(mask)
+    if known.ndim < 2 or known.dtype != np.bool_:
+        return values, mask
+    array: Any = on_host(read_column(name, values)[0]) if not isinstance(values, np.ma.MaskedArray) else values
+    if array.ndim >= 4 and known.shape == array.shape[:1] + array.shape[2:]:
+        known = np.broadcast_to(known[:, None], array.shape)
+    elif known.shape == array.shape[:-1]:
+        known = np.broadcast_to(known[..., None], array.shape)
+    if known.shape != array.shape:
+        return values, mask
+    return read_column(name, np.ma.masked_array(array, ~known))
 
 
 def _innermost(value: Any) -> Any:
@@ -219,17 +249,11 @@ def _unmasked(name: str, values: np.ma.MaskedArray[Any, Any]) -> tuple[npt.NDArr
     hidden = np.ma.getmaskarray(values)
     if not hidden.any():
         return _numeric(name, np.asarray(values.data)), None
-    hidden = hidden.reshape(len(hidden), -1)
-    mask = np.logical_not(hidden.all(1))
-    partly = np.flatnonzero(hidden.any(1) & mask)
-    floating = values.dtype.kind in "fc"
-    if len(partly) and not floating:
-        raise ValueError(
-            f"The labels of task {name!r} should be masked by whole samples, since {values.dtype} has no NaN. Found "
-            f"single masked places, first in sample {partly[0]}; fill them with the value that the task ignores: "
-            "`labels.filled(value)`."
-        )
-    array = np.asarray(values.filled(np.nan if floating else 0))
+    mask = np.logical_not(hidden.reshape(len(hidden), -1).all(1))
+    partly = (hidden.reshape(len(hidden), -1).any(1) & mask).any()
+    # Integers have no NaN.
+    source: Any = values.astype(np.float64) if partly and values.dtype.kind not in "fc" else values
+    array = np.asarray(source.filled(np.nan if partly else 0))
     array[~mask] = 0
     return _numeric(name, array), mask
 

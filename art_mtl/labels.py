@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from art_mtl.columns import Array, as_dense, both_masks, join_columns, on_host, read_column, same_labels
+from art_mtl.columns import Array, as_dense, both_masks, hide_places, join_columns, on_host, read_column, same_labels
 
 __all__ = ["Array", "MultiTaskLabels"]
 
@@ -33,13 +33,14 @@ class MultiTaskLabels(Mapping[str, Array]):
     Args:
         data: Task name to an array or tensor ``(N, ...)``, or to a list of one label a sample, in which None is "no
             label". All with the same N. A sample that a NumPy masked array masks altogether has no label; single places
-            that it masks become NaN.
-        present: Task name to a boolean array ``(N,)``, false where a sample has no label for the task. What it does not
-            name is present everywhere. Where it is false the array's content is never read.
+            that it masks become NaN, and integers floats.
+        present: Task name to a boolean array ``(N,)``, false where a sample has no label for the task; or of the shape
+            of the labels, with or without their channels, false where a single place has none, which becomes NaN. What
+            it does not name is present everywhere. Where it is false the array's content is never read.
 
     Raises:
         TypeError: Labels are no numbers.
-        ValueError: The first dimensions differ, there is no task, or an integer array is masked within a sample.
+        ValueError: The first dimensions differ, or there is no task.
 
     Examples:
         >>> labels = MultiTaskLabels({"left": np.array([3, 1, 4]), "sum": np.array([[8.0], [2.0], [9.0]])})
@@ -64,6 +65,7 @@ class MultiTaskLabels(Mapping[str, Array]):
         for name, mask in (present or {}).items():
             if name not in self._data:
                 raise ValueError(f"Parameter `present` names {name!r}, but the labels are of {list(self._data)}.")
+            self._data[name], mask = hide_places(name, self._data[name], mask)
             self._present[name] = both_masks(name, mask, self._present.get(name), self._size)
 
     # Mapping's own would take an index for a key; its __len__ would count tasks, ours counts samples, and with it its

@@ -8,6 +8,7 @@ label an image and ``(L,)`` for multi-label tasks. :func:`masked_mean` turns tha
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -282,3 +283,85 @@ def _blurred(values: Tensor) -> Tensor:
         rows = F.pad(moved.reshape(-1, 1, moved.shape[-1]), (half, half), mode="reflect")
         values = F.conv1d(rows, window.view(1, 1, -1)).view(moved.shape).movedim(-1, axis)
     return values
+
+
+def normalised_distance(output: Tensor, target: Tensor) -> Tensor:
+    """Euclidean distance of points in units of a length: ``(B, 2, P)`` to ``(B, P)``.
+
+    Args:
+        output: x and y, ``(B, 2, P)``.
+        target: x, y and the length, ``(B, 3, P)``.
+
+    Examples:
+        >>> normalised_distance(torch.tensor([[[3.0], [4.0]]]), torch.tensor([[[0.0], [0.0], [10.0]]]))
+        tensor([[0.5000]])
+    """
+    distance: Tensor = torch.linalg.vector_norm(output - target[:, :2], dim=1)
+    return distance / target[:, 2]
+
+
+def is_near(output: Tensor, target: Tensor, threshold: float) -> Tensor:
+    """Whether :func:`normalised_distance` is at most ``threshold``."""
+    return normalised_distance(output, target) <= threshold
+
+
+def closeness(distance: Tensor, threshold: float) -> Tensor:
+    """``2 ** (-distance / threshold)``: 1 at no distance, 1/2 at the threshold, in (0, 1].
+
+    Examples:
+        >>> closeness(torch.tensor([0.0, 0.2, 0.4]), 0.2)
+        tensor([1.0000, 0.5000, 0.2500])
+    """
+    return torch.exp2(-distance / threshold)
+
+
+def soft_argmax(heatmaps: Tensor) -> Tensor:
+    """The mean of the places of each heatmap under its softmax: ``(B, P, H, W)`` to x and y, ``(B, 2, P)``.
+
+    Sun et al., "Integral human pose regression" (ECCV 2018). The first place of a row or column is at 0.
+
+    Examples:
+        >>> peak = torch.zeros(1, 1, 3, 4)
+        >>> peak[0, 0, 1, 2] = 100.0
+        >>> soft_argmax(peak)[..., 0]
+        tensor([[2., 1.]])
+    """
+    share = heatmaps.flatten(2).softmax(2).view(heatmaps.shape)
+    row, column = (torch.arange(side, dtype=share.dtype, device=share.device) for side in share.shape[2:])
+    return torch.stack([(share.sum(2) * column).sum(2), (share.sum(3) * row).sum(2)], 1)
+
+
+def cosine_distance(output: Tensor, target: Tensor) -> Tensor:
+    """1 less the cosine of the angle of vectors: ``(B, D)`` twice to ``(B,)``, in [0, 2]; 1 where one of them is 0.
+
+    Examples:
+        >>> cosine_distance(torch.tensor([[3.0, 0.0]]), torch.tensor([[-1.0, 0.0]]))
+        tensor([2.])
+    """
+    return 1 - F.cosine_similarity(output, target, dim=1)
+
+
+def euclidean_distance(output: Tensor, target: Tensor) -> Tensor:
+    """Euclidean distance of vectors: ``(B, D)`` twice to ``(B,)``."""
+    distance: Tensor = torch.linalg.vector_norm(output - target, dim=1)
+    return distance
+
+
+def is_within(output: Tensor, target: Tensor, threshold: float, distance: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Whether the distance is at most ``threshold``."""
+    return distance(output, target) <= threshold
+
+
+def ordinal_class(output: Tensor, num_classes: int) -> Tensor:
+    """The predicted of ordered classes: the greatest of C logits, or how many of C − 1 are positive: ``(B,)``, int64.
+
+    Examples:
+        >>> ordinal_class(torch.tensor([[0.0, 3.0, 1.0]]), 3), ordinal_class(torch.tensor([[2.0, -1.0]]), 3)
+        (tensor([1]), tensor([1]))
+    """
+    return predicted_class(output) if output.shape[1] == num_classes else (output > 0).sum(1)
+
+
+def class_distance(output: Tensor, target: Tensor, num_classes: int) -> Tensor:
+    """How many classes :func:`ordinal_class` is off, ``(B,)``."""
+    return (ordinal_class(output, num_classes) - target).abs().to(output.dtype)

@@ -292,18 +292,18 @@ def test_missing_samples_of_lists_and_masked_arrays_reach_the_task():
 
 
 def test_single_masked_places():
-    """NaN where there is one; integers are refused, and no masked place is ever taken for a label."""
+    """They become NaN, of integers too: no masked place is ever taken for a label."""
     hidden = np.zeros((3, 2, 2), bool)
     hidden[0, 0, 0] = hidden[1] = True
-    floats = MultiTaskLabels({"a": np.ma.array(np.ones((3, 2, 2)), mask=hidden)})
-    assert np.isnan(floats["a"]).tolist() == (hidden & (np.arange(3) != 1)[:, None, None]).tolist()
-    assert floats.present("a").tolist() == [True, False, True]
-    message = (
-        "'a' should be masked by whole samples, since int64 has no NaN. Found single masked places, first in sample 0"
-    )
-    for y in ({"a": np.ma.array(np.ones((3, 2, 2), int), mask=hidden)}, [{"a": np.ma.array([1, 2], mask=[0, 1])}]):
-        with pytest.raises(ValueError, match=message):
-            MultiTaskLabels.of(y, ["a"])
+    for dtype in (float, int, np.uint8, bool):
+        found = MultiTaskLabels({"a": np.ma.array(np.ones((3, 2, 2), dtype), mask=hidden)})
+        assert np.isnan(found["a"]).tolist() == (hidden & (np.arange(3) != 1)[:, None, None]).tolist()
+        assert found.present("a").tolist() == [True, False, True]
+        assert tasks.segmentation("a", 2).targets(found["a"], found.present("a")).valid.tolist() == (~hidden).tolist()
+    rows = MultiTaskLabels.of([{"a": np.ma.array([1, 2], mask=[0, 1])}, {"a": np.array([3, 4])}], ["a"])
+    np.testing.assert_array_equal(rows["a"], [[1, np.nan], [3, 4]])
+    whole = MultiTaskLabels({"a": np.ma.array(np.ones((3, 2), int), mask=[[0, 0], [1, 1], [0, 0]])})
+    assert whole["a"].dtype == int and whole.present("a").tolist() == [True, False, True]
 
 
 def test_copy_shares_nothing_and_numpy_converts():

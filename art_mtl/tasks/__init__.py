@@ -1,9 +1,16 @@
 """Tasks: what a model's output means, how wrong it is, and how its quality is reported.
 
 A :class:`Task` binds one output of a model to a loss, to a differentiable stand-in for its metric and to the metric
-itself. The ready-made ones are :func:`segmentation`, :func:`classification`, :func:`multilabel`, :func:`depth`,
-:func:`disparity`, :func:`surface_normals` and :func:`regression`; :func:`custom` makes one from callables, and
-:func:`installed` lists those of other packages. Each kind is one file, which holds everything that is particular to it.
+itself. The ready-made ones are
+
+- one label an image: :func:`classification`, :func:`binary`, :func:`multilabel`, :func:`ordinal`, :func:`regression`
+  and :func:`embedding`;
+- maps: :func:`segmentation`, :func:`binary_segmentation`, :func:`multilabel_segmentation`, :func:`depth`,
+  :func:`disparity`, :func:`surface_normals` and :func:`image`;
+- objects and points: :func:`detection` and :func:`keypoints`.
+
+:func:`custom` makes one from callables, and :func:`installed` lists those of other packages. Each kind is one file,
+which holds everything that is particular to it.
 """
 
 from __future__ import annotations
@@ -18,11 +25,14 @@ from art_mtl.tasks.custom import custom
 from art_mtl.tasks.dense import depth, disparity
 from art_mtl.tasks.detection import detection
 from art_mtl.tasks.elementwise import ElementwiseTask
+from art_mtl.tasks.embedding import embedding
 from art_mtl.tasks.image import image
 from art_mtl.tasks.installed import installed
+from art_mtl.tasks.keypoints import keypoints
 from art_mtl.tasks.multilabel import multilabel
 from art_mtl.tasks.multilabel_segmentation import multilabel_segmentation
 from art_mtl.tasks.normals import surface_normals
+from art_mtl.tasks.ordinal import ordinal
 from art_mtl.tasks.picking import OutputPicker
 from art_mtl.tasks.regression import regression
 from art_mtl.tasks.segmentation import segmentation
@@ -44,10 +54,13 @@ __all__ = [
     "depth",
     "detection",
     "disparity",
+    "embedding",
     "image",
     "installed",
+    "keypoints",
     "multilabel",
     "multilabel_segmentation",
+    "ordinal",
     "regression",
     "segmentation",
     "surface_normals",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -26,7 +27,7 @@ METRICS = {"iou": metrics.binary_iou, "max_f": metrics.max_f, "ods_f": metrics.o
 def binary_segmentation(
     name: str,
     threshold: float = 0.5,
-    ignore_index: int = UNKNOWN,
+    ignore_index: int | Sequence[int] = UNKNOWN,
     output: OutputPicker = None,
     *,
     metric: str = "iou",
@@ -40,7 +41,7 @@ def binary_segmentation(
     Args:
         name: Name of the task.
         threshold: Probability above which a pixel is predicted to be 1. The best F does without.
-        ignore_index: Label of pixels that do not count, other than 0 and 1.
+        ignore_index: Label of pixels that do not count, other than 0 and 1, or several.
         output: See :class:`art_mtl.tasks.Task`.
         metric: "iou". "max_f": the greatest F, with β² = 0.3, over 99 thresholds of the whole data set, for saliency
             (Achanta et al., CVPR 2009). "ods_f": the same with β² = 1, for edges (Arbeláez et al., TPAMI 2011); a

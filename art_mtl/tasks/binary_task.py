@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import numbers
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from art_mtl import losses
 from art_mtl.tasks.colours import Array
 from art_mtl.tasks.elementwise import DecisionTask
-from art_mtl.tasks.label_checks import output_error, shape_error
+from art_mtl.tasks.label_checks import all_ignored, check_ignored, check_share, is_ignored, output_error, shape_error
 from art_mtl.tasks.target import DenseTarget
 
 UNKNOWN = -1
@@ -28,27 +28,21 @@ class BinaryTask(DecisionTask):
 
     Attributes:
         threshold: Probability above which a label is predicted to be 1, in (0, 1).
-        ignore_index: Label of places that do not count.
+        ignore_index: Label of places that do not count, or several.
     """
 
     threshold: float = 0.5
-    ignore_index: int = UNKNOWN
+    ignore_index: int | Sequence[int] = UNKNOWN
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        given = self.threshold
-        if isinstance(given, bool) or not isinstance(given, numbers.Real) or not 0 < given < 1:
+        object.__setattr__(self, "threshold", check_share(self.name, "threshold", self.threshold))
+        object.__setattr__(self, "ignore_index", check_ignored(self.name, self.ignore_index))
+        if {0, 1} & {*all_ignored(self.ignore_index)}:
             raise ValueError(
-                f"Parameter `threshold` of task {self.name!r} should be a probability between 0 and 1. Found {given!r}."
+                f"Parameter `ignore_index` of task {self.name!r} should be other than 0 and 1. "
+                f"Found {self.ignore_index!r}."
             )
-        ignored = self.ignore_index
-        if isinstance(ignored, bool) or not isinstance(ignored, (int, np.integer)) or ignored in (0, 1):
-            raise ValueError(
-                f"Parameter `ignore_index` of task {self.name!r} should be an integer other than 0 and 1. "
-                f"Found {ignored!r}."
-            )
-        object.__setattr__(self, "threshold", float(given))
-        object.__setattr__(self, "ignore_index", int(ignored))
 
     @property
     def cut(self) -> float:
@@ -73,7 +67,7 @@ class BinaryTask(DecisionTask):
         arranged = self.arrange(y)
         if arranged is None:
             raise shape_error(self.name, self.layout, y)
-        unknown = arranged == self.ignore_index
+        unknown = is_ignored(arranged, self.ignore_index)
         if not ((arranged == 0) | (arranged == 1) | unknown).all():
             self._check_logits(arranged)
             arranged, unknown = self.decode(arranged), torch.zeros_like(unknown)
@@ -82,8 +76,8 @@ class BinaryTask(DecisionTask):
 
     @property
     def missing_mark(self) -> float:
-        """``ignore_index``."""
-        return self.ignore_index
+        """``ignore_index``, the first of several."""
+        return all_ignored(self.ignore_index)[0]
 
     def _check_logits(self, y: Tensor) -> None:
         mark = "-1 (not known)" if self.ignore_index == UNKNOWN else f"{self.ignore_index} (ignored)"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +18,7 @@ from art_mtl.structure import map_tensors
 from art_mtl.tasks.base import Measures, Task, sample_sum
 from art_mtl.tasks.boxes import FORMS, from_corners, overlaps, suppress, to_corners
 from art_mtl.tasks.colours import Array, box_picture
-from art_mtl.tasks.label_checks import check_choice, check_count, check_present, integers
+from art_mtl.tasks.label_checks import check_choice, check_count, check_image_size, check_present, check_share, integers
 from art_mtl.tasks.picking import OutputPicker, describe
 from art_mtl.tasks.target import DenseTarget
 
@@ -139,19 +138,8 @@ class Detection(Task):
         object.__setattr__(self, "num_classes", check_count("num_classes", self.num_classes, least=1))
         check_choice(self.name, "boxes", self.boxes, FORMS)
         check_choice(self.name, "metric", self.reported, METRICS)
-        if not _is_number(self.score_threshold) or not 0 < self.score_threshold < 1:
-            raise ValueError(
-                f"Parameter `score_threshold` of task {self.name!r} should be between 0 and 1. "
-                f"Found {self.score_threshold!r}."
-            )
-        if self.image_size is not None:
-            size = tuple(self.image_size) if isinstance(self.image_size, Sequence) else ()
-            if len(size) != 2 or not all(_is_number(side) and side > 0 for side in size):
-                raise ValueError(
-                    f"Parameter `image_size` of task {self.name!r} should be None or a height and a width. "
-                    f"Found {self.image_size!r}."
-                )
-            object.__setattr__(self, "image_size", tuple(map(float, size)))
+        object.__setattr__(self, "score_threshold", check_share(self.name, "score_threshold", self.score_threshold))
+        object.__setattr__(self, "image_size", check_image_size(self.name, self.image_size))
         if self.own_loss is not None and not callable(self.own_loss):
             raise TypeError(f"Parameter `loss` of task {self.name!r} should be a callable. Found {self.own_loss!r}.")
 
@@ -218,7 +206,7 @@ class Detection(Task):
             return [sample for part in parts for sample in part]
         return super().join_outputs(parts)
 
-    def check_output(self, output: Any, target: DenseTarget) -> dict[str, Any]:
+    def check_output(self, output: Any, target: Any) -> dict[str, Any]:
         """Candidates of one layout, in float32 at least; see the class."""
         found = self._candidates(output)
         boxes, scores = found["boxes"], found["scores"]
@@ -303,7 +291,7 @@ class Detection(Task):
             raise self._bad("boxes of shape (M, 4) and labels of shape (M,)", found, sample)
         unknown = boxes.isnan().any(1)
         if labels.is_floating_point():
-            unknown, labels = unknown | labels.isnan(), labels.nan_to_num(nan=IGNORED)
+            labels = labels.nan_to_num(nan=IGNORED)
         labels = integers(self.name, labels)
         if "valid" in row:
             labels = torch.where(_filled(row["valid"], False).bool(), labels, IGNORED)
@@ -352,7 +340,7 @@ class Detection(Task):
     def _one(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The candidates of one sample's raw output."""
         tensors = {key: torch.as_tensor(value) for key, value in row.items() if not isinstance(value, (str, bool))}
-        names = _layout(row) or ()
+        names = self._names(row)
         listed = tensors[names[1]].ndim == 1
         batch = [tensors] if listed else {name: tensors[name][None] for name in names}
         found: dict[str, Any] = self.slice_output(self._candidates(batch), 0)
@@ -360,8 +348,8 @@ class Detection(Task):
 
     def _decoded(self, sample: Mapping[str, Any], form: str) -> dict[str, Tensor]:
         final = self._final(sample)
-        far = (np.inf, np.inf) if self.image_size is None else self.image_size[::-1]
-        boxes = final["boxes"].clamp(min=0).minimum(final["boxes"].new_tensor([*far, *far]))
+        height, width = (np.inf, np.inf) if self.image_size is None else self.image_size
+        boxes = final["boxes"].clamp(min=0).minimum(final["boxes"].new_tensor([width, height, width, height]))
         # What lies outside the image, or has no area, is no label.
         sure = (final["scores"] >= self.score_threshold) & (boxes[:, 2:] > boxes[:, :2]).all(1)
         return {"boxes": from_corners(boxes[sure], form), "labels": final["labels"][sure]}
@@ -477,10 +465,6 @@ class Detection(Task):
     def caption(self, label: Any, unit: str = "") -> str:
         """How many objects there are."""
         return self.answer(label)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def _is_list(output: Any) -> bool:

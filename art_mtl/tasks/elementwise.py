@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from art_mtl.columns import as_dense
+from art_mtl.columns import as_dense, hide_places
 from art_mtl.losses import absolute_error, masked_mean
 from art_mtl.metrics import sum_and_count
 from art_mtl.precision import widen
@@ -49,7 +49,12 @@ class ElementwiseTask(Task):
     # --- labels and outputs ---
 
     def targets(self, y: Any, present: np.ndarray | Tensor | None = None) -> DenseTarget:
-        """See :meth:`Task.targets`. What is NaN, and what a NumPy masked array masks, does not count."""
+        """See :meth:`Task.targets`. What is NaN, and what a mask or a NumPy masked array hides, does not count.
+
+        ``present`` may be of the shape of the labels, with or without their channels.
+        """
+        if present is not None:
+            y, present = hide_places(self.name, y, present)
         masked = masked_places(y)
         if masked is None:
             y, present = as_dense(self.name, y, present)

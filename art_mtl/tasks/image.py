@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -17,7 +16,7 @@ from art_mtl.tasks.base import Measures
 from art_mtl.tasks.colours import Array, value_picture
 from art_mtl.tasks.drawing import missing_share
 from art_mtl.tasks.elementwise import ErrorTask
-from art_mtl.tasks.label_checks import check_choice, check_count, output_error, shape_error
+from art_mtl.tasks.label_checks import check_choice, check_count, check_positive, output_error, shape_error
 from art_mtl.tasks.picking import OutputPicker
 from art_mtl.tasks.spatial import AXES, check_spatial_dims, middle_slice
 from art_mtl.tasks.target import DenseTarget
@@ -86,10 +85,7 @@ class Image(ErrorTask):
         object.__setattr__(self, "channels", check_count("channels", self.channels, least=1))
         check_choice(self.name, "metric", self.reported, METRICS)
         check_spatial_dims(self.name, self.spatial_dims)
-        given = self.data_range
-        if isinstance(given, bool) or not isinstance(given, numbers.Real) or not 0 < given < float("inf"):
-            raise ValueError(f"Parameter `data_range` of task {self.name!r} should be positive. Found {given!r}.")
-        object.__setattr__(self, "data_range", float(given))
+        object.__setattr__(self, "data_range", check_positive(self.name, "data_range", self.data_range))
 
     @property
     def score_floor(self) -> float:

@@ -63,9 +63,8 @@ def check_present(name: str, y: Tensor, present: np.ndarray | Tensor | None) -> 
     mask = ones if present is None else torch.as_tensor(present, device=y.device)
     if mask.dtype != torch.bool or tuple(mask.shape) != (len(y),):
         raise ValueError(
-            f"The mask of present labels of task {name!r} should be boolean of shape ({len(y)},). "
-            f"Found {mask.dtype} of shape {tuple(mask.shape)}; what is not known of a sample that has a label is "
-            "marked in the label itself."
+            f"The mask of present labels of task {name!r} should be boolean, of shape ({len(y)},) or that of the "
+            f"labels. Found {mask.dtype} of shape {tuple(mask.shape)}."
         )
     return mask
 
@@ -146,10 +145,95 @@ def check_count(argument: str, found: int, least: int) -> int:
     return int(found)
 
 
+def check_ignored(name: str, found: Any) -> int | tuple[int, ...]:
+    """One label that does not count, or several.
+
+    Raises:
+        TypeError: They are no integers.
+    """
+    several = tuple(found) if isinstance(found, (tuple, list)) else (found,)
+    if not several or not all(isinstance(mark, (int, np.integer)) and not isinstance(mark, bool) for mark in several):
+        raise TypeError(
+            f"Parameter `ignore_index` of task {name!r} should be an integer, -1 where every place counts, or several. "
+            f"Found {found!r}."
+        )
+    return int(several[0]) if len(several) == 1 else tuple(map(int, several))
+
+
+def all_ignored(marks: int | tuple[int, ...]) -> tuple[int, ...]:
+    """What :func:`check_ignored` has found, as a tuple."""
+    return marks if isinstance(marks, tuple) else (marks,)
+
+
+def is_ignored(y: Tensor, marks: int | tuple[int, ...]) -> Tensor:
+    """Where a label is one of those that do not count.
+
+    Examples:
+        >>> is_ignored(torch.tensor([0, 254, 255]), (254, 255))
+        tensor([False,  True,  True])
+    """
+    found = torch.zeros_like(y, dtype=torch.bool)
+    for mark in all_ignored(marks):
+        found |= y == mark
+    return found
+
+
 def check_choice(name: str, argument: str, found: object, choices: Collection[str]) -> None:
     """Raise ValueError unless an argument of a task is one of the choices."""
     if found not in choices:
         raise ValueError(f"Parameter `{argument}` of task {name!r} should be one of {list(choices)}. Found {found!r}.")
+
+
+def is_number(found: object) -> bool:
+    """Whether this is a real number that is finite, and no boolean.
+
+    Examples:
+        >>> is_number(0.5), is_number(True), is_number("0.5"), is_number(float("nan"))
+        (True, False, False, False)
+    """
+    return (
+        isinstance(found, (int, float, np.integer, np.floating))
+        and type(found) is not bool
+        and bool(np.isfinite(found))
+    )
+
+
+def check_positive(name: str, argument: str, found: Any) -> float:
+    """A positive number.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if not is_number(found) or found <= 0:
+        raise ValueError(f"Parameter `{argument}` of task {name!r} should be positive. Found {found!r}.")
+    return float(found)
+
+
+def check_share(name: str, argument: str, found: Any) -> float:
+    """A number between 0 and 1, without these.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if not is_number(found) or not 0 < found < 1:
+        raise ValueError(f"Parameter `{argument}` of task {name!r} should be between 0 and 1. Found {found!r}.")
+    return float(found)
+
+
+def check_image_size(name: str, found: Any) -> tuple[float, float] | None:
+    """Height and width of an image in the unit of labels; None stays None.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    if found is None:
+        return None
+    sides = tuple(found) if isinstance(found, (tuple, list)) else ()
+    if len(sides) != 2 or not all(is_number(side) and side > 0 for side in sides):
+        raise ValueError(
+            f"Parameter `image_size` of task {name!r} should be None or a height and a width. Found {found!r}."
+        )
+    return float(sides[0]), float(sides[1])
 
 
 def output_error(name: str, expected: str, output: Tensor) -> ValueError:

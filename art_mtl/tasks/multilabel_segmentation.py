@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -20,7 +21,12 @@ from art_mtl.tasks.spatial import AXES, check_spatial_dims, middle_slice
 
 
 def multilabel_segmentation(
-    name: str, num_labels: int, ignore_index: int = UNKNOWN, output: OutputPicker = None, *, spatial_dims: int = 2
+    name: str,
+    num_labels: int,
+    ignore_index: int | Sequence[int] = UNKNOWN,
+    output: OutputPicker = None,
+    *,
+    spatial_dims: int = 2,
 ) -> MultilabelSegmentation:
     """Masks that may overlap: logits ``(B, num_labels, H, W)``, labels ``(N, num_labels, H, W)`` of 1 and 0.
 
@@ -30,7 +36,7 @@ def multilabel_segmentation(
     Args:
         name: Name of the task.
         num_labels: At least 1.
-        ignore_index: Label of pixels that do not count, other than 0 and 1; of one mask or of all.
+        ignore_index: Label of pixels that do not count, other than 0 and 1, or several; of one mask or of all.
         output: See :class:`art_mtl.tasks.Task`.
         spatial_dims: 2 for images; 3 for volumes, ``(B, num_labels, D, H, W)``.
 

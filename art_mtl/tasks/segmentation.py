@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -15,18 +16,29 @@ from art_mtl.metrics import Metric
 from art_mtl.tasks.classes import ClassTask
 from art_mtl.tasks.colours import Array, class_picture
 from art_mtl.tasks.drawing import missing_share
-from art_mtl.tasks.label_checks import check_classes, check_shape, integers, one_hot_classes, shape_error
+from art_mtl.tasks.label_checks import (
+    all_ignored,
+    check_classes,
+    check_ignored,
+    check_shape,
+    integers,
+    is_ignored,
+    one_hot_classes,
+    shape_error,
+)
 from art_mtl.tasks.picking import OutputPicker
+from art_mtl.tasks.spatial import AXES, check_spatial_dims, middle_slice, without_channel
 from art_mtl.tasks.target import DenseTarget
 
 
 def segmentation(
     name: str,
     num_classes: int,
-    ignore_index: int = -1,
+    ignore_index: int | Sequence[int] = -1,
     output: OutputPicker = None,
     *,
     average_ignored: bool = False,
+    spatial_dims: int = 2,
 ) -> Segmentation:
     """Semantic segmentation: logits ``(B, num_classes, H, W)``, labels ``(N, H, W)`` of integers.
 
@@ -35,15 +47,18 @@ def segmentation(
     Args:
         name: Name of the task.
         num_classes: At least 2.
-        ignore_index: Label of pixels that do not count. It may be one of the classes. Then the mean of mIoU is over the
-            others, as in torchmetrics, and no attack is aimed at it; a pixel that is predicted so is still wrong.
+        ignore_index: Label of pixels that do not count, or several. One may be one of the classes. Then the mean of
+            mIoU is over the others, as in torchmetrics, and no attack is aimed at it; a pixel that is predicted so is
+            still wrong.
         output: See :class:`art_mtl.tasks.Task`.
         average_ignored: Whether mIoU gives the ignored class an IoU of its own, 0, once it is predicted somewhere: the
             convention of code that takes a mean over all rows of the confusion matrix.
+        spatial_dims: 2 for images; 3 for volumes: logits ``(B, num_classes, D, H, W)``, labels ``(N, D, H, W)``.
 
     Raises:
         TypeError: ``ignore_index`` is no integer.
-        ValueError: ``num_classes`` is no integer of at least 2.
+        ValueError: ``num_classes`` is no integer of at least 2, ``ignore_index`` holds several classes, or
+            ``spatial_dims`` is neither 2 nor 3.
 
     Examples:
         >>> import numpy as np
@@ -59,6 +74,7 @@ def segmentation(
         ignore_index=ignore_index,
         output=output,
         average_ignored=average_ignored,
+        spatial_dims=spatial_dims,
     )
 
 
@@ -69,17 +85,19 @@ class Segmentation(ClassTask):
     kind: ClassVar[str] = "segmentation"
     is_map: ClassVar[bool] = True
 
-    ignore_index: int = -1
+    ignore_index: int | Sequence[int] = -1
     average_ignored: bool = False
+    spatial_dims: int = 2
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.ignore_index, bool) or not isinstance(self.ignore_index, (int, np.integer)):
-            raise TypeError(
-                f"Parameter `ignore_index` should be an integer, -1 where every pixel counts. "
+        check_spatial_dims(self.name, self.spatial_dims)
+        object.__setattr__(self, "ignore_index", check_ignored(self.name, self.ignore_index))
+        if len(self._ignored_classes) > 1:
+            raise ValueError(
+                f"Parameter `ignore_index` of task {self.name!r} should hold at most one of the classes. "
                 f"Found {self.ignore_index!r}."
             )
-        object.__setattr__(self, "ignore_index", int(self.ignore_index))
 
     @cached_property
     def metric(self) -> Metric:
@@ -89,19 +107,23 @@ class Segmentation(ClassTask):
     @property
     def ignored_class(self) -> int | None:
         """``ignore_index`` where it is one of the classes."""
-        return self.ignore_index if 0 <= self.ignore_index < self.num_classes else None
+        return self._ignored_classes[0] if self._ignored_classes else None
+
+    @property
+    def _ignored_classes(self) -> list[int]:
+        return [mark for mark in all_ignored(self.ignore_index) if 0 <= mark < self.num_classes]
 
     def count_predictions(self, predicted: Tensor, target: DenseTarget) -> Tensor:
         """The confusion matrix of each image."""
         return metrics.confusion_matrix(predicted, target.value, target.valid, self.num_classes)
 
     def shown(self, target: DenseTarget) -> Array:
-        """Classes ``(N, H, W)``, −1 where none counts."""
+        """Classes ``(N, *S)``, −1 where none counts."""
         return torch.where(target.valid, target.value, -1).cpu().numpy()
 
     def picture(self, label: Array, limits: tuple[float, float] | None = None) -> Array:
         """A colour for each class."""
-        return class_picture(label)
+        return class_picture(middle_slice(label, self.spatial_dims))
 
     def error_map(self, label: Array, truth: Array) -> Array:
         """1 where the class is wrong."""
@@ -112,27 +134,26 @@ class Segmentation(ClassTask):
         return f"{len(np.unique(label[label >= 0]))} classes{missing_share((label < 0).mean(), 'unlabelled')}"
 
     def encode(self, y: Tensor, present: Tensor) -> DenseTarget:
-        """``(N, H, W)`` of classes, or logits ``(N, C, H, W)``, which are decoded."""
-        named = present.view(-1, 1, 1)
-        if y.ndim == 4 and y.shape[1] == self.num_classes:
+        """``(N, *S)`` of classes, or logits ``(N, C, *S)``, which are decoded."""
+        axes, named = AXES[self.spatial_dims], present.view(-1, *[1] * self.spatial_dims)
+        if y.ndim == self.spatial_dims + 2 and y.shape[1] == self.num_classes:
             y, found = one_hot_classes(self.name, y)
             named = named & found
-        elif y.ndim == 4 and y.shape[1] == 1:
-            y = y[:, 0]
-        if y.ndim != 3:
-            raise shape_error(self.name, f"(N, H, W), or (N, {self.num_classes}, H, W) for raw outputs", y)
-        y = integers(self.name, y)
-        valid = (y != self.ignore_index) & named
+        arranged = without_channel(y, self.spatial_dims)
+        if arranged is None:
+            raise shape_error(self.name, f"(N, {axes}), or (N, {self.num_classes}, {axes}) for raw outputs", y)
+        y = integers(self.name, arranged)
+        valid = ~is_ignored(y, self.ignore_index) & named
         classes = torch.where(valid, y, 0)
         check_classes(self.name, classes, self.num_classes, f", or {self.ignore_index} to ignore")
         return DenseTarget(classes, valid)
 
     def lay_out(self, output: Tensor, target: DenseTarget) -> Tensor:
-        """``(B, C, H, W)``."""
+        """``(B, C, *S)``."""
         check_shape(self.name, output, (len(target), self.num_classes, *target.value.shape[1:]))
         return output
 
     @property
     def missing_mark(self) -> float:
-        """``ignore_index``."""
-        return self.ignore_index
+        """``ignore_index``, the first of several."""
+        return all_ignored(self.ignore_index)[0]

@@ -15,8 +15,15 @@ import torchmetrics
 from torch import nn
 
 import art_mtl.torchattacks as ta
-from art_mtl import PyTorchMultiTaskEstimator, tasks
-from art_mtl.attacks import MultiTaskPGD, WorstTaskPGD
+from art_mtl import MultiTaskLabels, PyTorchMultiTaskEstimator, tasks
+from art_mtl.attacks import (
+    MultiTaskAutoAttack,
+    MultiTaskPatch,
+    MultiTaskPGD,
+    StealthyMultiTaskPGD,
+    UniversalMultiTaskPGD,
+    WorstTaskPGD,
+)
 from art_mtl.evaluation import evaluate
 from art_mtl.metrics import describe_metric, read_metric
 from art_mtl.tasks.boxes import FORMS, from_corners, overlaps, suppress, to_corners
@@ -216,6 +223,8 @@ def test_what_is_not_valid_is_neither_object_nor_false_alarm():
     hidden = {**objects, "labels": np.ma.masked_array(objects["labels"], np.arange(4) == 1)}
     forms = [expected, nan, masked, ignored, beside, hidden]
     target = TASK.targets(forms)
+    labels = MultiTaskLabels({"things": forms})  # on their way through a host
+    assert torch.equal(TASK.targets(labels["things"]).value, target.value)
     assert target.count.tolist() == [3] * 6
     output = TASK.check_output({k: v[3:].expand(6, *v.shape[1:]) for k, v in raw.items()}, target)
     score, loss = TASK.score(output, target), TASK.loss(output, target)
@@ -491,6 +500,69 @@ def test_attacks_of_torchattacks_towards_nothing_and_towards_boxes(listed):
         moved = attack(torch.tensor(x), {"things": wanted}).numpy()
     before, after = (found(host, z, {"things": wanted})[1] for z in (x, moved))
     assert (after > before + 0.2)[[0, 1, 3]].all()
+
+
+@LISTED
+@pytest.mark.parametrize("options", [{"keep": "best"}, {"prepare": "fp32"}, {"weight_scope": "sample"}], ids=str)
+def test_options_of_attacks(listed, options):
+    (x, y), host = images(), estimator(listed)
+    with pytest.warns(RuntimeWarning, match="no valid label"):
+        attack = WorstTaskPGD(host, eps=0.3, max_iter=6, batch_size=4, verbose=False, **options)
+        assert found(host, attack.generate(x, y), y)[0] < 0.5
+
+
+@LISTED
+@pytest.mark.parametrize("name", ["auto-attack", "universal", "patch", "stealthy", "restarts"])
+def test_other_searches(listed, name):
+    x, y = images()
+    x, y = x[3:], {"things": y["things"][3:], "mean": y["mean"][3:]}
+    host = estimator(listed)
+    attack = {
+        "restarts": lambda: MultiTaskPGD(host, eps=0.3, max_iter=3, num_random_init=2, keep="best", verbose=False),
+        "auto-attack": lambda: MultiTaskAutoAttack(host, eps=0.3, version="fast", batch_size=2, verbose=False),
+        "universal": lambda: UniversalMultiTaskPGD(host, eps=0.3, max_iter=6, verbose=False),
+        "patch": lambda: MultiTaskPatch(host, size=(20, 30), max_iter=6, verbose=False),
+        "stealthy": lambda: StealthyMultiTaskPGD(host, "things", eps=0.3, max_iter=6, verbose=False),
+    }[name]()
+    target = RECALL.targets(y["things"])
+    before, after = (RECALL.loss(RECALL.check_output(host.raw_outputs(z)[0], target), target)
+                     for z in (x, attack.generate(x, y)))  # fmt: skip
+    assert after.sum() > before.sum()
+
+
+@LISTED
+def test_memory_for_two_samples_changes_nothing(listed):
+    x, y = images()
+    x, y = x[3:], {"things": y["things"][3:], "mean": y["mean"][3:]}
+    run = {"eps": 0.3, "max_iter": 4, "verbose": False}
+    whole, host = MultiTaskPGD(estimator(listed), **run).generate(x, y), estimator(listed)
+
+    def short(module, args):
+        if len(args[0]) > 2:
+            raise RuntimeError("out of memory")
+
+    host.model.register_forward_pre_hook(short)
+    np.testing.assert_allclose(MultiTaskPGD(host, **run).generate(x, y), whole, atol=1e-6)
+
+
+@LISTED
+def test_secml_torch(listed):
+    secmlt = pytest.importorskip("art_mtl.secmlt")
+    from torch.utils.data import DataLoader
+
+    x, y = images()
+    kept = [0, 1, 3, 4]
+    rows = [(torch.tensor(x[i]), {"things": y["things"][i], "mean": y["mean"][i]}) for i in kept]
+
+    def collate(part):
+        return torch.stack([r[0] for r in part]), {
+            "things": [r[1]["things"] for r in part], "mean": torch.tensor(np.array([r[1]["mean"] for r in part]))
+        }  # fmt: skip
+
+    attack = secmlt.WorstTaskPGD(JOBS, perturbation_model="linf", epsilon=0.3, num_steps=6, step_size=0.2)
+    z = torch.cat([b for b, _ in attack(Detector(listed).eval(), DataLoader(rows, 2, collate_fn=collate))]).numpy()
+    labels = {"things": [y["things"][i] for i in kept]}
+    assert found(estimator(listed), x[kept], labels)[0] == 1 and found(estimator(listed), z, labels)[0] < 0.5
 
 
 def test_the_models_own_predictions_are_attacked_without_labels():

@@ -48,12 +48,43 @@ def test_f1_over_known_labels_is_that_of_sklearn_and_torchmetrics(labels):
     assert metric.compute().item() == pytest.approx(expected, abs=1e-6)
 
 
-def test_masks_of_single_labels_are_refused_in_words():
-    message = "boolean of shape \\(2,\\).*Found .* \\(2, 3\\).*marked in the label itself"
+PLACES = {
+    "labels": (tasks.multilabel("t", 3), np.ones((2, 3), int), (2, 3)),
+    "pixels": (tasks.segmentation("t", 3, ignore_index=255), np.ones((2, 4, 5), np.uint8), (2, 4, 5)),
+    "pixels of one channel": (tasks.depth("t"), np.ones((2, 1, 4, 5)), (2, 4, 5)),
+    "pixels of channels": (tasks.image("t", 3), np.ones((2, 3, 4, 5)), (2, 4, 5)),
+    "pixels of vectors": (
+        tasks.surface_normals("t"),
+        np.eye(3)[0].reshape(1, 3, 1, 1) * np.ones((2, 1, 4, 5)),
+        (2, 4, 5),
+    ),
+    "points": (tasks.keypoints("t", 3, 1.0), np.ones((2, 3, 2)), (2, 3)),
+}
+
+
+@pytest.mark.parametrize(("task", "y", "shape"), PLACES.values(), ids=PLACES)
+def test_masks_of_places_beside_the_labels(task, y, shape):
+    mask = np.random.default_rng(0).uniform(size=shape) < 0.6
+    for known in (mask, torch.tensor(mask)):
+        for labels in (y, torch.tensor(y), list(y)):
+            assert torch.equal(task.targets(labels, known).valid, torch.tensor(mask))
+        for pair in ((y, known), (torch.tensor(y), known)):
+            found = MultiTaskLabels.of({"t": pair}, ["t"])
+            assert torch.equal(task.targets(found["t"], found.present("t")).valid, torch.tensor(mask))
+    mask[1] = False
+    found = MultiTaskLabels({"t": y}, {"t": mask})
+    assert found.present("t").tolist() == [True, False]
+    assert task.targets(found["t"], found.present("t")).has_label.tolist() == [True, False]
+
+
+def test_masks_that_do_not_fit_are_refused_in_words():
+    message = "boolean, of shape \\(2,\\) or that of the labels. Found .*bool of shape \\(2, 4\\)"
     with pytest.raises(ValueError, match=message):
-        tasks.multilabel("tags", 3).targets(np.zeros((2, 3)), np.ones((2, 3), bool))
+        tasks.multilabel("tags", 3).targets(np.zeros((2, 3)), np.ones((2, 4), bool))
     with pytest.raises(ValueError, match=message):
-        MultiTaskLabels.of({"tags": (np.zeros((2, 3)), np.ones((2, 3), bool))}, ["tags"])
+        MultiTaskLabels.of({"tags": (np.zeros((2, 3)), np.ones((2, 4), bool))}, ["tags"])
+    with pytest.raises(ValueError, match="'r' should be NaN or masked for whole samples"):
+        tasks.regression("r").targets(np.ones((2, 3)), np.array([[True, False, True], [True] * 3]))
 
 
 # --- one-hot rows ---
@@ -141,8 +172,9 @@ def test_the_labels_of_all_tasks_take_no_mask_that_they_would_lose():
     assert labels[1:].present("a").tolist() == [True]
     places = np.ma.masked_array(np.ones((2, 3), int), [[True, False, False], [False] * 3])
     for y in ({"a": places}, [{"a": places[0]}, {"a": places[1]}]):
-        with pytest.raises(ValueError, match="'a' should be masked by whole samples"):
-            MultiTaskLabels.of(y, ["a"])
+        labels = MultiTaskLabels.of(y, ["a"])
+        target = tasks.multilabel("a", 3).targets(labels["a"], labels.present("a"))
+        assert target.valid.tolist() == [[False, True, True], [True] * 3]
 
 
 # --- holes in maps ---
@@ -224,8 +256,25 @@ def test_marks_are_numbers(mark):
 
 @pytest.mark.parametrize("mark", [None, 0.5, True, "255"])
 def test_ignored_labels_are_integers(mark):
-    with pytest.raises(TypeError, match="`ignore_index` should be an integer"):
+    with pytest.raises(TypeError, match="`ignore_index` of task 's' should be an integer"):
         tasks.segmentation("s", 3, ignore_index=mark)
+
+
+@pytest.mark.parametrize("marks", [(254, 255), [255, 254], (254, 0, 255)])
+def test_several_labels_that_do_not_count(marks):
+    y = np.array([[[0, 1, 2], [254, 255, 1]]], dtype=np.uint8)
+    task = tasks.segmentation("s", 3, ignore_index=marks)
+    assert task.targets(y).valid.tolist() == [[[0 not in marks, True, True], [False, False, True]]]
+    assert task.ignored_class == (0 if 0 in marks else None) and hash(task) == hash(tasks.segmentation("s", 3, marks))
+    masked = task.targets(np.ma.masked_array(y, [[[0, 0, 1], [0, 0, 0]]]))
+    assert masked.valid[0, 0].tolist() == [0 not in marks, True, False]
+    if 0 not in marks:
+        binary = tasks.binary_segmentation("s", ignore_index=marks)
+        assert binary.targets(np.minimum(y, 255) % 2 + 254 * (y > 200)).valid.tolist() == [
+            [[True] * 3, [False, False, True]]
+        ]
+    with pytest.raises(ValueError, match="`ignore_index` of task 's' should hold at most one of the classes"):
+        tasks.segmentation("s", 3, ignore_index=(0, 1))
 
 
 # --- an ignored label that is one of the classes ---

@@ -23,7 +23,16 @@ SMILE = tasks.binary("smile")
 EDGES = tasks.binary_segmentation("edges")
 SALIENCY = tasks.binary_segmentation("saliency", metric="max_f")
 PARTS = tasks.multilabel_segmentation("parts", 3)
-ALL = [SEG, KIND, TAGS, DEPTH, DISPARITY, NORMAL, AGE, SMILE, EDGES, SALIENCY, PARTS]
+VOLUME = tasks.segmentation("volume", 3, spatial_dims=3)
+RGB = tasks.image("rgb", 3)
+SHARP = tasks.image("sharp", 2, metric="psnr")
+FACE = tasks.keypoints("face", 4, 2.0)
+BODY = tasks.keypoints("body", 4, 2.0, pck=0.5)
+GROUP = tasks.ordinal("group", 5)
+ABOVE = tasks.ordinal("above", 5)
+WHO = tasks.embedding("who", 0.5, distance="euclidean")
+NEW = [SMILE, EDGES, SALIENCY, PARTS, VOLUME, RGB, SHARP, FACE, BODY, GROUP, ABOVE, WHO]
+ALL = [SEG, KIND, TAGS, DEPTH, DISPARITY, NORMAL, AGE, *NEW]
 OUTPUTS = {
     "seg": (2, 3, 4, 5),
     "kind": (2, 4),
@@ -36,8 +45,16 @@ OUTPUTS = {
     "edges": (2, 1, 4, 5),
     "saliency": (2, 1, 4, 5),
     "parts": (2, 3, 4, 5),
+    "volume": (2, 3, 2, 4, 5),
+    "rgb": (2, 3, 4, 5),
+    "sharp": (2, 2, 4, 5),
+    "face": (2, 4, 2),
+    "body": (2, 4, 2),
+    "group": (2, 5),
+    "above": (2, 4),
+    "who": (2, 6),
 }
-by_kind = pytest.mark.parametrize("task", ALL, ids=lambda task: task.kind)
+by_kind = pytest.mark.parametrize("task", ALL, ids=lambda task: task.name)
 
 
 @by_kind
@@ -74,7 +91,7 @@ def test_raw_outputs_given_as_labels_are_decoded(task):
     assert torch.equal(a.value, b.value) and torch.equal(a.valid, b.valid)
 
 
-@pytest.mark.parametrize("task", [task for task in ALL if task is not SMILE], ids=lambda task: task.kind)
+@pytest.mark.parametrize("task", [task for task in ALL if task not in (SMILE, ABOVE)], ids=lambda task: task.name)
 def test_score_follows_the_metric(task):
     """Outputs nearer to the labels have a better loss, score and metric."""
     raw = torch.randn(OUTPUTS[task.name]) * 3

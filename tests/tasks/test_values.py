@@ -34,6 +34,14 @@ CALLS = {
     "binary": lambda: tasks.binary("b", 0.3),
     "binary_segmentation": lambda: tasks.binary_segmentation("e", 0.3, 255, metric="ods_f", spatial_dims=3),
     "multilabel_segmentation": lambda: tasks.multilabel_segmentation("p", np.int64(3), 255),
+    "segmentation of volumes": lambda: tasks.segmentation("s", 5, spatial_dims=3),
+    "image": lambda: tasks.image("i", 3, metric="psnr", data_range=255),
+    "image, ssim": lambda: tasks.image("i", 3, metric="ssim"),
+    "keypoints": lambda: tasks.keypoints("k", 3, [0, 1], image_size=[4, 5]),
+    "keypoints, pck": lambda: tasks.keypoints("k", 3, 2, pck=1),
+    "ordinal": lambda: tasks.ordinal("o", 3),
+    "embedding": lambda: tasks.embedding("v", 1, distance="euclidean"),
+    "detection": lambda: tasks.detection("d", 3, image_size=[4, 5], metric="recall", loss=_distance),
     "custom": lambda: tasks.custom("x", _distance),
     "custom with a metric": lambda: tasks.custom(
         "x", _distance, metric=metrics.mean_of("far", _distance, higher_is_better=False)
