@@ -153,6 +153,7 @@ def check_reading(read: Callable[[], Any], name: str) -> bool:
 def fuzz(seconds: float, folder: Path, seed: int = 0, most: int | None = None) -> dict[str, list[int]]:
     """Fuzz the results and the run that a folder holds; how many mutants of each were read and refused."""
     from art_mtl.evaluation import Results, Run
+    from art_mtl.evaluation.report.page import page_html
     from art_mtl.evaluation.report.tables import make_table, to_markdown
 
     dice, end = random.Random(seed), time.monotonic() + seconds
@@ -160,9 +161,12 @@ def fuzz(seconds: float, folder: Path, seed: int = 0, most: int | None = None) -
     counts = {"results.json": [0, 0], "run.sqlite": [0, 0]}
     target = folder / "mutant"
     target.mkdir(exist_ok=True)
+    page_html(Results.from_json(folder / "results.json"))  # which compiles the template of the package, once
 
     def results() -> None:
-        to_markdown(make_table(Results.from_json(target / "results.json")))
+        found = Results.from_json(target / "results.json")
+        to_markdown(make_table(found))
+        page_html(found)
 
     while time.monotonic() < end and (most is None or sum(map(sum, counts.values())) < most):
         for name, read in (("results.json", results), ("run.sqlite", lambda: Run.read(target))):

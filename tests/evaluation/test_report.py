@@ -17,6 +17,7 @@ from art_mtl import PyTorchMultiTaskEstimator, tasks
 from art_mtl.attacks import MultiTaskPGD, WorstTaskPGD
 from art_mtl.data.sources import as_source
 from art_mtl.evaluation import Gallery, Results, Run, evaluate, write_report
+from art_mtl.evaluation.report import page
 from art_mtl.evaluation.report import write as report
 from art_mtl.evaluation.report.gallery import shown_attack
 from art_mtl.evaluation.report.write import Background, check_folder, write_page
@@ -198,6 +199,7 @@ def test_a_place_that_cannot_be_written_is_told_in_words(
 
 def test_without_its_template_engine_a_page_says_what_to_install(run, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "jinja2", None)
+    page._environment.cache_clear()
     for write in (lambda: write_page(tmp_path / "page.html", run[0]), lambda: write_report(tmp_path / "r", run[0])):
         with pytest.raises(ImportError, match=re.escape("pip install '.[report]'")):
             write()

@@ -104,7 +104,9 @@ def test_the_verdict_says_whether_the_strongest_of_a_block_is_significantly_so(r
     )
     equal, normalize, ours = results.attacks[:3]
     two = replace(results, attacks=(equal, normalize), differences=(apart("normalize", "equal", small, None),))
-    assert make_table(two).notes[0].endswith("There is no interval of its difference from equal (baseline).")
+    none, elsewhere = replace(two, differences=()), replace(two, differences=(apart("x", "y", small, (0.0, 1.0)),))
+    for unknown in (two, none, elsewhere):
+        assert make_table(unknown).notes[0].endswith("There is no interval of its difference from equal (baseline).")
     assert make_table(replace(results, attacks=(ours,))).notes[0].endswith("No other attack on all tasks ran.")
     assert make_table(replace(results, attacks=results.attacks[-2:])).notes == ()
 

@@ -7,7 +7,7 @@ import hashlib
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,6 +100,7 @@ def _own_file(name: str) -> str:
     return files("art_mtl.evaluation.report").joinpath(name).read_text(encoding="utf-8")
 
 
+@cache
 def _environment() -> Any:
     """Everything that a template shows is escaped, and one line without control characters."""
     import jinja2
@@ -351,8 +352,8 @@ def _degradation_chart(
 
 
 def _scaled(value: Number) -> Number:
-    """In percent; a task that is improved has no bound, and would drown all others."""
-    return None if value is None else min(100 * value, 100.0)
+    """In percent, at most 100: a task that is improved has no bound, and would drown all others."""
+    return None if value is None else max(-100.0, min(100 * value, 100.0))
 
 
 # --- a norm and radius ---

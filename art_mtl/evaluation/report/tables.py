@@ -238,7 +238,10 @@ def compare_roles(results: Results, block: Block) -> str:
         return "No other attack on all tasks ran."
     other_roles = [attack for attack in others if spec_of(attack.method).role != spec_of(best.method).role]
     runner_up = next(iter(other_roles or others))
-    difference = results.difference(best, runner_up) if results.differences else None
+    try:
+        difference = results.difference(best, runner_up)
+    except KeyError:  # results by hand, or of a file that lacks this one
+        difference = None
     if difference is None or difference.delta_wor_interval is None:
         return f"There is no interval of its difference from {_called(runner_up)}."
     low, high = (100 * end + 0.0 for end in difference.delta_wor_interval)
