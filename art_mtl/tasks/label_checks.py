@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -160,12 +160,12 @@ def check_ignored(name: str, found: Any) -> int | tuple[int, ...]:
     return int(several[0]) if len(several) == 1 else tuple(map(int, several))
 
 
-def all_ignored(marks: int | tuple[int, ...]) -> tuple[int, ...]:
+def all_ignored(marks: int | Sequence[int]) -> tuple[int, ...]:
     """What :func:`check_ignored` has found, as a tuple."""
-    return marks if isinstance(marks, tuple) else (marks,)
+    return (marks,) if isinstance(marks, int) else tuple(marks)
 
 
-def is_ignored(y: Tensor, marks: int | tuple[int, ...]) -> Tensor:
+def is_ignored(y: Tensor, marks: int | Sequence[int]) -> Tensor:
     """Where a label is one of those that do not count.
 
     Examples:

@@ -200,6 +200,14 @@ def test_map_is_that_of_torchmetrics(name):
     assert known.entry == name and known.size == 2
 
 
+def test_map_says_what_it_needs(monkeypatch):
+    mean_ap = pytest.importorskip("torchmetrics.detection.mean_ap")
+    monkeypatch.setattr(mean_ap, "_PYCOCOTOOLS_AVAILABLE", False)
+    monkeypatch.setattr(mean_ap, "_FASTER_COCO_EVAL_AVAILABLE", False)
+    with pytest.raises(ModuleNotFoundError, match="mAP needs pycocotools and torchvision: pip install"):
+        TASK.metric.torchmetric()
+
+
 def test_recall_is_the_share_of_objects_found():
     labels, raw = scene(11)
     target = RECALL.targets(labels)

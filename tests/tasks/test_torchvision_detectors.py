@@ -16,8 +16,10 @@ SMALL = {"weights": None, "weights_backbone": None, "num_classes": 3}
 FEW = {"min_size": 64, "max_size": 64, "rpn_pre_nms_top_n_test": 200, "rpn_post_nms_top_n_test": 50}
 MAKE = {
     "faster_rcnn": lambda: models.fasterrcnn_mobilenet_v3_large_320_fpn(**SMALL, **FEW),
-    "mask_rcnn": lambda: models.maskrcnn_resnet50_fpn(**SMALL, **FEW),
-    "keypoint_rcnn": lambda: models.keypointrcnn_resnet50_fpn(**SMALL, **FEW),
+    "mask_rcnn": lambda: models.maskrcnn_resnet50_fpn(**SMALL, **FEW, box_detections_per_img=3),
+    "keypoint_rcnn": lambda: models.keypointrcnn_resnet50_fpn(
+        **SMALL, **FEW, box_detections_per_img=3, num_keypoints=3
+    ),
     "retinanet": lambda: models.retinanet_resnet50_fpn(**SMALL, min_size=64, max_size=64, score_thresh=0.0),
     "fcos": lambda: models.fcos_resnet50_fpn(**SMALL, min_size=64, max_size=64, score_thresh=0.0),
     "ssd": lambda: models.ssdlite320_mobilenet_v3_large(**SMALL),
