@@ -19,8 +19,8 @@ from art_mtl.core.checks import AUTO
 from art_mtl.evaluation import experiment
 from art_mtl.evaluation.experiment import Experiment
 
-_ENTRY = re.compile(r"^ {4}(?:    )?(\w+): (.+(?:\n {12}.+)*)", re.MULTILINE)
-_HELP = {name: " ".join(text.split()) for name, text in _ENTRY.findall(Experiment.__doc__ or "")}
+ENTRY = re.compile(r"^ {4}(?:    )?(\w+): (.+(?:\n {12}.+)*)", re.MULTILINE)
+_HELP = {name: " ".join(text.split()) for name, text in ENTRY.findall(Experiment.__doc__ or "")}
 
 
 def _read(metavar: str, read: Callable[[str], Any], expected: str) -> Any:

@@ -93,7 +93,7 @@ class Comparison(ShowsTable):
     figures: tuple[ComparedFigure, ...]
     caption: str
     clip_values: tuple[float, float] | None
-    _all_rows = "to_csv() has all figures"
+    _everything = "to_csv() has all figures"
 
     @property
     def significant(self) -> tuple[ComparedFigure, ...]:
@@ -122,7 +122,7 @@ class Comparison(ShowsTable):
         notes = [
             f"{name} and {self.runs[0]} are on other samples and are resampled apart." for name, p in pairs if not p
         ]
-        return Table(tuple(columns), tuple(rows), self.caption, tuple(notes))
+        return Table(tuple(columns), tuple(rows), self.caption, tuple(notes), keys=2)
 
     def to_csv(self) -> str:
         """A line for each figure of each run: numbers unscaled in full precision, intervals in columns of their own."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import signal
 import threading
@@ -32,6 +33,8 @@ from art_mtl.evaluation.workers import check_not_torchrun, work
 
 if TYPE_CHECKING:
     from art_mtl.estimators import PyTorchMultiTaskEstimator
+
+_log = logging.getLogger(__name__)
 
 __all__ = ["Ledger", "run_attacks"]
 
@@ -86,6 +89,8 @@ def run_attacks(
         done = ledger.finished()
         check_data(source, job.chunks, ledger.data(), str(out))
         pending = [unit for unit in job.units if unit not in done]
+        if not pending and progress:
+            _log.info("%s is complete already; nothing is computed.", out)
         bar = stack.enter_context(tqdm(total=len(job.units), initial=len(done), unit="unit", disable=not progress))
         with _interruptible(out):
             work(job, pending, _Writer(job, ledger, done, bar, callbacks), ray)

@@ -5,10 +5,12 @@ NumPy is imported here.
 from __future__ import annotations
 
 import difflib
+import math
 import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +33,8 @@ _NORMS = ("linf", "l2", "l1")
 _LONGEST = 2**16
 _DEEPEST = 2  # The mapping, and lists in it.
 _LINE = 120
+_SHORT = 10
+"""A decimal of at most so many characters is shown as it is."""
 
 __all__ = [
     "CONFIG",
@@ -41,6 +45,7 @@ __all__ = [
     "Protocol",
     "Schedule",
     "Split",
+    "fraction",
     "parse_eps",
     "parse_radii",
 ]
@@ -218,6 +223,22 @@ def parse_radii(eps: Sequence[str | float], norms: Sequence[str] = ()) -> dict[s
         for norm in [own] if own is not None else norms or ["linf"]:
             radii[norm] += (value,)
     return radii
+
+
+def fraction(value: float) -> str:
+    """A radius as people write it: short decimals, grey levels of 255, other fractions of small numbers.
+
+    Examples:
+        >>> fraction(8 / 255), fraction(1 / 510), fraction(0.05), fraction(5.0), fraction(1 / 3)
+        ('8/255', '0.5/255', '0.05', '5', '1/3')
+    """
+    if len(repr(float(value))) <= _SHORT:
+        return f"{value:.{_SHORT}g}"
+    levels = round(2 * 255 * value)
+    if abs(levels - 2 * 255 * value) < 1e-6:
+        return f"{levels / 2:g}/255"
+    near = Fraction(value).limit_denominator(1000)
+    return str(near) if math.isclose(float(near), value, rel_tol=1e-12) else f"{value:.6g}"
 
 
 def _text(name: str, found: Any) -> None:
