@@ -19,6 +19,7 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -125,7 +126,7 @@ def test_outputs_are_those_that_were_approved(what: str, encoding: str, stored: 
         examples = {f"    art-mtl {example}" for example in EXAMPLES["benchmark"].values()}
         assert all(len(line) <= width or line in examples for line in text.splitlines())
         assert "?" not in text
-    path = OUTPUTS / f"{what}-{encoding}.txt"
+    path = OUTPUTS / ("help.txt" if what == "help" else f"table-{encoding}.txt")
     if "APPROVE" in os.environ:
         path.write_text(found, encoding="utf-8", newline="\n")
     assert found == path.read_text(encoding="utf-8")
@@ -149,7 +150,8 @@ def test_consoles_of_any_encoding_are_written(variables: dict[str, str], encodin
     assert ran.stdout.decode(encoding) == expected.split(f"{' 80 ':=^80}\n")[1].split(f"{' 120 ':=^120}\n")[0]
     wrong = art_mtl("show", "Δ-漢.json", env=environment)
     assert wrong.returncode == 2 and wrong.stderr.count(b"\n") == 1 and b"?" not in wrong.stderr
-    assert (b"Delta-" in wrong.stderr) == (encoding != "utf-8")
+    if "LC_ALL" not in variables:  # by which the name is read otherwise
+        assert b"Delta-\\u6f22.json" in wrong.stderr
 
 
 def art_mtl(*arguments: str, **options: object) -> subprocess.CompletedProcess[bytes]:
@@ -224,8 +226,8 @@ def test_the_least_important_columns_are_left_out_first(results: Results) -> Non
         found = lay_out(table, width, "utf-8")
         notes = " ".join(line.text for line in found.notes)
         missing = notes.partition(";")[0] if notes.startswith("Left out") else ""
-        if width < 30:
-            assert not missing and [line.text for line in found.body if line.kind == "figure"][0] == "Δ_Wor (%)"
+        if before == len(order) and not missing:
+            assert [line.text for line in found.body if line.kind == "figure"][0] == "Δ_Wor (%)"
             continue
         gone = [name in missing for name in order]
         assert gone == sorted(gone, reverse=True) and sum(gone) >= before and "Δ_Wor (%)" not in missing
@@ -292,21 +294,21 @@ def test_every_letter_is_spelled(letter: str, encoding: str) -> None:
 @pytest.mark.parametrize("words", [words for words in commands() if not issubclass(commands()[words], Group)])
 def test_help_has_the_options_that_are_read(words: str, capsys) -> None:
     """Those that ``tyro`` has, each in a group; what ``tyro`` calls a default is one here too."""
+    prefixes = OmitArgPrefixes, OmitSubcommandPrefixes
     with pytest.raises(SystemExit):
-        tyro.cli(
-            union_of_commands(), prog="x", args=[*words.split(), "--help"], config=(OmitArgPrefixes, OmitSubcommandPrefixes)
-        )  # fmt: skip
+        tyro.cli(union_of_commands(), prog="x", args=[*words.split(), "--help"], config=prefixes)
     theirs = capsys.readouterr().out
     assert main([*words.split(), "--help"]) == 0
-    ours = capsys.readouterr().out
-    read = {flag for flag in re.findall(r"(?:│ |, )(--[a-z-]+)", theirs) if flag != "--help"}
-    assert flags(words) | {flag for flag in read if flag.startswith("--no-")} == read
+    ours = " ".join(capsys.readouterr().out.split())
+    pairs = re.findall(r"^[│| ]{1,3}(--[a-z][a-z-]*)(?:, (--no-[a-z-]+))?", theirs, re.MULTILINE)
+    read = {flag for pair in pairs for flag in pair if flag}
+    assert flags(words) | {flag for _, flag in pairs if flag} == read
     listed = [name for names in OPTION_GROUPS.get(words, {}).values() for name in names]
     shown = {
         flag[2:].replace("-", "_") for flag in flags(words) if not flag.startswith("--no-") or flag == "--no-sheet"
     }
     assert len(set(listed)) == len(listed) and shown - set(listed) <= {"debug"}
-    for value in re.findall(r"\(default: ([\w.-]+)\)", " ".join(theirs.replace("│", " ").split())):
+    for value in re.findall(r"\(default: ([\w.-]+)\)", " ".join(re.sub("[│|]", " ", theirs).split())):
         assert value in ("None", "False") or f"Default: {value}." in ours or "Default: yes." in ours
     assert "None" not in ours
 
@@ -329,7 +331,7 @@ def test_every_example_of_every_help_runs(tmp_path: Path, capsys, monkeypatch) -
     monkeypatch.chdir(tmp_path)
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     smaller = {r"--limit \d+": "--limit 4", r"--steps \d+": "--steps 2", r"--queries \d+": "--queries 2"}
-    for words, example in [(words, example) for words in EXAMPLES for example in EXAMPLES[words].values()]:
+    for example in [example for examples in EXAMPLES.values() for example in examples.values()]:
         for pattern, few in smaller.items():
             example = re.sub(pattern, few, example)
         if example.startswith("benchmark") and "--config" not in example:
@@ -341,7 +343,6 @@ def test_every_example_of_every_help_runs(tmp_path: Path, capsys, monkeypatch) -
         assert main(shlex.split(example)) == 2
         error = capsys.readouterr().err
         assert missing in error and "see art-mtl" not in error, "no fault of the command line"
-        assert words
 
 
 # --- Ctrl-C, pipes, full disks ---
@@ -394,8 +395,6 @@ def test_ctrl_c_that_others_swallow_still_counts(monkeypatch, capsys) -> None:
 
     def swallow(argv: object) -> int:
         Careless()
-        for _ in range(10**4):
-            signal.pause() if False else None
         return 0
 
     def convert(argv: object) -> int:
@@ -409,6 +408,7 @@ def test_ctrl_c_that_others_swallow_still_counts(monkeypatch, capsys) -> None:
         monkeypatch.setattr(command_line, "execute", broken)
         assert main(["list"]) == 130
         assert capsys.readouterr().err == "art-mtl: interrupted.\n"
+    time.sleep(0.1)  # nothing comes later
 
 
 def test_ctrl_c_is_as_before_afterwards() -> None:
@@ -431,7 +431,7 @@ def test_a_reader_that_has_gone_is_no_error(end: str, stored: Path) -> None:
 
 
 def test_a_full_disk_is_one_line() -> None:
-    with open("/dev/full", "wb") as full:
+    with Path("/dev/full").open("wb") as full:
         ran = subprocess.run([sys.executable, "-m", "art_mtl", "list"], stdout=full, stderr=subprocess.PIPE, text=True)
     assert ran.returncode == 2 and ran.stderr.count("\n") == 1 and "No space left" in ran.stderr
 

@@ -38,8 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except Exception:
             if not interruption.happened:
                 raise
-        if argv is None:
-            interruption.ignore()
+        interruption.ignore(for_good=argv is None)
         if status == 130 or interruption.happened:
             from art_mtl.cli.console import say
 

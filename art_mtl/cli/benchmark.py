@@ -62,7 +62,7 @@ class Benchmark(WritingCommand):
             command=command_line,
         )
         written = [] if self.out is None else run.report(self.out)
-        elsewhere = "" if self.out is None else f"{self.out / 'table.md'} has all columns"
+        elsewhere = "" if self.out is None else f"{self.out / 'table.md'} has all of them"
         show_table(make_table(run.results), "terminal", elsewhere=elsewhere)
         if self.out is not None:
             say(f"{len(written)} files in {self.out}; start with {start_of(written)}")

@@ -32,6 +32,7 @@ class Interruption:
     def __init__(self) -> None:
         self.happened = False
         self._until = 0.0
+        self._again: threading.Timer | None = None
         self._handler: Any = None
         self._hook = sys.unraisablehook
 
@@ -46,35 +47,41 @@ class Interruption:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._again is not None:
+            self._again.cancel()
+            self._again.join()
         sys.unraisablehook = self._hook
         if self._handler is not None:
             signal.signal(signal.SIGINT, self._handler)
 
-    def ignore(self) -> None:
-        """From now on Ctrl-C does nothing."""
+    def ignore(self, for_good: bool) -> None:
+        """From now on Ctrl-C does nothing.
+
+        Args:
+            for_good: Until the process ends, not until this is left.
+        """
         if self._handler is not None:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-            self._handler = None
+            self._handler = None if for_good else self._handler
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         if not self.happened:
             self.happened, self._until = True, time.monotonic() + _PATIENCE
         if _imports(frame) and time.monotonic() < self._until:
-            _interrupt_soon()
+            self._interrupt_soon()
         else:
             raise KeyboardInterrupt
 
     def _swallowed(self, raised: Any) -> None:
         if raised.exc_type is not None and issubclass(raised.exc_type, KeyboardInterrupt):
-            _interrupt_soon()
+            self._interrupt_soon()
         else:
             self._hook(raised)
 
-
-def _interrupt_soon() -> None:
-    again = threading.Timer(_SOON, _thread.interrupt_main)
-    again.daemon = True
-    again.start()
+    def _interrupt_soon(self) -> None:
+        self._again = threading.Timer(_SOON, _thread.interrupt_main)
+        self._again.daemon = True
+        self._again.start()
 
 
 def _imports(frame: FrameType | None) -> bool:

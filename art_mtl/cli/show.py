@@ -38,7 +38,7 @@ class Show(Command):
         if self.format == "csv":
             sys.stdout.write(to_csv(make_table(results, deltas=True)))
         else:
-            elsewhere = "--format markdown or csv has all columns"
+            elsewhere = "--format markdown shows all columns"
             show_table(make_table(results), self.format, caption=False, elsewhere=elsewhere)
 
 

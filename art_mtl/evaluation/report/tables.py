@@ -346,7 +346,7 @@ def _interval(attack: AttackResult) -> Cell:
 
 def _count(attack: AttackResult) -> Cell:
     count = attack.gradient_evaluations
-    return Cell(MISSING if count is None else f"{count:.4g}", count)
+    return Cell(MISSING if count is None else f"{count:.4g}" if count < 1e4 else f"{count:.0f}", count)
 
 
 def _scaled(value: Number, task: TaskResult) -> Cell:
