@@ -33,6 +33,8 @@ _NORMS = ("linf", "l2", "l1")
 _LONGEST = 2**16
 _DEEPEST = 2  # The mapping, and lists in it.
 _LINE = 120
+_SMALL = 12
+"""People write 1/3, not 85/255; but 5/255, not 1/51."""
 _SHORT = 10
 """A decimal of at most so many characters is shown as it is."""
 
@@ -234,11 +236,11 @@ def fraction(value: float) -> str:
     """
     if len(repr(float(value))) <= _SHORT:
         return f"{value:.{_SHORT}g}"
-    levels = round(2 * 255 * value)
-    if abs(levels - 2 * 255 * value) < 1e-6:
+    near, levels = Fraction(value).limit_denominator(1000), round(2 * 255 * value)
+    is_near = math.isclose(float(near), value, rel_tol=1e-12)
+    if abs(levels - 2 * 255 * value) < 1e-6 and not (is_near and near.denominator <= _SMALL):
         return f"{levels / 2:g}/255"
-    near = Fraction(value).limit_denominator(1000)
-    return str(near) if math.isclose(float(near), value, rel_tol=1e-12) else f"{value:.6g}"
+    return str(near) if is_near else f"{value:.6g}"
 
 
 def _text(name: str, found: Any) -> None:

@@ -21,6 +21,7 @@ from art_mtl.evaluation import (
     to_markdown,
     to_text,
 )
+from art_mtl.evaluation.experiment import parse_eps
 from art_mtl.evaluation.report.escape import latex
 from art_mtl.evaluation.report.tables import Cell, Row, ShowsTable, Table, best_attacks, describe_eps, fraction, to_rich
 from art_mtl.evaluation.results import Block, Difference, summarise
@@ -250,3 +251,14 @@ def test_eps_in_both_scales(norm, eps, clip, text) -> None:
 @pytest.mark.parametrize("levels", [0.5, 1, 1.5, 2, 4, 8, 16, 37])
 def test_grey_levels_are_written_as_fractions(levels: float) -> None:
     assert fraction(levels / 255) == f"{levels:g}/255"
+
+
+@pytest.mark.parametrize(
+    "text", ["0.0157", "0.03125", "0.1234567", "1/3", "4/510", "3/765", "2.5", "5/4", "100", "0.3"]
+)
+def test_a_radius_is_shown_as_it_was_given(text: str) -> None:
+    """Or as another fraction or decimal of the same number."""
+    value = parse_eps(text)[1]
+    assert parse_eps(fraction(value))[1] == pytest.approx(value, rel=1e-12)
+    if "/" not in text:
+        assert fraction(value) == text
