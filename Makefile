@@ -11,10 +11,11 @@ PY := $(VENV)/bin/python
 
 .PHONY: demo test trackers lint types docs check clean
 
+DEMO := --attacks equal minmax worst-task --force --restart
+
 demo: $(VENV)/.base
-	$(VENV)/bin/art-mtl benchmark --victim rooms --attacks all --limit 32 --steps 10 --out $(OUT)/rooms --force --restart
-	$(VENV)/bin/art-mtl benchmark --victim digits --attacks all --limit 256 --steps 10 --out $(OUT)/digits --force --restart
-	@echo "Pages: $(OUT)/rooms/report.html, $(OUT)/digits/report.html"
+	$(VENV)/bin/art-mtl benchmark --victim digits --eps 0.1 --limit 64 --out $(OUT)/digits $(DEMO)
+	$(VENV)/bin/art-mtl benchmark --victim rooms --eps 4/255 --limit 16 --out $(OUT)/rooms $(DEMO)
 
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n $(WORKERS)

@@ -53,7 +53,8 @@ def one_error(capsys: pytest.CaptureFixture[str]) -> str:
     return captured.err
 
 
-def test_benchmark_from_end_to_end(victim: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_benchmark_from_end_to_end(victim: str, tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     out = tmp_path / "out"
     arguments = ["benchmark", "--victim", victim, "--eps", "4/255", "l2:1.0", "--steps", "2", "--limit", "4"]
     arguments += ["--schedule", "published", "linear", "--device", "cpu", "--out", str(out)]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import arg
 
-from art_mtl.cli.console import say, show_table
+from art_mtl.cli.console import NOTHING_KEPT, interruption_says, say, show_table, start_of
 from art_mtl.cli.options import Flag, WritingCommand
 from art_mtl.evaluation.experiment import Experiment
 
@@ -38,8 +38,14 @@ class Benchmark(WritingCommand):
     diagnose: Flag = False
 
     def run(self, command_line: str) -> None:
-        """Run the experiment, print the table, write the report."""
+        """Run the experiment, write the report, print the table."""
+        kept = "nothing was kept." if self.out is None else f"what is finished is in {self.out}."
+        with interruption_says(f"interrupted; {kept}"):
+            self._run(command_line)
+
+    def _run(self, command_line: str) -> None:
         from art_mtl.evaluation import evaluate, make_table
+        from art_mtl.evaluation.run_time import RunTime
 
         run = evaluate(
             self.experiment,
@@ -49,25 +55,24 @@ class Benchmark(WritingCommand):
             force=self.force,
             accept=self.accept,
             ray=self.ray,
+            callbacks=[] if self.quiet else [RunTime("" if self.out else NOTHING_KEPT)],
             progress=not self.quiet,
             command=command_line,
         )
-        show_table(make_table(run.results), "terminal")
+        written = [] if self.out is None else run.report(self.out)
+        elsewhere = "" if self.out is None else f"{self.out / 'table.md'} has all of them"
+        show_table(make_table(run.results), "terminal", elsewhere=elsewhere)
         if self.out is not None:
-            written = run.report(self.out)
-            say(f"{len(written)} files in {self.out}; start with {self.out / 'report.html'}")
+            say(f"{len(written)} files in {self.out}; start with {start_of(written)}")
         if self.diagnose:
             self._diagnose(run, command_line)
             if self.out is not None:
                 run.report(self.out)  # which tells of the diagnoses
 
     def _diagnose(self, run: Run, command_line: str) -> None:
-        from art_mtl.cli.diagnose import print_diagnosis
+        from art_mtl.cli.diagnose import write_and_print
 
         for attack in filter(None, (block.strongest for block in run.results.blocks())):
             found = run.diagnose((attack.name, attack.norm, attack.eps), command=command_line, progress=not self.quiet)
-            print_diagnosis(found, "terminal")
-            if self.out is not None:
-                path = self.out / f"diagnosis-{attack.norm}-{attack.eps:.6g}.json"
-                found.to_json(path)
-                say(f"diagnosis in {path}")
+            path = None if self.out is None else self.out / f"diagnosis-{attack.norm}-{attack.eps:.6g}.json"
+            write_and_print(found, "terminal", path)

@@ -2,49 +2,130 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from art_mtl.evaluation.report.spelling import HANDLER, output_encoding, spelled
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from art_mtl.evaluation.report.tables import Table
+    from art_mtl.evaluation.report.layout import Table
 
 PROGRAM = "art-mtl"
-_NARROWEST = 150
+NOTHING_KEPT = "nothing is kept without --out DIR, with which the run can also go on after an interruption."
+
+_INDENT = 24
+_NARROW = 60
+"""In fewer columns of text there is no room for two of them."""
 
 
 def console() -> Console:
-    """For standard output; wide where that is a file, so that tables do not wrap."""
+    """For standard output, as wide as the terminal; 80 columns where there is none."""
     from rich.console import Console
 
-    return Console() if sys.stdout.isatty() else Console(width=_NARROWEST)
+    from art_mtl.evaluation.report.layout import screen_width
+
+    return Console(width=screen_width())
 
 
-def show_table(table: Table, form: str, caption: bool = True) -> None:
+def show_table(table: Table, form: str, caption: bool = True, elsewhere: str = "") -> None:
     """Print a table.
 
     Args:
         table: To print.
         form: "terminal", "markdown" or "latex".
         caption: Whether Markdown has the caption above the table.
+        elsewhere: Where columns are to be found that the terminal has no room for, as a clause.
     """
-    from art_mtl.evaluation.report.tables import to_latex, to_markdown, to_rich
+    from art_mtl.evaluation.report.layout import to_rich
+    from art_mtl.evaluation.report.tables import to_latex, to_markdown
 
     if form == "terminal":
-        console().print(to_rich(table))
+        screen = console()
+        with screen.capture() as shown:
+            screen.print(to_rich(table, elsewhere), soft_wrap=True)
+        sys.stdout.write(shown.get())
     elif form == "latex":
         sys.stdout.write(to_latex(table))
     else:
         sys.stdout.write(f"{table.caption}\n\n{to_markdown(table)}\n" if caption else f"{to_markdown(table)}\n")
 
 
+def two_columns(entries: Mapping[str, str]) -> Iterator[str]:
+    """Lines with names on the left and texts on the right; the texts below the names where there is no room.
+
+    Args:
+        entries: Texts by name.
+    """
+    from art_mtl.evaluation.report.layout import screen_width, wrap
+
+    width, encoding = screen_width(), output_encoding()
+    indent = _INDENT if width >= _NARROW else 4
+    for name, text in entries.items():
+        lines, left = wrap(spelled(text, encoding), max(width - indent, 1)), f"  {name}"
+        if len(left) + 2 > indent:
+            yield left
+            left = ""
+        yield from (f"{left if place == 0 else '':<{indent}}{line}" for place, line in enumerate(lines))
+
+
 def say(message: object) -> None:
-    """A message to people, one line on standard error."""
-    print(f"{PROGRAM}: {one_line(message)}", file=sys.stderr)
+    """A message to people, one line on standard error, above a progress bar."""
+    text = f"{PROGRAM}: {one_line(message)}"
+    bar = getattr(sys.modules.get("tqdm"), "tqdm", None)
+    if bar is None:
+        print(text, file=sys.stderr)
+    else:
+        bar.write(text, file=sys.stderr)
+
+
+def start_of(written: Sequence[Path]) -> Path:
+    """The page of a report that people read first."""
+    names = ("report.html", "report.md")
+    return next(path for name in names for path in written if path.name == name)
+
+
+@contextmanager
+def all_shown() -> Iterator[None]:
+    """Standard output and standard error write in words what their encoding cannot show."""
+    streams = [stream for stream in (sys.stdout, sys.stderr) if isinstance(stream, io.TextIOWrapper)]
+    before = [stream.errors for stream in streams]
+    for stream in streams:
+        stream.reconfigure(errors=HANDLER)
+    try:
+        yield
+    finally:
+        for stream, errors in zip(streams, before, strict=True):
+            with suppress(OSError, ValueError):  # closed, or nobody reads it
+                stream.reconfigure(errors=errors)
+
+
+def unread() -> bool:
+    """Whether standard output or standard error cannot be written any more; what is printed there is then dropped."""
+    found = False
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            found = True
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return found
+
+
+@contextmanager
+def interruption_says(message: str) -> Iterator[None]:
+    """Ctrl-C means this, where nothing more exact is said."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt(str(stop) or message) from None
 
 
 def one_line(message: object) -> str:

@@ -80,10 +80,7 @@ class Diagnose(QuietCommand):
         run = run.with_model(self.victim, **self._given(*_OF_THE_PLACE))
         told = {"command": command_line, "progress": not self.quiet, **self._given("queries")}
         found = run.diagnose(self._key(run.planned), limit=self.limit, **told)
-        print_diagnosis(found, self.format)
-        if self.out is not None:
-            found.to_json(self.out)
-            say(f"diagnosis in {self.out}")
+        write_and_print(found, self.format, self.out)
 
     def _given(self, *names: str) -> dict[str, Any]:
         """Of these options those that are given."""
@@ -123,18 +120,23 @@ class Diagnose(QuietCommand):
         return same[0].name, same[0].norm, same[0].eps
 
 
-def print_diagnosis(found: Diagnosis, form: str) -> None:
-    """Print a diagnosis; what failed is told on standard error.
+def write_and_print(found: Diagnosis, form: str, out: Path | None) -> None:
+    """Write a diagnosis, then print it; what failed is told on standard error.
 
     Args:
         found: What was found.
         form: "terminal", "markdown" or "json".
+        out: File for it; None for none.
     """
     from art_mtl.evaluation.diagnosis import diagnosis_table
 
+    if out is not None:
+        found.to_json(out)
     if form == "json":
         print(found.to_json_text(), end="")
     else:
         show_table(diagnosis_table(found), form)
     if found.failed:
         say(f"{len(found.failed)} of {len(found.checks)} checks failed: {', '.join(found.failed)}")
+    if out is not None:
+        say(f"diagnosis in {out}")

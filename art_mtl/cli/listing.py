@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from art_mtl.cli.console import console
+from art_mtl.cli.console import two_columns
 from art_mtl.cli.options import Command
 
 _TASK_KINDS = (
@@ -18,9 +18,6 @@ class List(Command):
 
     def run(self, command_line: str) -> None:
         """Print the lists."""
-        import rich.markup
-        import rich.table
-
         from art_mtl import tasks
         from art_mtl.core.methods import descriptions
         from art_mtl.zoo.victims import victim_descriptions
@@ -30,13 +27,9 @@ class List(Command):
             "tasks (art_mtl.tasks)": {kind: _summary(getattr(tasks, kind)) for kind in _TASK_KINDS},
             "victims": victim_descriptions(),
         }
-        screen = console()
         for title, rows in groups.items():
-            table = rich.table.Table(title=title, box=None, show_header=False, title_justify="left", title_style="bold")
-            for name, text in rows.items():
-                table.add_row(rich.markup.escape(name), rich.markup.escape(text.replace("``", "")))
-            screen.print(table)
-            screen.print()
+            shown = two_columns({name: text.replace("``", "") for name, text in rows.items()})
+            print("\n".join([title, *shown, ""]))
 
 
 def _summary(documented: object) -> str:

@@ -22,8 +22,8 @@ from art_mtl.core import checks
 from art_mtl.evaluation import experiment
 from art_mtl.evaluation.experiment import Experiment
 
-_ENTRY = re.compile(r"^ {4}(?:    )?(\w+): (.+(?:\n {12}.+)*)", re.MULTILINE)
-_HELP = {name: " ".join(text.split()) for name, text in _ENTRY.findall(Experiment.__doc__ or "")}
+ENTRY = re.compile(r"^ {4}(?:    )?(\w+): (.+(?:\n {12}.+)*)", re.MULTILINE)
+_HELP = {name: " ".join(text.split()) for name, text in ENTRY.findall(Experiment.__doc__ or "")}
 _METAVARS = {int: "N", float: "X", str: "STR", Path: "PATH", tuple[int, int]: "HxW"}
 
 REGISTRY = ConstructorRegistry()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from art_mtl.cli.console import say, show_table
+from art_mtl.cli.console import NOTHING_KEPT, say, show_table
 from art_mtl.cli.options import Device, Limit, Protocol, Seed, Steps, WritingCommand
 
 if TYPE_CHECKING:
@@ -129,6 +129,7 @@ def _run(
     from art_mtl.evaluation.report.gallery import gallery_of
     from art_mtl.evaluation.reproduction.comparison_table import comparison_table, write_comparison
     from art_mtl.evaluation.reproduction.paper_tables import REPRODUCED, reproduce
+    from art_mtl.evaluation.run_time import RunTime
 
     victim = load_victim(name, root=root, checkpoint=checkpoint)
     for table in tables:
@@ -148,11 +149,15 @@ def _run(
             device=options.device,
             command=command_line,
             progress=not options.quiet,
-            callbacks=[] if gallery is None else [gallery],
+            callbacks=[
+                *([] if gallery is None else [gallery]),
+                *([] if options.quiet else [RunTime("" if options.out else NOTHING_KEPT)]),
+            ],
         )
-        show_table(comparison_table(results, table), "terminal")
-        if options.out is not None:
-            folder = _folder(table, options.out)
+        folder = None if options.out is None else _folder(table, options.out)
+        if folder is not None:
             files = len(write_comparison(folder, results, table, gallery))
             written.append(str(folder))
+        show_table(comparison_table(results, table), "terminal")
+        if folder is not None:
             say(f"{files} files in {folder}; start with {folder / 'comparison.md'}")

@@ -38,7 +38,8 @@ class Show(Command):
         if self.format == "csv":
             sys.stdout.write(to_csv(make_table(results, deltas=True)))
         else:
-            show_table(make_table(results), self.format, caption=False)
+            elsewhere = "--format markdown shows all columns"
+            show_table(make_table(results), self.format, caption=False, elsewhere=elsewhere)
 
 
 def _results(path: Path) -> Results | None:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from art_mtl.evaluation.diagnosis import Check, Diagnosis, diagnose, diagnosis_table
     from art_mtl.evaluation.experiment import Experiment
     from art_mtl.evaluation.report.gallery import Gallery
-    from art_mtl.evaluation.report.tables import make_table, to_csv, to_html, to_latex, to_markdown, to_rich, to_text
+    from art_mtl.evaluation.report.layout import to_rich, to_text
+    from art_mtl.evaluation.report.tables import make_table, to_csv, to_html, to_latex, to_markdown
     from art_mtl.evaluation.report.write import Background, write_page, write_report
     from art_mtl.evaluation.reproduction.comparison_table import comparison_table, write_comparison
     from art_mtl.evaluation.reproduction.paper_tables import paper_tables, reproduce
@@ -61,8 +62,8 @@ _HOMES = {
     "to_html": "art_mtl.evaluation.report.tables",
     "to_latex": "art_mtl.evaluation.report.tables",
     "to_markdown": "art_mtl.evaluation.report.tables",
-    "to_rich": "art_mtl.evaluation.report.tables",
-    "to_text": "art_mtl.evaluation.report.tables",
+    "to_rich": "art_mtl.evaluation.report.layout",
+    "to_text": "art_mtl.evaluation.report.layout",
     "MLflowCallback": "art_mtl.evaluation.trackers",
     "TensorBoardCallback": "art_mtl.evaluation.trackers",
     "TrackerCallback": "art_mtl.evaluation.trackers",

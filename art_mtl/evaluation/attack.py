@@ -16,6 +16,7 @@ from torch import nn
 from art_mtl.core.engine import Evaluations
 from art_mtl.data.sources import Inputs
 from art_mtl.evaluation.checks import check_perturbation, norm_name
+from art_mtl.evaluation.experiment import fraction
 from art_mtl.evaluation.results import Number
 from art_mtl.evaluation.step_recorder import seeded
 from art_mtl.labels import MultiTaskLabels
@@ -62,8 +63,10 @@ class AttackInfo:
         Examples:
             >>> AttackInfo("equal", "equal", "linf", 0.1, None, 10).label
             'equal, linf 0.1'
+            >>> AttackInfo("equal", "equal", "linf", 4 / 255, None, 10).label
+            'equal, linf 4/255'
         """
-        return self.name if self.norm is None or self.eps is None else f"{self.name}, {self.norm} {self.eps:.3g}"
+        return self.name if self.norm is None or self.eps is None else f"{self.name}, {self.norm} {fraction(self.eps)}"
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""

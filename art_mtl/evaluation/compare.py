@@ -98,7 +98,7 @@ class Comparison(ShowsTable):
     caption: str
     clip_values: tuple[float, float] | None
     settings: tuple[Mapping[str, tuple[Any, Any]] | None, ...] = field(default=(), compare=False)
-    _all_rows = "to_csv() has all figures"
+    _everything = "to_csv() has all figures"
 
     @property
     def significant(self) -> tuple[ComparedFigure, ...]:
@@ -131,7 +131,7 @@ class Comparison(ShowsTable):
             if found_settings:
                 there, here = both_sides(found_settings)
                 notes.append(f"{name} ran with {here}; {self.runs[0]} with {there}.")
-        return Table(tuple(columns), tuple(rows), self.caption, tuple(notes))
+        return Table(tuple(columns), tuple(rows), self.caption, tuple(notes), keys=2)
 
     def to_csv(self) -> str:
         """A line for each figure of each run: numbers unscaled in full precision, intervals in columns of their own."""

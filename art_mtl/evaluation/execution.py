@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from collections import Counter
@@ -34,6 +35,8 @@ from art_mtl.files import write_text
 if TYPE_CHECKING:
     from art_mtl.core.context import StepRecord
     from art_mtl.estimators import PyTorchMultiTaskEstimator
+
+_log = logging.getLogger(__name__)
 
 __all__ = ["Ledger", "run_attacks"]
 
@@ -91,6 +94,8 @@ def run_attacks(
         if out is not None:
             write_text(Path(out) / CONFIG, experiment.to_yaml())
         pending = [unit for unit in job.units if unit not in done]
+        if not pending and progress:
+            _log.info("%s is complete already; nothing is computed.", out)
         summary, total = Summary(evaluator.scales, ledger.read), len(infos) * len(job.chunks)
         attacked = sum(unit.attack != CLEAN for unit in done)
         # The mean pace of all attacks tells the time that is left; that of the last one and of clean units does not.

@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
@@ -31,6 +32,10 @@ _PATHS = ("root", "checkpoint", "tasks", "data")
 _NORMS: Mapping[float, Norm] = {math.inf: "linf", 2.0: "l2", 1.0: "l1"}
 _DEEPEST = 2  # The mapping, and lists in it.
 _LINE = 120
+_SMALL = 12
+"""People write 1/3, not 85/255; but 5/255, not 1/51."""
+_SHORT = 10
+"""A decimal of at most so many characters is shown as it is."""
 
 __all__ = [
     "CONFIG",
@@ -41,6 +46,7 @@ __all__ = [
     "Protocol",
     "Schedule",
     "Split",
+    "fraction",
     "name_norm",
     "parse_eps",
     "parse_radii",
@@ -260,6 +266,22 @@ def parse_radii(eps: Sequence[str | float], norms: Sequence[str] = ()) -> dict[s
         for norm in [own] if own is not None else norms or ["linf"]:
             radii[norm] += (value,)
     return radii
+
+
+def fraction(value: float) -> str:
+    """A radius as people write it: short decimals, grey levels of 255, other fractions of small numbers.
+
+    Examples:
+        >>> fraction(8 / 255), fraction(1 / 510), fraction(0.05), fraction(5.0), fraction(1 / 3)
+        ('8/255', '0.5/255', '0.05', '5', '1/3')
+    """
+    if len(repr(float(value))) <= _SHORT:
+        return f"{value:.{_SHORT}g}"
+    near, levels = Fraction(value).limit_denominator(1000), round(2 * 255 * value)
+    is_near = math.isclose(float(near), value, rel_tol=1e-12)
+    if abs(levels - 2 * 255 * value) < 1e-6 and not (is_near and near.denominator <= _SMALL):
+        return f"{levels / 2:g}/255"
+    return str(near) if is_near else f"{value:.6g}"
 
 
 _CHECKS = {name: checks.of_type(hint) for name, hint in get_type_hints(Experiment, include_extras=True).items()}

@@ -78,7 +78,7 @@ class Run(ShowsTable):
     total: int = 0
     samples: int = 0
     _live: Live | None = field(default=None, compare=False)
-    _all_rows = "frame() has all rows"
+    _everything = "frame() has all figures"
 
     @property
     def results(self) -> Results:

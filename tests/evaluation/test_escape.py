@@ -163,9 +163,9 @@ def test_the_terminal_gets_no_control_character(name):
     out = io.StringIO()
     Console(file=out, width=400, force_terminal=False, color_system=None).print(to_rich(make_table(results_of(name))))
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", out.getvalue())
-    shown = to_text(make_table(results_of(name)))
+    shown = to_text(make_table(results_of(name)), width=1000)
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", shown)
-    assert shown.count("\n") == 10, "a caption, a head, rows of two blocks, a note, two verdicts"
+    assert shown.count("\n") == 11, "a caption, a head, a rule, rows of two blocks, a note, two verdicts"
     console = Console(file=io.StringIO(), width=400, force_terminal=True, color_system="truecolor")
     console.print(to_rich(make_table(results_of(name))))
     assert "\x1b]" not in console.file.getvalue(), "no links, no titles of windows"

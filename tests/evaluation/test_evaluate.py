@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from art_mtl import MultiTaskLabels, PyTorchMultiTaskEstimator, attacks, tasks
 from art_mtl import torchattacks as with_torchattacks
 from art_mtl.evaluation import Callback, Experiment, Run, Victim, compare_runs, evaluate, to_text
+from art_mtl.evaluation.report.layout import wrap
 
 JOBS = [tasks.classification("kind", 3), tasks.regression("ink")]
 N = 12
@@ -183,8 +184,12 @@ def test_a_run_shows_itself(estimator, data):
 def test_a_long_table_is_cut(estimator, data):
     found = run(estimator, "all", data, eps=[0.05, 0.1, 0.2, 0.3, 0.4])
     lines, whole = repr(found).split("\n"), to_text(found.table()).split("\n")
-    assert len(lines) == 40 and lines[-5:] == list(found.table().notes), "the five verdicts stay"
-    assert lines[34] == f"… {len(whole) - 39} more lines; frame() has all rows" and lines[:34] == whole[:34]
+    verdicts = [line for note in found.table().notes for line in wrap(note, 80)]
+    assert len(lines) == 40 and lines[-len(verdicts) :] == verdicts, "the five verdicts stay"
+    cut = next(place for place, line in enumerate(lines) if line.startswith("…"))
+    counted = int(lines[cut].split()[1])
+    assert lines[cut] == f"… {counted} more lines; frame() has all figures" and lines[:cut] == whole[:cut]
+    assert cut + counted + len(lines) - cut - 1 == len(whole)
 
 
 def test_several_radii_are_told_apart(estimator, data):

@@ -12,7 +12,7 @@ from art_mtl import MultiTaskLabels, PyTorchMultiTaskEstimator, tasks
 from art_mtl.attacks import MultiTaskPGD
 from art_mtl.evaluation import Results, evaluate, make_table, to_markdown
 from art_mtl.evaluation.measure import batch_average, protocol_labels
-from art_mtl.evaluation.report.tables import to_rich
+from art_mtl.evaluation.report.layout import to_text
 from art_mtl.zoo.victims import Victim
 
 SIZE, CLASSES = 10, 4
@@ -173,7 +173,7 @@ def test_results_and_tables_say_the_protocol(estimator, data) -> None:
             estimator, "equal", data, eps=[0.1], steps=1, protocol=protocol, limit=4, progress=False
         ).results
         assert Results.from_json_text(results.to_json_text()).protocol == protocol
-        assert words in make_table(results).caption and words in str(to_rich(make_table(results)).title)
+        assert words in make_table(results).caption and words in to_text(make_table(results), width=400)
     assert to_markdown(make_table(results)).startswith("| method |")
 
 

@@ -21,6 +21,7 @@ from art_mtl.evaluation import (
     to_markdown,
     to_text,
 )
+from art_mtl.evaluation.experiment import parse_eps
 from art_mtl.evaluation.report.escape import latex
 from art_mtl.evaluation.report.tables import Cell, Row, ShowsTable, Table, best_attacks, describe_eps, fraction, to_rich
 from art_mtl.evaluation.results import Block, Difference, summarise
@@ -126,7 +127,7 @@ def test_warnings_stand_below_the_table_once_with_all_that_they_were_given_for(r
 
 
 class Long(ShowsTable):
-    _all_rows = "look there"
+    _everything = "look there"
 
     def __init__(self, rows: int, notes: int) -> None:
         self.made = Table(("a",), tuple(Row("attack", (Cell(f"r{i}"),)) for i in range(rows)), "c",
@@ -136,14 +137,14 @@ class Long(ShowsTable):
         return self.made
 
 
-@pytest.mark.parametrize(("rows", "notes"), [(3, 0), (36, 2), (37, 2), (500, 12), (500, 13), (2, 900)])
+@pytest.mark.parametrize(("rows", "notes"), [(3, 0), (35, 2), (36, 2), (500, 20), (500, 21), (2, 900)])
 def test_a_table_shows_itself_in_forty_lines(rows: int, notes: int) -> None:
     """Nothing is left out that has room; what is left out is counted."""
     shown, whole = repr(Long(rows, notes)).split("\n"), to_text(Long(rows, notes).made).split("\n")
-    assert len(shown) <= 40 and (shown == whole) == (len(whole) <= 40 and notes <= 12)
+    assert len(shown) <= 40 and (shown == whole) == (len(whole) <= 40 and notes <= 20)
     counted = [int(line.split()[1]) for line in shown if line.startswith("…")]
     assert len(shown) - len(counted) + sum(counted) == len(whole)
-    assert (rows > 36) == any(line.endswith("more lines; look there") for line in shown)
+    assert (rows > 35) == any(line.endswith("more lines; look there") for line in shown)
     assert Long(rows, notes)._repr_html_().count("<tr class") == rows
 
 
@@ -252,3 +253,14 @@ def test_eps_in_both_scales(norm, eps, clip, text) -> None:
 @pytest.mark.parametrize("levels", [0.5, 1, 1.5, 2, 4, 8, 16, 37])
 def test_grey_levels_are_written_as_fractions(levels: float) -> None:
     assert fraction(levels / 255) == f"{levels:g}/255"
+
+
+@pytest.mark.parametrize(
+    "text", ["0.0157", "0.03125", "0.1234567", "1/3", "4/510", "3/765", "2.5", "5/4", "100", "0.3"]
+)
+def test_a_radius_is_shown_as_it_was_given(text: str) -> None:
+    """Or as another fraction or decimal of the same number."""
+    value = parse_eps(text)[1]
+    assert parse_eps(fraction(value))[1] == pytest.approx(value, rel=1e-12)
+    if "/" not in text:
+        assert fraction(value) == text

@@ -1,28 +1,34 @@
-"""One table of results, shaped like the paper's, and its renderings: terminal, CSV, Markdown, HTML, LaTeX."""
+"""One table of results, shaped like the paper's, and its renderings: CSV, Markdown, HTML, LaTeX."""
 
 from __future__ import annotations
 
 import csv
 import io
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator
 
 from art_mtl.core.methods import spec_of
+from art_mtl.evaluation.experiment import fraction
 from art_mtl.evaluation.report import escape
+from art_mtl.evaluation.report.layout import (
+    Cell,
+    Row,
+    Table,
+    lay_out,
+    screen_width,
+    to_rich,
+    to_text,
+    wrap,
+)
+from art_mtl.evaluation.report.spelling import output_encoding, spelled
 from art_mtl.evaluation.results import AttackResult, Block, Interval, Number, Results, TaskMetric, TaskResult
-
-if TYPE_CHECKING:
-    import rich.table
-    from rich.text import Text
 
 MISSING = "–"
 NOT_FINITE = "not finite"
 _NORM_SYMBOLS = {"linf": "L∞", "l2": "L2", "l1": "L1"}
 _LINES = 40
 """Of a table that shows itself, at most."""
-_NOTES = 12
+_NOTES = 20
 """Of these, notes at most."""
 
 __all__ = [
@@ -36,6 +42,7 @@ __all__ = [
     "describe_lost",
     "describe_results",
     "describe_warnings",
+    "fraction",
     "make_table",
     "to_csv",
     "to_html",
@@ -46,85 +53,41 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One cell.
-
-    Attributes:
-        text: As people read it.
-        value: What is behind it: a number, unscaled, or a word; or None.
-        bold: Whether it is the best of its block.
-    """
-
-    text: str
-    value: float | str | None = None
-    bold: bool = False
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row.
-
-    Attributes:
-        kind: "clean", "attack", "reference" for attacks on one task, "aside" for what stands beside the row above it,
-            or "block" for a heading over the rows that follow, which has one cell.
-        cells: As many as the table has columns, or one.
-        norm: Of an attack.
-        eps: Of an attack.
-    """
-
-    kind: str
-    cells: tuple[Cell, ...]
-    norm: str | None = None
-    eps: Number = None
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table.
-
-    Attributes:
-        columns: Headings, in plain Unicode.
-        rows: From top to bottom.
-        caption: What it shows.
-        notes: Stand below it.
-    """
-
-    columns: tuple[str, ...]
-    rows: tuple[Row, ...]
-    caption: str
-    notes: tuple[str, ...] = ()
-
-
 class ShowsTable(ABC):
     """What shows itself as a table: as text of at most 40 lines in a terminal, as HTML in a notebook."""
 
-    _all_rows = ""
-    """Where all rows are to be found."""
+    _everything = ""
+    """Where all rows and columns are to be found, as a clause."""
 
     @abstractmethod
     def table(self) -> Table:
         """The table, for :func:`to_markdown`, :func:`to_latex` and the like."""
 
     def __repr__(self) -> str:
-        return _shortened(self.table(), self._all_rows)
+        return _shortened(self.table(), self._everything)
 
     def _repr_html_(self) -> str:
         return to_html(self.table())
 
 
-def _shortened(table: Table, all_rows: str) -> str:
+def _shortened(table: Table, everything: str) -> str:
     """Plain text of at most 40 lines: rows give way to notes, and what is missing is counted."""
-    notes = table.notes if len(table.notes) <= _NOTES else (*table.notes[: _NOTES - 1], _rest(table.notes, _NOTES - 1))
-    lines = to_text(replace(table, notes=())).split("\n")
-    room = _LINES - len(notes)
-    if len(lines) > room:
-        lines = [*lines[: room - 1], "; ".join(filter(None, [_rest(lines, room - 1), all_rows]))]
-    return "\n".join([*lines, *map(escape.plain, notes)])
+    found = lay_out(table, elsewhere=everything)
+    notes = _cut([line.text for line in found.notes], _NOTES)
+    return "\n".join([*_cut([line.text for line in found.body], _LINES - len(notes), everything), *notes])
 
 
-def _rest(lines: Sequence[str], kept: int) -> str:
-    return f"… {len(lines) - kept} more lines"
+def _cut(lines: list[str], most: int, everything: str = "") -> list[str]:
+    """At most so many lines; the last one counts those that are missing."""
+    if len(lines) <= most:
+        return lines
+
+    def rest(count: int) -> list[str]:
+        counted = spelled(f"… {count} more lines", output_encoding())
+        return wrap("; ".join(filter(None, [counted, everything])), screen_width())
+
+    kept = most - len(rest(len(lines)))
+    return [*lines[:kept], *rest(len(lines) - kept)]
 
 
 def make_table(results: Results, deltas: bool = False) -> Table:
@@ -157,7 +120,8 @@ def make_table(results: Results, deltas: bool = False) -> Table:
     rows = [Row("clean", (Cell("clean"), Cell(""), *clean, *nothing, *ends, _percent(0.0), Cell("")))]
     for block in results.blocks():
         rows += _block_rows(results, block, deltas)
-    return Table(columns, tuple(rows), _caption(results), tuple(describe_results(results)))
+    ranks = (0, 3, *[2] * (len(results.tasks) + len(names)), 1, 0, *[0] * len(interval), 5, 4)
+    return Table(columns, tuple(rows), _caption(results), tuple(describe_results(results)), ranks)
 
 
 def best_attacks(block: Block) -> set[str]:
@@ -278,68 +242,6 @@ def describe_lost(results: Results) -> list[str]:
     return notes
 
 
-def fraction(value: float) -> str:
-    """A radius as people write it: short decimals, or grey levels of 255.
-
-    Examples:
-        >>> fraction(8 / 255), fraction(1 / 510), fraction(0.05), fraction(5.0)
-        ('8/255', '0.5/255', '0.05', '5')
-    """
-    if float(f"{value:.3g}") != value and value < 1:
-        levels = round(2 * 255 * value)
-        if abs(levels - 2 * 255 * value) < 1e-6:
-            return f"{levels / 2:g}/255"
-    return f"{value:.6g}"
-
-
-def to_rich(table: Table) -> rich.table.Table:
-    """For the terminal."""
-    import rich.box
-    import rich.table
-
-    made = rich.table.Table(title=_text(table.caption), box=rich.box.SIMPLE_HEAD, title_justify="left", title_style="")
-    if table.notes:
-        made.caption, made.caption_justify, made.caption_style = _text(*table.notes), "left", ""
-    for i, column in enumerate(table.columns):
-        name = _text(*escape.plain(column).split(" ", 1))
-        made.add_column(name, justify="left" if i == 0 else "right", overflow="fold", no_wrap=i == 0)
-    for row in table.rows:
-        if row.kind == "block":
-            made.add_section()
-            made.add_row(_text(row.cells[0].text, style="bold cyan"))
-            continue
-        style = {"reference": "dim italic", "clean": "green", "aside": "dim"}.get(row.kind, "")
-        made.add_row(*(_text(cell.text, style="bold yellow" if cell.bold else style) for cell in row.cells))
-    return made
-
-
-def _text(*lines: str, style: str = "") -> Text:
-    """Lines for the terminal: text, and not markup, since names may hold rich's square brackets."""
-    from rich.text import Text
-
-    return Text("\n".join(map(escape.plain, lines)), style=style)
-
-
-def to_text(table: Table) -> str:
-    """Plain text in columns, as ``repr`` shows it.
-
-    Examples:
-        >>> print(to_text(Table(("method", "a"), (Row("attack", (Cell("equal"), Cell("-1.00", -0.01))),), "toy")))
-        toy
-        method      a
-        equal   -1.00
-    """
-    rows = [[escape.plain(cell.text) for cell in row.cells] for row in table.rows]
-    lines = [[escape.plain(column) for column in table.columns], *rows]
-    whole = [line for line in lines if len(line) == len(table.columns)]
-    widths = [max(map(len, column)) for column in zip(*whole, strict=True)]
-    texts = []
-    for line in lines:
-        padded = [line[0].ljust(widths[0]), *(text.rjust(n) for text, n in zip(line[1:], widths[1:], strict=False))]
-        texts.append("  ".join(padded).rstrip())
-    return "\n".join([escape.plain(table.caption), *texts, *map(escape.plain, table.notes)])
-
-
 def to_csv(table: Table) -> str:
     """Comma-separated, full precision, unscaled; norm and radius in columns of their own, no headings between rows."""
     out = io.StringIO()
@@ -452,7 +354,7 @@ def _interval(attack: AttackResult) -> Cell:
 
 def _count(attack: AttackResult) -> Cell:
     count = attack.gradient_evaluations
-    return Cell(MISSING if count is None else f"{count:.4g}", count)
+    return Cell(MISSING if count is None else f"{count:.4g}" if count < 1e4 else f"{count:.0f}", count)
 
 
 def _scaled(value: Number, task: TaskResult) -> Cell:
