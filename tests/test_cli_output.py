@@ -23,6 +23,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tyro
@@ -42,6 +43,7 @@ from art_mtl.evaluation.report.layout import Cell, Row, Table, lay_out, wrap
 from art_mtl.evaluation.report.spelling import spelled
 from art_mtl.evaluation.results import Difference, summarise
 from art_mtl.evaluation.run_time import RunTime
+from art_mtl.training import embedded
 
 OUTPUTS = Path(__file__).parent / "outputs"
 ROOT = Path(__file__).parents[1]
@@ -328,6 +330,8 @@ _DOWNLOADS = {"reproduce": "nyuv2", "train": "nyuv2", "data prepare": "downloads
 def test_every_example_of_every_help_runs(tmp_path: Path, capsys, monkeypatch) -> None:
     """With fewer samples and steps. Examples that read official data get as far as to miss them."""
     monkeypatch.setattr(report, "write_figures", lambda folder, results, gallery: [])
+    trained = SimpleNamespace(path=Path("digits.safetensors"), epochs=1, seconds=1.0, test={"left": 0.9})
+    monkeypatch.setattr(embedded, "train", lambda *_, **__: trained)  # a minute; tests/training runs it
     monkeypatch.chdir(tmp_path)
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     smaller = {r"--limit \d+": "--limit 4", r"--steps \d+": "--steps 2", r"--queries \d+": "--queries 2"}
