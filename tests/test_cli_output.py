@@ -22,6 +22,7 @@ import termios
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -35,9 +36,19 @@ from art_mtl.cli.commands import COMMANDS, union_of_commands
 from art_mtl.cli.help import COMMAND_GROUPS, EXAMPLES, OPTION_GROUPS, commands, flags
 from art_mtl.cli.interruption import Interruption
 from art_mtl.cli.options import Group
-from art_mtl.evaluation import AttackResult, Environment, Results, TaskResult, make_table, run_time, to_rich, to_text
+from art_mtl.evaluation import (
+    AttackResult,
+    Environment,
+    Experiment,
+    Results,
+    TaskResult,
+    make_table,
+    run_time,
+    to_rich,
+    to_text,
+)
 from art_mtl.evaluation.attack import AttackInfo
-from art_mtl.evaluation.callbacks import UnitReport
+from art_mtl.evaluation.callbacks import RunPlan, UnitReport
 from art_mtl.evaluation.report import write as report
 from art_mtl.evaluation.report.layout import Cell, Row, Table, lay_out, wrap
 from art_mtl.evaluation.report.spelling import spelled
@@ -87,9 +98,14 @@ def results() -> Results:
         "equal + linear step, best of 2", "worst-task", "linf", 4 / 255, (None,) * 3, (None,) * 3, None, None, 0.08,
         (0.03, 0.11),
     )  # fmt: skip
+    unknown = replace(difference, delta_wor=None, delta_wor_interval=None)
+    told = {(attacks[3].name, attacks[4].name), (attacks[3].name, attacks[5].name)}
     others = tuple(
-        replace(difference, attack=one.name, other=other.name)
-        for one, other in [(attacks[3], attacks[4]), (attacks[3], attacks[5])]
+        replace(
+            difference if (one.name, other.name) in told else unknown, attack=one.name, other=other.name, eps=one.eps
+        )
+        for one, other in combinations(attacks, 2)
+        if one.eps == other.eps and (one.name, other.name, one.eps) != (difference.attack, difference.other, 4 / 255)
     )
     return Results(
         victim="rooms", tasks=tasks, attacks=attacks, clip_values=(-1.0, 1.0),
@@ -479,9 +495,9 @@ def test_a_long_run_is_announced(seconds: float, said: bool, caplog, monkeypatch
     monkeypatch.setattr(run_time.time, "monotonic", lambda: next(clock))
     caplog.set_level("INFO", logger="art_mtl")
     told = RunTime()
-    told.begin(11, 0)
+    told.on_begin(RunPlan(Experiment(), "digits", (), (), 8, 0, 11))
     info = AttackInfo("equal", "equal", "linf", 0.1, None, 10)
     for done, who in enumerate([None, info, info]):
-        told.unit(UnitReport(who, 0, 8, 1.0, None, None, done, 11))
+        told.on_unit(UnitReport(who, 0, 8, 1.0, None, None, done, 11))
     line = "The run takes about 50 seconds more: 10 of 11 attacks × chunks are left, and the first took 5 seconds."
     assert [record.getMessage() for record in caplog.records] == [line] * said

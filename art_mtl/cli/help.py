@@ -30,7 +30,7 @@ COMMAND_GROUPS: Mapping[str, tuple[str, ...]] = {
     "Measure the cost": ("bench",),
 }
 
-_VICTIM = ("victim", "root", "checkpoint", "split", "limit")
+_VICTIM = ("victim", "root", "checkpoint", "tasks", "data", "split", "limit")
 _HOW = ("batch_size", "chunk", "prepare", "device", "threads", "seed", "protocol")
 _SHOWN = ("format", "quiet")
 OPTION_GROUPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
@@ -46,7 +46,7 @@ OPTION_GROUPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "diagnose": {
         "Attack of a run": ("folder", "attack", "norm", "eps"),
         "A new attack": ("steps", "schedule", "restarts", "prepare"),
-        "Model and data": ("victim", "root", "checkpoint", "limit"),
+        "Model and data": ("victim", "root", "checkpoint", "tasks", "data", "limit"),
         "How it runs": ("queries", "batch_size", "device", "seed"),
         "What is shown and kept": ("format", "out", "quiet"),
     },
