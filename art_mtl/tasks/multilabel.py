@@ -23,7 +23,9 @@ UNKNOWN = -1
 """Label that is not known."""
 
 
-def multilabel(name: str, num_labels: int, output: OutputPicker = None) -> Multilabel:
+def multilabel(
+    name: str, num_labels: int, output: OutputPicker = None, *, probabilities: bool | None = None
+) -> Multilabel:
     """Several yes-or-no labels an image: logits ``(B, num_labels)``, labels ``(N, num_labels)`` of 1, 0 and −1.
 
     −1 is a label that is not known, in integers and floats alike: it does not count. Loss: binary cross-entropy, the
@@ -33,13 +35,15 @@ def multilabel(name: str, num_labels: int, output: OutputPicker = None) -> Multi
         name: Name of the task.
         num_labels: At least 1.
         output: See :class:`art_mtl.tasks.Task`.
+        probabilities: Whether the model returns probabilities, after a sigmoid of its own. None: it shows where a
+            sample has at least 64 numbers, all of them in [0, 1].
 
     Examples:
         >>> import torch
         >>> multilabel("tags", num_labels=3).targets(torch.tensor([[1, 0, -1]])).valid
         tensor([[ True,  True, False]])
     """
-    return Multilabel(name=name, num_labels=num_labels, output=output)
+    return Multilabel(name=name, num_labels=num_labels, output=output, probabilities=probabilities)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +65,7 @@ class Multilabel(DecisionTask):
 
     def decode(self, output: Tensor) -> Tensor:
         """1 where the logit is positive."""
-        return (output > 0).to(output.dtype)
+        return (self.logits(output) > 0).to(output.dtype)
 
     def shown(self, target: DenseTarget) -> Array:
         """``(N, L)`` of 1, 0 and NaN."""

@@ -27,6 +27,7 @@ def segmentation(
     output: OutputPicker = None,
     *,
     average_ignored: bool = False,
+    probabilities: bool | None = None,
 ) -> Segmentation:
     """Semantic segmentation: logits ``(B, num_classes, H, W)``, labels ``(N, H, W)`` of integers.
 
@@ -40,6 +41,7 @@ def segmentation(
         output: See :class:`art_mtl.tasks.Task`.
         average_ignored: Whether mIoU gives the ignored class an IoU of its own, 0, once it is predicted somewhere: the
             convention of code that takes a mean over all rows of the confusion matrix.
+        probabilities: As of :func:`classification`.
 
     Raises:
         TypeError: ``ignore_index`` is no integer.
@@ -59,6 +61,7 @@ def segmentation(
         ignore_index=ignore_index,
         output=output,
         average_ignored=average_ignored,
+        probabilities=probabilities,
     )
 
 
