@@ -60,6 +60,12 @@ def _size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+def _lengths(text: str) -> tuple[int, ...]:
+    if re.fullmatch(r"[1-9]\d*([x×][1-9]\d*)*", text, re.ASCII) is None:
+        raise ValueError
+    return tuple(int(length) for length in re.split("[x×]", text))
+
+
 def _told(name: str) -> Any:
     """The documentation of an experiment's option as help."""
     return arg(help=_HELP[name])
@@ -83,6 +89,8 @@ MaybeBatchSize = Annotated[int | Literal["auto"] | None, _BATCH_SIZE]
 _SIZE = _read("HxW", _size, "a height and a width such as 288x384")
 Size = Annotated[tuple[int, int], _SIZE]
 MaybeSize = Annotated[tuple[int, int] | None, _SIZE]
+_SHAPE = _read("CxHxW", _lengths, "lengths such as 3x224x224")
+MaybeShape = Annotated[tuple[int, ...] | None, _SHAPE]
 Flag = FlagCreatePairsOff[bool]
 TableFormat = Literal["terminal", "markdown", "latex"]
 
