@@ -33,6 +33,7 @@ from art_mtl.core.run_log import RunLog
 from art_mtl.core.session import Session
 from art_mtl.core.threat import RunConfig
 from art_mtl.labels import MultiTaskLabels
+from art_mtl.precision import dtype_of
 from art_mtl.prepared import Preparation, PreparedCache
 from art_mtl.tasks import Task
 
@@ -97,14 +98,14 @@ class AttackedModel:
         """
 
         def outputs(network: BeforeActivation, x: Tensor) -> list[Any]:
-            return network(before(x), after)
+            return network(before(x).to(dtype_of(module)), after)
 
         def prepared(how: Any, inputs: Tensor) -> Forward:
             settings = Preparation.parse(how)
             if settings is None:
                 return forward
             with torch.no_grad():
-                copied = cache(module, before(inputs[:2].to(place)), settings)
+                copied = cache(module, before(inputs[:2].to(place)).to(dtype_of(module)), settings)
             return partial(outputs, BeforeActivation(copied, tasks))
 
         def own_labels(inputs: Tensor, size: int) -> MultiTaskLabels:

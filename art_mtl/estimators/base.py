@@ -13,9 +13,10 @@ from art_mtl.core.before_activation import BeforeActivation
 from art_mtl.core.lending import frozen
 from art_mtl.estimators.checks import host_tensor
 from art_mtl.estimators.parameters import MultiTaskParameters
-from art_mtl.estimators.preprocessing import apply_operations, dtype_of
+from art_mtl.estimators.preprocessing import apply_operations
 from art_mtl.estimators.training import trained_modules
 from art_mtl.labels import MultiTaskLabels
+from art_mtl.precision import dtype_of
 from art_mtl.prepared import Preparation, PreparedCache
 from art_mtl.tasks import Target
 

@@ -20,6 +20,7 @@ from art_mtl.core.lending import frozen
 from art_mtl.core.searches.per_sample import PerSampleSearch
 from art_mtl.core.session import content
 from art_mtl.labels import MultiTaskLabels
+from art_mtl.precision import dtype_of
 from art_mtl.prepared import Preparation, PreparedCache
 from art_mtl.tasks import Task, check_tasks
 from art_mtl.torchattacks.options import OPTIONS
@@ -98,7 +99,7 @@ class MultiTaskAttack(Front, ChoosesTargets, SavesExamples, Attack):  # type: ig
         # A copy, as the model may write into it.
         network = BeforeActivation(self.model, self.tasks)
         network.network = self.get_logits
-        return network(inputs.clone())
+        return network(inputs.clone().to(dtype_of(self.model)))
 
     @torch.no_grad()
     def eval_outputs(self, inputs: Tensor) -> list[Any]:
