@@ -42,8 +42,8 @@ class RunLog:
         for name in ("stopped", "zeroed", "still", "moved"):
             getattr(self, name).update(index[sorted(getattr(part, name))].tolist())
         self.flat |= part.flat
-        for task in part.doubtful:
-            found = (part.probabilities[task], part.saturated[task], part.doubtful[task])
+        for task in {*part.probabilities, *part.saturated, *part.doubtful}:
+            found = (known.get(task, set()) for known in (part.probabilities, part.saturated, part.doubtful))
             self.add_saturation(task, *(set(index[sorted(samples)].tolist()) for samples in found))
 
     def add_saturation(self, task: str, probabilities: set[int], saturated: set[int], doubtful: set[int]) -> None:
@@ -53,7 +53,8 @@ class RunLog:
             (self.saturated, saturated),
             (self.doubtful, doubtful),
         ):
-            known.setdefault(task, set()).update(found)
+            if found:
+                known.setdefault(task, set()).update(found)
 
     def warn(self, samples: int) -> None:
         """Warn of each once, of a call on so many samples."""
@@ -82,9 +83,9 @@ class RunLog:
             )
 
     def _warn_of_probabilities(self, samples: int) -> None:
-        told = sorted(task for task, found in self.probabilities.items() if found)
+        told = sorted(self.probabilities)
         if told:
-            shares = {task: len(found) for task, found in self.saturated.items() if found}
+            shares = {task: len(found) for task, found in self.saturated.items()}
             lost = ", ".join(f"{count} of {samples} sample(s) of task {task!r}" for task, count in shares.items())
             no_gradient = (
                 f" For {lost} they are exactly 0 or 1, so that no gradient is left: what is reported of these is no "

@@ -36,6 +36,7 @@ class Proposal:
         kind: Of a task; None where nothing fits.
         parameters: Of the kind.
         doubts: What is not sure, a line each.
+        shares: Whether all values lie in [0, 1].
     """
 
     path: tuple[str | int, ...]
@@ -43,6 +44,7 @@ class Proposal:
     kind: str | None
     parameters: Mapping[str, Any] = field(default_factory=dict)
     doubts: tuple[str, ...] = ()
+    shares: bool = False
 
 
 def propose(name: str, shape: Sequence[int] | None = None) -> str:
@@ -131,7 +133,7 @@ def _guess(path: tuple[str | int, ...], output: Tensor, x: Tensor) -> Proposal:
     doubts = [] if _has_gradient(output, x) else ["no gradient leads from it to the input"]
     flat = output.detach().float()
     kind, parameters, more = _kind(word, flat, shape)
-    return Proposal(path, shape, kind, parameters, (*doubts, *more))
+    return Proposal(path, shape, kind, parameters, (*doubts, *more), bool(((flat >= 0) & (flat <= 1)).all()))
 
 
 def _has_gradient(output: Tensor, x: Tensor) -> bool:
@@ -166,7 +168,7 @@ def _kind(word: str, output: Tensor, shape: tuple[int, ...]) -> tuple[str | None
     if bool(is_distribution(output).all()):
         return "classification", {"num_classes": size}, [_SOFTMAX_INSIDE]
     if unit and size >= 16:
-        return "embedding", {}, ["vectors of length 1"]
+        return "embedding", {"threshold": 0.5}, ["vectors of length 1; at which distance is somebody verified?"]
     if share:
         return "multilabel", {"num_labels": size, "probabilities": True}, ["probabilities of labels (sigmoid inside)?"]
     other = f"Else multilabel with num_labels: {size}, or regression of {size} numbers"
@@ -204,7 +206,7 @@ def _paired(found: Sequence[Proposal]) -> list[Proposal]:
             continue
         left = [one for one in left if one is not box and one is not scores]
         classes = scores.shape[1] if len(scores.shape) > 1 else 1
-        output = {"boxes": _key(box.path), "scores": _key(scores.path)}
+        output = {"boxes": _key(box.path), "scores" if scores.shares else "logits": _key(scores.path)}
         doubt = "decoded boxes in pixels, before suppression, and a score a class? Is one of the classes 'nothing'?"
         left.append(Proposal((), box.shape, "detection", {"num_classes": classes, "output": output}, (doubt,)))
     return left
