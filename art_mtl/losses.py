@@ -144,6 +144,48 @@ def _greatest(output: Tensor, spare: Tensor) -> tuple[Tensor, Tensor]:
     return greatest.squeeze(1), last - spare.amax(1)
 
 
+def is_distribution(output: Tensor, tolerance: float = 1e-3) -> Tensor:
+    """Which samples of ``(B, C, *S)`` are probabilities of the C classes at every place: at least 0, with a sum of 1;
+    ``(B,)``, boolean.
+
+    Examples:
+        >>> is_distribution(torch.tensor([[0.25, 0.75], [0.5, 0.6], [1.5, -0.5]]))
+        tensor([ True, False, False])
+    """
+    found = output.detach()
+    off = (found.sum(1) - 1).abs()
+    return (found.flatten(1).amin(1) >= 0) & ((off.flatten(1).amax(1) if off.ndim > 1 else off) <= tolerance)
+
+
+def is_probability(output: Tensor, least: int = 64) -> Tensor:
+    """Which samples of ``(B, *S)`` are probabilities, all of them in [0, 1]; ``(B,)``, boolean.
+
+    Fewer numbers than ``least`` may be logits that happen to lie there, and are none.
+    """
+    found = output.detach().flatten(1)
+    return (found.amin(1) >= 0) & (found.amax(1) <= 1) & (found.shape[1] >= least)
+
+
+def log_probabilities(output: Tensor) -> Tensor:
+    """Logits whose softmax over the channels is ``output``; finite where a probability is 0, with gradient 0.
+
+    Examples:
+        >>> log_probabilities(torch.tensor([[0.25, 0.75]])).softmax(1)
+        tensor([[0.2500, 0.7500]])
+    """
+    return output.clamp(min=torch.finfo(output.dtype).tiny).log()
+
+
+def log_odds(output: Tensor) -> Tensor:
+    """Logits whose sigmoid is ``output``; finite where a probability is 0 or 1, with gradient 0.
+
+    Examples:
+        >>> log_odds(torch.tensor([0.25, 0.75])).sigmoid()
+        tensor([0.2500, 0.7500])
+    """
+    return log_probabilities(output) - log_probabilities(1 - output)
+
+
 def binary_cross_entropy(output: Tensor, target: Tensor) -> Tensor:
     """Binary cross-entropy of logits ``(B, L)`` against labels in {0, 1}, ``(B, L)``, in nats."""
     return F.binary_cross_entropy_with_logits(output, target.to(output.dtype), reduction="none")

@@ -15,6 +15,7 @@ from art_mtl.cli.benchmark import Benchmark
 from art_mtl.cli.compare import Compare
 from art_mtl.cli.data import Data
 from art_mtl.cli.diagnose import Diagnose
+from art_mtl.cli.inspect import Inspect
 from art_mtl.cli.listing import List
 from art_mtl.cli.reproduce import Reproduce
 from art_mtl.cli.show import Show
@@ -26,6 +27,7 @@ COMMANDS: Mapping[str, type] = {
     "show": Show,
     "compare": Compare,
     "diagnose": Diagnose,
+    "inspect": Inspect,
     "bench": Bench,
     "reproduce": Reproduce,
     "data": Data,

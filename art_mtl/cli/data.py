@@ -17,8 +17,11 @@ from art_mtl.cli.options import Flag, Group, Maybe, QuietCommand, Seed, Size
 if TYPE_CHECKING:
     import rich.table
 
+    from art_mtl.data import TableDataset
     from art_mtl.data.check import Check, SplitCheck, TaskCheck
     from art_mtl.data.prepare import Prepared
+    from art_mtl.evaluation.report.figure import Figure
+    from art_mtl.zoo.task_file import TaskFile
 
 _Progress = Callable[[int, int], None]
 _RESUMABLE = "interrupted; what is finished stays, and the same command goes on from there."
@@ -131,24 +134,31 @@ class Render(_Making):
 
 @dataclass(frozen=True, kw_only=True)
 class CheckData(QuietCommand):
-    """Verify a folder and draw a contact sheet.
+    """Verify a folder, or a table of labels, and draw a contact sheet.
 
     Reads every sample, compares sizes and checksums with MANIFEST.json, draws some samples with all their labels.
 
     Attributes:
-        folder: To check.
+        folder: To check; or a table of labels, a CSV file.
+        tasks: The tasks.yaml that says what the columns of a table are.
         sheet: Picture to draw. Default: contact-sheet-DIR.png, here.
         samples: Of each split on the sheet.
         no_sheet: Draw none.
     """
 
-    folder: Annotated[Positional[Path], arg(metavar="DIR")]
+    folder: Annotated[Positional[Path], arg(metavar="DIR|LABELS.csv")]
+    tasks: Path | None = None
     sheet: Maybe[Path] = None
     samples: int = 6
     no_sheet: Flag = False
 
     def run(self, command_line: str) -> None:
         """Print what was found; draw the sheet where nothing is wrong."""
+        if self.folder.is_file():
+            self._check_table()
+            return
+        if self.tasks is not None:
+            raise ValueError(f"Parameter `tasks` should be left out for a folder. Found {str(self.tasks)!r}.")
         from art_mtl.data.check import check
 
         with _bar("check", self.quiet) as progress:
@@ -168,6 +178,32 @@ class CheckData(QuietCommand):
             raise ValueError(f"{found.folder}: expected sound data. Found {len(found.faults)} faults, told above.")
         sums = "no MANIFEST.json, so no checksums" if found.manifest is None else "all checksums as in MANIFEST.json"
         say(f"{found.folder} is sound: every sample reads and holds what it should; {sums}")
+
+    def _check_table(self) -> None:
+        """The same for a table of labels; its bad rows are an error, with their lines."""
+        from rich.table import Table
+
+        from art_mtl.zoo.file_victims import open_table
+        from art_mtl.zoo.task_file import read_task_file
+
+        if self.tasks is None:
+            raise ValueError(f"Parameter `tasks` should be the tasks.yaml of {self.folder}. Found None.")
+        spec = read_task_file(self.tasks)
+        found = open_table(self.folder, spec)
+        shown = Table(box=None)
+        for heading in ("task", "kind", "labels", "of"):
+            shown.add_column(heading, justify="left" if heading in ("task", "kind") else "right")
+        missing = dict.fromkeys((task.name for task in spec.tasks), 0)
+        for i in range(len(found)):
+            for name, label in found[i][1].items():
+                missing[name] += label is None
+        for task in spec.tasks:
+            shown.add_row(task.name, task.kind, str(len(found) - missing[task.name]), str(len(found)))
+        console().print(shown)
+        path = None if self.no_sheet or not isinstance(found.images, str) else _draw_table(found, spec, self)
+        if path is not None:
+            say(f"contact sheet: {path}")
+        say(f"{self.folder} is sound: {len(found)} rows read and hold what they should")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,7 +307,6 @@ def _range(task: TaskCheck) -> list[str]:
 def _draw_sheet(found: Check, options: CheckData) -> Path:
     """Draw samples spread over each split; where the picture is."""
     from art_mtl.evaluation.report.contact import contact_figure, samples_of, styles_of
-    from art_mtl.files import staged_folder
 
     folder = found.folder.resolve()
     path: Path = options.sheet or Path(f"contact-sheet-{folder.name}.png")
@@ -279,6 +314,26 @@ def _draw_sheet(found: Check, options: CheckData) -> Path:
     for split in found.splits:
         views += samples_of(found.data.open(found.folder, split), found.data.tasks(), options.samples, f"{split} ")
     figure = contact_figure(views, styles_of(found.data), f"{folder.name}: {_described(found)}")
+    return _saved(figure, path)
+
+
+def _draw_table(found: TableDataset, spec: TaskFile, options: CheckData) -> Path | None:
+    """Draw samples of a table; where the picture is, None where no row has every label."""
+    from art_mtl.evaluation.report.contact import contact_figure, samples_of
+    from art_mtl.evaluation.report.pictures import TaskStyle
+
+    views = samples_of(found, spec.tasks, options.samples, "row ", spec.input.range)
+    if not views:
+        return None
+    styles = [TaskStyle(task, class_names=tuple(spec.class_names.get(task.name, ()))) for task in spec.tasks]
+    path = options.sheet or Path(f"contact-sheet-{options.folder.stem}.png")
+    return _saved(contact_figure(views, styles, options.folder.name), path)
+
+
+def _saved(figure: Figure, path: Path) -> Path:
+    """Write a picture; where it is."""
+    from art_mtl.files import staged_folder
+
     with staged_folder(path.parent) as stage:
         figure.savefig(stage / path.name, format="png", metadata={"Software": "art-mtl"})
     return path

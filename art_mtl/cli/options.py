@@ -24,7 +24,7 @@ from art_mtl.evaluation.experiment import Experiment
 
 ENTRY = re.compile(r"^ {4}(?:    )?(\w+): (.+(?:\n {12}.+)*)", re.MULTILINE)
 _HELP = {name: " ".join(text.split()) for name, text in ENTRY.findall(Experiment.__doc__ or "")}
-_METAVARS = {int: "N", float: "X", str: "STR", Path: "PATH", tuple[int, int]: "HxW"}
+_METAVARS = {int: "N", float: "X", str: "STR", Path: "PATH", tuple[int, int]: "HxW", tuple[int, ...]: "CxHxW"}
 
 REGISTRY = ConstructorRegistry()
 """What ``tyro`` reads options by."""
@@ -61,9 +61,10 @@ def _value(text: str, kinds: Sequence[Any]) -> Any:
     """The value that a text stands for; the text itself where it stands for none."""
     if text == "None":
         return None
-    size = re.fullmatch(r"([1-9]\d{0,5})[x×]([1-9]\d{0,5})", text, re.ASCII)
-    if size and tuple[int, int] in kinds:
-        return int(size[1]), int(size[2])
+    if re.fullmatch(r"[1-9]\d{0,5}([x×][1-9]\d{0,5})*", text, re.ASCII):
+        lengths = tuple(map(int, re.split("[x×]", text)))
+        if tuple[int, ...] in kinds or (tuple[int, int] in kinds and len(lengths) == 2):
+            return lengths
     for kind in (int, float):
         try:
             if kind in kinds and "_" not in text:
@@ -83,11 +84,17 @@ def _size(name: str, found: Any) -> None:
         raise TypeError(f"Parameter `{name}` should be a height and a width such as 288x384. Found {found!r}.")
 
 
+def _shape(name: str, found: Any) -> None:
+    if not isinstance(found, tuple):
+        raise TypeError(f"Parameter `{name}` should be lengths such as 3x224x224. Found {found!r}.")
+
+
 _T = TypeVar("_T")
 Maybe = Annotated[_T | None, arg(help_behavior_hint="")]
 """An option that may be left out; its documentation says what then holds."""
 Flag = FlagCreatePairsOff[bool]
 Size = Annotated[tuple[int, int], _size]
+Shape = Annotated[tuple[int, ...], _shape]
 TableFormat = Literal["terminal", "markdown", "latex"]
 
 Root = Annotated[Path | None, _told("root")]

@@ -21,6 +21,7 @@ from art_mtl.core.batch import (
     radius,
 )
 from art_mtl.core.batch_size import BatchSize, measure_batch_size
+from art_mtl.core.before_activation import BeforeActivation
 from art_mtl.core.checks import AUTO
 from art_mtl.core.config import AttackConfig
 from art_mtl.core.forward import Forward, ForwardBackward, MicroBatching
@@ -32,6 +33,7 @@ from art_mtl.core.run_log import RunLog
 from art_mtl.core.session import Session
 from art_mtl.core.threat import RunConfig
 from art_mtl.labels import MultiTaskLabels
+from art_mtl.precision import dtype_of
 from art_mtl.prepared import Preparation, PreparedCache
 from art_mtl.tasks import Task
 
@@ -95,26 +97,26 @@ class AttackedModel:
             **settings: Attributes of the object.
         """
 
-        def outputs(network: Callable[[Tensor], Any], x: Tensor) -> list[Any]:
-            raw = after(network(before(x)))
-            return [task.select(raw, k, len(tasks)) for k, task in enumerate(tasks)]
+        def outputs(network: BeforeActivation, x: Tensor) -> list[Any]:
+            return network(before(x).to(dtype_of(module)), after)
 
         def prepared(how: Any, inputs: Tensor) -> Forward:
             settings = Preparation.parse(how)
             if settings is None:
-                return partial(outputs, module)
+                return forward
             with torch.no_grad():
-                copied = cache(module, before(inputs[:2].to(place)), settings)
-            return partial(outputs, copied)
+                copied = cache(module, before(inputs[:2].to(place)).to(dtype_of(module)), settings)
+            return partial(outputs, BeforeActivation(copied, tasks))
 
         def own_labels(inputs: Tensor, size: int) -> MultiTaskLabels:
             with torch.no_grad(), frozen(module):
-                network = ForwardBackward(partial(outputs, module), MicroBatching(), tasks)
+                network = ForwardBackward(forward, MicroBatching(), tasks)
                 parts = [network.no_grad(part.to(place)) for part in torch.split(inputs, size)]
             return MultiTaskLabels.concatenate([predicted_labels(tasks, part) for part in parts])
 
         place = device or next(module.parameters(), torch.empty(0, device="cpu")).device
-        return cls(module, tasks, place, partial(outputs, module), prepared, own_labels, **settings)
+        forward = partial(outputs, BeforeActivation(module, tasks))
+        return cls(module, tasks, place, forward, prepared, own_labels, **settings)
 
 
 class Callbacks:

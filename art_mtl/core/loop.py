@@ -21,6 +21,7 @@ from art_mtl.core.run_log import RunLog
 from art_mtl.core.selection import BestIterate, choose, keep_best
 from art_mtl.core.threat import FeasibleSet, RunConfig, ThreatModel
 from art_mtl.tasks import Target, Task
+from art_mtl.tasks.base import Saturation
 
 Observer = Callable[[StepRecord], None]
 
@@ -107,6 +108,8 @@ class _Run:
         self.alive = torch.ones(len(x), dtype=torch.bool, device=x.device)
         self.zeroed = self.moved = torch.zeros_like(self.alive)
         self.flat: set[str] = set()
+        # Of each task, which samples' outputs are probabilities, and for which no gradient is left, where it begins.
+        self.saturation: list[Saturation | None] | None = None
         # The last iterate of each sample with finite outputs, and what it is compared by.
         self.good = x
         self.values_at_good: Tensor | None = None
@@ -183,7 +186,9 @@ class _Run:
         self.references = self.score_fn.references(self.context, clean) if self.scores else []
 
     def _checked(self, outputs: Outputs) -> Outputs:
-        triples = zip(self.context.tasks, outputs, self.context.targets, strict=True)
+        triples = list(zip(self.context.tasks, outputs, self.context.targets, strict=True))
+        if self.saturation is None:
+            self.saturation = [task.saturation(output, target) for task, output, target in triples]
         return [task.check_output(output, target) for task, output, target in triples]
 
     def _detached(self, outputs: Outputs) -> Outputs:
@@ -261,6 +266,9 @@ class _Run:
         log.stopped |= indices(~self.alive)
         log.zeroed |= indices(self.zeroed)
         log.flat |= self.flat
+        for task, found in zip(self.context.tasks, self.saturation or [], strict=False):
+            if found is not None:
+                log.add_saturation(task.name, *map(indices, (found.probabilities, found.lost, found.doubtful)))
         moved = self.moved | (not self.step_rule.needs_gradient)
         log.still |= indices(self.alive & ~moved)
         log.moved |= indices(moved)

@@ -62,8 +62,8 @@ class TableDataset(Dataset[Sample]):
     The first line names the columns, which commas, semicolons, tabs or bars separate. A cell of a label holds a number,
     the name of a class, or the path of a file: a mask or map as a picture or ``.npy``, boxes as ``.json``
     (``{"boxes": [[x1, y1, x2, y2], …], "labels": […]}``), as ``.csv`` (x1, y1, x2, y2, class; no heading) or as
-    ``.txt`` (class, centre x, centre y, width, height in shares of the picture). Boxes are in pixels of the picture on
-    disk, and are resized with it. An empty cell, or NaN, is a missing label.
+    ``.txt`` (class, centre x, centre y, width, height in shares of the picture). Boxes, and the points of keypoints,
+    are in pixels of the picture on disk, and are resized with it. An empty cell, or NaN, is a missing label.
 
     All rows are read when the data set is made, so that every fault is told before work begins.
 
@@ -255,12 +255,23 @@ class TableDataset(Dataset[Sample]):
         labels = {}
         for task in self.tasks:
             label = self._value(row, self.columns[task.name], disk)
+            if task.kind == "keypoints" and label is not None:
+                label = self._resized_points(np.asarray(label, np.float32), disk)
             labels[task.name] = label
             if label is not None:
                 self._check_label(task, label, self.columns[task.name])
         if self.pack is not None:
             inputs = self.pack({**{name: self._given(row, name, disk) for name in self.given}, self.input_name: inputs})
         return inputs, labels
+
+    def _resized_points(self, points: Array, disk: tuple[int, int] | None) -> Array:
+        """Points (x, y), ``(2P,)`` or ``(P, 2 or 3)``, in pixels of the resized picture."""
+        if self.size is None or disk is None:
+            return points
+        ratio = np.array([self.size[1] / disk[1], self.size[0] / disk[0]], np.float32)
+        if points.ndim == 1:
+            return np.asarray((points.reshape(-1, 2) * ratio).ravel())
+        return np.concatenate([points[:, :2] * ratio, points[:, 2:]], axis=1)
 
     def _check_label(self, task: Task, label: Any, column: Column) -> None:
         """Raise unless a label is one of its task."""

@@ -9,12 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from art_mtl.core.before_activation import BeforeActivation
 from art_mtl.core.lending import frozen
 from art_mtl.estimators.checks import host_tensor
 from art_mtl.estimators.parameters import MultiTaskParameters
-from art_mtl.estimators.preprocessing import apply_operations, dtype_of
+from art_mtl.estimators.preprocessing import apply_operations
 from art_mtl.estimators.training import trained_modules
 from art_mtl.labels import MultiTaskLabels
+from art_mtl.precision import dtype_of
 from art_mtl.prepared import Preparation, PreparedCache
 from art_mtl.tasks import Target
 
@@ -34,7 +36,8 @@ class MultiTaskBase(MultiTaskParameters):
             x: Inputs ``(B, *input_shape)`` on any device, in the range that users see (before preprocessing).
 
         Returns:
-            One tensor, or nest of tensors, for each task, in order, on :attr:`device`.
+            One tensor, or nest of tensors, for each task, in order, on :attr:`device`. Where it comes from a last
+            softmax or sigmoid of the model, what goes into that.
 
         Raises:
             ValueError: The shape of ``x`` is another, or the model's output has no tensor for a task.
@@ -58,7 +61,7 @@ class MultiTaskBase(MultiTaskParameters):
         """
         settings = Preparation.parse(how)
         if settings is None:
-            return self.forward_tasks
+            return self.forward_through(self._model)
         with self._lent(), torch.no_grad():
             example = self.model_inputs(x[:2])
             return self.forward_through(self._prepared(self._model, example, settings))
@@ -69,7 +72,8 @@ class MultiTaskBase(MultiTaskParameters):
         Args:
             model: Takes and returns what the estimator's model does, such as its prepared copy.
         """
-        return lambda x: self._selected(model(self.model_inputs(x)))
+        network = BeforeActivation(model, self._tasks)
+        return lambda x: network(self.model_inputs(x))
 
     def model_inputs(self, x: Tensor, fit: bool = False) -> Tensor:
         """What the model gets to see: inputs after every defence and preprocessing, in the precision of its weights and
@@ -133,10 +137,7 @@ class MultiTaskBase(MultiTaskParameters):
         return x.to(self._device, torch.float64 if dtype_of(self._model) == torch.float64 else torch.float32)
 
     def _forward(self, x: Tensor, fit: bool) -> list[Tensor]:
-        return self._selected(self._model(self.model_inputs(x, fit)))
-
-    def _selected(self, outputs: Any) -> list[Tensor]:
-        return [task.select(outputs, position, len(self._tasks)) for position, task in enumerate(self._tasks)]
+        return BeforeActivation(self._model, self._tasks)(self.model_inputs(x, fit))
 
     def _losses(self, x: Tensor, targets: Sequence[Target], fit: bool = False) -> list[Tensor]:
         return [

@@ -12,8 +12,6 @@ from art.defences.preprocessor.preprocessor import PreprocessorPyTorch
 from art.preprocessing.standardisation_mean_std.pytorch import StandardisationMeanStdPyTorch
 from torch import Tensor
 
-_COMPUTED = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-
 
 def apply_operations(operations: Sequence[Any], x: Tensor, fit: bool = False) -> Tensor:
     """Run a batch through a chain of ART preprocessors.
@@ -52,18 +50,6 @@ def apply_operations(operations: Sequence[Any], x: Tensor, fit: bool = False) ->
             )
         x = result
     return x
-
-
-def dtype_of(model: torch.nn.Module) -> torch.dtype:
-    """What a model computes in: the dtype of its first floating-point parameter or, if it has none, of its first
-    floating-point buffer; float32 if it has neither. Formats of 8 bits and fewer, for storage only, do not count.
-
-    Examples:
-        >>> dtype_of(torch.nn.Linear(2, 2, dtype=torch.float64)), dtype_of(torch.nn.ReLU())
-        (torch.float64, torch.float32)
-    """
-    tensors = (tensor for group in (model.parameters(), model.buffers()) for tensor in group)
-    return next((tensor.dtype for tensor in tensors if tensor.dtype in _COMPUTED), torch.float32)
 
 
 def _is_identity(operation: Any) -> bool:

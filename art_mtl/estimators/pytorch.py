@@ -199,7 +199,7 @@ class PyTorchMultiTaskEstimator(MultiTaskTraining):
             module=self._model,
             tasks=self._tasks,
             device=self._device,
-            forward=self.forward_tasks,
+            forward=self.forward_through(self._model),
             prepared=self.forward_prepared,
             own_labels=lambda inputs, size: self.own_labels(inputs.numpy(), size),
             channels_first=self.channels_first,

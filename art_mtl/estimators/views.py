@@ -11,7 +11,7 @@ from torch import Tensor
 
 from art_mtl import tasks
 from art_mtl.estimators.base import MultiTaskBase
-from art_mtl.estimators.preprocessing import dtype_of
+from art_mtl.precision import dtype_of
 from art_mtl.tasks import Task
 
 

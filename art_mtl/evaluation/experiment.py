@@ -129,9 +129,9 @@ class Experiment:
     threads: int | None = None
     root: Path | None = None
     checkpoint: Path | None = None
+    keep_adversarial: bool = False
     tasks: Path | None = None
     data: Path | None = None
-    keep_adversarial: bool = False
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

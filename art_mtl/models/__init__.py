@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from art_mtl.models.checkpoints import load_embedded, load_weights, read_metadata, read_state_dict, save_weights
+from art_mtl.models.checkpoints import (
+    load_checkpoint,
+    load_embedded,
+    load_weights,
+    read_metadata,
+    read_state_dict,
+    save_weights,
+)
 from art_mtl.models.mtan import MTAN
 from art_mtl.models.paper import NETWORKS, load_network, network_from_state_dict
 from art_mtl.models.several_inputs import SeveralInputs
@@ -17,6 +24,7 @@ __all__ = [
     "RoomsNet",
     "SeveralInputs",
     "Split",
+    "load_checkpoint",
     "load_embedded",
     "load_network",
     "load_weights",

@@ -6,7 +6,7 @@ import pickle
 import re
 import struct
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,20 @@ from torch import Tensor, nn
 
 from art_mtl.files import regular_file, whole
 
-__all__ = ["fit", "load_embedded", "load_weights", "read_metadata", "read_state_dict", "save_weights"]
+__all__ = [
+    "fit",
+    "load_checkpoint",
+    "load_embedded",
+    "load_weights",
+    "read_metadata",
+    "read_state_dict",
+    "save_weights",
+]
 
 _WRAPPERS = ("model", "state_dict", "model_state_dict")
+_AVERAGES = ("ema_state_dict", "state_dict_ema", "model_ema", "ema_model", "ema")
+_COUNTER = "n_averaged"  # of torch.optim.swa_utils.AveragedModel, beside the weights
+_COMPILED = "_orig_mod."
 _PREFIXES = ("module.", "_orig_mod.")  # of DistributedDataParallel and of torch.compile
 _LISTED = 8
 _ADVICE = "Save the weights by themselves: torch.save(model.state_dict(), path)."
@@ -114,13 +125,44 @@ def load_embedded(model: nn.Module, name: str) -> dict[str, str]:
         return load_weights(model, path)
 
 
-def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+def load_checkpoint(model: nn.Module, path: str | Path, *, ema: bool = False) -> None:
+    """Read the weights of a checkpoint into a model, whoever trained it.
+
+    The keys may have a prefix that wrappers, trainers and Lightning modules give them ("module.", "model.", "net.", …):
+    where all keys of the model are found behind one prefix, what stands under other prefixes (a criterion, a teacher)
+    is left out.
+
+    Args:
+        model: Changed in place.
+        path: As of :func:`read_state_dict`.
+        ema: Whether to read the moving average of the weights, where the checkpoint has one beside them.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it holds code, is damaged, has no moving average where one is asked for, or does not fit.
+
+    Examples:
+        >>> import tempfile
+        >>> source, copy = nn.Linear(2, 1), nn.Linear(2, 1)
+        >>> path = Path(tempfile.mkdtemp()) / "last.ckpt"
+        >>> state = {f"net.{key}": tensor for key, tensor in source.state_dict().items()}
+        >>> torch.save({"epoch": 3, "state_dict": {**state, "loss.weight": torch.ones(1)}}, path)
+        >>> load_checkpoint(copy, path)
+        >>> bool((copy.weight == source.weight).all())
+        True
+    """
+    fit(model, _aligned(read_state_dict(path, ema=ema), list(model.state_dict()), path, ema), str(path))
+
+
+def read_state_dict(path: str | Path, *, ema: bool = False) -> dict[str, Tensor]:
     """The tensors of a checkpoint, on the CPU; nothing in the file is run.
 
     Args:
         path: A safetensors file, or one made by ``torch.save`` of a state dict; which of the two is told by its
             content. The state dict may be an entry "model", "state_dict" or "model_state_dict" of a dict. Prefixes that
             ``DistributedDataParallel`` ("module.") and ``torch.compile`` ("_orig_mod.") give to all keys are taken off.
+        ema: Whether to read the moving average of the weights, an entry "ema", "ema_state_dict", "state_dict_ema" or
+            "model_ema", where there is one.
 
     Returns:
         Key to tensor, in the order of the file.
@@ -142,7 +184,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     if head[8:9] == b"{":
         return _strip(_read_safetensors(path))
     if head[:2] == b"PK" or head[:1] == b"\x80":
-        return _strip(_unwrap(_read_torch(path), path))
+        return _strip(_unwrap(_read_torch(path), path, ema))
     found = f"a file that begins with {head!r}" if head else "an empty file"
     raise ValueError(
         f"{path}: expected weights, a safetensors file or one of torch.save. Found {found}; fetch or copy it again."
@@ -231,11 +273,39 @@ def _damaged(path: str | Path, error: Exception) -> ValueError:
     )
 
 
-def _unwrap(loaded: Any, path: str | Path) -> dict[str, Tensor]:
+def _aligned(state: Mapping[str, Tensor], expected: Sequence[str], path: str | Path, ema: bool) -> Mapping[str, Tensor]:
+    """A state dict without the prefix behind which it has all keys of a model.
+
+    Raises:
+        ValueError: There are several such prefixes.
+    """
+    state = {key.replace(_COMPILED, ""): tensor for key, tensor in state.items() if key != _COUNTER}
+    if not expected or set(expected) <= set(state):
+        return state
+    ends = (key.removesuffix(expected[0]) for key in state if key.endswith(f".{expected[0]}"))
+    prefixes = [prefix for prefix in dict.fromkeys(ends) if all(prefix + key in state for key in expected)]
+    chosen = [prefix for prefix in prefixes if ("ema" in re.split(r"[._]", prefix)) == ema] or prefixes
+    if len(chosen) > 1:
+        raise ValueError(
+            f"{path}: expected the weights of one model. Found them behind {', '.join(map(repr, chosen))}."
+        )
+    if not chosen:
+        return state
+    return {key.removeprefix(chosen[0]): tensor for key, tensor in state.items() if key.startswith(chosen[0])}
+
+
+def _unwrap(loaded: Any, path: str | Path, ema: bool) -> dict[str, Tensor]:
     """The state dict in what ``torch.load`` gave."""
     if not isinstance(loaded, Mapping):
         raise ValueError(f"{path}: expected a state dict. Found a {type(loaded).__name__}. {_ADVICE}")
+    averages = [loaded[key] for key in _AVERAGES if isinstance(loaded.get(key), Mapping)]
+    if ema and averages:
+        loaded = averages[0]
     wrapped = next((loaded[key] for key in _WRAPPERS if isinstance(loaded.get(key), Mapping)), loaded)
+    if ema and not averages and not any("ema" in re.split(r"[._]", str(key)) for key in wrapped):
+        raise ValueError(
+            f"{path}: expected a moving average, an entry {', '.join(_AVERAGES)}. Found {list(loaded)[:8]}."
+        )
     if not wrapped:
         raise ValueError(f"{path}: expected a state dict. Found an empty one. {_ADVICE}")
     foreign = [f"{key!r} ({type(value).__name__})" for key, value in wrapped.items() if not isinstance(value, Tensor)]

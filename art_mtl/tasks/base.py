@@ -37,6 +37,21 @@ class Measures:
     statistics: Tensor
 
 
+@dataclass(frozen=True)
+class Saturation:
+    """Where an output is probabilities in place of logits; each ``(B,)``, boolean.
+
+    Attributes:
+        probabilities: It is taken for probabilities.
+        lost: These are 0 or 1 at every labelled place, so that no gradient is left.
+        doubtful: It lies in [0, 1], and is taken for logits.
+    """
+
+    probabilities: Tensor
+    lost: Tensor
+    doubtful: Tensor
+
+
 @dataclass(frozen=True, kw_only=True)
 class Task(Drawn, OutputLayout, ABC):
     """One job of a multi-task model.
@@ -138,6 +153,19 @@ class Task(Drawn, OutputLayout, ABC):
         if found is None:
             raise ValueError(f"The model's output for task {self.name!r} should hold floating-point tensors.")
         return found
+
+    def undoes(self, dim: int | None) -> bool:
+        """Whether what a last softmax over an axis, or a last sigmoid (None), was given may stand for its output."""
+        return False
+
+    def saturation(self, output: Any, target: Target) -> Saturation | None:
+        """Where the output is probabilities already; None for kinds without probabilities.
+
+        Args:
+            output: The raw output.
+            target: Labels.
+        """
+        return None
 
     # --- labels ---
 

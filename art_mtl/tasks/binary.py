@@ -16,7 +16,9 @@ from art_mtl.tasks.binary_task import BinaryTask
 from art_mtl.tasks.picking import OutputPicker
 
 
-def binary(name: str, threshold: float = 0.5, output: OutputPicker = None) -> Binary:
+def binary(
+    name: str, threshold: float = 0.5, output: OutputPicker = None, *, probabilities: bool | None = None
+) -> Binary:
     """One yes-or-no label an image: one logit ``(B,)`` or ``(B, 1)``, labels ``(N,)`` or ``(N, 1)`` of 1, 0 and −1.
 
     −1 is a label that is not known. Loss: binary cross-entropy. Score: probability of the true state. Metric: accuracy.
@@ -25,6 +27,8 @@ def binary(name: str, threshold: float = 0.5, output: OutputPicker = None) -> Bi
         name: Name of the task.
         threshold: Probability above which the answer is yes.
         output: See :class:`art_mtl.tasks.Task`.
+        probabilities: Whether the model returns probabilities, after a sigmoid of its own. One number a sample
+            does not show it, so None stands for logits.
 
     Raises:
         ValueError: ``threshold`` is not between 0 and 1.
@@ -36,7 +40,7 @@ def binary(name: str, threshold: float = 0.5, output: OutputPicker = None) -> Bi
         >>> task.score(torch.tensor([2.0, 2.0, 2.0]), target)
         tensor([0.8808, 0.1192, 0.0000])
     """
-    return Binary(name=name, threshold=threshold, output=output)
+    return Binary(name=name, threshold=threshold, output=output, probabilities=probabilities)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,6 +32,7 @@ def binary_segmentation(
     *,
     metric: str = "iou",
     spatial_dims: int = 2,
+    probabilities: bool | None = None,
 ) -> BinarySegmentation:
     """Yes or no at each pixel: one logit ``(B, 1, H, W)`` or ``(B, H, W)``, labels of 1 and 0 in the same layout.
 
@@ -47,6 +48,8 @@ def binary_segmentation(
             (Achanta et al., CVPR 2009). "ods_f": the same with β² = 1, for edges (Arbeláez et al., TPAMI 2011); a
             predicted edge has to lie on the very pixel, without their tolerance.
         spatial_dims: 2 for images; 3 for volumes, ``(B, 1, D, H, W)`` or ``(B, D, H, W)``.
+        probabilities: Whether the model returns probabilities, after a sigmoid of its own. None: it shows where a
+            sample has at least 64 numbers, all of them in [0, 1].
 
     Raises:
         ValueError: An argument is not one of these.
@@ -66,6 +69,7 @@ def binary_segmentation(
         output=output,
         reported=metric,
         spatial_dims=spatial_dims,
+        probabilities=probabilities,
     )
 
 

@@ -60,7 +60,7 @@ class BinaryTask(DecisionTask):
 
     def decode(self, output: Tensor) -> Tensor:
         """1 where the logit is above that of ``threshold``."""
-        return (output > self.cut).to(output.dtype)
+        return (self.logits(output) > self.cut).to(output.dtype)
 
     def encode(self, y: Tensor, present: Tensor) -> DenseTarget:
         """1, 0 and ``ignore_index``; logits are decoded."""

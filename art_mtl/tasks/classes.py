@@ -36,6 +36,18 @@ class ClassTask(DecisionTask):
         """True, unless the ignored class leaves but one."""
         return self.num_classes > (1 if self.ignored_class is None else 2)
 
+    def are_probabilities(self, output: Tensor) -> Tensor:
+        """See :meth:`DecisionTask.are_probabilities`: at least 0, and 1 in all at every place."""
+        return losses.is_distribution(output)
+
+    def log_space(self, output: Tensor) -> Tensor:
+        """See :meth:`DecisionTask.log_space`."""
+        return losses.log_probabilities(output)
+
+    def undoes(self, dim: int | None) -> bool:
+        """See :meth:`Task.undoes`: a sigmoid, or a softmax over the classes."""
+        return self.probabilities is None and dim in (None, 1)
+
     def decode(self, output: Tensor) -> Tensor:
         """The class of the greatest logit."""
         return (output.byte() if output.dtype == torch.bool else output).argmax(1)

@@ -22,7 +22,9 @@ from art_mtl.tasks.picking import OutputPicker
 from art_mtl.tasks.target import DenseTarget
 
 
-def classification(name: str, num_classes: int, output: OutputPicker = None) -> Classification:
+def classification(
+    name: str, num_classes: int, output: OutputPicker = None, *, probabilities: bool | None = None
+) -> Classification:
     """One class an image: logits ``(B, num_classes)``, labels ``(N,)`` of integers or one-hot ``(N, num_classes)``.
 
     One-hot rows without a 1 are samples without a label. Loss: cross-entropy. Score: probability of the true class.
@@ -32,13 +34,15 @@ def classification(name: str, num_classes: int, output: OutputPicker = None) -> 
         name: Name of the task.
         num_classes: At least 2.
         output: See :class:`art_mtl.tasks.Task`.
+        probabilities: Whether the model returns probabilities, after a softmax of its own. None: it shows, as these are
+            at least 0 and have a sum of 1.
 
     Examples:
         >>> import numpy as np
         >>> classification("digit", num_classes=10).targets(np.array([3, 7])).value
         tensor([3, 7])
     """
-    return Classification(name=name, num_classes=num_classes, output=output)
+    return Classification(name=name, num_classes=num_classes, output=output, probabilities=probabilities)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +122,9 @@ class Classification(ClassTask):
             return None
         others = clean_output.scatter(1, target.value[:, None], float("-inf"))
         chosen = others.topk(min(rank, self.num_classes - 1), dim=1).indices[:, -1]
-        task = Towards(name=self.name, num_classes=self.num_classes, output=self.output)
+        task = Towards(
+            name=self.name, num_classes=self.num_classes, output=self.output, probabilities=self.probabilities
+        )
         return task, DenseTarget(torch.stack([target.value, chosen], 1), target.valid)
 
 

@@ -17,7 +17,9 @@ from art_mtl.tasks.label_checks import check_count
 from art_mtl.tasks.picking import OutputPicker
 
 
-def multilabel(name: str, num_labels: int, output: OutputPicker = None) -> Multilabel:
+def multilabel(
+    name: str, num_labels: int, output: OutputPicker = None, *, probabilities: bool | None = None
+) -> Multilabel:
     """Several yes-or-no labels an image: logits ``(B, num_labels)``, labels ``(N, num_labels)`` of 1, 0 and −1.
 
     −1 is a label that is not known, in integers and floats alike: it does not count. Loss: binary cross-entropy, the
@@ -27,13 +29,15 @@ def multilabel(name: str, num_labels: int, output: OutputPicker = None) -> Multi
         name: Name of the task.
         num_labels: At least 1.
         output: See :class:`art_mtl.tasks.Task`.
+        probabilities: Whether the model returns probabilities, after a sigmoid of its own. None: it shows where a
+            sample has at least 64 numbers, all of them in [0, 1].
 
     Examples:
         >>> import torch
         >>> multilabel("tags", num_labels=3).targets(torch.tensor([[1, 0, -1]])).valid
         tensor([[ True,  True, False]])
     """
-    return Multilabel(name=name, num_labels=num_labels, output=output)
+    return Multilabel(name=name, num_labels=num_labels, output=output, probabilities=probabilities)
 
 
 @dataclass(frozen=True, kw_only=True)

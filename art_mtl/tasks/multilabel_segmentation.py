@@ -27,6 +27,7 @@ def multilabel_segmentation(
     output: OutputPicker = None,
     *,
     spatial_dims: int = 2,
+    probabilities: bool | None = None,
 ) -> MultilabelSegmentation:
     """Masks that may overlap: logits ``(B, num_labels, H, W)``, labels ``(N, num_labels, H, W)`` of 1 and 0.
 
@@ -39,6 +40,8 @@ def multilabel_segmentation(
         ignore_index: Label of pixels that do not count, other than 0 and 1, or several; of one mask or of all.
         output: See :class:`art_mtl.tasks.Task`.
         spatial_dims: 2 for images; 3 for volumes, ``(B, num_labels, D, H, W)``.
+        probabilities: Whether the model returns probabilities, after a sigmoid of its own. None: it shows where a
+            sample has at least 64 numbers, all of them in [0, 1].
 
     Raises:
         ValueError: An argument is not one of these.
@@ -49,7 +52,12 @@ def multilabel_segmentation(
         [[[[True, True]], [[True, False]]]]
     """
     return MultilabelSegmentation(
-        name=name, num_labels=num_labels, ignore_index=ignore_index, output=output, spatial_dims=spatial_dims
+        name=name,
+        num_labels=num_labels,
+        ignore_index=ignore_index,
+        output=output,
+        spatial_dims=spatial_dims,
+        probabilities=probabilities,
     )
 
 

@@ -39,6 +39,7 @@ def segmentation(
     *,
     average_ignored: bool = False,
     spatial_dims: int = 2,
+    probabilities: bool | None = None,
 ) -> Segmentation:
     """Semantic segmentation: logits ``(B, num_classes, H, W)``, labels ``(N, H, W)`` of integers.
 
@@ -54,6 +55,7 @@ def segmentation(
         average_ignored: Whether mIoU gives the ignored class an IoU of its own, 0, once it is predicted somewhere: the
             convention of code that takes a mean over all rows of the confusion matrix.
         spatial_dims: 2 for images; 3 for volumes: logits ``(B, num_classes, D, H, W)``, labels ``(N, D, H, W)``.
+        probabilities: As of :func:`classification`.
 
     Raises:
         TypeError: ``ignore_index`` is no integer.
@@ -75,6 +77,7 @@ def segmentation(
         output=output,
         average_ignored=average_ignored,
         spatial_dims=spatial_dims,
+        probabilities=probabilities,
     )
 
 

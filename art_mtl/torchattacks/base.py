@@ -11,6 +11,7 @@ from torch import Tensor
 from torchattacks.attack import Attack
 
 from art_mtl.core.batch import Names, check_tensor, predicted_labels
+from art_mtl.core.before_activation import BeforeActivation
 from art_mtl.core.config import AttackConfig
 from art_mtl.core.engine import AttackedModel, Call, Engine, Observing, Search
 from art_mtl.core.forward import ForwardBackward, MicroBatching
@@ -19,6 +20,7 @@ from art_mtl.core.lending import frozen
 from art_mtl.core.searches.per_sample import PerSampleSearch
 from art_mtl.core.session import content
 from art_mtl.labels import MultiTaskLabels
+from art_mtl.precision import dtype_of
 from art_mtl.prepared import Preparation, PreparedCache
 from art_mtl.tasks import Task, check_tasks
 from art_mtl.torchattacks.options import OPTIONS
@@ -95,8 +97,9 @@ class MultiTaskAttack(Front, ChoosesTargets, SavesExamples, Attack):  # type: ig
     def outputs(self, inputs: Tensor) -> list[Any]:
         """Raw output of each task, differentiable in ``inputs``; normalises them first where that is switched on."""
         # A copy, as the model may write into it.
-        raw = self.get_logits(inputs.clone())
-        return [task.select(raw, position, len(self.tasks)) for position, task in enumerate(self.tasks)]
+        network = BeforeActivation(self.model, self.tasks)
+        network.network = self.get_logits
+        return network(inputs.clone().to(dtype_of(self.model)))
 
     @torch.no_grad()
     def eval_outputs(self, inputs: Tensor) -> list[Any]:

@@ -80,6 +80,13 @@ def test_labels_are_resized_with_their_picture(folder):
         assert found["boxes"].tolist() == [[0, 0, 8, 6]] and found["labels"].tolist() == [2]
 
 
+def test_points_are_resized_with_their_picture(folder):
+    table = TableDataset(write(folder, "image,kind", "0.png,1"), [tasks.classification("kind", 2)], size=(12, 32))
+    flat, rows = np.array([1, 2, 3, 4], np.float32), np.array([[1, 2, 1], [3, 4, 0]], np.float32)
+    assert table._resized_points(flat, (6, 8)).tolist() == [4, 4, 12, 8]
+    assert table._resized_points(rows, (6, 8)).tolist() == [[4, 4, 1], [12, 8, 0]]
+
+
 def test_grey_pictures_of_16_bits_and_models_of_numbers(folder):
     Image.fromarray(np.full((2, 2), 65535, np.uint16)).save(folder / "white.png")
     path = write(folder, "image,age,w", "white.png,1,0.5")

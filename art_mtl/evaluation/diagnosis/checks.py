@@ -59,7 +59,7 @@ def deterministic(lab: DiagnosisContext) -> Check:
 
 def differentiable(lab: DiagnosisContext) -> Check:
     """The gradient must explain at least half of how outputs change."""
-    from art_mtl.estimators.preprocessing import dtype_of
+    from art_mtl.precision import dtype_of
 
     dtype = dtype_of(lab.estimator.model)
     if torch.finfo(dtype).bits < 32:

@@ -91,7 +91,7 @@ def disagreement(estimator: PyTorchMultiTaskEstimator, x: Inputs, batch_size: in
 
 def resolution(estimator: PyTorchMultiTaskEstimator) -> float:
     """Relative difference that rounding may make in an output: half the digits of what the model computes in."""
-    from art_mtl.estimators.preprocessing import dtype_of
+    from art_mtl.precision import dtype_of
 
     finest = torch.finfo(dtype_of(estimator.model)).eps
     if estimator.device.type == "cuda" and torch.backends.cudnn.allow_tf32:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from art_mtl.data import MultiTaskDataset, PaperData
+from art_mtl.data import MultiTaskDataset, PaperData, TableDataset
 from art_mtl.evaluation.report.escape import plot
 from art_mtl.evaluation.report.pictures import TaskStyle, View, show_image, show_labels
 from art_mtl.evaluation.report.plots import new_figure
@@ -28,21 +28,31 @@ _MOST_IN_A_ROW = 10  # of a legend
 __all__ = ["contact_figure", "samples_of", "styles_of"]
 
 
-def samples_of(dataset: MultiTaskDataset, tasks: Sequence[Task], count: int, prefix: str = "") -> list[View]:
+def samples_of(
+    dataset: MultiTaskDataset | TableDataset,
+    tasks: Sequence[Task],
+    count: int,
+    prefix: str = "",
+    value_range: tuple[float, float] = (-1.0, 1.0),
+) -> list[View]:
     """Samples spread evenly over a data set, the first and the last among them.
 
     Args:
-        dataset: Images in [-1, 1].
+        dataset: With images. Samples that lack a label are left out.
         tasks: Whose labels to take.
         count: How many; fewer if there are not as many.
         prefix: Of their titles, which are their indices.
+        value_range: Black and white of the images.
     """
     count = min(count, len(dataset))
     views = []
+    low, high = value_range
     for i in [k * (len(dataset) - 1) // max(1, count - 1) for k in range(count)]:
         image, labels = dataset.sample(i)
+        if any(labels[task.name] is None for task in tasks):
+            continue
         shown = {task.name: task.shown(task.targets(np.asarray(labels[task.name])[None]))[0] for task in tasks}
-        views.append(View(f"{prefix}{i}", (image + 1) / 2, shown))
+        views.append(View(f"{prefix}{i}", (image - low) / (high - low), shown))
     return views
 
 
@@ -80,7 +90,8 @@ def contact_figure(samples: Sequence[View], tasks: Sequence[TaskStyle], title: s
         show_image(row[0], view)
         for ax, task in zip(row[1:], tasks, strict=True):
             show_labels(ax, task, view)
-            caption = task.task.caption(view.labels[task.name], task.unit)
+            label = view.labels[task.name]
+            caption = task.task.caption(label, task.unit) or task.task.answer(label, task.class_names)
             ax.set_xlabel(plot(caption), fontsize=8, color="#444444", labelpad=3)
     for ax, heading in zip(grid[0], ["image", *map(_heading, tasks)], strict=True):
         ax.set_title(plot(heading), fontsize=10)

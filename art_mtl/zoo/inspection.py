@@ -1,0 +1,278 @@
+"""A first ``tasks.yaml`` for a model: it is run once, and its outputs tell what they may be."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from art_mtl.losses import is_distribution
+from art_mtl.zoo import user_code
+from art_mtl.zoo.model_files import is_model_file, load_model_file, settle_batch
+from art_mtl.zoo.ports import ModelFile, Port
+from art_mtl.zoo.task_file import FORMAT, VERSION, kinds
+from art_mtl.zoo.victims import Victim
+
+__all__ = ["Proposal", "propose"]
+
+_CHANNELS = (1, 3, 4)
+_SAMPLES = 2
+_SHORT = 1e-3
+_SOFTMAX_INSIDE = "probabilities (softmax inside): attacked before the softmax"
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What an output may be.
+
+    Attributes:
+        path: Where it is in what the model returns.
+        shape: Of one sample.
+        kind: Of a task; None where nothing fits.
+        parameters: Of the kind.
+        doubts: What is not sure, a line each.
+        shares: Whether all values lie in [0, 1].
+    """
+
+    path: tuple[str | int, ...]
+    shape: tuple[int, ...]
+    kind: str | None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    doubts: tuple[str, ...] = ()
+    shares: bool = False
+
+
+def propose(name: str, shape: Sequence[int] | None = None) -> str:
+    """A ``tasks.yaml`` for a model, with comments on what is not sure.
+
+    Args:
+        name: Path of a model file, or "PATH.py:function", whose function returns a module or a victim. Only that file
+            is imported.
+        shape: Of one sample of the input, such as (3, 224, 224); None where the file tells.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is no model, its input's shape is not known, or it does not run on such an input.
+    """
+    file, known = _model(name)
+    ports = file.inputs or (Port("image"),)
+    attacked = next((place for place, port in enumerate(ports) if port.shape is not None and len(port.shape) == 4), 0)
+    shapes = [_shape_of(port, shape if place == attacked else None, known) for place, port in enumerate(ports)]
+    generator = torch.Generator().manual_seed(0)
+    inputs = [
+        torch.rand((_SAMPLES, *one), generator=generator).to(port.dtype)
+        for one, port in zip(shapes, ports, strict=True)
+    ]
+    inputs[attacked].requires_grad_(True)
+    try:
+        module = settle_batch(file, [x.detach() for x in inputs])
+        raw = module(*inputs)
+    except Exception as error:  # of whatever kind a network raises
+        text = " ".join(str(error).split())[:300]
+        raise ValueError(
+            f"{name}: expected a model that runs on inputs {', '.join(map(str, shapes))}. Found an error: {text}"
+        ) from error
+    found = [_guess(path, output, inputs[attacked]) for path, output in _leaves(raw)]
+    return _written(name, ports, attacked, shapes, _paired(found))
+
+
+def _model(name: str) -> tuple[ModelFile, tuple[int, ...] | None]:
+    """The model, and the shape of its input where that is known."""
+    if is_model_file(name):
+        file = load_model_file(name)
+        file.module.eval()
+        return file, None
+    if ".py:" not in name:
+        raise ValueError(f"Parameter `model` should be a model file or PATH.py:function. Found {name!r}.")
+    made = user_code.call(name)
+    if isinstance(made, Victim):
+        return ModelFile(made.model), made.input_shape
+    module = made[0] if isinstance(made, tuple) and made else made
+    if not isinstance(module, nn.Module):
+        raise ValueError(f"{name} should return a torch.nn.Module or a Victim. Found {type(made).__name__}.")
+    return ModelFile(module.eval()), None
+
+
+def _shape_of(port: Port, asked: Sequence[int] | None, known: tuple[int, ...] | None) -> tuple[int, ...]:
+    """The shape of one sample of an input."""
+    if asked is not None:
+        return tuple(asked)
+    if known is not None:
+        return known
+    if port.shape is None or any(size is None for size in port.shape[1:]):
+        raise ValueError(
+            f"Parameter `input` should be the shape of one sample, such as 3x224x224. The model says of its input "
+            f"{port.name!r}: {'nothing' if port.shape is None else port.shape}."
+        )
+    return tuple(int(size) for size in port.shape[1:] if size is not None)
+
+
+def _leaves(raw: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Tensor]]:
+    """The tensors of an output, with where they are."""
+    if isinstance(raw, Tensor):
+        yield path, raw
+    elif isinstance(raw, Mapping):
+        for key, part in raw.items():
+            yield from _leaves(part, (*path, key))
+    elif isinstance(raw, (list, tuple)):
+        names = getattr(raw, "_fields", range(len(raw)))
+        for key, part in zip(names, raw, strict=True):
+            yield from _leaves(part, (*path, key))
+
+
+def _guess(path: tuple[str | int, ...], output: Tensor, x: Tensor) -> Proposal:
+    """What one output may be."""
+    shape, word = tuple(output.shape[1:]), "_".join(map(str, path)).lower()
+    if not output.is_floating_point():
+        return Proposal(path, shape, None, doubts=("whole numbers have no gradient: they may be decided classes",))
+    doubts = [] if _has_gradient(output, x) else ["no gradient leads from it to the input"]
+    flat = output.detach().float()
+    kind, parameters, more = _kind(word, flat, shape)
+    return Proposal(path, shape, kind, parameters, (*doubts, *more), bool(((flat >= 0) & (flat <= 1)).all()))
+
+
+def _has_gradient(output: Tensor, x: Tensor) -> bool:
+    if not output.requires_grad:
+        return False
+    (gradient,) = torch.autograd.grad(output.sum(), x, retain_graph=True, allow_unused=True)
+    # The sum of a softmax is constant; that of squares is not.
+    (other,) = torch.autograd.grad(output.square().sum(), x, retain_graph=True, allow_unused=True)
+    return any(one is not None and bool((one != 0).any()) for one in (gradient, other))
+
+
+def _kind(word: str, output: Tensor, shape: tuple[int, ...]) -> tuple[str | None, dict[str, Any], list[str]]:
+    """Kind, parameters and doubts."""
+    unit = len(shape) > 0 and bool(((output.norm(dim=1) - 1).abs() < _SHORT).all())
+    share = bool(((output >= 0) & (output <= 1)).all())
+    if len(shape) == 3 and shape[2] < min(shape[:2]) and shape[0] >= shape[2]:
+        kind, parameters, doubts = _kind(word, output.movedim(-1, 1), (shape[2], *shape[:2]))
+        return kind, {**parameters, "layout": "NHWC"}, doubts
+    if len(shape) == 3:
+        return _map_kind(word, output, shape[0], unit, share)
+    if len(shape) == 2 and shape[1] == 2 and not re.search("box", word):
+        return "keypoints", {"num_points": shape[0]}, ["points (x, y)? In pixels, or in shares of the picture?"]
+    if len(shape) == 2:
+        return None, {}, [f"{shape[0]} rows of {shape[1]} numbers"]
+    if shape in ((), (1,)):
+        if share or re.search("logit|prob|is_|has_", word):
+            return "binary", {}, ["one yes-or-no answer? Else kind: regression"]
+        return "regression", {}, ["one number? Else kind: binary, of one logit"]
+    size = shape[0]
+    if re.search("landmark|keypoint|kpt|points", word) and size % 2 == 0:
+        return "keypoints", {"num_points": size // 2}, ["points (x, y) one after the other?"]
+    if bool(is_distribution(output).all()):
+        return "classification", {"num_classes": size}, [_SOFTMAX_INSIDE]
+    if unit and size >= 16:
+        return "embedding", {"threshold": 0.5}, ["vectors of length 1; at which distance is somebody verified?"]
+    if share:
+        return "multilabel", {"num_labels": size, "probabilities": True}, ["probabilities of labels (sigmoid inside)?"]
+    other = f"Else multilabel with num_labels: {size}, or regression of {size} numbers"
+    return "classification", {"num_classes": size}, [f"logits of {size} classes, one of which is right? {other}"]
+
+
+def _map_kind(
+    word: str, output: Tensor, channels: int, unit: bool, share: bool
+) -> tuple[str, dict[str, Any], list[str]]:
+    """Kind, parameters and doubts of a map of so many channels."""
+    if channels == 1:
+        if "disp" in word:
+            return "disparity", {}, ["columns: maps; what is not valid is -1 (invalid)"]
+        if share or re.search("mask|edge|salien|lane|drivable|road", word):
+            return "binary_segmentation", {}, ["one logit or probability a pixel? Else depth"]
+        return "depth", {}, ["one number a pixel? Else disparity, or binary_segmentation of one logit"]
+    if channels == 3 and (unit or "normal" in word):
+        return "surface_normals", {}, [] if unit else ["vectors that are scaled to length 1?"]
+    if bool(is_distribution(output).all()):
+        return (
+            "segmentation",
+            {"num_classes": channels},
+            [_SOFTMAX_INSIDE],
+        )
+    return "segmentation", {"num_classes": channels}, [f"logits of {channels} classes a pixel? Else image, of numbers"]
+
+
+def _paired(found: Sequence[Proposal]) -> list[Proposal]:
+    """The same, boxes put together with the scores of as many candidates."""
+    boxes = [one for one in found if len(one.shape) == 2 and one.shape[1] == 4]
+    left = list(found)
+    for box in boxes:
+        scores = next((one for one in left if one is not box and one.shape[:1] == box.shape[:1]), None)
+        if scores is None:
+            continue
+        left = [one for one in left if one is not box and one is not scores]
+        classes = scores.shape[1] if len(scores.shape) > 1 else 1
+        output = {"boxes": _key(box.path), "scores" if scores.shares else "logits": _key(scores.path)}
+        doubt = "decoded boxes in pixels, before suppression, and a score a class? Is one of the classes 'nothing'?"
+        left.append(Proposal((), box.shape, "detection", {"num_classes": classes, "output": output}, (doubt,)))
+    return left
+
+
+def _key(path: Sequence[str | int]) -> Any:
+    return path[0] if len(path) == 1 else list(path)
+
+
+def _written(
+    name: str, ports: Sequence[Port], attacked: int, shapes: Sequence[tuple[int, ...]], found: Sequence[Proposal]
+) -> str:
+    """The file."""
+    lines = [
+        f"# Proposed for {json.dumps(name)} by `art-mtl inspect`. Check what is marked with a question mark.",
+        f"format: {FORMAT}",
+        f"version: {VERSION}",
+        "input:",
+    ]
+    lines += [f"  {line}" for line in _input_lines(ports[attacked], shapes[attacked])]
+    others = [(port, shape) for place, (port, shape) in enumerate(zip(ports, shapes, strict=True)) if place != attacked]
+    if others:
+        lines.append("given:  # inputs that are not attacked; which columns of the table hold them?")
+        for port, shape in others:
+            named = json.dumps(port.name)
+            lines.append(f"- {{name: {named}, columns: [{named}]}}  # {shape}")
+    lines += ["data:", "  images: image  # column of the table with the paths of the pictures?", "tasks:"]
+    known = kinds()
+    titles: list[str] = []
+    for place, one in enumerate(found):
+        lines += _task_lines(one, place, known, titles)
+    return "\n".join(lines) + "\n"
+
+
+def _input_lines(port: Port, shape: tuple[int, ...]) -> Iterator[str]:
+    yield f"name: {json.dumps(port.name)}"
+    if len(shape) == 3:
+        last = shape[0] not in _CHANNELS and shape[-1] in _CHANNELS
+        channels, size = (shape[-1], shape[:2]) if last else (shape[0], shape[1:])
+        if channels in _CHANNELS:
+            yield f"channels: {channels}"
+        yield f"size: [{size[0]}, {size[1]}]"
+        if last:
+            yield "layout: NHWC"
+    yield "range: [0, 1]  # black and white, the scale of epsilon; [0, 255] for a model of grey levels?"
+    yield "# mean: [0.485, 0.456, 0.406]  # what is subtracted before the model, if it does not do so itself?"
+    yield "# std: [0.229, 0.224, 0.225]   # what the difference is divided by?"
+
+
+def _task_lines(one: Proposal, place: int, known: Mapping[str, Any], titles: list[str]) -> Iterator[str]:
+    """The entry of a task, as a comment where it is of no kind that there is."""
+    title = re.sub(r"\W+", "_", str(one.path[-1] if one.path and isinstance(one.path[-1], str) else "")).strip("_")
+    title = title or f"task{place}"
+    title = title if title not in titles else f"{title}{place}"
+    usable = one.kind in known
+    mark = "" if usable else "# "
+    yield f"# output{' ' + json.dumps(_key(one.path)) if one.path else ''}: {one.shape} a sample"
+    for doubt in one.doubts:
+        yield f"# {doubt}"
+    if one.kind is None:
+        return
+    if usable:
+        titles.append(title)
+    yield f"{mark}- kind: {one.kind}"
+    yield f"{mark}  name: {json.dumps(title)}  # also the column of its labels; else columns: …"
+    if one.path:
+        yield f"{mark}  output: {json.dumps(_key(one.path))}"
+    for key, value in one.parameters.items():
+        yield f"{mark}  {key}: {json.dumps(value)}"
