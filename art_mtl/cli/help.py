@@ -24,7 +24,7 @@ _OTHER = "Other"
 _METAVARS = {int: "N", float: "X", str: "NAME", Path: "PATH"}
 
 COMMAND_GROUPS: Mapping[str, tuple[str, ...]] = {
-    "Attack and measure": ("benchmark", "show", "compare", "diagnose", "list"),
+    "Attack and measure": ("benchmark", "show", "compare", "diagnose", "inspect", "list"),
     "Repeat the paper": ("reproduce",),
     "Make models and data": ("train", "data"),
     "Measure the cost": ("bench",),
@@ -72,7 +72,8 @@ OPTION_GROUPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "How it runs": ("images", "partly", "size", "processes", "quiet"),
     },
     "data render": {"What is made": ("to", "train", "val", "size", "seed"), "How it runs": ("processes", "quiet")},
-    "data check": {"What is checked": ("folder",), "What is drawn": ("sheet", "samples", "no_sheet"),
+    "inspect": {"What is looked at": ("model", "input"), "What is kept": ("out",)},
+    "data check": {"What is checked": ("folder", "tasks"), "What is drawn": ("sheet", "samples", "no_sheet"),
                    "How it runs": ("quiet",)},
 }  # fmt: skip
 
@@ -102,6 +103,7 @@ EXAMPLES: Mapping[str, Mapping[str, str]] = {
         "An attack of a run:": "diagnose results/digits --attack worst-task --limit 32 --queries 50",
         "A new attack:": "diagnose --victim digits --attack minmax --eps 0.1 --limit 32 --queries 50",
     },
+    "inspect": {"A tasks.yaml for a model:": "inspect net.onnx --out tasks.yaml"},
     "bench": {"What a step costs:": "bench --victim digits --batch 4 --rounds 3 --variants minmax worst-task"},
     "reproduce": {
         "Tables I and III:": "reproduce --table I III --root nyuv2 --checkpoint mtan.pth --out results/paper",
