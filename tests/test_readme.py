@@ -1,54 +1,66 @@
-"""The README's blocks run, given what a reader brings: a model, inputs and labels (smaller than the example's)."""
+"""What the README shows runs as it stands, prints what stands there, and leads somewhere."""
 
 from __future__ import annotations
 
+import configparser
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 
-README = Path(__file__).parents[1] / "README.md"
-BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-
-
-class Net(torch.nn.Module):
-    """The three dense tasks of the README's example."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv = torch.nn.Conv2d(3, 17, 3, padding=1)
-
-    def forward(self, x):
-        out = self.conv(x)
-        normal = torch.nn.functional.normalize(out[:, 14:], dim=1)
-        return {"seg": out[:, :13], "depth": 2 + out[:, 13:14], "normal": normal}
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+NUMBER = re.compile(r"[-−]?\d+(?:\.\d+)?")
 
 
-@pytest.fixture(scope="module")
-def reader():
-    """What the blocks take for granted."""
-    torch.manual_seed(0)
-    rng = np.random.default_rng(0)
-    x = rng.uniform(-1, 1, (2, 3, 24, 32)).astype(np.float32)
-    normal = rng.normal(size=(2, 3, 24, 32)).astype(np.float32)
-    y = {
-        "seg": rng.integers(0, 13, (2, 24, 32)),
-        "depth": rng.uniform(1, 5, (2, 24, 32)).astype(np.float32),
-        "normal": normal / np.linalg.norm(normal, axis=1, keepdims=True),
-    }
-    tensors = {name: torch.from_numpy(array) for name, array in y.items()}
-    return {"model": Net(), "x": x, "y": y, "images": torch.from_numpy(x), "labels": tensors}
+def block(language: str) -> str:
+    """The one block of a language."""
+    (found,) = re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    return str(found)
 
 
-def test_the_blocks_run_one_after_another(reader, capsys):
+def words(text: str) -> list[str]:
+    """Without numbers and the spaces that line them up."""
+    return NUMBER.sub("#", text).split()
+
+
+def test_it_is_read_in_two_minutes():
+    assert len(README.splitlines()) <= 120
+    assert README.count("![") == 1, "one picture"
+
+
+def test_the_ten_lines_print_what_stands_below_them(capsys):
+    exec(compile(block("python"), "README.md", "exec"), {})
+    printed, shown = capsys.readouterr().out, block("text")
+    assert words(printed) == words(shown)
+    found, expected = ([float(n.replace("−", "-")) for n in NUMBER.findall(text)] for text in (printed, shown))
+    assert found == pytest.approx(expected, abs=4), "figures of 64 samples; another torch moves some by a sample"
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_the_change_from_torchattacks_runs(capsys):
     pytest.importorskip("torchattacks")
-    assert len(BLOCKS) == 4
-    for block in BLOCKS:
-        smaller = block.replace("(3, 288, 384)", "(3, 24, 32)")
-        exec(compile(smaller, str(README), "exec"), reader)
-    for before, after in [(reader["x"], reader["x_adv"]), (reader["x"], reader["adv_images"].numpy())]:
-        moved = abs(after - before)
-        assert 0 < moved.max() <= 8 / 255 + 1e-6 and abs(after).max() <= 1
-    assert float(capsys.readouterr().out.splitlines()[-1]) < 0
+    lines = block("diff").splitlines()
+    assert {line[:2] for line in lines} <= {"  ", "- ", "+ ", ""}
+    for sign in ("-", "+"):
+        code = "\n".join(line[2:] for line in lines if line[:1] != sign)
+        compile(code, "README.md", "exec")
+    names: dict[str, object] = {}
+    exec("\n".join(line[2:] for line in lines if line[:1] != "-"), names)
+    moved = (names["adv_images"] - names["images"]).abs().max()  # type: ignore[operator]
+    assert 0 < moved <= 0.1 + 1e-6
+
+
+def test_links_are_absolute_and_what_they_name_is_here():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    home = config["metadata"]["url"]
+    raw = home.replace("github.com", "raw.githubusercontent.com")
+    links = re.findall(r"\]\(([^)]*)\)", README)
+    assert len(links) > 10 and all(link.startswith("https://") for link in links)
+    own = [link for link in links if "art-mtl" in link]
+    assert len(own) > 8
+    for link in own:
+        path = link.removeprefix(f"{home}/blob/main/").removeprefix(f"{raw}/main/")
+        assert not path.startswith("https://"), link
+        assert (ROOT / path).is_file(), link
