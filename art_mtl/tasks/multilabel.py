@@ -14,8 +14,8 @@ from torch import Tensor
 from art_mtl import losses, metrics
 from art_mtl.metrics import Metric
 from art_mtl.tasks.colours import Array
-from art_mtl.tasks.elementwise import DecisionTask
 from art_mtl.tasks.label_checks import check_count, check_shape, shape_error
+from art_mtl.tasks.logits import LogitTask
 from art_mtl.tasks.picking import OutputPicker
 from art_mtl.tasks.target import DenseTarget
 
@@ -47,7 +47,7 @@ def multilabel(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Multilabel(DecisionTask):
+class Multilabel(LogitTask):
     """See :func:`multilabel`."""
 
     kind: ClassVar[str] = "multilabel"
