@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from art_mtl.losses import is_probability, log_odds
+from art_mtl.losses import as_rows, is_probability, log_odds
 from art_mtl.tasks.base import Saturation
 from art_mtl.tasks.elementwise import DecisionTask
 
@@ -69,5 +69,5 @@ class LogitTask(DecisionTask):
         are = self.are_probabilities(found) if self.probabilities is None else torch.ones_like(target.has_label)
         ends = (found == 0) | (found == 1)
         valid = target.valid.view(len(found), *[1] * (ends.ndim - target.valid.ndim), *target.valid.shape[1:])
-        lost = target.has_label & (ends | ~valid).flatten(1).all(1)
+        lost = target.has_label & as_rows(ends | ~valid).all(1)
         return Saturation(are, are & lost, ~are & is_probability(found, least=1))
