@@ -144,6 +144,16 @@ def _greatest(output: Tensor, spare: Tensor) -> tuple[Tensor, Tensor]:
     return greatest.squeeze(1), last - spare.amax(1)
 
 
+def as_rows(values: Tensor) -> Tensor:
+    """All places of each sample in a row: ``(B, *S)`` to ``(B, N)``.
+
+    Examples:
+        >>> as_rows(torch.zeros(3)).shape, as_rows(torch.zeros(3, 2, 4)).shape
+        (torch.Size([3, 1]), torch.Size([3, 8]))
+    """
+    return values.flatten(1) if values.ndim > 1 else values[:, None]
+
+
 def is_distribution(output: Tensor, tolerance: float = 1e-3) -> Tensor:
     """Which samples of ``(B, C, *S)`` are probabilities of the C classes at every place: at least 0, with a sum of 1;
     ``(B,)``, boolean.
@@ -154,7 +164,7 @@ def is_distribution(output: Tensor, tolerance: float = 1e-3) -> Tensor:
     """
     found = output.detach()
     off = (found.sum(1) - 1).abs()
-    return (found.flatten(1).amin(1) >= 0) & ((off.flatten(1).amax(1) if off.ndim > 1 else off) <= tolerance)
+    return (as_rows(found).amin(1) >= 0) & (as_rows(off).amax(1) <= tolerance)
 
 
 def is_probability(output: Tensor, least: int = 64) -> Tensor:
@@ -162,7 +172,7 @@ def is_probability(output: Tensor, least: int = 64) -> Tensor:
 
     Fewer numbers than ``least`` may be logits that happen to lie there, and are none.
     """
-    found = output.detach().flatten(1)
+    found = as_rows(output.detach())
     return (found.amin(1) >= 0) & (found.amax(1) <= 1) & (found.shape[1] >= least)
 
 

@@ -25,7 +25,7 @@ class BeforeActivation:
 
     The first call shows whether there is such a task; where there is none, later calls are those of the network alone.
     What is inside TorchScript or a compiled network is not seen; see
-    :meth:`art_mtl.tasks.elementwise.DecisionTask.logits` for that.
+    :meth:`art_mtl.tasks.logits.LogitTask.logits` for that.
 
     Args:
         network: A module, or what else is called with the inputs.

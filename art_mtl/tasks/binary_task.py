@@ -14,8 +14,8 @@ from torch import Tensor
 
 from art_mtl import losses
 from art_mtl.tasks.colours import Array
-from art_mtl.tasks.elementwise import DecisionTask
 from art_mtl.tasks.label_checks import all_ignored, check_ignored, check_share, is_ignored, output_error, shape_error
+from art_mtl.tasks.logits import LogitTask
 from art_mtl.tasks.target import DenseTarget
 
 UNKNOWN = -1
@@ -23,7 +23,7 @@ UNKNOWN = -1
 
 
 @dataclass(frozen=True, kw_only=True)
-class BinaryTask(DecisionTask):
+class BinaryTask(LogitTask):
     """Base of the kinds whose output is logits ``(B, *S)`` and whose labels ``(B, *S)`` are 1, 0 and ``ignore_index``.
 
     Attributes:

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from art_mtl import losses
 from art_mtl.tasks.base import Measures
-from art_mtl.tasks.elementwise import DecisionTask
 from art_mtl.tasks.label_checks import check_count
+from art_mtl.tasks.logits import LogitTask
 from art_mtl.tasks.target import DenseTarget
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassTask(DecisionTask):
+class ClassTask(LogitTask):
     """Base of the kinds whose output is logits ``(B, num_classes, *S)`` and whose labels are classes ``(B, *S)``.
 
     Attributes:
@@ -37,11 +37,11 @@ class ClassTask(DecisionTask):
         return self.num_classes > (1 if self.ignored_class is None else 2)
 
     def are_probabilities(self, output: Tensor) -> Tensor:
-        """See :meth:`DecisionTask.are_probabilities`: at least 0, and 1 in all at every place."""
+        """See :meth:`LogitTask.are_probabilities`: at least 0, and 1 in all at every place."""
         return losses.is_distribution(output)
 
     def log_space(self, output: Tensor) -> Tensor:
-        """See :meth:`DecisionTask.log_space`."""
+        """See :meth:`LogitTask.log_space`."""
         return losses.log_probabilities(output)
 
     def undoes(self, dim: int | None) -> bool:

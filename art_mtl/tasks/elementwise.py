@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from art_mtl.columns import as_dense, hide_places
-from art_mtl.losses import absolute_error, is_probability, log_odds, masked_mean
+from art_mtl.losses import absolute_error, masked_mean
 from art_mtl.metrics import sum_and_count
 from art_mtl.precision import widen
-from art_mtl.tasks.base import Measures, Saturation, Task
+from art_mtl.tasks.base import Measures, Task
 from art_mtl.tasks.colours import Array
 from art_mtl.tasks.label_checks import as_tensor, check_finite, check_present, masked_places, masked_samples
 from art_mtl.tasks.picking import describe
@@ -173,62 +173,7 @@ def check_elements(name: str, values: Any, valid: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class DecisionTask(ElementwiseTask):
-    """Base of the kinds whose output is logits of decisions: the loss is in nats, the score a probability.
-
-    Attributes:
-        probabilities: Whether the model returns probabilities in place of logits, after a sigmoid or softmax of its
-            own. None: it shows in each sample's output, see :meth:`are_probabilities`.
-    """
-
-    probabilities: bool | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.probabilities is not None and not isinstance(self.probabilities, bool):
-            raise TypeError(f"Parameter `probabilities` should be None or a bool. Found {self.probabilities!r}.")
-
-    def check_output(self, output: Any, target: Any) -> Any:
-        """See :meth:`Task.check_output`; logits, whatever the model returns."""
-        return self.logits(super().check_output(output, target))
-
-    def logits(self, output: Tensor) -> Tensor:
-        """The output in log space where it is probabilities: losses, margins and decisions are those of logits, and a
-        gradient is left as long as no probability is exactly 0 or 1.
-
-        Args:
-            output: In the layout that losses take.
-        """
-        if self.probabilities is False or not output.is_floating_point():
-            return output
-        if self.probabilities:
-            return self.log_space(output)
-        found = self.are_probabilities(output)
-        if output.device.type == "cpu" and not bool(found.any()):
-            return output
-        return torch.where(found.view(-1, *[1] * (output.ndim - 1)), self.log_space(output), output)
-
-    def are_probabilities(self, output: Tensor) -> Tensor:
-        """Which samples' outputs are probabilities already, ``(B,)``, boolean."""
-        return is_probability(output)
-
-    def log_space(self, output: Tensor) -> Tensor:
-        """Logits of probabilities."""
-        return log_odds(output)
-
-    def undoes(self, dim: int | None) -> bool:
-        """See :meth:`Task.undoes`: a sigmoid."""
-        return self.probabilities is None and dim is None
-
-    def saturation(self, output: Any, target: Any) -> Saturation | None:
-        """See :meth:`Task.saturation`."""
-        if self.probabilities is False:
-            return None
-        found = super().check_output(output, target).detach()
-        are = self.are_probabilities(found) if self.probabilities is None else torch.ones_like(target.has_label)
-        ends = (found == 0) | (found == 1)
-        valid = target.valid.view(len(found), *[1] * (ends.ndim - target.valid.ndim), *target.valid.shape[1:])
-        lost = target.has_label & (ends | ~valid).flatten(1).all(1)
-        return Saturation(are, are & lost, ~are & is_probability(found, least=1))
+    """Base of the kinds whose output is logits of decisions: the loss is in nats, the score a probability."""
 
     @property
     def score_floor(self) -> float:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from art_mtl import PyTorchMultiTaskEstimator, tasks
+from art_mtl import PyTorchMultiTaskEstimator, losses, tasks
 from art_mtl.attacks import MultiTaskPGD, WorstTaskPGD
 from art_mtl.core.before_activation import BeforeActivation
 from art_mtl.core.warn import AttackWarning
@@ -131,6 +131,16 @@ def test_logits_are_never_taken_for_probabilities_and_mates_do_not_matter():
     assert torch.equal(found[1:3], output[1:3])
     for i in range(3):
         assert torch.equal(task.check_output(output[i : i + 1], target[i : i + 1])[0], found[i])
+
+
+@pytest.mark.parametrize("shape", [(70,), (70, 1), (1, 70), (1, 7, 10)])
+def test_labels_are_recognised_in_any_shape(shape):
+    """At least 64 numbers a sample, all of them in [0, 1]."""
+    values = torch.linspace(0, 1, 70).reshape(shape)
+    expected = [True] if shape[0] == 1 else [False] * 70
+    assert losses.is_probability(values).tolist() == expected
+    assert losses.is_probability(values - 0.01).tolist() == [False] * shape[0]
+    assert losses.is_probability(values, least=1).all()
 
 
 def test_a_network_without_a_last_layer_is_watched_once():
