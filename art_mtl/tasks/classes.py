@@ -40,6 +40,10 @@ class ClassTask(LogitTask):
         """See :meth:`LogitTask.are_probabilities`: at least 0, and 1 in all at every place."""
         return losses.is_distribution(output)
 
+    def may_be_probabilities(self, output: Tensor) -> Tensor:
+        """None: the sum over the classes tells."""
+        return torch.zeros(len(output), dtype=torch.bool, device=output.device)
+
     def log_space(self, output: Tensor) -> Tensor:
         """See :meth:`LogitTask.log_space`."""
         return losses.log_probabilities(output)

@@ -53,6 +53,10 @@ class LogitTask(DecisionTask):
         """Which samples' outputs are probabilities already, ``(B,)``, boolean."""
         return is_probability(output)
 
+    def may_be_probabilities(self, output: Tensor) -> Tensor:
+        """Which samples' outputs are either, ``(B,)``, boolean: too few numbers to tell."""
+        return is_probability(output, least=1)
+
     def log_space(self, output: Tensor) -> Tensor:
         """Logits of probabilities."""
         return log_odds(output)
@@ -70,4 +74,4 @@ class LogitTask(DecisionTask):
         ends = (found == 0) | (found == 1)
         valid = target.valid.view(len(found), *[1] * (ends.ndim - target.valid.ndim), *target.valid.shape[1:])
         lost = target.has_label & as_rows(ends | ~valid).all(1)
-        return Saturation(are, are & lost, ~are & is_probability(found, least=1))
+        return Saturation(are, are & lost, ~are & self.may_be_probabilities(found))
