@@ -42,7 +42,7 @@ $(VENV)/bin/python:
 	$(PY) -m pip install --quiet --upgrade pip
 
 $(VENV)/.base: setup.cfg $(VENV)/bin/python
-	$(PY) -m pip install --quiet --editable '.[data]'
+	$(PY) -m pip install --quiet --editable '.[data,report]'
 	@touch $@
 
 $(VENV)/.dev: setup.cfg $(VENV)/bin/python
