@@ -464,7 +464,7 @@ def test_bad_names_are_named(estimator):
         (lambda x, y: (x, {**y, "seg": y["seg"] + 1}), ValueError, "'seg'.*\\[0, 3\\]"),
         (lambda x, y: (x, {**y, "seg": y["seg"][:, 0]}), ValueError, "'seg'.*shape"),
         (lambda x, y: (x, {**y, "seg": y["seg"] + 0.5}), TypeError, "'seg'.*fractions"),
-        (lambda x, y: (x, {**y, "depth": np.where(y["depth"] > 1, np.nan, y["depth"])}), ValueError, "'depth'.*NaN"),
+        (lambda x, y: (x, {**y, "depth": np.where(y["depth"] > 1, np.inf, y["depth"])}), ValueError, "'depth'.*inf"),
         (lambda x, y: (x, {**y, "depth": 0 * y["depth"]}), ValueError, "'depth'.*at least one sample"),
         (lambda x, y: (x, {**y, "depth": (y["depth"], np.zeros(6, bool))}), ValueError, "'depth'.*at least one"),
         (lambda x, y: (x, 7), TypeError, "Labels of the tasks"),
