@@ -13,6 +13,7 @@ from torch import Tensor
 
 from art_mtl import tasks
 from art_mtl.core import frozen
+from art_mtl.core.checks import perhaps
 from art_mtl.estimators import PyTorchMultiTaskEstimator
 from art_mtl.labels import MultiTaskLabels
 from art_mtl.models import MTAN
@@ -83,11 +84,11 @@ class Subject:
                     parameter.grad = None
 
 
-def load_subject(name: str, batch: int, device: str = "auto") -> Subject:
+def load_subject(victim: str, batch: int, device: str = "auto") -> Subject:
     """A batch on a model.
 
     Args:
-        name: One of :data:`SUBJECTS`.
+        victim: One of :data:`SUBJECTS`.
         batch: B.
         device: "cpu", "gpu", or "auto" for a GPU where there is one.
 
@@ -100,17 +101,19 @@ def load_subject(name: str, batch: int, device: str = "auto") -> Subject:
         >>> subject.x.shape, subject.y.names
         ((2, 1, 28, 28), ('left', 'right', 'sum'))
     """
-    if name not in SUBJECTS:
-        raise ValueError(f"Parameter `name` should be one of {list(SUBJECTS)}. Found {name!r}.")
+    if victim not in SUBJECTS:
+        raise ValueError(
+            f"Parameter `victim` should be one of {', '.join(SUBJECTS)}. Found {victim!r}.{perhaps(victim, SUBJECTS)}"
+        )
     device_type = "cpu" if device == "cpu" else "gpu"
-    if name == "mtan":
+    if victim == "mtan":
         return _mtan(batch, device_type)
-    victim = load_victim(name)
-    x, y = victim.data("test", batch)
+    loaded = load_victim(victim)
+    x, y = loaded.data("test", batch)
     estimator = PyTorchMultiTaskEstimator(
-        victim.model, victim.tasks, victim.input_shape, victim.clip_values, device_type=device_type
+        loaded.model, loaded.tasks, loaded.input_shape, loaded.clip_values, device_type=device_type
     )
-    return Subject(name, estimator, x, y, victim.eps["linf"][0])
+    return Subject(victim, estimator, x, y, loaded.eps["linf"][0])
 
 
 def _mtan(batch: int, device_type: str) -> Subject:
