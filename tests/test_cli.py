@@ -127,6 +127,7 @@ def test_nothing_is_printed_but_the_table_when_quiet(victim: str, capsys: pytest
         (["--colour"], r"Unrecognized options: --colour \(see art-mtl benchmark --help\)$"),
         (["--victm=digits"], r"\(see art-mtl benchmark --help\) Perhaps '--victim'\?$"),
         (["--eps", "0.1", "--stesp", "3"], r"\(see art-mtl benchmark --help\) Perhaps '--steps'\?$"),
+        (["digits", "--stesp", "3"], r"Perhaps '--steps'\?$"),
         (["--prepare", "fp8"], r"Option --prepare should be 'exact', or one of"),
         (
             ["--batch-size", "large"],

@@ -123,7 +123,7 @@ def _near(reason: str, arguments: Sequence[str]) -> str:
 
     if arguments and arguments[0] not in COMMANDS:
         return perhaps(arguments[0], COMMANDS)
-    unknown = re.match(r"Unrecognized options: --([\w-]+)", reason)
+    unknown = re.match(r"Unrecognized options: .*?--([\w-]+)", reason)
     if unknown is None:
         return ""
     options = [option[2:] for option in option_names(COMMANDS[arguments[0]]).values()]
