@@ -124,7 +124,10 @@ def test_nothing_is_printed_but_the_table_when_quiet(victim: str, capsys: pytest
         (["--attacks"], r"Option --attacks should have at least one entry"),
         (["--schedule", "steep"], r"Option --schedule should be one of .* Found 'steep'"),
         (["--root", "x"], r"Option --root should be left out"),
-        (["--colour"], r"Unrecognized options: --colour \(see art-mtl benchmark --help\)"),
+        (["--colour"], r"Unrecognized options: --colour \(see art-mtl benchmark --help\)$"),
+        (["--victm=digits"], r"\(see art-mtl benchmark --help\) Perhaps '--victim'\?$"),
+        (["--eps", "0.1", "--stesp", "3"], r"\(see art-mtl benchmark --help\) Perhaps '--steps'\?$"),
+        (["digits", "--stesp", "3"], r"Perhaps '--steps'\?$"),
         (["--prepare", "fp8"], r"Option --prepare should be 'exact', or one of"),
         (
             ["--batch-size", "large"],
@@ -208,6 +211,10 @@ def test_list(capsys) -> None:
         "minmax-official",
         "single:<task>",
         "surface_normals",
+        "detection",
+        "keypoints",
+        "embedding",
+        "custom",
         "digits",
         "rooms",
         "nyuv2",
@@ -235,7 +242,9 @@ def test_help_and_version(capsys) -> None:
     assert "--eps" in capsys.readouterr().out
     assert main([]) == 2
     assert main(["trian"]) == 2
-    assert capsys.readouterr().err.endswith("error: Unrecognized options: trian (see art-mtl --help)\n")
+    assert capsys.readouterr().err.endswith(
+        "error: Unrecognized options: trian (see art-mtl --help) Perhaps 'train'?\n"
+    )
 
 
 HELPS = [[name] for name in COMMANDS if name != "data"]

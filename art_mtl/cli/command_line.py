@@ -15,6 +15,7 @@ from itertools import dropwhile, takewhile
 from typing import TYPE_CHECKING
 
 from art_mtl.cli.console import PROGRAM, all_shown, log_shown, say, show_warning, unread
+from art_mtl.core.checks import perhaps
 from art_mtl.version import __version__
 
 if TYPE_CHECKING:
@@ -108,11 +109,25 @@ def _command(arguments: list[str], experiment: Experiment | None = None) -> Comm
             )
     except SystemExit:
         words = [PROGRAM, *arguments[:1]] if arguments and arguments[0] in COMMANDS else [PROGRAM]
-        raise ValueError(f"{_reason(told.getvalue())} (see {shlex.join([*words, '--help'])})") from None
+        reason = _reason(told.getvalue())
+        raise ValueError(f"{reason} (see {shlex.join([*words, '--help'])}){_near(reason, arguments)}") from None
     while isinstance(read, Group):
         read = read.command
     read.check()
     return read
+
+
+def _near(reason: str, arguments: Sequence[str]) -> str:
+    """What may have been meant by the name of a command, or by the first option, that a message of ``tyro`` refuses."""
+    from art_mtl.cli.commands import COMMANDS, option_names
+
+    if arguments and arguments[0] not in COMMANDS:
+        return perhaps(arguments[0], COMMANDS)
+    unknown = re.match(r"Unrecognized options: .*?--([\w-]+)", reason)
+    if unknown is None:
+        return ""
+    options = [option[2:] for option in option_names(COMMANDS[arguments[0]]).values()]
+    return perhaps(unknown[1], options).replace("'", "'--", 1)
 
 
 def _one_by_one(arguments: Sequence[str]) -> Iterator[str]:

@@ -7,10 +7,6 @@ from dataclasses import dataclass
 from art_mtl.cli.console import two_columns
 from art_mtl.cli.options import Command
 
-_TASK_KINDS = (
-    "segmentation", "classification", "multilabel", "depth", "disparity", "surface_normals", "regression", "custom",
-)  # fmt: skip
-
 
 @dataclass(frozen=True, kw_only=True)
 class List(Command):
@@ -20,11 +16,13 @@ class List(Command):
         """Print the lists."""
         from art_mtl import tasks
         from art_mtl.core.methods import descriptions
+        from art_mtl.zoo.task_file import kinds
         from art_mtl.zoo.victims import victim_descriptions
 
+        made = {**kinds(), "custom": tasks.custom}
         groups = {
             "attacks": descriptions(),
-            "tasks (art_mtl.tasks)": {kind: _summary(getattr(tasks, kind)) for kind in _TASK_KINDS},
+            "tasks (art_mtl.tasks)": {kind: _summary(make) for kind, make in made.items()},
             "victims": victim_descriptions(),
         }
         for title, rows in groups.items():
