@@ -31,7 +31,7 @@ SANITY_CHECKS: Mapping[str, SanityCheck] = MappingProxyType(
             "Where a task's gradient is 0, not finite, or too small for its floating-point type, no gradient attack "
             "can aim at that task, and its degradation is understated.",
             "Look for rounding, detach, no_grad, arg-max or conversions to integers on the way from input to output; "
-            "where the model returns probabilities that are exactly 0 or 1, name its logits by `output=`; where the "
+            "where the model returns probabilities that are exactly 0 or 1, name its logits by output=; where the "
             "softmax of the loss saturates, divide the logits by a temperature in the attacked copy.",
         ),
         "deterministic": SanityCheck(
