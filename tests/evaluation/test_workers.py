@@ -25,7 +25,7 @@ from art_mtl.attacks import MultiTaskPGD
 from art_mtl.data.sources import as_source
 from art_mtl.evaluation import Callback, evaluate, workers
 from art_mtl.evaluation.attack import attack_info
-from art_mtl.evaluation.job import Job
+from art_mtl.evaluation.job import Job, OnStep
 from art_mtl.evaluation.measure import Evaluator
 from art_mtl.evaluation.sending import _reduced, pack
 from art_mtl.evaluation.units import Unit, UnitResult
@@ -225,11 +225,11 @@ def test_sigterm_tells_how_to_go_on(tmp_path, alone, monkeypatch) -> None:
     handler = signal.getsignal(signal.SIGTERM)
     compute = Job.compute
 
-    def stopped(self: Job, unit: Unit) -> UnitResult:
+    def stopped(self: Job, unit: Unit, on_step: OnStep | None = None) -> UnitResult:
         if unit == Unit(1, 3):
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(5)
-        return compute(self, unit)
+        return compute(self, unit, on_step)
 
     with monkeypatch.context() as patch:
         patch.setattr(Job, "compute", stopped)
@@ -408,9 +408,9 @@ def test_a_unit_tells_its_warnings_its_data_and_all_inputs_if_asked() -> None:
 def test_threads_are_those_of_the_run_and_part_of_it(tmp_path, monkeypatch) -> None:
     seen, compute, before = set[int](), Job.compute, torch.get_num_threads()
 
-    def noted(self: Job, unit: Unit) -> UnitResult:
+    def noted(self: Job, unit: Unit, on_step: OnStep | None = None) -> UnitResult:
         seen.add(torch.get_num_threads())
-        return compute(self, unit)
+        return compute(self, unit, on_step)
 
     monkeypatch.setattr(Job, "compute", noted)
     parts.run(tmp_path / "calls", threads=before + 1, out=tmp_path / "run")
