@@ -155,7 +155,7 @@ def test_a_map_style_data_set_is_read_chain_by_chain(estimator, tmp_path) -> Non
 
     rows = Rows()
     assert figures(run(estimator, None, rows)) == figures(run(estimator, None))
-    assert rows.asked[:CHAIN] == list(range(CHAIN))
+    assert rows.asked[: 1 + CHAIN] == [0, *range(CHAIN)], "the first sample tells the shape"
     last = as_source(rows, estimator.tasks).read(slice(9, 13))[1]
     assert not last.present("kind").any() and len(last["kind"]) == 4, "no class in this chunk"
 
@@ -222,7 +222,7 @@ def test_another_model_attack_or_version_is_refused(estimator, tmp_path, monkeyp
     with pytest.raises(
         ValueError,
         match=r"a run with attacks.in order=equal, .*, attacks.minmax, linf 0.1=nothing; you asked for attacks.in "
-        r"order=.*; minmax, linf 0.1, attacks.minmax, linf 0.1=\d+ settings. Use another --out",
+        r"order=.*; minmax, linf 0.1, attacks.minmax, linf 0.1=\d+ settings. Use another `out=`",
     ):
         run(estimator, tmp_path, attacks=more)
     longer = attacks_on(estimator)
