@@ -9,19 +9,17 @@ import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from tyro.conf import Positional
 
 from art_mtl.cli.commands import COMMANDS
 from art_mtl.cli.console import PROGRAM, two_columns
-from art_mtl.cli.options import ENTRY, Group
+from art_mtl.cli.options import ENTRY, METAVARS, Group
 from art_mtl.evaluation.report.layout import screen_width, wrap
 from art_mtl.version import __version__
 
 _OTHER = "Other"
-_METAVARS = {int: "N", float: "X", str: "NAME", Path: "PATH"}
 
 COMMAND_GROUPS: Mapping[str, tuple[str, ...]] = {
     "Attack and measure": ("benchmark", "show", "compare", "diagnose", "inspect", "list"),
@@ -246,13 +244,17 @@ def _bare(hint: Any) -> tuple[Any, list[Any]]:
 
 
 def _metavar(hint: Any) -> str:
+    if hint in METAVARS:
+        return METAVARS[hint]
+    if get_origin(hint) is Annotated:
+        return _metavar(get_args(hint)[0])
     if get_origin(hint) is Literal:
         return "|".join(map(str, get_args(hint)))
     if get_origin(hint) is tuple:
         return f"{_metavar(get_args(hint)[0])} ..."
     if get_origin(hint) is Union:
         return "|".join(map(_metavar, get_args(hint)))
-    return _METAVARS.get(hint, "VALUE")
+    return "VALUE"
 
 
 def _default(value: Any) -> str:

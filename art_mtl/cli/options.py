@@ -24,7 +24,7 @@ from art_mtl.evaluation.experiment import Experiment
 
 ENTRY = re.compile(r"^ {4}(?:    )?(\w+): (.+(?:\n {12}.+)*)", re.MULTILINE)
 _HELP = {name: " ".join(text.split()) for name, text in ENTRY.findall(Experiment.__doc__ or "")}
-_METAVARS = {int: "N", float: "X", str: "STR", Path: "PATH", tuple[int, int]: "HxW", tuple[int, ...]: "CxHxW"}
+METAVARS = {int: "N", float: "X", str: "NAME", Path: "PATH", tuple[int, int]: "HxW", tuple[int, ...]: "CxHxW"}
 
 REGISTRY = ConstructorRegistry()
 """What ``tyro`` reads options by."""
@@ -54,7 +54,7 @@ def _plain(kind: Any) -> Any:
 
 
 def _metavar(kind: Any) -> str | None:
-    return f"{{{','.join(get_args(kind))}}}" if get_origin(kind) is Literal else _METAVARS.get(kind)
+    return f"{{{','.join(get_args(kind))}}}" if get_origin(kind) is Literal else METAVARS.get(kind)
 
 
 def _value(text: str, kinds: Sequence[Any]) -> Any:
