@@ -47,8 +47,11 @@ def test_rendering_again_keeps_what_is_there(rooms: Path, capsys: pytest.Capture
     assert "settings.seed=0; you asked for settings.seed=1" in capsys.readouterr().err
 
 
-def test_check_prints_tables_and_draws_a_sheet(rooms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_prints_tables_and_draws_a_sheet(
+    rooms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     capsys.readouterr()
+    monkeypatch.setenv("COLUMNS", "120")
     sheet = tmp_path / "pictures" / "sheet.png"
     assert main(["data", "check", str(rooms), "--sheet", str(sheet), "--samples", "2"]) == 0
     said = capsys.readouterr()

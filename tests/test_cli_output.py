@@ -27,6 +27,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 import tyro
 from rich.console import Console
 from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes
@@ -350,6 +351,8 @@ def test_every_example_of_every_help_runs(tmp_path: Path, capsys, monkeypatch) -
     monkeypatch.setattr(embedded, "train", lambda *_, **__: trained)  # a minute; tests/training runs it
     monkeypatch.chdir(tmp_path)
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten(), torch.nn.Linear(4 * 30 * 30, 5)).eval()
+    torch.export.save(torch.export.export(net, (torch.rand(1, 3, 32, 32),)), "net.pt2")
     smaller = {r"--limit \d+": "--limit 4", r"--steps \d+": "--steps 2", r"--queries \d+": "--queries 2"}
     for example in [example for examples in EXAMPLES.values() for example in examples.values()]:
         for pattern, few in smaller.items():

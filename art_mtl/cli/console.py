@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import select
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -113,10 +114,22 @@ def unread() -> bool:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
+            lost = _has_no_reader(stream.fileno())
         except OSError:
+            lost = True
+        if lost:
             found = True
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     return found
+
+
+def _has_no_reader(descriptor: int) -> bool:
+    """Whether a pipe is closed at its other end; what was written to it may be lost already."""
+    if not hasattr(select, "poll"):
+        return False
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 @contextmanager

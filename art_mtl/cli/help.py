@@ -101,7 +101,7 @@ EXAMPLES: Mapping[str, Mapping[str, str]] = {
         "An attack of a run:": "diagnose results/digits --attack worst-task --limit 32 --queries 50",
         "A new attack:": "diagnose --victim digits --attack minmax --eps 0.1 --limit 32 --queries 50",
     },
-    "inspect": {"A tasks.yaml for a model:": "inspect net.onnx --out tasks.yaml"},
+    "inspect": {"A tasks.yaml for a model:": "inspect net.pt2 --out tasks.yaml"},
     "bench": {"What a step costs:": "bench --victim digits --batch 4 --rounds 3 --variants minmax worst-task"},
     "reproduce": {
         "Tables I and III:": "reproduce --table I III --root nyuv2 --checkpoint mtan.pth --out results/paper",
