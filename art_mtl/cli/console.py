@@ -113,13 +113,17 @@ def unread() -> bool:
     found = False
     for stream in (sys.stdout, sys.stderr):
         try:
+            descriptor = stream.fileno()
+        except (OSError, ValueError):  # a stream of Python's own
+            continue
+        try:
             stream.flush()
-            lost = _has_no_reader(stream.fileno())
+            lost = _has_no_reader(descriptor)
         except OSError:
             lost = True
         if lost:
             found = True
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
     return found
 
 

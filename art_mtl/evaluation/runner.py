@@ -122,7 +122,7 @@ def evaluate(
         RuntimeError: A callback raised an exception; what was stored before stays.
 
     Examples:
-        >>> import torch
+        >>> import numpy as np, torch
         >>> from art_mtl import tasks
         >>> from art_mtl.attacks import MultiTaskPGD
         >>> class Net(torch.nn.Module):

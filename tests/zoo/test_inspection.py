@@ -77,7 +77,7 @@ def test_a_proposal_runs_from_the_command(nets, tmp_path, capsys):
     told = tmp_path / "tasks.yaml"
     assert main(["inspect", str(path), "--out", str(told)]) == 0
     assert main(["inspect", str(path), "--out", str(told)]) == 2
-    assert "`out` should be a new file" in capsys.readouterr().err
+    assert "--out should be a new file" in capsys.readouterr().err
     data = nets.table(tmp_path)
     shared = ["--victim", str(path), "--tasks", str(told), "--data", str(data), "--eps", "8/255", "--steps", "2"]
     assert main(["benchmark", *shared, "--attacks", "equal", "worst-task", "--quiet"]) == 0
