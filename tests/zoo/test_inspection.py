@@ -93,7 +93,7 @@ def test_a_proposal_runs_from_the_command(nets, tmp_path, capsys):
     assert main(["benchmark", *shared, "--attacks", "equal", "--quiet"]) == 2
     assert "line 5: " in capsys.readouterr().err
     assert main(["data", "check", str(data)]) == 2
-    assert "`tasks` should be the tasks.yaml" in capsys.readouterr().err
+    assert "--tasks should be the tasks.yaml" in capsys.readouterr().err
 
 
 def test_what_cannot_be_inspected_is_told(nets, tmp_path):
