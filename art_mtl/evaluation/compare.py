@@ -13,7 +13,7 @@ from typing import Any
 from art_mtl.differences import both_sides, differences
 from art_mtl.evaluation.attack import AttackInfo
 from art_mtl.evaluation.measure import MetricSpec, total
-from art_mtl.evaluation.reading import Chunks, read_chains
+from art_mtl.evaluation.reading import Chunks, read_chunks
 from art_mtl.evaluation.report.escape import csv_field
 from art_mtl.evaluation.report.tables import MISSING, Cell, Row, ShowsTable, Table, describe_eps, heading
 from art_mtl.evaluation.results import Interval, Number, known
@@ -164,7 +164,7 @@ def compare_runs(
     samples does to both drops out of the difference; runs on other samples are resampled independently.
 
     Args:
-        runs: Two or more: folders of runs, which may still go on, or what :func:`read_chains` read of one.
+        runs: Two or more: folders of runs, which may still go on, or what :func:`read_chunks` read of one.
         names: What the comparison calls them; None for the names of the folders.
         metrics: With the metric of every task, beside Δ_MTL and Δ_Wor.
         resamples: R, at least 100.
@@ -185,7 +185,7 @@ def compare_runs(
     called = tuple(_names(runs) if names is None else names)
     if len(called) != len(runs) or len(set(called)) < len(called):
         raise ValueError(f"Parameter `names` should be {len(runs)} distinct names, one a run. Found {list(called)}.")
-    read = [run if isinstance(run, Chunks) else read_chains(run) for run in runs]
+    read = [run if isinstance(run, Chunks) else read_chunks(run) for run in runs]
     for name, found in zip(called, read, strict=True):
         _check(name, found, called[0], read[0])
     paired = tuple(_is_paired(found, read[0]) for found in read)

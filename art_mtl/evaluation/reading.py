@@ -14,7 +14,7 @@ from art_mtl.evaluation.measure import MetricSpec
 from art_mtl.evaluation.store import StoredRun
 from art_mtl.evaluation.units import CLEAN, Unit, UnitResult
 
-__all__ = ["Chunks", "read_adversarial", "read_chains", "stored_batch_size"]
+__all__ = ["Chunks", "read_adversarial", "read_chunks", "stored_batch_size"]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Chunks:
         return scales
 
 
-def read_chains(folder: str | Path) -> Chunks:
+def read_chunks(folder: str | Path) -> Chunks:
     """The comparable part of a run."""
     with StoredRun.opened(folder) as run:
         about, infos, finished = run.about(), run.attacks(), run.finished()

@@ -332,10 +332,10 @@ class Run(ShowsTable):
 
     @classmethod
     def _of_folder(cls, folder: Path) -> Run:
-        from art_mtl.evaluation.reading import read_chains
+        from art_mtl.evaluation.reading import read_chunks
         from art_mtl.evaluation.summary import Summary, heading_of
 
-        read = read_chains(folder)
+        read = read_chunks(folder)
         found = None
         if read.chunks:
             summary = Summary(read.scales, lambda number: read.read[number])

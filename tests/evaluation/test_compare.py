@@ -13,7 +13,7 @@ import torch
 from art_mtl import MultiTaskLabels, PyTorchMultiTaskEstimator, tasks
 from art_mtl.attacks import MultiTaskPGD
 from art_mtl.evaluation import Comparison, Run, compare_runs, evaluate, to_markdown
-from art_mtl.evaluation.reading import read_chains
+from art_mtl.evaluation.reading import read_chunks
 
 SIZE = 40
 
@@ -89,7 +89,7 @@ def test_runs_in_other_chunks_are_paired_and_part_of_a_run_is_not(tmp_path: Path
 
 def test_a_difference_that_is_there_is_significant_and_one_that_is_not_is_not(tmp_path: Path) -> None:
     little, again = run(tmp_path / "little", eps=0.02), run(tmp_path / "again", eps=0.02)
-    much = read_chains(run(tmp_path / "much", eps=0.3))
+    much = read_chunks(run(tmp_path / "much", eps=0.3))
     [(number, info)] = much.attacks
     renamed = type(much)(**{**vars(much), "attacks": ((number, type(info)(**{**vars(info), "eps": 0.02})),)})
     found = compare_runs([little, again, renamed], ["little", "=again", "much"])
