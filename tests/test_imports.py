@@ -27,11 +27,11 @@ LAYERS = [
     {"attacks", "torchattacks", "secmlt"},
     {"defences"},
     {"evaluation"},
-    {"training", "bench"},
+    {"training", "profiling"},
     {"cli"},
 ]
 LEVEL = {part: level for level, layer in enumerate(LAYERS) for part in layer}
-HOSTS = {"art": {"estimators", "attacks", "torchattacks", "defences", "evaluation", "bench"},
+HOSTS = {"art": {"estimators", "attacks", "torchattacks", "defences", "evaluation", "profiling"},
          "torchattacks": {"torchattacks", "evaluation"}, "secmlt": {"secmlt", "evaluation"}}  # fmt: skip
 # Files that import each other today. The list may only become shorter.
 CIRCLES: list[set[str]] = []

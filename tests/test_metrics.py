@@ -46,7 +46,8 @@ def test_miou_is_that_of_sklearn_and_torchmetrics(absent):
     expected = sk.jaccard_score(true, predicted, average="macro")  # over the classes that occur in either
     matrix = sk.confusion_matrix(true, predicted, labels=range(classes))
     statistics = sum(task.statistics(o, t).sum(0) for o, t in zip(outputs, targets, strict=True))
-    np.testing.assert_array_equal(statistics.view(classes, classes), matrix)
+    hits = np.diag(matrix)
+    np.testing.assert_array_equal(statistics.view(3, classes), [hits, matrix.sum(0) - hits, matrix.sum(1) - hits])
     assert _ours(task, outputs, targets) == pytest.approx(expected, abs=1e-12)
     assert _torchmetrics(task, outputs, targets) == pytest.approx(expected, abs=1e-6)
 

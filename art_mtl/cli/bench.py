@@ -11,7 +11,7 @@ from art_mtl.cli.options import Command, Device, Flag, Maybe, Steps
 from art_mtl.core import checks
 
 if TYPE_CHECKING:
-    from art_mtl.bench import Subject
+    from art_mtl.profiling import Subject
 
 _MIB = 2**20
 
@@ -63,14 +63,14 @@ class Bench(Command):
 
 
 def _subject(options: Bench, batch: int) -> Subject:
-    from art_mtl.bench import load_subject
+    from art_mtl.profiling import load_subject
 
     return load_subject(options.victim, options.batch or batch, options.device)
 
 
 def _steps(options: Bench) -> None:
-    from art_mtl.bench import LIMIT, compare, make_variants
-    from art_mtl.bench.variants import ALL, USUAL, describe
+    from art_mtl.profiling import LIMIT, compare, make_variants
+    from art_mtl.profiling.variants import ALL, USUAL, describe
 
     names = ALL if options.variants == ("all",) else options.variants or USUAL
     subject = _subject(options, 1 if options.victim == "mtan" else 8)
@@ -85,7 +85,7 @@ def _steps(options: Bench) -> None:
 
 
 def _sweep(options: Bench) -> None:
-    from art_mtl.bench import sweep
+    from art_mtl.profiling import sweep
 
     costs = sweep(steps=options.steps, rounds=options.rounds, device=options.device)
     print(f"A trunk with K dense heads at 64×96; {options.steps} steps, {options.rounds} rounds.\n")
@@ -97,8 +97,8 @@ def _sweep(options: Bench) -> None:
 
 
 def _activations(options: Bench) -> None:
-    from art_mtl.bench import measure_activations
-    from art_mtl.bench.activations import PREPARATIONS
+    from art_mtl.profiling import measure_activations
+    from art_mtl.profiling.activations import PREPARATIONS
 
     subject = _subject(options, 1)
     found = measure_activations(subject, options.prepare or PREPARATIONS)
@@ -110,7 +110,7 @@ def _activations(options: Bench) -> None:
 
 
 def _time_to_degradation(options: Bench) -> None:
-    from art_mtl.bench import time_to_degradation
+    from art_mtl.profiling import time_to_degradation
 
     subject = _subject(options, 64)
     rows = []
@@ -124,7 +124,7 @@ def _time_to_degradation(options: Bench) -> None:
 
 
 def _degradation(options: Bench) -> None:
-    from art_mtl.bench import degradation_by_preparation
+    from art_mtl.profiling import degradation_by_preparation
 
     subject = _subject(options, 64)
     found = degradation_by_preparation(subject, options.prepare or ["exact", "fp32", "bf16"], options.steps)

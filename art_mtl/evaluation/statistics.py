@@ -17,7 +17,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,12 +25,13 @@ from torch import Tensor
 
 from art_mtl.evaluation.measure import PROTOCOL_BATCH, MetricSpec, MetricState, deltas
 from art_mtl.evaluation.results import Interval, Number, combined_interval, known
+from art_mtl.metrics import SparseTensor
 
 RESAMPLES = 1000
 """They give a standard error to 2 %."""
 LEVEL = 0.95
 _AT_ONCE = 50
-"""Resamples that are drawn at a time: sums of all would be as many numbers as resamples × classes²."""
+"""Resamples that are drawn at a time: the weights of all would be as many numbers as resamples × samples."""
 _NO_SPREAD = 1e-12
 _ROUNDING = 1e-5
 
@@ -56,23 +57,7 @@ _OF_DIFFERENCES: dict[str, Any] = {"span": (-1.0, 1.0)}
 Intervals = tuple[Interval, ...]
 
 
-class SparseRows(Protocol):
-    """Statistics ``(n, S)`` of which not all entries are kept, such as confusion matrices of many classes."""
-
-    def __len__(self) -> int:
-        """The number of rows n."""
-        ...
-
-    def weighted(self, weights: Tensor) -> Tensor:
-        """Sums of the rows by weights ``(r, n)``, dense: ``(r, S)``."""
-        ...
-
-    def rows(self) -> Tensor:
-        """All of them, dense."""
-        ...
-
-
-Statistics = Tensor | SparseRows
+Statistics = Tensor | SparseTensor
 
 
 @dataclass(frozen=True)

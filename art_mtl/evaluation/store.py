@@ -44,7 +44,7 @@ OWN_FILES = (DATABASE, f"{DATABASE}-journal", LOCK)
 """What a run keeps in its folder beside the report."""
 APPLICATION = 0x61_6D_74_6C
 """``PRAGMA application_id``: "amtl" in ASCII."""
-SCHEMA = 3
+SCHEMA = 4
 """``PRAGMA user_version``."""
 _WAIT = 60.0
 """Seconds to wait for a reader."""

@@ -33,7 +33,7 @@ from art_mtl.metrics.metric import (
     ssim,
 )
 from art_mtl.metrics.sparse import SparseTensor
-from art_mtl.metrics.statistics import ElementWise, confusion_matrix, sum_and_count
+from art_mtl.metrics.statistics import ElementWise, class_counts, sum_and_count
 
 __all__ = [
     "Bound",
@@ -45,7 +45,7 @@ __all__ = [
     "accuracy",
     "binary_accuracy",
     "binary_iou",
-    "confusion_matrix",
+    "class_counts",
     "delta",
     "delta_mtl",
     "delta_wor",

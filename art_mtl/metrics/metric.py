@@ -77,8 +77,8 @@ class Metric:
 
 
 def mean_iou(num_classes: int, ignored_class: int | None = None) -> Metric:
-    """mIoU: one confusion matrix over the data set, mean over the classes that occur in labels or predictions, in [0,
-    1].
+    """mIoU over all valid places of the data set: the mean over the classes that occur in labels or predictions, in
+    [0, 1].
 
     Args:
         num_classes: C.
@@ -90,12 +90,12 @@ def mean_iou(num_classes: int, ignored_class: int | None = None) -> Metric:
     return Metric(
         name="mIoU",
         higher_is_better=True,
-        statistics=Bound(by.confusion_statistics, num_classes=num_classes),
-        value=Bound(by.iou_of_confusion, num_classes=num_classes, **kept),
+        statistics=Bound(by.class_statistics, num_classes=num_classes),
+        value=Bound(by.iou_of_classes, **kept),
         torchmetric=Bound(_torchmetric, "classification.MulticlassJaccardIndex", num_classes=num_classes, **shown),
         arguments=by.valid_classes,
         scale=100.0,
-        size=num_classes * num_classes,
+        size=3 * num_classes,
         bounds=(0.0, 1.0),
         document={"metric": "mean_iou", "num_classes": num_classes, **kept},
     )

@@ -1,4 +1,4 @@
-"""Tensors of which little more than the entries that are not 0 is kept: confusion matrices of many classes."""
+"""Tensors of which little more than the entries that are not 0 is kept: counts of many classes, confusion matrices."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class SparseTensor:
 
     Examples:
         >>> rows = SparseTensor.of(torch.tensor([[0.0, 2.0], [3.0, 0.0]]))
-        >>> rows.places.tolist(), rows.sum().tolist(), rows.rows(slice(1, 2)).tolist()
-        ([1, 2], [3.0, 2.0], [[3.0, 0.0]])
+        >>> rows.places.tolist(), rows.rows(slice(1, 2)).tolist()
+        ([1, 2], [[3.0, 0.0]])
     """
 
     shape: tuple[int, ...]
@@ -77,13 +77,6 @@ class SparseTensor:
         step = max(1, _AT_ONCE // max(1, self.row_size))
         for first in range(0, len(self), step):
             yield self.rows(slice(first, first + step))
-
-    def sum(self) -> Tensor:
-        """Of the rows, dense: ``shape[1:]``."""
-        total = torch.zeros(self.row_size, dtype=self.values.dtype)
-        if self.row_size:
-            total.index_add_(0, self.places % self.row_size, self.values)
-        return total.view(self.shape[1:])
 
     def weighted(self, weights: Tensor) -> Tensor:
         """Weighted sums of the rows, dense.

@@ -48,13 +48,16 @@ def is_correct(output: Tensor, target: Tensor) -> Tensor:
     return predicted_class(output) == target
 
 
-def confusion_statistics(output: Tensor, target: Tensor, valid: Tensor, num_classes: int) -> Tensor:
-    """The confusion matrix of each sample from its logits."""
-    return confusion_matrix(predicted_class(output), target, valid, num_classes)
+def class_statistics(output: Tensor, target: Tensor, valid: Tensor, num_classes: int) -> Tensor:
+    """:func:`class_counts` of logits."""
+    return class_counts(predicted_class(output), target, valid, num_classes)
 
 
-def confusion_matrix(predicted: Tensor, target: Tensor, valid: Tensor, num_classes: int) -> Tensor:
-    """One matrix a sample, true by predicted class, flat: ``(B, C²)``, float64; nothing waits for the device.
+def class_counts(predicted: Tensor, target: Tensor, valid: Tensor, num_classes: int) -> Tensor:
+    """True positives, false positives and false negatives of each class, ``(B, 3 C)``, float64; nothing waits for the
+    device.
+
+    They are all that an IoU needs of a confusion matrix, whose C² entries would take long to resample.
 
     Args:
         predicted: ``(B, *S)``, integers.
@@ -64,29 +67,33 @@ def confusion_matrix(predicted: Tensor, target: Tensor, valid: Tensor, num_class
 
     Examples:
         >>> place = torch.tensor([[0, 1, 1]])
-        >>> confusion_matrix(place, torch.tensor([[0, 1, 0]]), torch.tensor([[True, True, False]]), num_classes=2)
-        tensor([[1., 0., 0., 1.]], dtype=torch.float64)
+        >>> class_counts(place, torch.tensor([[0, 0, 0]]), torch.tensor([[True, True, False]]), num_classes=2)
+        tensor([[1., 0., 0., 1., 1., 0.]], dtype=torch.float64)
     """
-    batch, cells = len(target), num_classes * num_classes
-    small = torch.int32 if batch * cells < 2**31 else torch.int64
-    sample = torch.arange(batch, dtype=small, device=target.device).view(-1, *[1] * (target.ndim - 1))
-    cell = torch.add(sample * cells + predicted.to(small), target.to(small), alpha=num_classes)
+    right = predicted == target
     # Not bincount, which on a GPU waits for the greatest index.
-    counts = torch.zeros(batch * cells, dtype=torch.int32, device=target.device)
-    counts.scatter_add_(0, cell.flatten().long(), valid.flatten().to(torch.int32))
-    return counts.view(batch, cells).to(torch.float64)
+    counts = torch.zeros(len(target), 3 * num_classes, dtype=torch.int32, device=target.device)
+    found = torch.where(right, target, predicted + num_classes)
+    counts.scatter_add_(1, found.flatten(1), valid.flatten(1).to(torch.int32))
+    missed = target + 2 * num_classes
+    counts.scatter_add_(1, missed.flatten(1), (valid & ~right).flatten(1).to(torch.int32))
+    return counts.to(torch.float64)
 
 
-def iou_of_confusion(statistics: Tensor, num_classes: int, ignored_class: int | None = None) -> Tensor:
-    """mIoU of summed confusion matrices ``(..., C²)``; see :func:`art_mtl.metrics.mean_iou`."""
-    confusion = statistics.view(*statistics.shape[:-1], num_classes, num_classes)
-    intersection = confusion.diagonal(dim1=-2, dim2=-1)
-    union = confusion.sum(-1) + confusion.sum(-2) - intersection
+def iou_of_classes(statistics: Tensor, ignored_class: int | None = None) -> Tensor:
+    """mIoU of summed counts ``(..., 3 C)``; see :func:`art_mtl.metrics.mean_iou`."""
+    intersection, union = _overlap(statistics)
     occurs = union > 0
     if ignored_class is not None:
-        occurs = occurs & (torch.arange(num_classes, device=union.device) != ignored_class)
+        occurs = occurs & (torch.arange(occurs.shape[-1], device=union.device) != ignored_class)
         intersection = torch.where(occurs, intersection, 0.0)
     return (intersection / union.clamp(min=1)).sum(-1) / occurs.sum(-1).clamp(min=1)
+
+
+def _overlap(statistics: Tensor) -> tuple[Tensor, Tensor]:
+    """Intersection and union ``(..., L)`` of what is predicted and what is true, from counts ``(..., 3 L)``."""
+    counts = statistics.view(*statistics.shape[:-1], 3, -1)
+    return counts[..., 0, :], counts.sum(-2)
 
 
 def label_counts(output: Tensor, target: Tensor, valid: Tensor) -> Tensor:
@@ -103,14 +110,14 @@ def mask_counts(output: Tensor, target: Tensor, valid: Tensor) -> Tensor:
 
 def f1_of_counts(statistics: Tensor) -> Tensor:
     """Macro F1 of summed counts ``(..., 3 L)``."""
-    true_positive, false_positive, false_negative = statistics.view(*statistics.shape[:-1], 3, -1).unbind(-2)
-    return (2 * true_positive / (2 * true_positive + false_positive + false_negative).clamp(min=1)).mean(-1)
+    intersection, union = _overlap(statistics)
+    return (2 * intersection / (intersection + union).clamp(min=1)).mean(-1)
 
 
 def iou_of_counts(statistics: Tensor) -> Tensor:
     """Mean IoU over the labels, of summed counts ``(..., 3 L)``."""
-    true_positive, false_positive, false_negative = statistics.view(*statistics.shape[:-1], 3, -1).unbind(-2)
-    return (true_positive / (true_positive + false_positive + false_negative).clamp(min=1)).mean(-1)
+    intersection, union = _overlap(statistics)
+    return (intersection / union.clamp(min=1)).mean(-1)
 
 
 def binary_is_correct(output: Tensor, target: Tensor) -> Tensor:

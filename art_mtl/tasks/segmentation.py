@@ -117,8 +117,8 @@ class Segmentation(ClassTask):
         return [mark for mark in all_ignored(self.ignore_index) if 0 <= mark < self.num_classes]
 
     def count_predictions(self, predicted: Tensor, target: DenseTarget) -> Tensor:
-        """The confusion matrix of each image."""
-        return metrics.confusion_matrix(predicted, target.value, target.valid, self.num_classes)
+        """Right, wrong and missed places of each class and image."""
+        return metrics.class_counts(predicted, target.value, target.valid, self.num_classes)
 
     def shown(self, target: DenseTarget) -> Array:
         """Classes ``(N, *S)``, −1 where none counts."""

@@ -90,7 +90,7 @@ def test_members_that_degradation_one_task_each_are_shared_out():
 
 
 def test_a_metric_that_is_no_mean_and_a_task_without_labels():
-    """mIoU: slopes are those of the whole confusion matrix. The second task never counts."""
+    """mIoU: slopes are those of the counts of all samples. The second task never counts."""
     job, g = tasks.segmentation("seg", 3), torch.Generator().manual_seed(0)
     target = job.targets(torch.randint(0, 3, (8, 4, 4), generator=g))
     outputs = torch.nn.functional.one_hot(target.value, 3).movedim(-1, 1).float()

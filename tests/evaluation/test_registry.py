@@ -39,7 +39,7 @@ def compared(source: str) -> list[tuple[int, str]]:
     return found
 
 
-@pytest.mark.parametrize("folder", ["evaluation", "cli", "bench"])
+@pytest.mark.parametrize("folder", ["evaluation", "cli", "profiling"])
 def test_no_name_of_a_method_is_compared(folder):
     files = sorted((ROOT / folder).rglob("*.py"))
     assert files

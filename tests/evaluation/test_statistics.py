@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import binomtest
+from sklearn import metrics as sk
 from torch import Tensor
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from art_mtl import tasks
 from art_mtl.evaluation.measure import MetricSpec, MetricState, batch_average, deltas
@@ -26,6 +29,7 @@ from art_mtl.evaluation.statistics import (
     resampled_metrics,
     worst_degradation,
 )
+from art_mtl.metrics import SparseTensor
 
 SIZE, REPEATS, RESAMPLES = 64, 300, 600
 CLEAN = 0.9
@@ -35,6 +39,10 @@ TOLERANCE = 2 * math.sqrt(0.95 * 0.05 / REPEATS)
 
 def spec(task, protocol: str = "pooled") -> MetricSpec:
     return MetricSpec.of(task, protocol)
+
+
+def generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
 def state(*statistics: Tensor) -> MetricState:
@@ -55,52 +63,64 @@ def test_the_mean_of_resamples_spreads_as_theory_says() -> None:
     assert interval == pytest.approx((middle - 1.966 * error, middle + 1.966 * error), abs=0.01)
 
 
-class Sparse:
-    """Rows that are never all dense."""
-
-    def __init__(self, rows: Tensor) -> None:
-        self.entries = rows.to_sparse()
-
-    def __len__(self) -> int:
-        return len(self.entries)
-
-    def weighted(self, weights: Tensor) -> Tensor:
-        return torch.sparse.mm(self.entries.T, weights.T).T
-
-    def rows(self) -> Tensor:
-        return self.entries.to_dense()
-
-
 @pytest.mark.parametrize("cuts", [[13], [4, 4, 5], [1, 12]])
 def test_chunks_and_sparse_rows_change_nothing(cuts: list[int]) -> None:
     """Sums are those of the samples drawn one by one, however they are cut and stored."""
-    confusion = torch.randint(0, 9, (13, 9), generator=torch.Generator().manual_seed(0)).double()
+    counts = torch.randint(0, 9, (13, 9), generator=torch.Generator().manual_seed(0)).double()
     others = torch.rand(13, 2, generator=torch.Generator().manual_seed(1))
-    pairs = zip(confusion.split(cuts), others.split(cuts), strict=True)
-    found = list(bootstrap([[Sparse(rows), other] for rows, other in pairs], 60, seed=3))
+    pairs = zip(counts.split(cuts), others.split(cuts), strict=True)
+    found = list(bootstrap([[SparseTensor.of(rows), other] for rows, other in pairs], 60, seed=3))
     assert [len(block[0]) for block in found] == [50, 10]
     generator = np.random.default_rng(3)
     drawn = np.concatenate([generator.multinomial(13, np.full(13, 1 / 13), size=size) for size in (50, 10)])
-    for k, rows in enumerate((confusion, others)):
+    for k, rows in enumerate((counts, others)):
         expected = [np.repeat(rows.double().numpy(), row, axis=0).sum(0) for row in drawn]
         np.testing.assert_allclose(torch.cat([block[k] for block in found]), expected)
 
 
 def test_metrics_are_those_of_the_samples_drawn() -> None:
-    """mIoU of resampled confusion matrices, against a plain one."""
-    confusion = torch.randint(0, 5, (13, 9), generator=torch.Generator().manual_seed(0)).double()
-    found = resampled_metrics([spec(tasks.segmentation("seg", 3))], [state(confusion[:4]), state(confusion[4:])], 50, 3)
+    """mIoU of resampled images, bit for bit that of their summed confusion matrices."""
+    job, labels = tasks.segmentation("seg", 3), torch.randint(-1, 3, (13, 4, 5), generator=generator(0))
+    outputs = torch.randn(13, 3, 4, 5, generator=generator(1))
+    counts, predicted = job.statistics(outputs, job.targets(labels)), outputs.argmax(1)
+    matrices = np.stack([
+        sk.confusion_matrix(y[y >= 0], p[y >= 0], labels=range(3)) for y, p in zip(labels, predicted, strict=True)
+    ])  # fmt: skip
+    found = resampled_metrics([spec(job)], [state(counts[:4]), state(counts[4:])], 50, 3)
     drawn = np.random.default_rng(3).multinomial(13, np.full(13, 1 / 13), size=50)
-    expected = [_iou(np.repeat(confusion.numpy(), row, axis=0).sum(0).reshape(3, 3)) for row in drawn]
-    np.testing.assert_allclose(found.draws[:, 0], expected)
-    assert float(found.value[0]) == pytest.approx(_iou(confusion.sum(0).numpy().reshape(3, 3)))
+    expected = [_iou(np.repeat(matrices, row, axis=0).sum(0)) for row in drawn]
+    assert found.draws[:, 0].tolist() == expected
+    assert float(found.value[0]) == _iou(matrices.sum(0))
     assert found.count == 13
 
 
 def _iou(matrix: np.ndarray) -> float:
     hit = np.diag(matrix)
     union = matrix.sum(0) + matrix.sum(1) - hit
-    return float((hit[union > 0] / union[union > 0]).mean())
+    return float((hit[union > 0] / union[union > 0]).sum() / (union > 0).sum())
+
+
+class _Largest(TorchDispatchMode):
+    """The most entries that a tensor has which is made meanwhile."""
+
+    entries = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        self.entries = max([self.entries, *(one.numel() for one in tree_leaves(made) if isinstance(one, Tensor))])
+        return made
+
+
+def test_resampling_does_not_grow_with_the_square_of_the_classes() -> None:
+    """Nothing that it makes of 459 classes is as large as one confusion matrix a resample, or a sample."""
+    classes, job = 459, tasks.segmentation("seg", 459)
+    labels = torch.randint(classes, (12, 4, 4), generator=generator(0))
+    outputs = functional.one_hot(labels.roll(1, 0), classes).movedim(-1, 1).float()
+    rows = SparseTensor.of(job.statistics(outputs, job.targets(labels)))
+    assert len(rows.values) <= 3 * 12 * 4 * 4
+    with _Largest() as made:
+        resampled_metrics([spec(job)], [MetricState((rows,), torch.ones(12, 1, dtype=torch.bool), ())])
+    assert made.entries <= 50 * 3 * classes
 
 
 def test_batches_of_the_paper_s_protocol_are_drawn_as_batches() -> None:

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from art_mtl import tasks
-from art_mtl.bench.subject import Subject
-from art_mtl.bench.timing import compare
-from art_mtl.bench.variants import LIMIT, make_variants
 from art_mtl.estimators import PyTorchMultiTaskEstimator
+from art_mtl.profiling.subject import Subject
+from art_mtl.profiling.timing import compare
+from art_mtl.profiling.variants import LIMIT, make_variants
 
 TASKS = (1, 2, 3, 6)
 BATCHES = (1, 2, 4, 8, 16, 32)

@@ -11,8 +11,8 @@ from art.estimators.pytorch import PyTorchEstimator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from art_mtl.bench.subject import Subject
 from art_mtl.core import frozen
+from art_mtl.profiling.subject import Subject
 from art_mtl.projections import project_simplex
 
 SHARE = 0.25

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from art_mtl.bench.subject import Subject
 from art_mtl.core import frozen
 from art_mtl.prepared import prepare, saved_activations
+from art_mtl.profiling.subject import Subject
 
 PREPARATIONS = ("fp32", "fp32,memory-efficient", "bf16", "bf16,memory-efficient")
 
@@ -18,7 +18,7 @@ def measure_activations(subject: Subject, preparations: Sequence[str] = PREPARAT
     """Bytes, by preparation; "exact" first, the model as it is. Parameters and inputs do not count.
 
     Examples:
-        >>> from art_mtl.bench import load_subject
+        >>> from art_mtl.profiling import load_subject
         >>> found = measure_activations(load_subject("digits", 1, "cpu"), ["fp32,memory-efficient"])
         >>> found["fp32,memory-efficient"] < found["exact"] / 4
         True

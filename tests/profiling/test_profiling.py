@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from art_mtl.attacks import MinMaxMultiTaskPGD, MultiTaskPGD
-from art_mtl.bench import LIMIT, baselines, compare, degradation, load_subject, make_variants, sweep, timing
-from art_mtl.bench.degradation import time_to_degradation
-from art_mtl.bench.subject import Subject
-from art_mtl.bench.variants import ALL
 from art_mtl.cli import main
+from art_mtl.profiling import LIMIT, baselines, compare, degradation, load_subject, make_variants, sweep, timing
+from art_mtl.profiling.degradation import time_to_degradation
+from art_mtl.profiling.subject import Subject
+from art_mtl.profiling.variants import ALL
 
 STEPS = 3
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from art_mtl.attacks import MinMaxMultiTaskPGD, MultiTaskPGD, WorstTaskPGD
-from art_mtl.bench import baselines
-from art_mtl.bench.subject import Subject
 from art_mtl.prepared import Preparation
+from art_mtl.profiling import baselines
+from art_mtl.profiling.subject import Subject
 
 LIMIT = "limit"
 _METHODS: dict[str, Callable[..., Any]] = {

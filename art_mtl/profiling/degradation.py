@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from art_mtl.attacks import WorstTaskPGD
-from art_mtl.bench import baselines
-from art_mtl.bench.subject import Subject
-from art_mtl.bench.timing import Ratio, compare
 from art_mtl.core.methods import METHODS
 from art_mtl.evaluation import evaluate
 from art_mtl.evaluation.grid import GridCell, make_attack
+from art_mtl.profiling import baselines
+from art_mtl.profiling.subject import Subject
+from art_mtl.profiling.timing import Ratio, compare
 
 PUBLISHED = tuple(name for name, spec in METHODS.items() if spec.role == "baseline" and not spec.on_request)
 PUBLISHED_STEPS = 20
