@@ -320,7 +320,7 @@ def _draw_sheet(found: Check, options: CheckData) -> Path:
 def _draw_table(found: TableDataset, spec: TaskFile, options: CheckData) -> Path | None:
     """Draw samples of a table; where the picture is, None where no row has every label."""
     from art_mtl.evaluation.report.contact import contact_figure, samples_of
-    from art_mtl.evaluation.report.pictures import TaskStyle
+    from art_mtl.evaluation.report.drawn_samples import TaskStyle
 
     views = samples_of(found, spec.tasks, options.samples, "row ", spec.input.range)
     if not views:

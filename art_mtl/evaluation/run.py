@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from art_mtl.evaluation.diagnosis import Diagnosis
     from art_mtl.evaluation.reading import Chunks
     from art_mtl.evaluation.report.figure import Figure
-    from art_mtl.evaluation.report.gallery import Gallery
+    from art_mtl.evaluation.report.gallery import Gallery, ShowsSamples
     from art_mtl.evaluation.setup import Setup
 
 __all__ = ["Run"]
@@ -157,7 +157,8 @@ class Run(ShowsTable):
 
         The page has the verdict, curves, bars, samples, the full table and how to repeat the run. It is one file that
         asks for nothing, and opens without a network. Diagnoses of this run are told in it: those of
-        :meth:`diagnose`, and those that lie in its folder. A run that was read from disk has no pictures of samples.
+        :meth:`diagnose`, and those that lie in its folder. The page of a finished run that was read from its folder is
+        the page of the call that made it, pictures of samples too. Results of a file have no such pictures.
 
         Args:
             path: A file whose name ends in ``.html``, which is replaced if it is there; or a folder, made if needed.
@@ -174,13 +175,19 @@ class Run(ShowsTable):
         from art_mtl.evaluation.report.write import Background, check_folder, write_page, write_report
 
         path = Path(path)
-        gallery = None if self._live is None else self._live.gallery
-        background = Background(gallery, self.experiment, self._diagnoses(), self.folder)
+        background = Background(self._gallery(), self.experiment, self._diagnoses(), self.folder)
         if path.suffix.lower() in (".html", ".htm"):
             return [write_page(path, self.results, background)]
         if self.folder is None or path.resolve() != self.folder.resolve():
             check_folder(path, name="path", advice="choose another one, or a page: report.html")
         return write_report(path, self.results, background)
+
+    def _gallery(self) -> ShowsSamples | None:
+        if self.folder is None:
+            return None if self._live is None else self._live.gallery
+        from art_mtl.evaluation.report.stored_gallery import StoredGallery
+
+        return StoredGallery.read(self.folder)
 
     def _diagnoses(self) -> tuple[Diagnosis, ...]:
         """Of attacks of this run: made by it, or kept in its folder."""
