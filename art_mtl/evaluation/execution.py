@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from art_mtl.core.warn import warn
 from art_mtl.data.sources import Source
 from art_mtl.evaluation import environment
-from art_mtl.evaluation.attack import Attack, attack_info, input_range
+from art_mtl.evaluation.attack import Attack, attack_info, input_range, planned_evaluations
 from art_mtl.evaluation.callbacks import CallbackList, RunPlan, UnitReport
 from art_mtl.evaluation.experiment import CONFIG, Experiment
 from art_mtl.evaluation.job import Job
@@ -105,7 +105,8 @@ def run_attacks(
             tqdm(total=total, initial=attacked, unit="unit", smoothing=0, disable=not progress or not total)
         )
         tasks = tuple(task.name for task in estimator.tasks)
-        plan = RunPlan(experiment, victim, tasks, tuple(infos), len(source), attacked, total)
+        costs = tuple(planned_evaluations(info, attack, len(tasks)) for info, attack in named)
+        plan = RunPlan(experiment, victim, tasks, tuple(infos), len(source), attacked, total, costs)
         writer = _Writer(job, ledger, done, bar, callbacks, plan, summary)
         with _interruptible(out):
             writer.begin()

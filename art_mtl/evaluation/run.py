@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -161,14 +162,16 @@ class Run(ShowsTable):
         the page of the call that made it, pictures of samples too. Results of a file have no such pictures.
 
         Args:
-            path: A file whose name ends in ``.html``, which is replaced if it is there; or a folder, made if needed.
+            path: A file whose name ends in ``.html`` or ``.htm``, which is replaced if it is there; or a folder, made
+                if needed. A new folder is not named like another file, with an ending of two to five letters such as
+                ``.pdf``; "runs/v1.2" is fine.
 
         Returns:
             The files.
 
         Raises:
-            ValueError: A page is asked for where there is a folder; or the folder holds files that are neither a run
-                nor a report.
+            ValueError: A page is asked for where there is a folder; the name ends as that of another kind of file; or
+                the folder holds files that are neither a run nor a report.
             ImportError: jinja2 is missing.
             OSError: The place cannot be written, or the disk is full; what was there before stays.
         """
@@ -178,6 +181,11 @@ class Run(ShowsTable):
         background = Background(self._gallery(), self.experiment, self._diagnoses(), self.folder)
         if path.suffix.lower() in (".html", ".htm"):
             return [write_page(path, self.results, background)]
+        if re.fullmatch(r"\.[A-Za-z]{2,5}", path.suffix) and not path.is_dir():
+            raise ValueError(
+                f"Parameter `path` should be a page, whose name ends in .html, or a folder. Found {str(path)!r}; "
+                "make the folder first if it is to have this name."
+            )
         if self.folder is None or path.resolve() != self.folder.resolve():
             check_folder(path, name="path", advice="choose another one, or a page: report.html")
         return write_report(path, self.results, background)

@@ -192,3 +192,28 @@ def test_inputs_without_bounds_are_drawn_from_the_least_to_the_greatest_value_of
         for name, expected in zip(("clean", "attacked"), shown, strict=True):
             np.testing.assert_allclose(getattr(one, name)[..., 0] / 255, expected, atol=0.51 / 255)
         np.testing.assert_allclose(one.perturbation[..., 0], shown[1] - shown[0], rtol=2e-3, atol=1e-6)
+
+
+def test_which_places_a_report_may_have(folder: Path, tmp_path: Path) -> None:
+    """A page, or a folder, whose name may have a dot; a new folder is not called like another kind of file."""
+    run = Run.read(folder)
+    for name in ("report.pdf", "report.md", "a/results.json", "REPORT.TEX"):
+        with pytest.raises(ValueError, match=f"`path` should be a page, whose name ends in .html, or a folder.*{name}"):
+            run.report(tmp_path / name)
+        assert not (tmp_path / name).exists()
+    (tmp_path / "is.there").mkdir()
+    for name in ("v1.2", "is.there", "plain"):
+        assert run.report(tmp_path / name)[0].parent == tmp_path / name
+    assert run.report(tmp_path / "A.HTM") == [tmp_path / "A.HTM"]
+
+
+def test_show_writes_the_report_of_a_folder_before_it_prints(folder: Path, tmp_path: Path, capsys) -> None:
+    from art_mtl.cli import main
+
+    assert main(["show", str(folder), "--out", str(tmp_path / "page.html")]) == 0
+    assert capsys.readouterr().err == f"art-mtl: 1 file in {tmp_path}; start with {tmp_path / 'page.html'}\n"
+    expected = page(Run.read(folder), tmp_path / "expected.html")
+    assert (tmp_path / "page.html").read_text(encoding="utf-8") == expected
+    assert main(["show", str(folder), "--out", str(tmp_path / "page.pdf")]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and "Option --out should be a page, whose name ends in .html, or a folder." in said.err
