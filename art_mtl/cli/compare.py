@@ -8,7 +8,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from art_mtl.cli.console import show_table
+from art_mtl.cli.console import PROGRAM, show_table
 from art_mtl.cli.options import Command, Flag, Seed, TableFormat
 
 
@@ -33,6 +33,9 @@ class Compare(Command):
 
     def run(self, command_line: str) -> None:
         """Print the comparison."""
+        if len(self.folders) < 2:
+            given = ", ".join(map(str, self.folders)) or "none"
+            raise ValueError(f"{PROGRAM} compare should be followed by the folders of two runs or more. Found {given}.")
         from art_mtl.evaluation import compare_runs
 
         found = compare_runs(self.folders, metrics=self.metrics, resamples=self.resamples, seed=self.seed)

@@ -163,6 +163,8 @@ class CheckData(QuietCommand):
 
         with _bar("check", self.quiet) as progress:
             found = check(self.folder, progress)
+        drawn = found.splits and not self.no_sheet and not found.faults
+        sheet = _draw_sheet(found, self) if drawn else None
         screen = console()
         for title, table in _tables(found):
             screen.print(title, style="bold", markup=False, highlight=False, soft_wrap=True)
@@ -170,8 +172,8 @@ class CheckData(QuietCommand):
             screen.print()
         for warning in found.warnings:
             say(f"warning: {warning}")
-        if found.splits and not self.no_sheet and not found.faults:
-            say(f"contact sheet: {_draw_sheet(found, self)}")
+        if sheet is not None:
+            say(f"contact sheet: {sheet}")
         for fault in found.faults:
             say(f"fault: {fault}")
         if found.faults:
@@ -199,8 +201,8 @@ class CheckData(QuietCommand):
                 missing[name] += label is None
         for task in spec.tasks:
             shown.add_row(task.name, task.kind, str(len(found) - missing[task.name]), str(len(found)))
-        console().print(shown)
         path = None if self.no_sheet or not isinstance(found.images, str) else _draw_table(found, spec, self)
+        console().print(shown)
         if path is not None:
             say(f"contact sheet: {path}")
         say(f"{self.folder} is sound: {len(found)} rows read and hold what they should")
@@ -320,7 +322,7 @@ def _draw_sheet(found: Check, options: CheckData) -> Path:
 def _draw_table(found: TableDataset, spec: TaskFile, options: CheckData) -> Path | None:
     """Draw samples of a table; where the picture is, None where no row has every label."""
     from art_mtl.evaluation.report.contact import contact_figure, samples_of
-    from art_mtl.evaluation.report.pictures import TaskStyle
+    from art_mtl.evaluation.report.drawn_samples import TaskStyle
 
     views = samples_of(found, spec.tasks, options.samples, "row ", spec.input.range)
     if not views:

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from art_mtl.core.engine import Evaluations
+from art_mtl.core.methods import spec_of
 from art_mtl.data.sources import Inputs
 from art_mtl.evaluation.checks import check_perturbation, norm_name
 from art_mtl.evaluation.experiment import fraction
@@ -34,6 +35,7 @@ __all__ = [
     "greatest_eps",
     "input_range",
     "named_attacks",
+    "planned_evaluations",
 ]
 
 
@@ -115,6 +117,25 @@ def attack_info(name: str, attack: Any) -> AttackInfo:
         schedule=getattr(attack, "schedule", None),
         steps=_steps(attack),
     )
+
+
+def planned_evaluations(info: AttackInfo, attack: Any, num_tasks: int) -> int | None:
+    """Gradient evaluations a sample that an attack is going to make; None where they are not known.
+
+    Args:
+        info: What the attack says of itself.
+        attack: The attack.
+        num_tasks: K.
+
+    Examples:
+        >>> planned_evaluations(AttackInfo("a", "jd:upgrad", "linf", 0.1, None, 10), None, num_tasks=3)
+        30
+    """
+    if info.steps is None:
+        return None
+    spec = spec_of(info.method)
+    once = info.steps if spec.role == "foreign" else spec.gradient_evaluations(info.steps, num_tasks)
+    return None if once is None else once * max(1, getattr(attack, "num_random_init", 1))
 
 
 @dataclass(frozen=True)

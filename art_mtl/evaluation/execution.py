@@ -17,13 +17,15 @@ from tqdm.auto import tqdm
 from art_mtl.core.warn import warn
 from art_mtl.data.sources import Source
 from art_mtl.evaluation import environment
-from art_mtl.evaluation.attack import Attack, attack_info, input_range
+from art_mtl.evaluation.attack import Attack, attack_info, input_range, planned_evaluations
 from art_mtl.evaluation.callbacks import CallbackList, RunPlan, UnitReport
 from art_mtl.evaluation.experiment import CONFIG, Experiment
 from art_mtl.evaluation.job import Job
 from art_mtl.evaluation.measure import Evaluator, check_clean
 from art_mtl.evaluation.provenance import check_data, describe_run
 from art_mtl.evaluation.reading import Chunks
+from art_mtl.evaluation.report.gallery import Gallery
+from art_mtl.evaluation.report.stored_gallery import keep_samples
 from art_mtl.evaluation.results import Results
 from art_mtl.evaluation.step_recorder import lacks_losses, mean_steps
 from art_mtl.evaluation.store import RunStore
@@ -52,6 +54,7 @@ def run_attacks(
     command: str | None,
     progress: bool,
     callbacks: CallbackList,
+    gallery: Gallery,
     out: str | Path | None,
     restart: bool,
     repair: bool,
@@ -81,12 +84,11 @@ def run_attacks(
         "scales": [scale.to_json() for scale in evaluator.scales],
     }
     with ExitStack() as stack:
-        ledger: Ledger = _Memory(about)
+        store = None
         if out is not None:
             about["settings"] = _settings(job, victim)
-            ledger = stack.enter_context(
-                RunStore.held(out, about, infos, restart=restart, repair=repair, accept=accept)
-            )
+            store = stack.enter_context(RunStore.held(out, about, infos, restart=restart, repair=repair, accept=accept))
+        ledger: Ledger = store or _Memory(about)
         done = ledger.finished()
         check_data(source, job.chunks, ledger.data(), str(out))
         if callbacks.losses_every and done:
@@ -103,14 +105,16 @@ def run_attacks(
             tqdm(total=total, initial=attacked, unit="unit", smoothing=0, disable=not progress or not total)
         )
         tasks = tuple(task.name for task in estimator.tasks)
-        plan = RunPlan(experiment, victim, tasks, tuple(infos), len(source), attacked, total)
+        costs = tuple(planned_evaluations(info, attack, len(tasks)) for info, attack in named)
+        plan = RunPlan(experiment, victim, tasks, tuple(infos), len(source), attacked, total, costs)
         writer = _Writer(job, ledger, done, bar, callbacks, plan, summary)
         with _interruptible(out):
             writer.begin()
             work(job, pending, writer, ray, writer.on_step if callbacks.hears_steps else None)
         numbered = list(enumerate(infos, 1))
         results = summary.results(heading_of(ledger.about()), numbered)
-        if out is not None:
+        if store is not None:
+            keep_samples(store, gallery, results)
             return results, None
         chunks = tuple(range(len(job.chunks)))
         read = {number: ledger.read(number) for number in range(len(infos) + 1)}

@@ -262,7 +262,7 @@ def parse_radii(eps: Sequence[str | float], norms: Sequence[str] = ()) -> dict[s
     radii: dict[str, tuple[float, ...]] = dict.fromkeys(norms or [norm or "linf" for norm, _ in read], ())
     for own, value in read:
         if own is not None and own not in radii:
-            raise ValueError(f"Parameter `eps` should have radii of the norms {list(radii)}. Found one of {own!r}.")
+            raise ValueError(f"Parameter `eps` should have radii of {', '.join(radii)}. Found one of {own}.")
         for norm in [own] if own is not None else norms or ["linf"]:
             radii[norm] += (value,)
     return radii

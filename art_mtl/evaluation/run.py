@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from art_mtl.evaluation.diagnosis import Diagnosis
     from art_mtl.evaluation.reading import Chunks
     from art_mtl.evaluation.report.figure import Figure
-    from art_mtl.evaluation.report.gallery import Gallery
+    from art_mtl.evaluation.report.gallery import Gallery, ShowsSamples
     from art_mtl.evaluation.setup import Setup
 
 __all__ = ["Run"]
@@ -157,30 +158,44 @@ class Run(ShowsTable):
 
         The page has the verdict, curves, bars, samples, the full table and how to repeat the run. It is one file that
         asks for nothing, and opens without a network. Diagnoses of this run are told in it: those of
-        :meth:`diagnose`, and those that lie in its folder. A run that was read from disk has no pictures of samples.
+        :meth:`diagnose`, and those that lie in its folder. The page of a finished run that was read from its folder is
+        the page of the call that made it, pictures of samples too. Results of a file have no such pictures.
 
         Args:
-            path: A file whose name ends in ``.html``, which is replaced if it is there; or a folder, made if needed.
+            path: A file whose name ends in ``.html`` or ``.htm``, which is replaced if it is there; or a folder, made
+                if needed. A new folder is not named like another file, with an ending of two to five letters such as
+                ``.pdf``; "runs/v1.2" is fine.
 
         Returns:
             The files.
 
         Raises:
-            ValueError: A page is asked for where there is a folder; or the folder holds files that are neither a run
-                nor a report.
+            ValueError: A page is asked for where there is a folder; the name ends as that of another kind of file; or
+                the folder holds files that are neither a run nor a report.
             ImportError: jinja2 is missing.
             OSError: The place cannot be written, or the disk is full; what was there before stays.
         """
         from art_mtl.evaluation.report.write import Background, check_folder, write_page, write_report
 
         path = Path(path)
-        gallery = None if self._live is None else self._live.gallery
-        background = Background(gallery, self.experiment, self._diagnoses(), self.folder)
+        background = Background(self._gallery(), self.experiment, self._diagnoses(), self.folder)
         if path.suffix.lower() in (".html", ".htm"):
             return [write_page(path, self.results, background)]
+        if re.fullmatch(r"\.[A-Za-z]{2,5}", path.suffix) and not path.is_dir():
+            raise ValueError(
+                f"Parameter `path` should be a page, whose name ends in .html, or a folder. Found {str(path)!r}; "
+                "make the folder first if it is to have this name."
+            )
         if self.folder is None or path.resolve() != self.folder.resolve():
             check_folder(path, name="path", advice="choose another one, or a page: report.html")
         return write_report(path, self.results, background)
+
+    def _gallery(self) -> ShowsSamples | None:
+        if self.folder is None:
+            return None if self._live is None else self._live.gallery
+        from art_mtl.evaluation.report.stored_gallery import StoredGallery
+
+        return StoredGallery.read(self.folder)
 
     def _diagnoses(self) -> tuple[Diagnosis, ...]:
         """Of attacks of this run: made by it, or kept in its folder."""

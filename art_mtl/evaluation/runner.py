@@ -181,6 +181,7 @@ def evaluate(
             command=command,
             progress=progress,
             callbacks=hearing,
+            gallery=gallery,
             out=out,
             restart=restart,
             repair=repair,

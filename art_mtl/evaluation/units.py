@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
@@ -16,13 +15,12 @@ from torch import Tensor
 from art_mtl.data.sources import Inputs
 from art_mtl.evaluation.examples import Examples
 from art_mtl.evaluation.measure import MetricState
+from art_mtl.evaluation.packing import compressed, decompressed
 from art_mtl.metrics import SparseTensor
 
 CLEAN = 0
 """Number of the "attack" that leaves the inputs alone; the others count from 1."""
 
-_FAST = 1
-"""Level of compression: 6, the default, takes several times as long."""
 _LARGEST = 1 << 30
 """Bytes that a stored unit may have in memory."""
 
@@ -91,7 +89,7 @@ class UnitResult:
             data=self.data,
             cosines=None if self.cosines is None else _Array.of(self.cosines),
         )
-        return zlib.compress(msgspec.msgpack.encode(record), _FAST)
+        return compressed(msgspec.msgpack.encode(record))
 
     @classmethod
     def decode(cls, data: bytes, examples: Examples | None = None, adversarial: Inputs | None = None) -> UnitResult:
@@ -100,12 +98,8 @@ class UnitResult:
         Raises:
             ValueError: It is damaged, or no such thing.
         """
-        unpacker = zlib.decompressobj()
         try:
-            text = unpacker.decompress(data, _LARGEST)
-            if not unpacker.eof:
-                raise ValueError("it is cut off, or too large")
-            record = msgspec.msgpack.decode(text, type=_Record)
+            record = msgspec.msgpack.decode(decompressed(data, _LARGEST), type=_Record)
             part = MetricState(
                 tuple(one.tensor() for one in record.statistics),
                 record.has_label.tensor(),
@@ -114,7 +108,7 @@ class UnitResult:
             steps = None if record.steps is None else record.steps.tensor()
             cosines = None if record.cosines is None else record.cosines.tensor()
             _check(part, steps, cosines)
-        except (ValueError, zlib.error, RecursionError, OverflowError) as error:
+        except (ValueError, RecursionError, OverflowError) as error:
             raise ValueError(f"A stored unit should be whole. Found it damaged: {error}.") from error
         return cls(
             part, record.seconds, record.perturbation, steps, examples, record.gradients, record.forwards,

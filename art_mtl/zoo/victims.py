@@ -16,12 +16,12 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from art_mtl import tasks
-from art_mtl.core.checks import perhaps
 from art_mtl.data import PAPER_DATA, MultiDigits, MultiLabelDigits, MultiTaskDataset, NYUv2, Rooms
 from art_mtl.data.sources import Arrays, Source, as_arrays, as_source
 from art_mtl.entry_points import declared, label, package_of
 from art_mtl.files import regular_file
 from art_mtl.models import DigitsNet, MultiLabelNet, RoomsNet, load_embedded, load_network, load_weights, read_metadata
+from art_mtl.near_names import perhaps
 from art_mtl.tasks import Task, check_tasks
 from art_mtl.zoo import user_code
 from art_mtl.zoo.file_victims import read_victim

@@ -16,7 +16,7 @@ from art_mtl.core.methods import single_task_references, spec_of
 from art_mtl.evaluation.experiment import LIVE, Experiment
 from art_mtl.evaluation.report import charts, escape
 from art_mtl.evaluation.report.charts import Chart, Series, line_chart, minus
-from art_mtl.evaluation.report.gallery import Gallery, shown_attack
+from art_mtl.evaluation.report.gallery import ShowsSamples, shown_attack
 from art_mtl.evaluation.report.glossary import glossary
 from art_mtl.evaluation.report.page_gallery import ShownAttack, show_samples
 from art_mtl.evaluation.report.plots import TASK_COLOURS, method_colour, other_methods, series_of, weighted
@@ -48,7 +48,7 @@ __all__ = ["page_html"]
 
 def page_html(
     results: Results,
-    gallery: Gallery | None = None,
+    gallery: ShowsSamples | None = None,
     experiment: Experiment | None = None,
     diagnoses: Sequence[Diagnosis] = (),
     folder: Path | None = None,
@@ -415,7 +415,7 @@ def _weights(results: Results, block: Block) -> Iterator[Chart]:
         yield line_chart(attack.name, "step", series, labels, logarithmic=False, reach=(0.0, 1.0))
 
 
-def _galleries(results: Results, gallery: Gallery | None, heads: Sequence[Block]) -> Iterator[ShownAttack]:
+def _galleries(results: Results, gallery: ShowsSamples | None, heads: Sequence[Block]) -> Iterator[ShownAttack]:
     for block in heads:
         if gallery is not None and gallery.shows(block):
             where = describe_eps(block.norm, block.eps, results.clip_values)

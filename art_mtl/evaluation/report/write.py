@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from art_mtl.core.methods import spec_of
 from art_mtl.evaluation.experiment import Experiment
 from art_mtl.evaluation.report import escape
-from art_mtl.evaluation.report.gallery import Gallery
+from art_mtl.evaluation.report.gallery import ShowsSamples
 from art_mtl.evaluation.report.glossary import glossary
 from art_mtl.evaluation.report.page import page_html
 from art_mtl.evaluation.report.plots import degradation_figure, tasks_figure, weighted, weights_figure
@@ -54,13 +54,13 @@ class Background:
     """What a report tells beside the results.
 
     Attributes:
-        gallery: Adversarial inputs to show; None for no example pictures.
+        gallery: Samples to show; None for no example pictures.
         experiment: What was asked for, if that is known.
         diagnoses: Of the attacks.
         folder: Of the run, if it has one.
     """
 
-    gallery: Gallery | None = None
+    gallery: ShowsSamples | None = None
     experiment: Experiment | None = None
     diagnoses: tuple[Diagnosis, ...] = ()
     folder: Path | None = None
@@ -167,7 +167,7 @@ def _is_report(folder: Path) -> bool:
         return f'"format": "{Results.layout.format}"' in file.read(200)
 
 
-def write_figures(folder: Path, results: Results, gallery: Gallery | None) -> list[tuple[str, str]]:
+def write_figures(folder: Path, results: Results, gallery: ShowsSamples | None) -> list[tuple[str, str]]:
     """Save every figure of a report in a new folder; names and captions, in the order of the page."""
     folder.mkdir(parents=True)
     saved = []
@@ -177,7 +177,7 @@ def write_figures(folder: Path, results: Results, gallery: Gallery | None) -> li
     return saved
 
 
-def _figures(results: Results, gallery: Gallery | None) -> Iterator[tuple[str, str, Figure]]:
+def _figures(results: Results, gallery: ShowsSamples | None) -> Iterator[tuple[str, str, Figure]]:
     if any(attack.norm is not None and attack.eps is not None for attack in results.attacks):
         caption = (
             "Degradation against ε, with 95 % intervals: the lower, the stronger the attack. Thick: methods of this "
