@@ -30,7 +30,7 @@ class Show(Command):
 
     def run(self, command_line: str) -> None:
         """Print the table."""
-        from art_mtl.evaluation import make_table, to_csv
+        from art_mtl.evaluation import make_measure_table, make_table, to_csv
 
         results = _results(self.results)
         if results is None:
@@ -40,6 +40,8 @@ class Show(Command):
         else:
             elsewhere = "--format markdown shows all columns"
             show_table(make_table(results), self.format, caption=False, elsewhere=elsewhere)
+            if results.measures:
+                show_table(make_measure_table(results), self.format, elsewhere=elsewhere)
 
 
 def _results(path: Path) -> Results | None:

@@ -43,6 +43,11 @@ def mean(statistics: Tensor) -> Tensor:
     return statistics[..., 0] / statistics[..., 1].clamp(min=1)
 
 
+def root_mean(statistics: Tensor) -> Tensor:
+    """The square root of the mean of summed sums and counts."""
+    return mean(statistics).sqrt()
+
+
 def is_correct(output: Tensor, target: Tensor) -> Tensor:
     """Whether the greatest logit is that of the label."""
     return predicted_class(output) == target
@@ -79,14 +84,36 @@ def confusion_matrix(predicted: Tensor, target: Tensor, valid: Tensor, num_class
 
 def iou_of_confusion(statistics: Tensor, num_classes: int, ignored_class: int | None = None) -> Tensor:
     """mIoU of summed confusion matrices ``(..., C²)``; see :func:`art_mtl.metrics.mean_iou`."""
-    confusion = statistics.view(*statistics.shape[:-1], num_classes, num_classes)
+    confusion = _matrix(statistics, num_classes)
     intersection = confusion.diagonal(dim1=-2, dim2=-1)
     union = confusion.sum(-1) + confusion.sum(-2) - intersection
-    occurs = union > 0
+    return _mean_over_classes(intersection / union.clamp(min=1), union > 0, ignored_class)
+
+
+def _matrix(statistics: Tensor, num_classes: int) -> Tensor:
+    return statistics.view(*statistics.shape[:-1], num_classes, num_classes)
+
+
+def class_accuracy_of_confusion(statistics: Tensor, num_classes: int) -> Tensor:
+    """Mean recall of the classes that occur in the labels, of summed confusion matrices ``(..., C²)``."""
+    confusion = _matrix(statistics, num_classes)
+    true = confusion.sum(-1)
+    return _mean_over_classes(confusion.diagonal(dim1=-2, dim2=-1) / true.clamp(min=1), true > 0, None)
+
+
+def f1_of_confusion(statistics: Tensor, num_classes: int, ignored_class: int | None = None) -> Tensor:
+    """Mean F1 of the classes that occur in labels or predictions, of summed confusion matrices ``(..., C²)``."""
+    confusion = _matrix(statistics, num_classes)
+    either = confusion.sum(-1) + confusion.sum(-2)
+    f1 = 2 * confusion.diagonal(dim1=-2, dim2=-1) / either.clamp(min=1)
+    return _mean_over_classes(f1, either > 0, ignored_class)
+
+
+def _mean_over_classes(values: Tensor, occurs: Tensor, ignored_class: int | None) -> Tensor:
+    """The mean over the classes that occur, ``(..., C)`` to ``(...)``, without the one that is ignored."""
     if ignored_class is not None:
-        occurs = occurs & (torch.arange(num_classes, device=union.device) != ignored_class)
-        intersection = torch.where(occurs, intersection, 0.0)
-    return (intersection / union.clamp(min=1)).sum(-1) / occurs.sum(-1).clamp(min=1)
+        occurs = occurs & (torch.arange(occurs.shape[-1], device=occurs.device) != ignored_class)
+    return torch.where(occurs, values, 0.0).sum(-1) / occurs.sum(-1).clamp(min=1)
 
 
 def label_counts(output: Tensor, target: Tensor, valid: Tensor) -> Tensor:
@@ -101,15 +128,37 @@ def mask_counts(output: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     return label_counts(output.unsqueeze(1), target.unsqueeze(1), valid.unsqueeze(1))
 
 
+def _counts(statistics: Tensor) -> tuple[Tensor, ...]:
+    """True positives, false positives and false negatives ``(..., L)`` of summed counts ``(..., 3 L)``."""
+    return statistics.view(*statistics.shape[:-1], 3, -1).unbind(-2)
+
+
+def micro_f1_of_counts(statistics: Tensor) -> Tensor:
+    """F1 of all labels together, of summed counts ``(..., 3 L)``."""
+    return f1_of_counts(torch.cat([count.sum(-1, keepdim=True) for count in _counts(statistics)], -1))
+
+
+def precision_of_counts(statistics: Tensor) -> Tensor:
+    """Precision of one label, of summed counts ``(..., 3)``."""
+    true_positive, false_positive, _ = statistics.unbind(-1)
+    return true_positive / (true_positive + false_positive).clamp(min=1)
+
+
+def recall_of_counts(statistics: Tensor) -> Tensor:
+    """Recall of one label, of summed counts ``(..., 3)``."""
+    true_positive, _, false_negative = statistics.unbind(-1)
+    return true_positive / (true_positive + false_negative).clamp(min=1)
+
+
 def f1_of_counts(statistics: Tensor) -> Tensor:
     """Macro F1 of summed counts ``(..., 3 L)``."""
-    true_positive, false_positive, false_negative = statistics.view(*statistics.shape[:-1], 3, -1).unbind(-2)
+    true_positive, false_positive, false_negative = _counts(statistics)
     return (2 * true_positive / (2 * true_positive + false_positive + false_negative).clamp(min=1)).mean(-1)
 
 
 def iou_of_counts(statistics: Tensor) -> Tensor:
     """Mean IoU over the labels, of summed counts ``(..., 3 L)``."""
-    true_positive, false_positive, false_negative = statistics.view(*statistics.shape[:-1], 3, -1).unbind(-2)
+    true_positive, false_positive, false_negative = _counts(statistics)
     return (true_positive / (true_positive + false_positive + false_negative).clamp(min=1)).mean(-1)
 
 
