@@ -62,6 +62,9 @@ class Benchmark(WritingCommand):
         written = [] if self.out is None else run.report(self.out)
         elsewhere = "" if self.out is None else f"{self.out / 'table.md'} has all of them"
         show_table(make_table(run.results), "terminal", elsewhere=elsewhere)
+        further = run.measure_table()
+        if further is not None:
+            show_table(further, "terminal", elsewhere=elsewhere)
         if written:
             say_written(written)
         if self.diagnose:

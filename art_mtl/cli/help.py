@@ -32,7 +32,7 @@ OPTION_GROUPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "Attacks": ("attacks", "norm", "eps", "steps", "schedule", "restarts"),
         "What is kept": ("out", "restart", "repair", "force", "accept", "keep_adversarial", "config"),
         "How it runs": (*_HOW, "ray"),
-        "What is shown": ("diagnose", "quiet"),
+        "What is shown": ("measures", "diagnose", "quiet"),
     },
     "show": {"What is shown": ("results", "format"), "What is kept": ("out",)},
     "compare": {"Runs": ("folders",), "Figures": ("metrics", "resamples", "seed"), "What is shown": ("format",)},

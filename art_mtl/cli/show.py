@@ -28,8 +28,8 @@ class Show(Command):
     out: Path | None = None
 
     def run(self, command_line: str) -> None:
-        """Write the report, print the table."""
-        from art_mtl.evaluation import Run, make_table, to_csv
+        """Write the report, print the tables."""
+        from art_mtl.evaluation import Run, make_measure_table, make_table, to_csv
 
         run = Run.read(self.results)
         if not run.is_finished:
@@ -48,3 +48,5 @@ class Show(Command):
         else:
             elsewhere = "--format markdown shows all columns"
             show_table(make_table(results), self.format, caption=False, elsewhere=elsewhere)
+            if results.measures:
+                show_table(make_measure_table(results), self.format, elsewhere=elsewhere)

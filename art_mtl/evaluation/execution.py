@@ -20,8 +20,10 @@ from art_mtl.evaluation import environment
 from art_mtl.evaluation.attack import Attack, attack_info, input_range, planned_evaluations
 from art_mtl.evaluation.callbacks import CallbackList, RunPlan, UnitReport
 from art_mtl.evaluation.experiment import CONFIG, Experiment
+from art_mtl.evaluation.further_measures import Measure
 from art_mtl.evaluation.job import Job
 from art_mtl.evaluation.measure import Evaluator, check_clean
+from art_mtl.evaluation.measure_specs import MeasureSpec
 from art_mtl.evaluation.provenance import check_data, describe_run
 from art_mtl.evaluation.reading import Chunks
 from art_mtl.evaluation.report.gallery import Gallery
@@ -50,6 +52,7 @@ def run_attacks(
     *,
     batch_size: int,
     experiment: Experiment,
+    measures: Sequence[Measure],
     victim: str,
     command: str | None,
     progress: bool,
@@ -66,13 +69,14 @@ def run_attacks(
     """
     check_not_torchrun()
     protocol = experiment.protocol
-    evaluator = Evaluator(estimator, batch_size, protocol)
+    evaluator = Evaluator(estimator, batch_size, protocol, measures)
     infos = [attack_info(name, attack) for name, attack in attacks]
     named = [(info, attack) for info, (_, attack) in zip(infos, attacks, strict=True)]
     job = Job(
         evaluator, source, named, experiment.chunk, experiment.seed, experiment.threads, experiment.keep_adversarial,
         callbacks.losses_every,
     )  # fmt: skip
+    measured = [MeasureSpec.of(j, *pair) for j, pair in enumerate(zip(measures, evaluator.measure_scales, strict=True))]
     about: dict[str, Any] = {
         "environment": asdict(environment.describe(str(estimator.device), experiment.seed)),
         "command": command,
@@ -82,6 +86,7 @@ def run_attacks(
         "samples": len(source),
         "chunk": job.chunk,
         "scales": [scale.to_json() for scale in evaluator.scales],
+        "measures": [one.to_json() for one in measured],
     }
     with ExitStack() as stack:
         store = None
@@ -98,7 +103,7 @@ def run_attacks(
         pending = [unit for unit in job.units if unit not in done]
         if not pending and progress:
             _log.info("%s is complete already; nothing is computed.", out)
-        summary, total = Summary(evaluator.scales, ledger.read), len(infos) * len(job.chunks)
+        summary, total = Summary(evaluator.scales, ledger.read, measured), len(infos) * len(job.chunks)
         attacked = sum(unit.attack != CLEAN for unit in done)
         # The mean pace of all attacks tells the time that is left; that of the last one and of clean units does not.
         bar = stack.enter_context(
@@ -118,7 +123,8 @@ def run_attacks(
             return results, None
         chunks = tuple(range(len(job.chunks)))
         read = {number: ledger.read(number) for number in range(len(infos) + 1)}
-        return results, Chunks(victim, about, tuple(numbered), chunks, read, total, total, tuple(evaluator.scales))
+        scales = tuple(evaluator.scales)
+        return results, Chunks(victim, about, tuple(numbered), chunks, read, total, total, scales, measured)
 
 
 def _warn_of_losses(ledger: Ledger, attacks: int, every: int) -> None:
@@ -234,7 +240,10 @@ class _Writer:
             self.bar.update()
         self._tell_unit(unit, finished)
         if unit.attack == CLEAN and not self.missing[CLEAN]:
-            check_clean(self.job.evaluator.scales, [one.part for one in self.ledger.read(CLEAN)])
+            parts = [one.part for one in self.ledger.read(CLEAN)]
+            check_clean(self.job.evaluator.scales, parts)
+            for one in self.summary.measures:
+                one.total(parts)  # which raises where it is not one number
         self._tell_results()
 
     def _tell_unit(self, unit: Unit, finished: UnitResult) -> None:
@@ -290,5 +299,6 @@ def _settings(job: Job, victim: str) -> dict[str, Any]:
         batch_size=evaluator.batch_size,
         protocol=evaluator.protocol,
         threads=job.threads,
+        measures=evaluator.measures,
     )
     return {**described, "keep_adversarial": job.keep_adversarial}

@@ -12,7 +12,8 @@ import numpy as np
 
 from art_mtl.data.sources import Inputs
 from art_mtl.evaluation.experiment import CONFIG, Experiment
-from art_mtl.evaluation.report.tables import ShowsTable, Table, make_table
+from art_mtl.evaluation.report.measure_table import make_measure_table
+from art_mtl.evaluation.report.tables import ShowsTable, Table, make_table, to_html, to_text
 from art_mtl.evaluation.results import AttackResult, Key, Results
 
 if TYPE_CHECKING:
@@ -112,10 +113,16 @@ class Run(ShowsTable):
         return iter(self.results.attacks)
 
     def __repr__(self) -> str:
-        return self._unfinished if self.found is None else super().__repr__()
+        if self.found is None:
+            return self._unfinished
+        further = self.measure_table()
+        return super().__repr__() + ("" if further is None else f"\n\n{to_text(further)}")
 
     def _repr_html_(self) -> str:
-        return self._unfinished if self.found is None else super()._repr_html_()
+        if self.found is None:
+            return self._unfinished
+        further = self.measure_table()
+        return super()._repr_html_() + ("" if further is None else to_html(further))
 
     @property
     def _unfinished(self) -> str:
@@ -130,6 +137,10 @@ class Run(ShowsTable):
         """The table, for :func:`~art_mtl.evaluation.to_markdown`, :func:`~art_mtl.evaluation.to_latex` and the like."""
         return make_table(self.results)
 
+    def measure_table(self) -> Table | None:
+        """The table of the further measures; None where ``measures=`` asked for none."""
+        return make_measure_table(self.results) if self.results.measures else None
+
     def frame(self) -> pandas.DataFrame:
         """One row for each attack, norm, radius and task, numbers only.
 
@@ -137,6 +148,9 @@ class Run(ShowsTable):
         delta_mtl, delta_mtl_low, delta_mtl_high, delta_wor, delta_wor_low, delta_wor_high, per_image_worst,
         gradient_evaluations, forward_evaluations, seconds, perturbation, samples. Degradations are fractions, negative
         is worse; the ends of intervals are those of 95 %.
+
+        With further measures there is a row for each of them too, and the columns measure (its name as asked for; None
+        in the rows of the metrics that Δ uses), clean_low, clean_high, attacked_low and attacked_high.
 
         Raises:
             ImportError: pandas is missing.
@@ -353,7 +367,7 @@ class Run(ShowsTable):
         read = read_chunks(folder)
         found = None
         if read.chunks:
-            summary = Summary(read.scales, lambda number: read.read[number])
+            summary = Summary(read.scales, lambda number: read.read[number], read.measures)
             try:
                 found = summary.results(heading_of(read.about), read.attacks)
             except ValueError as error:

@@ -24,7 +24,7 @@ from art_mtl.core.chunks import chunks as cut_chunks
 from art_mtl.data.sources import Inputs
 from art_mtl.differences import check_same
 from art_mtl.evaluation.attack import AttackInfo
-from art_mtl.evaluation.measure import StoredMetric
+from art_mtl.evaluation.measure import StoredMeasure, StoredMetric
 from art_mtl.evaluation.results import Environment
 from art_mtl.evaluation.units import (
     CLEAN,
@@ -76,6 +76,7 @@ class _About(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     samples: Annotated[int, msgspec.Meta(ge=1, le=1 << 40)]
     chunk: Annotated[int, msgspec.Meta(ge=1, le=1 << 40)]
     scales: Annotated[tuple[StoredMetric, ...], msgspec.Meta(min_length=1)]
+    measures: tuple[StoredMeasure, ...]
     attacks: tuple[AttackInfo, ...]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -98,6 +98,13 @@ class BinarySegmentation(BinaryTask):
     def metric(self) -> Metric:
         """IoU, or the best F."""
         return METRICS[self.reported]()
+
+    @property
+    def further_metrics(self) -> Mapping[str, Metric]:
+        """See :meth:`Task.further_metrics`."""
+        found = dict(super().further_metrics)
+        best = {"max-f": metrics.max_f(), "ods-f": metrics.ods_f()}
+        return {"pixel-accuracy": found.pop("accuracy"), **found, **best}
 
     def arrange(self, tensor: Tensor) -> Tensor | None:
         """``(N, *S)``."""

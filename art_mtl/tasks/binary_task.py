@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from art_mtl import losses
+from art_mtl import losses, metrics
+from art_mtl.metrics import Metric, further
+from art_mtl.metrics.statistics import mask_counts
 from art_mtl.tasks.colours import Array
 from art_mtl.tasks.label_checks import all_ignored, check_ignored, check_share, is_ignored, output_error, shape_error
 from art_mtl.tasks.logits import LogitTask
 from art_mtl.tasks.target import DenseTarget
+
+if TYPE_CHECKING:
+    import torchmetrics
 
 UNKNOWN = -1
 """Label that is not known."""
@@ -127,6 +132,46 @@ class BinaryTask(LogitTask):
     def metric_arguments(self, output: Any, target: Any) -> tuple[Any, ...]:
         """See :meth:`Task.metric_arguments`."""
         return super().metric_arguments(self._seen(output), target)
+
+    def torchmetrics_arguments(self, output: Any, target: Any, like: torchmetrics.Metric) -> tuple[Any, ...]:
+        """See :meth:`Task.torchmetrics_arguments`: probabilities and labels, of one label ``(M,)``, of several ``(M,
+        L)``.
+
+        Raises:
+            ValueError: Some labels of a place are known and others are not, and the object has no ``ignore_index``.
+        """
+        probability, label, valid = torch.sigmoid(output), target.value.long(), target.valid
+        if not self.num_masks:
+            return probability[valid], label[valid]
+        probability, label, valid = (one.movedim(1, -1).flatten(0, -2) for one in (probability, label, valid))
+        known, mark = valid.any(1), getattr(like, "ignore_index", None)
+        if mark is None and not bool(valid[known].all()):
+            raise ValueError(
+                f"The measure {type(like).__name__} of task {self.name!r} should have an `ignore_index`, for labels "
+                "that are not known where others are. Found none."
+            )
+        return probability[known], torch.where(valid, label, 0 if mark is None else mark)[known]
+
+    @property
+    def num_masks(self) -> int:
+        """L, labels at each place; 0 for kinds of one label without an axis for it."""
+        return 0
+
+    @property
+    def further_metrics(self) -> Mapping[str, Metric]:
+        """See :meth:`Task.further_metrics`."""
+        if self.num_masks:
+            found = {
+                "accuracy": metrics.binary_accuracy(),
+                "f1-macro": replace(metrics.f1(self.num_masks), name="F1 macro"),
+                "f1-micro": further.micro_f1(self.num_masks),
+                "iou": metrics.multilabel_iou(self.num_masks),
+            }
+        else:
+            f1 = replace(metrics.f1(1), statistics=mask_counts)
+            found = {"accuracy": metrics.binary_accuracy(), "f1": f1, "iou": metrics.binary_iou()}
+            found |= {"precision": further.precision(), "recall": further.recall()}
+        return {name: further.at_threshold(metric, self.cut) for name, metric in found.items()}
 
     def _seen(self, output: Tensor) -> Tensor:
         """Logits as the metric takes them, which predicts 1 where they are positive."""

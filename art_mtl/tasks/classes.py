@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from art_mtl import losses
+from art_mtl import losses, metrics
+from art_mtl.metrics import Metric, further
 from art_mtl.tasks.base import Measures
 from art_mtl.tasks.label_checks import check_count
 from art_mtl.tasks.logits import LogitTask
 from art_mtl.tasks.target import DenseTarget
+
+if TYPE_CHECKING:
+    import torchmetrics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +86,20 @@ class ClassTask(LogitTask):
     @abstractmethod
     def count_predictions(self, predicted: Tensor, target: DenseTarget) -> Tensor:
         """Statistics of the metric from predicted classes ``(B, *S)``."""
+
+    def torchmetrics_arguments(self, output: Any, target: Any, like: torchmetrics.Metric) -> tuple[Any, ...]:
+        """See :meth:`Task.torchmetrics_arguments`: probabilities ``(M, C)`` and classes ``(M,)``."""
+        return output.softmax(1).movedim(1, -1)[target.valid], target.value[target.valid]
+
+    @property
+    def further_metrics(self) -> Mapping[str, Metric]:
+        """See :meth:`Task.further_metrics`."""
+        count = self.num_classes
+        return {
+            "class-accuracy": further.class_accuracy(count),
+            "f1-macro": further.class_f1(count, self.ignored_class),
+            "f1-micro": replace(metrics.accuracy(count), name="F1 micro"),
+        }
 
     def wrong_targets(
         self, output: Any, target: DenseTarget, choose: Callable[[Tensor], Tensor]

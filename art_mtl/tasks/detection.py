@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from art_mtl import metrics
-from art_mtl.metrics import Metric
+from art_mtl.metrics import Metric, further
 from art_mtl.precision import widen
 from art_mtl.structure import map_tensors
 from art_mtl.tasks.base import Measures, Task, sample_sum
@@ -429,8 +429,26 @@ class Detection(Task):
 
     def metric_arguments(self, output: Any, target: DenseTarget) -> tuple[Any, ...]:
         """Predictions and labels of the samples that count, in the form of torchmetrics; for recall the statistics."""
-        if self.reported == "recall":
+        return self.further_arguments(self.metric, output, target)
+
+    @property
+    def further_metrics(self) -> Mapping[str, Metric]:
+        """See :meth:`Task.further_metrics`."""
+        return {
+            "map": metrics.mean_average_precision(),
+            "map-50": metrics.mean_average_precision_50(),
+            "map-75": further.mean_average_precision_75(),
+            "recall": metrics.recall_of_objects(),
+        }
+
+    def further_arguments(self, metric: Metric, output: Any, target: DenseTarget) -> tuple[Any, ...]:
+        """See :meth:`Task.further_arguments`."""
+        if not metric.entry:  # recall, which is additive
             return (self.statistics(output, target),)
+        return self.torchmetrics_arguments(output, target)
+
+    def torchmetrics_arguments(self, output: Any, target: DenseTarget, like: Any = None) -> tuple[Any, ...]:
+        """See :meth:`Task.torchmetrics_arguments`: predictions and labels of the samples that count, a dict each."""
         counted = target.has_label.nonzero()[:, 0].tolist()
         predicted = [self._final(self.slice_output(output, i)) for i in counted]
         return predicted, [_for_coco(target.value[i], target.valid[i]) for i in counted]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from art_mtl import losses, metrics
 from art_mtl.metrics import Metric
+from art_mtl.metrics.statistics import valid_values
 from art_mtl.precision import widen
 from art_mtl.tasks.colours import Array, point_picture
 from art_mtl.tasks.elementwise import ElementwiseTask
@@ -25,6 +27,9 @@ from art_mtl.tasks.label_checks import (
 )
 from art_mtl.tasks.picking import OutputPicker
 from art_mtl.tasks.target import DenseTarget
+
+if TYPE_CHECKING:
+    import torchmetrics
 
 
 def keypoints(
@@ -126,8 +131,17 @@ class Keypoints(ElementwiseTask):
         """NME or PCK."""
         if self.pck is None:
             return metrics.mean_of("NME", losses.normalised_distance, higher_is_better=False, scale=100.0)
-        within = metrics.Bound(losses.is_near, threshold=self.pck)
-        return metrics.mean_of(f"PCK@{self.pck:g}", within, higher_is_better=True, scale=100.0)
+        return _pck(self.pck)
+
+    @property
+    def further_metrics(self) -> Mapping[str, Metric]:
+        """See :meth:`Task.further_metrics`."""
+        nme = metrics.mean_of("NME", losses.normalised_distance, higher_is_better=False, scale=100.0)
+        return {"nme": nme, **{f"pck-{share:g}": _pck(share) for share in (0.05, 0.1, 0.2)}}
+
+    def torchmetrics_arguments(self, output: Any, target: Any, like: torchmetrics.Metric) -> tuple[Any, ...]:
+        """See :meth:`Task.torchmetrics_arguments`: predicted and true points that are visible, ``(M, 2)``."""
+        return valid_values(output, target.value[:, :2], target.valid)
 
     @property
     def score_floor(self) -> float:
@@ -253,3 +267,9 @@ class Keypoints(ElementwiseTask):
     def caption(self, label: Array, unit: str = "") -> str:
         """How many points are visible."""
         return f"{int((~np.isnan(label).any(-1)).sum())} of {self.num_points} points"
+
+
+def _pck(threshold: float) -> Metric:
+    """Share of the points that are right."""
+    within = metrics.Bound(losses.is_near, threshold=threshold)
+    return metrics.mean_of(f"PCK@{threshold:g}", within, higher_is_better=True, scale=100.0)

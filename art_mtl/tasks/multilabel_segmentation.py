@@ -78,6 +78,11 @@ class MultilabelSegmentation(BinaryTask):
         check_spatial_dims(self.name, self.spatial_dims)
 
     @property
+    def num_masks(self) -> int:
+        """L."""
+        return self.num_labels
+
+    @property
     def layout(self) -> str:
         """``(N, L, *S)``."""
         return f"(N, {self.num_labels}, {AXES[self.spatial_dims]})"

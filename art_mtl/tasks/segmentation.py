@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar
 
@@ -106,6 +106,12 @@ class Segmentation(ClassTask):
     def metric(self) -> Metric:
         """mIoU."""
         return metrics.mean_iou(self.num_classes, None if self.average_ignored else self.ignored_class)
+
+    @property
+    def further_metrics(self) -> Mapping[str, Metric]:
+        """See :meth:`Task.further_metrics`."""
+        accuracy = replace(metrics.accuracy(self.num_classes), name="pixel accuracy")
+        return {"miou": self.metric, "pixel-accuracy": accuracy, **super().further_metrics}
 
     @property
     def ignored_class(self) -> int | None:

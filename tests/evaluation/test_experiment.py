@@ -17,7 +17,7 @@ HEAD = "format: art_mtl.experiment\nversion: 1\n"
 FULL = Experiment(
     "mine.py:f", ("equal", "single:depth"), ("l2", "linf"), ("0.1", "l2:3/2"), 7, ("linear", "restarts"), 3, 9, "train",
     "auto", 12, "bf16,memory-efficient", 4, "auto-lambda", "cpu", 2, Path("a b"), Path("c.pth"), True,
-    Path("tasks.yaml"), Path("labels.csv"),
+    Path("tasks.yaml"), Path("labels.csv"), ("seg=f1-macro", "live:depth=Mine"),
 )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from art_mtl.evaluation.report import charts, escape
 from art_mtl.evaluation.report.charts import Chart, Series, line_chart, minus
 from art_mtl.evaluation.report.gallery import ShowsSamples, shown_attack
 from art_mtl.evaluation.report.glossary import glossary
+from art_mtl.evaluation.report.measure_table import make_measure_table
 from art_mtl.evaluation.report.page_gallery import ShownAttack, show_samples
 from art_mtl.evaluation.report.plots import TASK_COLOURS, method_colour, other_methods, series_of, weighted
 from art_mtl.evaluation.report.tables import (
@@ -87,6 +88,7 @@ def page_html(
         "cosines": _cosines(results),
         "galleries": list(_galleries(results, gallery, heads)),
         "table": _table(results),
+        "measures": make_measure_table(results) if results.measures else None,
         "experiment": None if experiment is None else experiment.to_yaml().splitlines(),
         "replayable": experiment is not None and not experiment.live,
         "notes": [minus(note) for note in (*describe_lost(results), *describe_warnings(results))],

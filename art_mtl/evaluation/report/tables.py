@@ -21,7 +21,16 @@ from art_mtl.evaluation.report.layout import (
     wrap,
 )
 from art_mtl.evaluation.report.spelling import output_encoding, spelled
-from art_mtl.evaluation.results import AttackResult, Block, Interval, Number, Results, TaskMetric, TaskResult
+from art_mtl.evaluation.results import (
+    AttackResult,
+    Block,
+    Interval,
+    MeasureResult,
+    Number,
+    Results,
+    TaskMetric,
+    TaskResult,
+)
 
 MISSING = "–"
 NOT_FINITE = "not finite"
@@ -98,7 +107,8 @@ def make_table(results: Results, deltas: bool = False) -> Table:
 
     Args:
         results: What was found.
-        deltas: For machines: with a column Δ for each task, and both ends of the interval as numbers.
+        deltas: For machines: with a column Δ for each task, both ends of the interval as numbers, and the further
+            measures with theirs.
 
     Examples:
         >>> from art_mtl.evaluation.results import Environment
@@ -113,14 +123,18 @@ def make_table(results: Results, deltas: bool = False) -> Table:
     names = tuple(f"Δ {task.name} (%)" for task in results.tasks) if deltas else ()
     interval = ("Δ_Wor 95 % from (%)", "Δ_Wor 95 % to (%)") if deltas else ("95 % interval",)
     last = ("per-image worst-task Δ (%)", "gradient evaluations")
+    further = [text for one in results.measures for text in _measure_columns(one)] if deltas else []
     columns = ("method", "role", *map(heading, results.tasks), *names, "Δ_MTL (%)", "Δ_Wor (%)", *interval, *last)
+    columns += tuple(further)
     clean = [_scaled(task.clean, task) for task in results.tasks]
     nothing = [_percent(0.0)] * (len(names) + 2)
     ends = [Cell("")] * len(interval)
-    rows = [Row("clean", (Cell("clean"), Cell(""), *clean, *nothing, *ends, _percent(0.0), Cell("")))]
+    cells = [cell for one in results.measures for cell in _measure_cells(one, one.clean, one.clean_interval)]
+    cells = cells if deltas else []
+    rows = [Row("clean", (Cell("clean"), Cell(""), *clean, *nothing, *ends, _percent(0.0), Cell(""), *cells))]
     for block in results.blocks():
         rows += _block_rows(results, block, deltas)
-    ranks = (0, 3, *[2] * (len(results.tasks) + len(names)), 1, 0, *[0] * len(interval), 5, 4)
+    ranks = (0, 3, *[2] * (len(results.tasks) + len(names)), 1, 0, *[0] * len(interval), 5, 4, *[6] * len(further))
     return Table(columns, tuple(rows), _caption(results), tuple(describe_results(results)), ranks)
 
 
@@ -132,8 +146,9 @@ def best_attacks(block: Block) -> set[str]:
     return {name for name, value in found.items() if value == min(found.values())}
 
 
-def heading(task: TaskMetric) -> str:
-    """Name, metric, direction, unit and scale of a task.
+def heading(task: TaskMetric | MeasureResult, what: str = "") -> str:
+    """Name, metric, direction, unit and scale of a task, or of a further measure of one; ``what`` stands before the
+    unit.
 
     Examples:
         >>> heading(TaskResult("normals", "surface_normals", "mDist", False, 1.0, "degrees", 23.41, ()))
@@ -141,8 +156,18 @@ def heading(task: TaskMetric) -> str:
     """
     scale = f"×{task.scale:g}" if task.scale != 1 else ""
     unit = " ".join(part for part in (task.unit, scale) if part)
-    arrow = "↑" if task.higher_is_better else "↓"
-    return f"{task.name} {task.metric} {arrow}" + (f" ({unit})" if unit else "")
+    arrow = "" if task.higher_is_better is None else " ↑" if task.higher_is_better else " ↓"
+    name = task.task if isinstance(task, MeasureResult) else task.name
+    return f"{name} {task.metric}{arrow}{what}" + (f" ({unit})" if unit else "")
+
+
+def _measure_columns(measure: MeasureResult) -> tuple[str, str, str]:
+    return heading(measure), heading(measure, " 95 % from"), heading(measure, " 95 % to")
+
+
+def _measure_cells(measure: MeasureResult, value: Number, interval: Interval) -> Iterator[Cell]:
+    yield _scaled(value, measure)
+    yield from (Cell(MISSING) if end is None else _scaled(end, measure) for end in interval or (None, None))
 
 
 def describe_eps(norm: str | None, eps: Number, clip_values: tuple[float, float] | None) -> str:
@@ -343,6 +368,9 @@ def _attack_row(attack: AttackResult, results: Results, deltas: bool, best: bool
     summary = (_percent(attack.delta_mtl), _percent(attack.delta_wor, best))
     interval = map(_percent, attack.delta_wor_interval or (None, None)) if deltas else [_interval(attack)]
     cells = (*values, *degradations, *summary, *interval, _percent(attack.least_degradation), _count(attack))
+    if deltas:
+        further = zip(results.measures, attack.measures, attack.measure_intervals, strict=True)
+        cells += tuple(cell for one in further for cell in _measure_cells(*one))
     kind = "reference" if spec.is_reference else "attack"
     return Row(kind, (Cell(attack.name), Cell(spec.role, spec.role), *cells), attack.norm, attack.eps)
 
@@ -357,7 +385,7 @@ def _count(attack: AttackResult) -> Cell:
     return Cell(MISSING if count is None else f"{count:.4g}" if count < 1e4 else f"{count:.0f}", count)
 
 
-def _scaled(value: Number, task: TaskResult) -> Cell:
+def _scaled(value: Number, task: TaskResult | MeasureResult) -> Cell:
     return Cell(NOT_FINITE if value is None else f"{value * task.scale:.2f}", value)
 
 

@@ -13,6 +13,7 @@ from art_mtl.evaluation.experiment import Experiment
 from art_mtl.evaluation.report import escape
 from art_mtl.evaluation.report.gallery import ShowsSamples
 from art_mtl.evaluation.report.glossary import glossary
+from art_mtl.evaluation.report.measure_table import make_measure_table
 from art_mtl.evaluation.report.page import page_html
 from art_mtl.evaluation.report.plots import degradation_figure, tasks_figure, weighted, weights_figure
 from art_mtl.evaluation.report.tables import (
@@ -120,10 +121,10 @@ def write_report(folder: str | Path, results: Results, background: Background = 
         figures = write_figures(stage / "figures", results, background.gallery)
         texts = {
             "table.csv": to_csv(make_table(results, deltas=True)),
-            "table.md": to_markdown(table) + "\n",
+            "table.md": _both_tables(results) + "\n",
             "table.tex": to_latex(table),
             PAGE: _html(results, background),
-            "report.md": _page(results, to_markdown(table), figures),
+            "report.md": _page(results, _both_tables(results), figures),
             "results.json": results.to_json_text(),
         }
         for name, text in texts.items():
@@ -131,6 +132,15 @@ def write_report(folder: str | Path, results: Results, background: Background = 
         written = sorted(path.relative_to(stage) for path in stage.rglob("*") if path.is_file())
     remove_stale(folder / "figures", {path.name for path in written})
     return [folder / path for path in written]
+
+
+def _both_tables(results: Results) -> str:
+    """The table, and that of the further measures where there are any."""
+    found = to_markdown(make_table(results))
+    if not results.measures:
+        return found
+    further = make_measure_table(results)
+    return f"{found}\n\n{escape.markdown(further.caption)}\n\n{to_markdown(further)}"
 
 
 def check_folder(
