@@ -83,7 +83,7 @@ class ValueMap(ErrorTask):
         """Mean absolute error."""
         return metrics.absolute_error("aErr", scale=100.0, unit=self.unit)
 
-    def picture(self, label: Array, limits: tuple[float, float] | None = None) -> Array:
+    def picture(self, label: Array, limits: tuple[float, float] | None = None, image: Array | None = None) -> Array:
         """Colours of viridis."""
         label = np.asarray(label, dtype=float).reshape(label.shape[-2:])
         low, high = self.limits(label) if limits is None else limits

@@ -82,7 +82,7 @@ def detection(
             and a size. In pixels or shares of the image, in both alike.
         output: See :class:`art_mtl.tasks.Task`. By default also the whole output, where it is of one of these layouts.
         image_size: Height and width of the image in the unit of the boxes, ``(1, 1)`` for shares. Boxes outside are
-            refused, and pictures have its shape. None: only coordinates below 0 are refused.
+            refused. None: only coordinates below 0 are refused, and pictures take boxes for pixels.
         score_threshold: From which score on an object is found, and a candidate a prediction of the model.
         metric: "map" (mean over IoU of 0.5, 0.55, …, 0.95), "map_50" (IoU of 0.5) or "recall" (share of objects found).
         loss: The model's own loss, ``(output, labels) -> (B,)``, in place of the one above: of the output as ``output``
@@ -125,6 +125,7 @@ class Detection(Task):
     kind: ClassVar[str] = "detection"
     is_map: ClassVar[bool] = True
     picture_key: ClassVar[str] = "a colour each class"
+    over_image: ClassVar[bool] = True
 
     num_classes: int
     boxes: str = "xyxy"
@@ -448,15 +449,16 @@ class Detection(Task):
             )  # fmt: skip
         return found
 
-    def picture(self, label: Any, limits: tuple[float, float] | None = None) -> Array:
-        """Frames, in a colour for each class; grey where an object does not count."""
+    def picture(self, label: Any, limits: tuple[float, float] | None = None, image: Array | None = None) -> Array:
+        """Frames over the image, in a colour for each class; grey where an object does not count."""
         if label is None:
             label = {"boxes": np.zeros((0, 4)), "labels": np.zeros(0, int)}
         boxes = to_corners(torch.as_tensor(np.asarray(label["boxes"]).reshape(-1, 4)), self.boxes).numpy()
-        size = self.image_size
-        if size is None:
-            size = (float(boxes[:, 3].max()), float(boxes[:, 2].max())) if len(boxes) else (1.0, 1.0)
-        return box_picture(boxes, np.asarray(label["labels"]), size)
+        return box_picture(boxes, np.asarray(label["labels"]), self.image_size, image)
+
+    def classes_in(self, label: Any) -> Array:
+        """See :meth:`Drawn.classes_in`."""
+        return super().classes_in(label) if label is None else np.unique(label["labels"])
 
     def answer(self, label: Any, class_names: Sequence[str] = ()) -> str:
         """How many objects there are."""

@@ -55,8 +55,7 @@ def keypoints(
         output: See :class:`art_mtl.tasks.Task`.
         pck: Share of the length within which a point is right (PCK: Yang & Ramanan, TPAMI 2013); None for NME.
         stride: Of heatmaps: pixels of the image from one of their places to the next. The first is at 0.
-        image_size: Height and width of the image in the unit of the labels, for pictures; None for the extent of the
-            points.
+        image_size: Height and width of the image in the unit of the labels, for pictures; None for pixels.
 
     Raises:
         ValueError: An argument is not one of these.
@@ -85,6 +84,7 @@ class Keypoints(ElementwiseTask):
     kind: ClassVar[str] = "keypoints"
     is_map: ClassVar[bool] = True
     picture_key: ClassVar[str] = "a colour each point"
+    over_image: ClassVar[bool] = True
 
     num_points: int
     normalise: float | tuple[int, int] | str = "box"
@@ -241,14 +241,10 @@ class Keypoints(ElementwiseTask):
         points = torch.where(target.valid[:, None], target.value[:, :2], float("nan"))
         return points.mT.cpu().numpy()
 
-    def picture(self, label: Array, limits: tuple[float, float] | None = None) -> Array:
-        """A square for each point, of a colour of its own."""
+    def picture(self, label: Array, limits: tuple[float, float] | None = None, image: Array | None = None) -> Array:
+        """A square over the image for each point, of a colour of its own."""
         points = np.asarray(label, dtype=float).reshape(self.num_points, 2)
-        size = self.image_size
-        if size is None:
-            x, y = (np.nanmax(axis) if not np.isnan(axis).all() else 1.0 for axis in points.T)
-            size = (max(float(y), 1.0), max(float(x), 1.0))
-        return point_picture(points, size)
+        return point_picture(points, self.image_size, image)
 
     def caption(self, label: Array, unit: str = "") -> str:
         """How many points are visible."""

@@ -171,9 +171,15 @@ def test_pictures():
     task = tasks.keypoints("face", 2, 1, image_size=(20, 40))
     shown = task.shown(task.targets(np.array([[[10.0, 5.0], [NAN, 3.0]]])))[0]
     picture = task.picture(shown)
-    assert picture.shape == (80, 160, 3) and (picture[20, 40] != 1).any() and (picture != 1).any(-1).sum() == 25
+    assert picture.shape == (128, 256, 3) and (picture[32, 64] != 1).any() and (picture != 1).any(-1).sum() == 81
     assert task.caption(shown) == "1 of 2 points"
-    assert tasks.keypoints("face", 2, 1).picture(shown).shape == (80, 160, 3)
+    assert tasks.keypoints("face", 2, 1).picture(shown).shape == (128, 256, 3)
+    grey = np.full((1, 20, 40), 0.25)
+    over = task.picture(shown, image=grey)
+    drawn = (picture != 1).any(-1)
+    np.testing.assert_array_equal(over[drawn], picture[drawn])
+    assert (over[~drawn] == 0.25).all()
+    np.testing.assert_array_equal(tasks.keypoints("face", 2, 1).picture(shown, image=grey), over)
 
 
 class Landmarks(nn.Module):

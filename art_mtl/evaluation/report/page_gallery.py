@@ -150,9 +150,11 @@ def _maps(sample: Sample, style: TaskStyle) -> Maps:
     views: tuple[View, ...] = (sample.truth, sample.clean, sample.attacked)
     labels = [view.labels[style.name] for view in views]
     limits = shared_limits(style, views)
-    drawn = [task.picture(label, limits) for label in labels]
+    drawn = [task.picture(label, limits, view.image) for label, view in zip(labels, views, strict=True)]
     captions = ("truth", "clean prediction", "attacked prediction")
-    pictures = [Picture(c, data_uri(p)) for c, p in zip(captions, drawn, strict=True) if p is not None]
+    pictures = [
+        Picture(c, data_uri(p, lossy=task.over_image)) for c, p in zip(captions, drawn, strict=True) if p is not None
+    ]
     scales = [] if limits is None else [f"colours from {limits[0]:.3g} to {limits[1]:.3g} {style.unit}".strip()]
     if task.picture_key:
         scales.append(task.picture_key)
@@ -217,7 +219,7 @@ def data_uri(picture: Array, lossy: bool = False) -> str:
     pixels = np.ascontiguousarray((255 * picture[::every, ::every]).round().astype(np.uint8))
     written = io.BytesIO()
     if lossy:
-        imsave(written, pixels, format="jpg", pil_kwargs={"quality": 85})
+        imsave(written, pixels, format="jpg", pil_kwargs={"quality": 85, "subsampling": 0})
     else:
         imsave(written, pixels, format="png")
     kind = "jpeg" if lossy else "png"

@@ -225,10 +225,8 @@ def shared_limits(style: TaskStyle, views: Sequence[View]) -> tuple[float, float
 
 def seen_classes(style: TaskStyle, views: Sequence[View]) -> list[tuple[str, str]]:
     """Name and colour of each class that occurs in one of the views, where classes have names."""
-    if not style.task.has_classes or not style.class_names:
-        return []
-    seen = np.unique(np.concatenate([np.ravel(view.labels[style.name]) for view in views])).tolist()
-    named = [c for c in seen if 0 <= c < len(style.class_names)]
+    seen = {int(c) for view in views for c in style.task.classes_in(view.labels[style.name])}
+    named = sorted(c for c in seen if 0 <= c < len(style.class_names))
     return [(style.class_names[c], CLASS_COLOURS[c % len(CLASS_COLOURS)]) for c in named]
 
 
@@ -242,7 +240,7 @@ def show_labels(ax: Axes, style: TaskStyle, view: View, limits: tuple[float, flo
         limits: Values at the ends of the colour scale; None for those of the labels themselves.
     """
     _bare(ax)
-    picture = style.task.picture(view.labels[style.name], limits)
+    picture = style.task.picture(view.labels[style.name], limits, view.image)
     if picture is not None:
         ax.imshow(picture, interpolation="nearest")
 
