@@ -20,7 +20,7 @@ from art_mtl.tasks.boxes import FORMS, from_corners, overlaps, suppress, to_corn
 from art_mtl.tasks.colours import Array, box_picture
 from art_mtl.tasks.label_checks import check_choice, check_count, check_image_size, check_present, check_share, integers
 from art_mtl.tasks.picking import OutputPicker, describe
-from art_mtl.tasks.target import DenseTarget
+from art_mtl.tasks.target import DenseTarget, PlacedTarget
 
 METRICS = {
     "map": metrics.mean_average_precision,
@@ -74,6 +74,8 @@ def detection(
 
     Attacks towards targets take other boxes; :meth:`Detection.nothing` makes targets without any object. Boxes where
     there are none, and other classes, need candidates: in a list there is no score of what suppression has dropped.
+    With ``ignore_patch`` an object that an adversarial patch covers wholly does not count: it is hidden, not missed. An
+    object that is covered in part counts.
 
     Args:
         name: Name of the task.
@@ -116,7 +118,7 @@ def detection(
 class Detection(Task):
     """See :func:`detection`.
 
-    Canonical labels are a :class:`~art_mtl.tasks.target.DenseTarget`: ``value`` ``(B, 5, M)`` holds corners and the
+    Canonical labels are a :class:`~art_mtl.tasks.target.PlacedTarget`: ``value`` ``(B, 5, M)`` holds corners and the
     class of each object, padded to the most objects of an image; ``valid`` ``(B, M)`` says which of them count. A
     checked output is a dict: "boxes" ``(B, A, 4)`` as corners, "scores" ``(B, A, C)``, and "final", whether these are
     predictions that suppression has left; with a loss of one's own "raw" too.
@@ -257,7 +259,7 @@ class Detection(Task):
 
     # --- labels ---
 
-    def targets(self, y: Any, present: np.ndarray | Tensor | None = None) -> DenseTarget:
+    def targets(self, y: Any, present: np.ndarray | Tensor | None = None) -> PlacedTarget:
         """One dict a sample; see :func:`detection`.
 
         Raises:
@@ -276,7 +278,7 @@ class Detection(Task):
         for i, part in enumerate(parts):
             value[i, :, : part.shape[1]] = part
             valid[i, : part.shape[1]] = part[4] != IGNORED
-        return DenseTarget(value, valid)
+        return PlacedTarget(value, valid, boxes=True, image_size=self.image_size)
 
     def _row(self, sample: int, row: Any) -> Tensor:
         """The objects of one sample, corners and class ``(5, M)``; IGNORED where one does not count."""
