@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from art_mtl.core.checks import host_array
 from art_mtl.core.engine import Evaluations
 from art_mtl.core.methods import spec_of
 from art_mtl.data.sources import Inputs
@@ -160,7 +161,7 @@ class Generated:
 def generate(
     name: str, attack: Attack, x: Inputs, y: MultiTaskLabels, estimator: PyTorchMultiTaskEstimator, seed: int | None
 ) -> Generated:
-    """Run an attack, and check what it returns.
+    """Run an attack, and check what it returns. Inputs that are only given with a sample are restored.
 
     Args:
         name: For messages.
@@ -180,6 +181,8 @@ def generate(
         x_adv = np.asarray(attack.generate(x, y))
         seconds = time.perf_counter() - start
         evaluations = count()
+    if estimator.attackable is not None and x_adv.shape == x.shape:
+        x_adv = np.where(host_array(estimator.attackable) == 0, x, x_adv)
     perturbation = check_perturbation(name, attack, x, x_adv, estimator.clip_values)
     gradients, forwards = evaluations.gradients / len(x), evaluations.forwards / len(x)
     return Generated(x_adv.astype(np.float32, copy=False), perturbation, seconds, gradients, forwards)

@@ -117,7 +117,7 @@ class BinarySegmentation(BinaryTask):
         """``(N, *S)`` of 1, 0 and −1."""
         return torch.where(target.valid, target.value, -1).long().cpu().numpy()
 
-    def picture(self, label: Array, limits: tuple[float, float] | None = None) -> Array:
+    def picture(self, label: Array, limits: tuple[float, float] | None = None, image: Array | None = None) -> Array:
         """A colour each for 1 and 0."""
         label = np.asarray(label).reshape(label.shape[-self.spatial_dims :])
         return class_picture(middle_slice(label, self.spatial_dims).astype(int))

@@ -7,12 +7,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from art_mtl import losses, metrics
 from art_mtl.metrics import Metric, further
 from art_mtl.tasks.base import Measures
+from art_mtl.tasks.drawing import Array
 from art_mtl.tasks.label_checks import check_count
 from art_mtl.tasks.logits import LogitTask
 from art_mtl.tasks.target import DenseTarget
@@ -39,6 +41,10 @@ class ClassTask(LogitTask):
     def has_classes(self) -> bool:
         """True, unless the ignored class leaves but one."""
         return self.num_classes > (1 if self.ignored_class is None else 2)
+
+    def classes_in(self, label: Any) -> Array:
+        """See :meth:`Drawn.classes_in`; −1 where a place has none."""
+        return np.unique(label)
 
     def are_probabilities(self, output: Tensor) -> Tensor:
         """See :meth:`LogitTask.are_probabilities`: at least 0, and 1 in all at every place."""

@@ -96,7 +96,7 @@ class ValueMap(ErrorTask):
             "delta-1.25-3": further.share_within_ratio(3),
         }
 
-    def picture(self, label: Array, limits: tuple[float, float] | None = None) -> Array:
+    def picture(self, label: Array, limits: tuple[float, float] | None = None, image: Array | None = None) -> Array:
         """Colours of viridis."""
         label = np.asarray(label, dtype=float).reshape(label.shape[-2:])
         low, high = self.limits(label) if limits is None else limits

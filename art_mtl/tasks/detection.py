@@ -20,7 +20,7 @@ from art_mtl.tasks.boxes import FORMS, from_corners, overlaps, suppress, to_corn
 from art_mtl.tasks.colours import Array, box_picture
 from art_mtl.tasks.label_checks import check_choice, check_count, check_image_size, check_present, check_share, integers
 from art_mtl.tasks.picking import OutputPicker, describe
-from art_mtl.tasks.target import DenseTarget
+from art_mtl.tasks.target import DenseTarget, PlacedTarget
 
 METRICS = {
     "map": metrics.mean_average_precision,
@@ -74,6 +74,8 @@ def detection(
 
     Attacks towards targets take other boxes; :meth:`Detection.nothing` makes targets without any object. Boxes where
     there are none, and other classes, need candidates: in a list there is no score of what suppression has dropped.
+    With ``ignore_patch`` an object that an adversarial patch covers wholly does not count: it is hidden, not missed. An
+    object that is covered in part counts.
 
     Args:
         name: Name of the task.
@@ -82,7 +84,7 @@ def detection(
             and a size. In pixels or shares of the image, in both alike.
         output: See :class:`art_mtl.tasks.Task`. By default also the whole output, where it is of one of these layouts.
         image_size: Height and width of the image in the unit of the boxes, ``(1, 1)`` for shares. Boxes outside are
-            refused, and pictures have its shape. None: only coordinates below 0 are refused.
+            refused. None: only coordinates below 0 are refused, and pictures take boxes for pixels.
         score_threshold: From which score on an object is found, and a candidate a prediction of the model.
         metric: "map" (mean over IoU of 0.5, 0.55, …, 0.95), "map_50" (IoU of 0.5) or "recall" (share of objects found).
         loss: The model's own loss, ``(output, labels) -> (B,)``, in place of the one above: of the output as ``output``
@@ -116,7 +118,7 @@ def detection(
 class Detection(Task):
     """See :func:`detection`.
 
-    Canonical labels are a :class:`~art_mtl.tasks.target.DenseTarget`: ``value`` ``(B, 5, M)`` holds corners and the
+    Canonical labels are a :class:`~art_mtl.tasks.target.PlacedTarget`: ``value`` ``(B, 5, M)`` holds corners and the
     class of each object, padded to the most objects of an image; ``valid`` ``(B, M)`` says which of them count. A
     checked output is a dict: "boxes" ``(B, A, 4)`` as corners, "scores" ``(B, A, C)``, and "final", whether these are
     predictions that suppression has left; with a loss of one's own "raw" too.
@@ -125,6 +127,7 @@ class Detection(Task):
     kind: ClassVar[str] = "detection"
     is_map: ClassVar[bool] = True
     picture_key: ClassVar[str] = "a colour each class"
+    over_image: ClassVar[bool] = True
 
     num_classes: int
     boxes: str = "xyxy"
@@ -256,7 +259,7 @@ class Detection(Task):
 
     # --- labels ---
 
-    def targets(self, y: Any, present: np.ndarray | Tensor | None = None) -> DenseTarget:
+    def targets(self, y: Any, present: np.ndarray | Tensor | None = None) -> PlacedTarget:
         """One dict a sample; see :func:`detection`.
 
         Raises:
@@ -275,7 +278,7 @@ class Detection(Task):
         for i, part in enumerate(parts):
             value[i, :, : part.shape[1]] = part
             valid[i, : part.shape[1]] = part[4] != IGNORED
-        return DenseTarget(value, valid)
+        return PlacedTarget(value, valid, boxes=True, image_size=self.image_size)
 
     def _row(self, sample: int, row: Any) -> Tensor:
         """The objects of one sample, corners and class ``(5, M)``; IGNORED where one does not count."""
@@ -466,15 +469,16 @@ class Detection(Task):
             )  # fmt: skip
         return found
 
-    def picture(self, label: Any, limits: tuple[float, float] | None = None) -> Array:
-        """Frames, in a colour for each class; grey where an object does not count."""
+    def picture(self, label: Any, limits: tuple[float, float] | None = None, image: Array | None = None) -> Array:
+        """Frames over the image, in a colour for each class; grey where an object does not count."""
         if label is None:
             label = {"boxes": np.zeros((0, 4)), "labels": np.zeros(0, int)}
         boxes = to_corners(torch.as_tensor(np.asarray(label["boxes"]).reshape(-1, 4)), self.boxes).numpy()
-        size = self.image_size
-        if size is None:
-            size = (float(boxes[:, 3].max()), float(boxes[:, 2].max())) if len(boxes) else (1.0, 1.0)
-        return box_picture(boxes, np.asarray(label["labels"]), size)
+        return box_picture(boxes, np.asarray(label["labels"]), self.image_size, image)
+
+    def classes_in(self, label: Any) -> Array:
+        """See :meth:`Drawn.classes_in`."""
+        return super().classes_in(label) if label is None else np.unique(label["labels"])
 
     def answer(self, label: Any, class_names: Sequence[str] = ()) -> str:
         """How many objects there are."""

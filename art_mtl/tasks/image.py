@@ -161,7 +161,7 @@ class Image(ErrorTask):
         """``(N, C, *S)``, NaN where a pixel does not count."""
         return torch.where(target.valid[:, None], target.value, float("nan")).cpu().numpy()
 
-    def picture(self, label: Array, limits: tuple[float, float] | None = None) -> Array:
+    def picture(self, label: Array, limits: tuple[float, float] | None = None, image: Array | None = None) -> Array:
         """Three channels as red, green and blue from 0 to ``data_range``; others by their length, in viridis."""
         ends = self.limits(label) if limits is None else limits
         label = middle_slice(self._channels(label), self.spatial_dims)

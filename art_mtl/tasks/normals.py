@@ -106,7 +106,7 @@ class SurfaceNormals(ElementwiseTask):
         """``(N, 3, H, W)``, all-zero where not measured."""
         return target.value.cpu().numpy()
 
-    def picture(self, label: Array, limits: tuple[float, float] | None = None) -> Array:
+    def picture(self, label: Array, limits: tuple[float, float] | None = None, image: Array | None = None) -> Array:
         """Each component from −1 to 1 as a colour."""
         valid = (label != 0).any(0)[..., None]
         return np.where(valid, np.clip((np.moveaxis(label, 0, -1) + 1) / 2, 0, 1), 1)

@@ -130,7 +130,7 @@ class Segmentation(ClassTask):
         """Classes ``(N, *S)``, −1 where none counts."""
         return torch.where(target.valid, target.value, -1).cpu().numpy()
 
-    def picture(self, label: Array, limits: tuple[float, float] | None = None) -> Array:
+    def picture(self, label: Array, limits: tuple[float, float] | None = None, image: Array | None = None) -> Array:
         """A colour for each class."""
         return class_picture(middle_slice(label, self.spatial_dims))
 

@@ -102,6 +102,7 @@ class Maps:
         limits: Values at the ends of the colour scale; None where colours are no scale of values.
         scales: What the colours of values and of errors mean.
         classes: Names and colours of the classes that occur, where they have names.
+        over_image: Whether the pictures are drawn over the image.
     """
 
     task: str
@@ -111,6 +112,7 @@ class Maps:
     limits: tuple[float, float] | None
     scales: str
     classes: tuple[tuple[str, str], ...]
+    over_image: bool = False
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,11 @@ def _maps(views: Sequence[View], style: TaskStyle) -> Maps:
     task, labels = style.task, [view.labels[style.name] for view in views]
     found = [one for label in labels if (one := task.limits(label)) is not None]
     limits = (float(min(low for low, _ in found)), float(max(high for _, high in found))) if found else None
-    drawn = [picture for label in labels if (picture := task.picture(label, limits)) is not None]
+    drawn = [
+        p
+        for view, label in zip(views, labels, strict=True)
+        if (p := task.picture(label, limits, view.image)) is not None
+    ]
     pictures = zip(_ROWS, drawn, strict=True) if drawn else ()
     scales = [] if limits is None else [f"colours from {limits[0]:.3g} to {limits[1]:.3g} {style.unit}".strip()]
     scales += [task.picture_key] if task.picture_key else []
@@ -207,6 +213,7 @@ def _maps(views: Sequence[View], style: TaskStyle) -> Maps:
         limits,
         "; ".join(scales),
         _seen_classes(style, labels),
+        task.over_image,
     )
 
 
@@ -230,10 +237,8 @@ def _mean(error: Array, style: TaskStyle) -> str:
 
 def _seen_classes(style: TaskStyle, labels: Sequence[Array]) -> tuple[tuple[str, str], ...]:
     """Name and colour of each class that occurs in one of the labels, where classes have names."""
-    if not style.task.has_classes or not style.class_names:
-        return ()
-    seen = np.unique(np.concatenate([np.ravel(label) for label in labels])).tolist()
-    named = [c for c in seen if 0 <= c < len(style.class_names)]
+    seen = {int(c) for label in labels for c in style.task.classes_in(label)}
+    named = sorted(c for c in seen if 0 <= c < len(style.class_names))
     return tuple((style.class_names[c], CLASS_COLOURS[c % len(CLASS_COLOURS)]) for c in named)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from art_mtl.evaluation.report.charts import minus
-from art_mtl.evaluation.report.drawn_samples import DrawnSample, Maps, Picture, Words, shrunk
+from art_mtl.evaluation.report.drawn_samples import DrawnSample, Maps, Words, shrunk
 from art_mtl.evaluation.report.gallery import ShowsSamples, most_degraded
 from art_mtl.evaluation.report.pictures import perturbation_gain
 from art_mtl.evaluation.results import AttackResult, Results, summarise
@@ -121,11 +121,9 @@ def _heading(sample: DrawnSample, results: Results) -> str:
 
 
 def _maps(maps: Maps) -> ShownMaps:
-    return ShownMaps(maps.task, tuple(map(_picture, (*maps.pictures, *maps.errors))), maps.scales, maps.classes)
-
-
-def _picture(picture: Picture) -> ShownPicture:
-    return ShownPicture(picture.caption, data_uri(picture.pixels / 255))
+    pictures = [ShownPicture(one.caption, data_uri(one.pixels / 255, lossy=maps.over_image)) for one in maps.pictures]
+    errors = [ShownPicture(one.caption, data_uri(one.pixels / 255)) for one in maps.errors]
+    return ShownMaps(maps.task, (*pictures, *errors), maps.scales, maps.classes)
 
 
 def _words(words: Words) -> Words:
@@ -154,7 +152,7 @@ def data_uri(picture: Array, lossy: bool = False) -> str:
     pixels = np.ascontiguousarray((255 * shrunk(picture, _SIDE)).round().astype(np.uint8))
     written = io.BytesIO()
     if lossy:
-        imsave(written, pixels, format="jpg", pil_kwargs={"quality": 85})
+        imsave(written, pixels, format="jpg", pil_kwargs={"quality": 85, "subsampling": 0})
     else:
         imsave(written, pixels, format="png")
     kind = "jpeg" if lossy else "png"

@@ -139,7 +139,7 @@ def show_labels(ax: Axes, style: TaskStyle, view: View) -> None:
         view: Whose labels.
     """
     _bare(ax)
-    picture = style.task.picture(view.labels[style.name])
+    picture = style.task.picture(view.labels[style.name], image=view.image)
     if picture is not None:
         ax.imshow(picture, interpolation="nearest")
 
