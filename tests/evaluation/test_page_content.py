@@ -300,3 +300,11 @@ def test_a_block_without_radius_has_no_curve(large: Results) -> None:
     text = page_html(replace(large, attacks=odd))
     assert "ε not stated" in text and 'id="curves"' not in text
     assert isinstance(next(replace(large, attacks=odd).blocks()), Block)
+
+
+def test_an_attack_of_no_steps_has_no_weights_to_draw(large: Results) -> None:
+    """The page has all but their drawing."""
+    drawing = 'role="img" aria-label="minmax"'
+    assert drawing in page_html(large)
+    without = [replace(one, weights=()) if one.name == "minmax" else one for one in large.attacks]
+    assert drawing not in page_html(replace(large, attacks=tuple(without)))

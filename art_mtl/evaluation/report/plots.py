@@ -79,8 +79,8 @@ def degradation_figure(results: Results) -> Figure:
 
 
 def weighted(block: Block) -> list[AttackResult]:
-    """The attacks whose task weights move, and that told them."""
-    return [a for a in block.attacks if a.weights is not None and spec_of(a.method).adapts]
+    """The attacks whose task weights move, and that told those of at least one step."""
+    return [a for a in block.attacks if a.weights and spec_of(a.method).adapts]
 
 
 def weights_figure(results: Results, block: Block) -> Figure:
