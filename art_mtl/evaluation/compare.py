@@ -15,6 +15,7 @@ from art_mtl.evaluation.attack import AttackInfo
 from art_mtl.evaluation.measure import MetricSpec, total
 from art_mtl.evaluation.reading import Chunks, read_chunks
 from art_mtl.evaluation.report.escape import csv_field
+from art_mtl.evaluation.report.spelling import decimals
 from art_mtl.evaluation.report.tables import MISSING, Cell, Row, ShowsTable, Table, describe_eps, heading
 from art_mtl.evaluation.results import Interval, Number, known
 from art_mtl.evaluation.statistics import (
@@ -338,6 +339,6 @@ def _caption(sides: Sequence[_Side], resamples: int) -> str:
 def _cell(value: Number, interval: Interval, scale: float, sign: str = "-", differs: bool = False) -> Cell:
     if value is None:
         return Cell(MISSING)
-    ends = MISSING if interval is None else ", ".join(f"{scale * end + 0.0:.2f}" for end in interval)
-    text = f"{scale * value + 0.0:{sign}.2f} [{ends}]"
+    ends = MISSING if interval is None else ", ".join(decimals(scale * end) for end in interval)
+    text = f"{decimals(scale * value, sign=sign)} [{ends}]"
     return Cell(f"{text} {_MARK}" if differs else text, value, differs)

@@ -79,10 +79,15 @@ def class_counts(predicted: Tensor, target: Tensor, valid: Tensor, num_classes: 
     # Not bincount, which on a GPU waits for the greatest index.
     counts = torch.zeros(len(target), 3 * num_classes, dtype=torch.int32, device=target.device)
     found = torch.where(right, target, predicted + num_classes)
-    counts.scatter_add_(1, found.flatten(1), valid.flatten(1).to(torch.int32))
+    counts.scatter_add_(1, _rows(found), _rows(valid).to(torch.int32))
     missed = target + 2 * num_classes
-    counts.scatter_add_(1, missed.flatten(1), (valid & ~right).flatten(1).to(torch.int32))
+    counts.scatter_add_(1, _rows(missed), _rows(valid & ~right).to(torch.int32))
     return counts.to(torch.float64)
+
+
+def _rows(values: Tensor) -> Tensor:
+    """``(B, *S)`` as ``(B, N)``; N is 1 where S is empty."""
+    return values.unsqueeze(1).flatten(1)
 
 
 def iou_of_classes(statistics: Tensor, ignored_class: int | None = None) -> Tensor:

@@ -25,6 +25,7 @@ from art_mtl.evaluation.diagnosis.records import Check
 from art_mtl.evaluation.diagnosis.search import Grey, Noise, QuerySearch, grey_radius
 from art_mtl.evaluation.diagnosis.surrogate import make_surrogate
 from art_mtl.evaluation.hosts import HostedAttack, SingleTaskAttack
+from art_mtl.evaluation.report.spelling import decimals
 from art_mtl.evaluation.statistics import unseen
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def reference(lab: DiagnosisContext) -> Check:
     least = max(float(lab.singles[name].deltas[k]) for k, name in enumerate(lab.names))
     seen = (
         f"{name} {_one(lab.direct, k)} by the attack on all tasks, {_one(lab.singles[name], k)} by that on it alone; "
-        f"Δ_Wor {_percent(lab.direct)}, reference {100 * least:.1f} %"
+        f"Δ_Wor {_percent(lab.direct)}, reference {decimals(100 * least, 1)} %"
     )
     return Check.of("reference", excess.value, excess.limit, seen, excess.margin)
 
@@ -231,11 +232,11 @@ def _compare(
 
 
 def _percent(outcome: Outcome) -> str:
-    return f"{100 * outcome.worst + 0.0:.1f} %"
+    return f"{decimals(100 * outcome.worst, 1)} %"
 
 
 def _one(outcome: Outcome, task: int) -> str:
-    return f"{100 * float(outcome.deltas[task]) + 0.0:.1f} %"
+    return f"{decimals(100 * float(outcome.deltas[task]), 1)} %"
 
 
 def _share(share: float) -> str:

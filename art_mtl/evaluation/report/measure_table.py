@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from art_mtl.evaluation.report.layout import Cell, Row, Table
+from art_mtl.evaluation.report.spelling import decimals
 from art_mtl.evaluation.report.tables import MISSING, NOT_FINITE, describe_eps, heading
 from art_mtl.evaluation.results import AttackResult, Interval, MeasureResult, Number, Results
 
@@ -54,7 +55,7 @@ def _row(kind: str, attack: AttackResult, results: Results) -> Row:
 def _cell(measure: MeasureResult, value: Number, ends: Interval) -> Cell:
     if value is None:
         return Cell(NOT_FINITE)
-    interval = MISSING if ends is None else "[{:.2f}, {:.2f}]".format(*(measure.scale * end + 0.0 for end in ends))
+    interval = MISSING if ends is None else "[{}, {}]".format(*(decimals(measure.scale * end) for end in ends))
     return Cell(f"{measure.scale * value:.2f} {interval}", value)
 
 

@@ -21,6 +21,7 @@ from art_mtl.evaluation.report.glossary import glossary
 from art_mtl.evaluation.report.measure_table import make_measure_table
 from art_mtl.evaluation.report.page_gallery import ShownAttack, show_samples
 from art_mtl.evaluation.report.plots import TASK_COLOURS, method_colour, other_methods, series_of, weighted
+from art_mtl.evaluation.report.spelling import decimals
 from art_mtl.evaluation.report.tables import (
     MISSING,
     Cell,
@@ -132,11 +133,11 @@ def percent(value: Number, digits: int = 1) -> str:
         >>> percent(-0.8214), percent(None)
         ('−82.1\\xa0%', '–')
     """
-    return MISSING if value is None else f"{minus(f'{100 * value + 0.0:.{digits}f}')}\xa0%"
+    return MISSING if value is None else f"{minus(decimals(100 * value, digits))}\xa0%"
 
 
 def _interval(ends: Interval) -> str:
-    return "" if ends is None else "[{}, {}]".format(*(minus(f"{100 * end + 0.0:.1f}") for end in ends))
+    return "" if ends is None else "[{}, {}]".format(*(minus(decimals(100 * end, 1)) for end in ends))
 
 
 def _bar(delta: Number) -> float:
@@ -150,7 +151,7 @@ def _heat(value: Number) -> float:
 
 
 def _cosine(value: Number) -> str:
-    return MISSING if value is None else minus(f"{value + 0.0:.2f}")
+    return MISSING if value is None else minus(decimals(value))
 
 
 def _margin(line: str) -> Any:

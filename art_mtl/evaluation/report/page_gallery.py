@@ -14,6 +14,7 @@ from art_mtl.evaluation.report.charts import minus
 from art_mtl.evaluation.report.drawn_samples import DrawnSample, Maps, Words, shrunk
 from art_mtl.evaluation.report.gallery import ShowsSamples, most_degraded
 from art_mtl.evaluation.report.pictures import perturbation_gain
+from art_mtl.evaluation.report.spelling import decimals
 from art_mtl.evaluation.results import AttackResult, Results, summarise
 
 Array = npt.NDArray[Any]
@@ -117,7 +118,7 @@ def _heading(sample: DrawnSample, results: Results) -> str:
     if worst is None:
         return f"Sample {sample.place}"
     safest = results.tasks[sample.deltas.index(worst)].name
-    return f"Sample {sample.place}: its safest task, {safest}, at {minus(f'{100 * worst + 0.0:.0f}')} %"
+    return f"Sample {sample.place}: its safest task, {safest}, at {minus(decimals(100 * worst, 0))} %"
 
 
 def _maps(maps: Maps) -> ShownMaps:

@@ -20,7 +20,7 @@ from art_mtl.evaluation.report.layout import (
     to_text,
     wrap,
 )
-from art_mtl.evaluation.report.spelling import output_encoding, spelled
+from art_mtl.evaluation.report.spelling import decimals, output_encoding, spelled
 from art_mtl.evaluation.results import (
     AttackResult,
     Block,
@@ -210,7 +210,7 @@ def _verdict(results: Results, block: Block) -> Iterator[str]:
     if block.strongest is None:
         return
     best, where = block.strongest, describe_eps(block.norm, block.eps, results.clip_values)
-    said = f"{where}: the strongest attack is {_called(best)}, Δ_Wor {100 * (best.delta_wor or 0.0):.2f} %"
+    said = f"{where}: the strongest attack is {_called(best)}, Δ_Wor {decimals(100 * (best.delta_wor or 0.0))} %"
     yield f"{said}. {compare_roles(results, block)}"
 
 
@@ -233,8 +233,8 @@ def compare_roles(results: Results, block: Block) -> str:
         difference = None
     if difference is None or difference.delta_wor_interval is None:
         return f"There is no interval of its difference from {_called(runner_up)}."
-    low, high = (100 * end + 0.0 for end in difference.delta_wor_interval)
-    interval = f"the paired 95 % interval of their difference, [{low:.2f}, {high:.2f}] points"
+    low, high = (decimals(100 * end) for end in difference.delta_wor_interval)
+    interval = f"the paired 95 % interval of their difference, [{low}, {high}] points"
     if difference.stronger == best.name:
         return f"It is significantly stronger than {_called(runner_up)}: {interval}, excludes 0."
     return f"It is not significantly stronger than {_called(runner_up)}: {interval}, includes 0."
@@ -377,7 +377,7 @@ def _attack_row(attack: AttackResult, results: Results, deltas: bool, best: bool
 
 def _interval(attack: AttackResult) -> Cell:
     ends: Interval = attack.delta_wor_interval
-    return Cell(MISSING if ends is None else f"[{100 * ends[0] + 0.0:.2f}, {100 * ends[1] + 0.0:.2f}]")
+    return Cell(MISSING if ends is None else "[{}, {}]".format(*(decimals(100 * end) for end in ends)))
 
 
 def _count(attack: AttackResult) -> Cell:
@@ -386,11 +386,11 @@ def _count(attack: AttackResult) -> Cell:
 
 
 def _scaled(value: Number, task: TaskResult | MeasureResult) -> Cell:
-    return Cell(NOT_FINITE if value is None else f"{value * task.scale:.2f}", value)
+    return Cell(NOT_FINITE if value is None else decimals(value * task.scale), value)
 
 
 def _percent(value: Number, bold: bool = False) -> Cell:
-    return Cell(MISSING if value is None else f"{100 * value + 0.0:.2f}", value, bold)
+    return Cell(MISSING if value is None else decimals(100 * value), value, bold)
 
 
 def _caption(results: Results) -> str:
