@@ -30,6 +30,8 @@ from art_mtl.core.warn import warn
 from art_mtl.evaluation import environment
 
 if TYPE_CHECKING:
+    import socket
+
     from art_mtl.evaluation.job import Job, OnStep
     from art_mtl.evaluation.units import Unit, UnitResult
 
@@ -46,6 +48,8 @@ _PATIENCE = 600.0
 """Seconds to wait for a worker where there is none."""
 _ANSWER = 10.0
 """Seconds in which a cluster should answer."""
+_HELLO, _SETTINGS = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0", b"\4"
+"""How HTTP/2, and with it gRPC, begins (RFC 9113, section 3.4), and the type of the first frame of the answer."""
 _OBJECT_STORE = 100 * 2**20
 """Bytes of shared memory of a local Ray, beside the model and the data."""
 
@@ -148,26 +152,46 @@ def _connected(ray: ModuleType, address: str, size: int) -> Iterator[None]:
             signal.signal(signal.SIGTERM, handler)  # Ray has set its own
         yield
     except ConnectionError as error:
-        raise ConnectionError(
-            f"Parameter `ray` should be 'local', 'auto' or the address of a running cluster. Found {address!r}: {error}"
-        ) from error
+        raise _no_cluster(address, error) from error
     finally:
         ray.shutdown()
 
 
 def _check_reachable(address: str) -> None:
-    """Raise ConnectionError unless someone listens there: Ray would try for minutes."""
+    """Raise ConnectionError unless a cluster answers there, by TLS if this process uses it: Ray would try for ever."""
     import socket
 
     host, colon, port = address.rpartition(":")
     if not colon or not port.isdigit() or "://" in address:  # "auto", and forms that only Ray knows
         return
+    host = host.strip("[]")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER).close()
+        with socket.create_connection((host, int(port)), timeout=_ANSWER) as plain, _secured(plain, host) as connection:
+            connection.sendall(_HELLO)
+            if connection.recv(4)[3:] != _SETTINGS:
+                raise OSError("no gRPC by the same RAY_USE_TLS")
     except (OSError, OverflowError) as error:
-        raise ConnectionError(
-            f"Parameter `ray` should be 'local', 'auto' or the address of a running cluster. Found {address!r}: {error}"
-        ) from error
+        raise _no_cluster(address, error) from error
+
+
+def _secured(connection: socket.socket, host: str) -> socket.socket:
+    """The same, or TLS in it, as Ray's own environment variables tell."""
+    if os.environ.get("RAY_USE_TLS", "").lower() not in ("1", "true"):
+        return connection
+    import ssl
+
+    context = ssl.create_default_context(cafile=os.environ.get("RAY_TLS_CA_CERT"))
+    if "RAY_TLS_SERVER_CERT" in os.environ:
+        context.load_cert_chain(os.environ["RAY_TLS_SERVER_CERT"], os.environ.get("RAY_TLS_SERVER_KEY"))
+    context.set_alpn_protocols(["h2"])
+    return context.wrap_socket(connection, server_hostname=host)
+
+
+def _no_cluster(address: str, error: Exception) -> ConnectionError:
+    return ConnectionError(
+        f"Parameter `ray` should be 'local', 'auto' or the address of a running cluster with the same token and TLS. "
+        f"Found {address!r}: {error}"
+    )
 
 
 @dataclass(frozen=True)

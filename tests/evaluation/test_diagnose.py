@@ -684,6 +684,14 @@ def test_the_command_diagnoses_the_very_attack_that_ran(
         }
 
 
+def test_the_command_diagnoses_the_strongest_attack(healthy: str, diagnosed) -> None:
+    """Whichever ran first: ``worst-task`` by its table, Δ_Wor −75 % beside −58 %."""
+    where = ["--victim", healthy, "--device", "cpu", "--quiet", "--limit", "12", "--eps", "0.1", "--steps", "3"]
+    for names in (["equal", "worst-task"], ["worst-task", "equal"]):
+        run(["benchmark", *where, "--attacks", *names, "--diagnose"])
+    assert [call["method"] for call in diagnosed] == ["worst-task", "worst-task"]
+
+
 def test_the_options_of_a_new_attack_reach_it(healthy: str, diagnosed) -> None:
     options = "--attack equal --eps l2:0.5 --steps 3 --schedule restarts --restarts 4 --limit 5 --seed 7 --queries 9"
     run(["diagnose", "--victim", healthy, *options.split(), "--batch-size", "2", "--prepare", "fp32"])

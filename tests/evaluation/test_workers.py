@@ -6,6 +6,7 @@ import importlib.util
 import os
 import pickle
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -23,7 +24,7 @@ import torch
 
 from art_mtl.attacks import MultiTaskPGD
 from art_mtl.data.sources import as_source
-from art_mtl.evaluation import Callback, evaluate, workers
+from art_mtl.evaluation import Callback, Run, evaluate, workers
 from art_mtl.evaluation.attack import attack_info
 from art_mtl.evaluation.job import Job, OnStep
 from art_mtl.evaluation.measure import Evaluator
@@ -278,6 +279,35 @@ def test_there_is_no_cluster_to_join(tmp_path) -> None:
         parts.run(tmp_path / "calls", ray="127.0.0.1:1")
 
 
+@pytest.mark.parametrize(
+    ("answer", "uses_tls", "reason"),
+    [
+        (b"\0\0\6\4", False, None),  # SETTINGS
+        (b"\x15\3\3\0\2\2\x46", False, "no gRPC by the same RAY_USE_TLS"),  # the alert of a host that asks for TLS
+        (b"\0\0\6\4", True, "SSL"),
+        (b"", False, "no gRPC"),
+    ],
+)
+def test_a_cluster_of_other_tls_is_no_cluster(monkeypatch, answer: bytes, uses_tls: bool, reason: str | None) -> None:
+    """Ray itself would try for ever."""
+    monkeypatch.setenv("RAY_USE_TLS", "1" if uses_tls else "0")
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+
+        def once() -> None:
+            with server.accept()[0] as connection:
+                connection.recv(1 << 16)
+                connection.sendall(answer)
+
+        served = pool.submit(once)
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        if reason is None:
+            workers._check_reachable(address)
+        else:
+            with pytest.raises(ConnectionError, match=f"the same token and TLS. Found '{address}': .*{reason}"):
+                workers._check_reachable(address)
+        served.result(timeout=30)
+
+
 @needs_ray
 @pytest.mark.ray
 @pytest.mark.slow
@@ -403,6 +433,22 @@ def test_a_unit_tells_its_warnings_its_data_and_all_inputs_if_asked() -> None:
     assert quiet.data == equal.data != keeping.compute(Unit(0, 2)).data
     assert equal.adversarial.shape == (4, 1, 6, 8) and plain.compute(Unit(2, 3)).adversarial is None
     assert np.abs(equal.adversarial - parts.inputs()[12:16]).max() == pytest.approx(0.1, rel=1e-4)
+
+
+def test_warnings_of_the_clean_pass_are_those_of_the_run(tmp_path, monkeypatch) -> None:
+    """Each once, though two chunks give it; in the run that is read too."""
+    estimator, measure = parts.make_estimator(), Evaluator.part
+
+    def part(self, x, y, clean=False, first=0):
+        if clean:
+            warnings.warn("the room is dark", RuntimeWarning, stacklevel=1)
+        return measure(self, x, y, clean, first)
+
+    monkeypatch.setattr(Evaluator, "part", part)
+    attack = MultiTaskPGD(estimator, "equal", eps=0.1, max_iter=1, verbose=False)
+    with pytest.warns(RuntimeWarning, match="^the room is dark$"):
+        run = evaluate(estimator, attack, parts.data(estimator), chunk=parts.CHUNK, out=tmp_path, progress=False)
+    assert run.results.warnings == Run.read(tmp_path).results.warnings == ("the room is dark",)
 
 
 def test_threads_are_those_of_the_run_and_part_of_it(tmp_path, monkeypatch) -> None:

@@ -135,6 +135,13 @@ def test_costs_are_of_one_step_and_one_sample(monkeypatch):
     assert cost.milliseconds == pytest.approx(12 / 3 / 2) and (cost.time, cost.overhead) == (1, 1)
 
 
+def test_the_limit_is_told_a_step(monkeypatch, capsys):
+    monkeypatch.setattr(timing, "_seconds", lambda run, device: 0.012)
+    few = ["bench", "--victim", "digits", "--batch", "2", "--steps", "3", "--rounds", "2", "--device", "cpu"]
+    assert main([*few, "--variants", "minmax:fp32"]) == 0
+    assert "Limit: 4.00 ms a step." in capsys.readouterr().out
+
+
 def test_the_strongest_published_method_is_the_one_to_reach_in_the_fewest_steps(subject, monkeypatch):
     """Published methods do −30, −31, … % and the last −50; worst-task does −9 % a step."""
     done = {name: -30.0 - place for place, name in enumerate(degradation.PUBLISHED)}
