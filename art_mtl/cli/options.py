@@ -25,6 +25,8 @@ from art_mtl.evaluation.experiment import Experiment
 ENTRY = re.compile(r"^ {4}(?:    )?(\w+): (.+(?:\n {12}.+)*)", re.MULTILINE)
 _HELP = {name: " ".join(text.split()) for name, text in ENTRY.findall(Experiment.__doc__ or "")}
 METAVARS = {int: "N", float: "X", str: "NAME", Path: "PATH", tuple[int, int]: "HxW", tuple[int, ...]: "CxHxW"}
+PLACEHOLDERS = {"eps": "RADIUS", "root": "DIR", "checkpoint": "FILE"}
+"""By name of an option, where its type alone does not tell."""
 
 REGISTRY = ConstructorRegistry()
 """What ``tyro`` reads options by."""
