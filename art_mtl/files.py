@@ -101,7 +101,7 @@ def _told(folder: Path, path: str | Path) -> Iterator[None]:
         if error.filename is not None and folder.absolute() not in Path(error.filename).absolute().parents:
             raise
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            reason = f"Expected a folder that can be written to ({error.strerror})"
+            reason = f"Expected a place that can be written to ({error.strerror})"
             raise PermissionError(error.errno, reason, str(path)) from error
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             reason = "The disk is full; what was there before stays. Make room, then try again"

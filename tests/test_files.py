@@ -112,7 +112,7 @@ def test_an_error_names_what_was_asked_for_and_no_temporary_file(write, tmp_path
 
     monkeypatch.setattr(Path, "open", refuse)
     monkeypatch.setattr(tempfile, "mkdtemp", refuse)
-    with pytest.raises(PermissionError, match="folder that can be written to") as denied:
+    with pytest.raises(PermissionError, match="place that can be written to") as denied:
         write(tmp_path / "report.html")
     assert denied.value.filename == str(tmp_path / "report.html") and "hidden" not in str(denied.value)
 

@@ -41,7 +41,8 @@ def _check_command(said: str, known: Sequence[Option], rest: Sequence[str]) -> N
             continue
         option = flags.get(flag)
         if option is None:
-            raise ValueError(f"{said} has no option {flag}.{perhaps(flag, flags)}")
+            near = perhaps(flag.strip("-"), [known[2:] for known in flags]).replace("'", "'--", 1)
+            raise ValueError(f"{said} has no option {flag}.{near}")
         given.add(option.name)
         count = len(values) if option.is_list else 1 if option.metavar else 0
         if option.metavar and not values:

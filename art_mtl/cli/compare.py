@@ -19,13 +19,13 @@ class Compare(Command):
     A * marks differences from the first run whose interval excludes 0. Notes name the settings that differ.
 
     Attributes:
-        folders: Two or more that benchmark --out was given.
+        folders: Those of two runs or more, as benchmark --out was given them.
         metrics: Show the metric of every task, too.
         resamples: Of the bootstrap.
         format: How the table is printed.
     """
 
-    folders: Annotated[Positional[tuple[Path, ...]], arg(metavar="DIR ...")]
+    folders: Annotated[Positional[tuple[Path, ...]], arg(metavar="DIR DIR ...")]
     metrics: Flag = False
     resamples: int = 1000
     seed: Seed = 0

@@ -34,7 +34,7 @@ class _Making(QuietCommand):
     Attributes:
         target: Folder to make, or to go on with.
         size: Height and width.
-        processes: At a time. Default: all CPUs.
+        processes: Processes at a time. Default: all CPUs.
     """
 
     title: ClassVar[str]
@@ -68,7 +68,7 @@ class _Preparing(_Making):
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareNYUv2(_Preparing):
-    """NYUv2.
+    """Prepare NYUv2.
 
     Needs nyu_depth_v2_labeled.mat, splits.mat, classMapping40.mat and class13Mapping.mat; what is missing is listed
     with where it is published. Normals are computed from depth.
@@ -85,7 +85,7 @@ class PrepareNYUv2(_Preparing):
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareCityscapes(_Preparing):
-    """Cityscapes.
+    """Prepare Cityscapes.
 
     Needs leftImg8bit, gtFine, disparity and gtFinePanopticParts, unpacked; what is missing is listed with where it is
     published.
@@ -139,10 +139,10 @@ class CheckData(QuietCommand):
     Reads every sample, compares sizes and checksums with MANIFEST.json, draws some samples with all their labels.
 
     Attributes:
-        folder: To check; or a table of labels, a CSV file.
+        folder: The folder to check, or a table of labels, a CSV file.
         tasks: The tasks.yaml that says what the columns of a table are.
         sheet: Picture to draw. Default: contact-sheet-DIR.png, here.
-        samples: Of each split on the sheet.
+        samples: Samples of each split on the sheet.
         no_sheet: Draw none.
     """
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from tyro.conf import Positional
 
 from art_mtl.cli.commands import COMMANDS
-from art_mtl.cli.options import ENTRY, METAVARS, Group
+from art_mtl.cli.options import ENTRY, METAVARS, PLACEHOLDERS, Group
 
 __all__ = ["Option", "commands", "options", "split_words"]
 
@@ -77,7 +77,9 @@ def options(kind: Any) -> Iterator[Option]:
             continue
         name = next((one.name for one in notes if getattr(one, "name", None)), field.name)
         text = next((one.help for one in notes if getattr(one, "help", None)), texts.get(field.name, ""))
-        metavar = next((one.metavar for one in notes if getattr(one, "metavar", None)), None) or _metavar(hint)
+        metavar = next((one.metavar for one in notes if getattr(one, "metavar", None)), None) or _metavar(
+            hint, field.name
+        )
         flag, is_required = f"--{name.replace('_', '-')}", field.default is MISSING and hint is not bool
         is_positional = any(note in get_args(Positional[int])[1:] for note in notes)
         if is_positional:
@@ -103,17 +105,17 @@ def _bare(hint: Any) -> tuple[Any, list[Any]]:
     return hint, notes
 
 
-def _metavar(hint: Any) -> str:
-    if hint in METAVARS:
-        return METAVARS[hint]
+def _metavar(hint: Any, name: str) -> str:
     if get_origin(hint) is Annotated:
-        return _metavar(get_args(hint)[0])
+        return _metavar(get_args(hint)[0], name)
+    if hint in METAVARS:
+        return PLACEHOLDERS.get(name) or METAVARS[hint]
     if get_origin(hint) is Literal:
         return "|".join(map(str, get_args(hint)))
     if get_origin(hint) is tuple:
-        return f"{_metavar(get_args(hint)[0])} ..."
+        return f"{_metavar(get_args(hint)[0], name)} ..."
     if get_origin(hint) is Union:
-        return "|".join(map(_metavar, get_args(hint)))
+        return "|".join(_metavar(one, name) for one in get_args(hint))
     return "VALUE"
 
 

@@ -34,15 +34,15 @@ class Diagnose(QuietCommand):
 
     Attributes:
         folder: Run whose attack is diagnosed, a folder that benchmark --out was given. Without: a new attack.
-        attack: Name of a row of the run; of a new attack, a name that `art-mtl list` shows.
+        attack: Name of a row of the run; of a new attack a name that `art-mtl list` shows.
         norm: Default: that of --eps, or the first of the run or the victim.
         eps: Such as 4/255 or l2:1.0. Default: the first of the run or the victim.
         victim: Default: the run's, or rooms. A run whose victim is PATH.py:function needs it: nothing that a folder
             names is executed.
-        steps: Of a new attack. Default: 10.
-        schedule: Of a new attack. Default: published.
-        restarts: Random starts of the schedule "restarts" of a new attack. Default: 2.
-        prepare: What a new attack runs on, as in benchmark. Default: exact.
+        steps: Gradient steps. Default: 10.
+        schedule: Step schedule. Default: published.
+        restarts: Random starts of the schedule "restarts". Default: 2.
+        prepare: What the gradient steps run on, as in benchmark. Default: exact.
         limit: First samples of the data.
         seed: Default: the run's, or 0.
         batch_size: Default: the run's, or 32.

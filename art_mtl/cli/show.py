@@ -30,7 +30,10 @@ class Show(Command):
     def run(self, command_line: str) -> None:
         """Write the report, print the tables."""
         from art_mtl.evaluation import Run, make_measure_table, make_table, to_csv
+        from art_mtl.evaluation.report.write import check_report_path
 
+        if self.out is not None:
+            check_report_path(self.out, self.results, "out")
         run = Run.read(self.results)
         if not run.is_finished:
             count = "none" if run.found is None else run.found.samples

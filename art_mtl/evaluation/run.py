@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -189,20 +188,11 @@ class Run(ShowsTable):
             ImportError: jinja2 is missing.
             OSError: The place cannot be written, or the disk is full; what was there before stays.
         """
-        from art_mtl.evaluation.report.write import Background, check_folder, write_page, write_report
+        from art_mtl.evaluation.report.write import Background, check_report_path, write_page, write_report
 
-        path = Path(path)
+        is_page = check_report_path(path, self.folder)
         background = Background(self._gallery(), self.experiment, self._diagnoses(), self.folder)
-        if path.suffix.lower() in (".html", ".htm"):
-            return [write_page(path, self.results, background)]
-        if re.fullmatch(r"\.[A-Za-z]{2,5}", path.suffix) and not path.is_dir():
-            raise ValueError(
-                f"Parameter `path` should be a page, whose name ends in .html, or a folder. Found {str(path)!r}; "
-                "make the folder first if it is to have this name."
-            )
-        if self.folder is None or path.resolve() != self.folder.resolve():
-            check_folder(path, name="path", advice="choose another one, or a page: report.html")
-        return write_report(path, self.results, background)
+        return [write_page(path, self.results, background)] if is_page else write_report(path, self.results, background)
 
     def _gallery(self) -> ShowsSamples | None:
         if self.folder is None:

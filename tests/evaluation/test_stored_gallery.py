@@ -14,7 +14,9 @@ from art_mtl import PyTorchMultiTaskEstimator, tasks
 from art_mtl.attacks import MultiTaskPGD, WorstTaskPGD
 from art_mtl.evaluation import Run, evaluate
 from art_mtl.evaluation.packing import compressed, decompressed
+from art_mtl.evaluation.report import write
 from art_mtl.evaluation.report.drawn_samples import DrawnSample, Maps, Picture, Words
+from art_mtl.evaluation.report.gallery import both_ends
 from art_mtl.evaluation.report.stored_gallery import StoredGallery, pack_samples, unpack_samples
 from art_mtl.evaluation.store import DATABASE, _checksum
 
@@ -77,7 +79,9 @@ def test_what_is_stored_is_what_a_run_in_memory_shows(folder: Path) -> None:
     assert len(blocks) == 3 == len(stored.samples)
     for block in blocks:
         shown = block.strongest
-        for one, other in zip(memory._live.gallery.drawn(shown), stored.drawn(shown), strict=True):
+        least, most = both_ends(memory._live.gallery.drawn(shown))
+        assert len(least) == len(most) == 2
+        for one, other in zip((*least, *most), stored.drawn(shown), strict=True):
             assert (one.place, one.deltas, one.words) == (other.place, other.deltas, other.words)
             for name in ("clean", "attacked", "perturbation"):
                 np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
@@ -194,8 +198,9 @@ def test_inputs_without_bounds_are_drawn_from_the_least_to_the_greatest_value_of
         np.testing.assert_allclose(one.perturbation[..., 0], shown[1] - shown[0], rtol=2e-3, atol=1e-6)
 
 
-def test_which_places_a_report_may_have(folder: Path, tmp_path: Path) -> None:
+def test_which_places_a_report_may_have(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page, or a folder, whose name may have a dot; a new folder is not called like another kind of file."""
+    monkeypatch.setattr(write, "write_figures", lambda folder, results, gallery: [])
     run = Run.read(folder)
     for name in ("report.pdf", "report.md", "a/results.json", "REPORT.TEX"):
         with pytest.raises(ValueError, match=f"`path` should be a page, whose name ends in .html, or a folder.*{name}"):

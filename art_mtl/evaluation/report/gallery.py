@@ -27,10 +27,12 @@ if TYPE_CHECKING:
 
 Labels = Sequence[Any] | np.ndarray
 """The shown label of each sample; see :class:`art_mtl.tasks.drawing.Drawn`."""
+_MAPS = 2
+"""Samples at either end, at most, where tasks are drawn as maps."""
 Attacked = tuple[str | None, float | None, str]
 """Norm, radius and name of an attack."""
 
-__all__ = ["Gallery", "ShowsSamples", "attacked_by", "gallery_of", "most_degraded", "shown_attack"]
+__all__ = ["Gallery", "ShowsSamples", "attacked_by", "both_ends", "gallery_of", "most_degraded", "shown_attack"]
 
 
 class ShowsSamples(ABC):
@@ -164,6 +166,13 @@ def attacked_by(attack: AttackResult) -> Attacked:
 def shown_attack(block: Block) -> AttackResult:
     """Of a norm and radius the attack whose samples are shown: the strongest one, a reference where no other ran."""
     return block.strongest or block.attacks[0]
+
+
+def both_ends(samples: Sequence[DrawnSample]) -> tuple[Sequence[DrawnSample], Sequence[DrawnSample]]:
+    """The least degraded samples that a page shows, and the most degraded ones: all, or fewer where they are maps."""
+    border = most_degraded(samples) or len(samples)
+    count = _MAPS if samples[0].maps else border
+    return samples[:border][:count], samples[border:][:count]
 
 
 def most_degraded(samples: Sequence[DrawnSample]) -> int:

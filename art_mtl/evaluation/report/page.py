@@ -32,8 +32,10 @@ from art_mtl.evaluation.report.tables import (
     describe_warnings,
     fraction,
     make_table,
+    norm_symbol,
 )
 from art_mtl.evaluation.results import AttackResult, Block, Interval, Number, Results
+from art_mtl.evaluation.run_time import duration
 
 if TYPE_CHECKING:
     from art_mtl.evaluation.diagnosis import Diagnosis
@@ -234,19 +236,6 @@ def _facts(results: Results, experiment: Experiment | None) -> list[tuple[str, s
     ]
 
 
-def duration(seconds: float) -> str:
-    """For people.
-
-    Examples:
-        >>> duration(0.25), duration(75), duration(7300)
-        ('0.2 s', '1 min 15 s', '2 h 1 min')
-    """
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
 def _trust(diagnosis: Diagnosis) -> dict[str, Any]:
     passed = sum(check.status == "pass" for check in diagnosis.checks)
     where = describe_eps(diagnosis.norm, diagnosis.eps, diagnosis.clip_values)
@@ -307,7 +296,7 @@ def _curves(results: Results) -> Iterator[_Curves]:
              "colour": method_colour(points[0][1].method, others), "number": number}
             for number, (name, points) in enumerate(ranked)
         )  # fmt: skip
-        heading = describe_eps(norm, None, None).partition(",")[0]
+        heading = norm_symbol(norm)
         if len(blocks) == 1:
             bars = tuple({**entry, "attack": points[0][1]} for entry, (_, points) in zip(legend, ranked, strict=True))
             where = describe_eps(norm, blocks[0].eps, results.clip_values)
@@ -349,7 +338,7 @@ def _degradation_chart(
             )
         )
     radii = [(block.eps or 0.0, fraction(block.eps or 0.0)) for block in blocks]
-    symbol = describe_eps(blocks[0].norm, None, None).partition(",")[0]
+    symbol = norm_symbol(blocks[0].norm)
     positive = all(eps > 0 for eps, _ in radii)
     return line_chart(title, f"ε ({symbol})", series, radii, logarithmic=positive, unit=" %")
 
@@ -466,7 +455,7 @@ def _rows_of(results: Results, block: Block) -> list[AttackResult]:
 def _place(row: Row) -> tuple[Cell, Cell]:
     if row.kind == "clean":
         return Cell(""), Cell("")
-    symbol = describe_eps(row.norm, None, None).partition(",")[0]
+    symbol = norm_symbol(row.norm)
     return Cell(symbol, symbol), Cell(MISSING if row.eps is None else fraction(row.eps), row.eps)
 
 

@@ -12,15 +12,13 @@ import numpy.typing as npt
 
 from art_mtl.evaluation.report.charts import minus
 from art_mtl.evaluation.report.drawn_samples import DrawnSample, Maps, Words, shrunk
-from art_mtl.evaluation.report.gallery import ShowsSamples, most_degraded
+from art_mtl.evaluation.report.gallery import ShowsSamples, both_ends
 from art_mtl.evaluation.report.pictures import perturbation_gain
 from art_mtl.evaluation.report.spelling import decimals
 from art_mtl.evaluation.results import AttackResult, Results, summarise
 
 Array = npt.NDArray[Any]
 
-_MAPS = 2
-"""Samples at either end, at most, where tasks are drawn as maps."""
 _SIDE = 128
 """Pixels of a picture's longer side, at most."""
 _SMALL = 64
@@ -92,14 +90,10 @@ def show_samples(heading: str, gallery: ShowsSamples, attack: AttackResult, resu
         attack: Whose samples.
         results: Where the attack is from.
     """
-    samples = gallery.drawn(attack)
-    border = most_degraded(samples) or len(samples)
-    ends = samples[:border], samples[border:]
-    if samples[0].maps:
-        ends = ends[0][:_MAPS], ends[1][:_MAPS]
-    gain = perturbation_gain(samples)
-    least, most = (tuple(_sample(one, gain, results) for one in end) for end in ends)
-    return ShownAttack(heading, least, most)
+    least, most = both_ends(gallery.drawn(attack))
+    gain = perturbation_gain([*least, *most])
+    shown = (tuple(_sample(one, gain, results) for one in end) for end in (least, most))
+    return ShownAttack(heading, *shown)
 
 
 def _sample(sample: DrawnSample, gain: float, results: Results) -> ShownSample:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from art_mtl.core.methods import spec_of
 from art_mtl.evaluation.report.escape import plot
-from art_mtl.evaluation.report.tables import describe_eps, fraction
+from art_mtl.evaluation.report.tables import describe_eps, fraction, norm_symbol
 from art_mtl.evaluation.results import AttackResult, Block, Results
 
 if TYPE_CHECKING:
@@ -312,11 +312,8 @@ def _share_legend(figure: Figure, axes: Sequence[Axes]) -> None:
 
 
 def _eps_label(norm: str | None, results: Results) -> str:
-    symbol = describe_eps(norm, None, None).partition(",")[0]
-    if results.clip_values is None:
-        return f"ε ({symbol})"
-    low, high = results.clip_values
-    return f"ε ({symbol}, inputs in [{low:g}, {high:g}])"
+    inputs = "" if results.clip_values is None else ", inputs in [{:g}, {:g}]".format(*results.clip_values)
+    return f"ε ({norm_symbol(norm)}{inputs})"
 
 
 def _symbol(figure_name: str) -> str:

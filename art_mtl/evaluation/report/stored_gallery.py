@@ -14,7 +14,7 @@ import numpy as np
 
 from art_mtl.evaluation.packing import compressed, decompressed
 from art_mtl.evaluation.report.drawn_samples import LARGEST_SIDE, DrawnSample
-from art_mtl.evaluation.report.gallery import Attacked, ShowsSamples, attacked_by, shown_attack
+from art_mtl.evaluation.report.gallery import Attacked, ShowsSamples, attacked_by, both_ends, shown_attack
 from art_mtl.evaluation.results import AttackResult, Block, Results
 from art_mtl.evaluation.store import RunStore, StoredRun
 
@@ -69,7 +69,8 @@ def keep_samples(store: RunStore, gallery: ShowsSamples, results: Results) -> No
     for block in results.blocks():
         if gallery.shows(block):
             attack = shown_attack(block)
-            store.save_gallery(1 + results.attacks.index(attack), pack_samples(gallery.drawn(attack)))
+            least, most = both_ends(gallery.drawn(attack))
+            store.save_gallery(1 + results.attacks.index(attack), pack_samples([*least, *most]))
 
 
 def pack_samples(samples: Sequence[DrawnSample]) -> bytes:

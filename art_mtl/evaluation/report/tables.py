@@ -53,6 +53,7 @@ __all__ = [
     "describe_warnings",
     "fraction",
     "make_table",
+    "norm_symbol",
     "to_csv",
     "to_html",
     "to_latex",
@@ -179,12 +180,17 @@ def describe_eps(norm: str | None, eps: Number, clip_values: tuple[float, float]
         >>> describe_eps("l2", 1.5, (0.0, 1.0))
         'L2, ε = 1.5'
     """
-    symbol = _NORM_SYMBOLS.get(norm or "", "norm not stated")
+    symbol = norm_symbol(norm)
     if eps is None:
         return f"{symbol}, ε not stated"
     width = clip_values[1] - clip_values[0] if clip_values else 1.0
     also = f" ({fraction(eps / width)} in [0, 1])" if width != 1 else ""
     return f"{symbol}, ε = {fraction(eps)}{also}"
+
+
+def norm_symbol(norm: str | None) -> str:
+    """A norm as people write it."""
+    return _NORM_SYMBOLS.get(norm or "", "norm not stated")
 
 
 def describe_protocol(protocol: str) -> str:

@@ -41,6 +41,7 @@ __all__ = [
     "PAGE",
     "Background",
     "check_folder",
+    "check_report_path",
     "origin",
     "remove_stale",
     "show",
@@ -167,6 +168,34 @@ def check_folder(
         f"Parameter `{name}` should be a new or empty folder, or hold an earlier run or report. Found other files in "
         f"{str(folder)!r}; {advice}."
     )
+
+
+def check_report_path(path: str | Path, own: Path | None = None, name: str = "path") -> bool:
+    """Raise unless a report may be written here, as one page or into a folder.
+
+    Args:
+        path: Where.
+        own: Folder of the run, if it has one.
+        name: Of the parameter, for messages.
+
+    Returns:
+        Whether it is a page.
+
+    Raises:
+        ValueError: A new folder would have a name with an ending of two to five letters, as other kinds of files have;
+            or something else is there.
+    """
+    path = Path(path)
+    if path.suffix.lower() in (".html", ".htm"):
+        return True
+    if re.fullmatch(r"\.[A-Za-z]{2,5}", path.suffix) and not path.is_dir():
+        raise ValueError(
+            f"Parameter `{name}` should be a page, whose name ends in .html, or a folder. Found {str(path)!r}; make "
+            "the folder first if it is to have this name."
+        )
+    if own is None or path.resolve() != own.resolve():
+        check_folder(path, name=name, advice="choose another one, or a page: report.html")
+    return False
 
 
 def _is_report(folder: Path) -> bool:
