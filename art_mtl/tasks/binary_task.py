@@ -74,7 +74,9 @@ class BinaryTask(LogitTask):
             raise shape_error(self.name, self.layout, y)
         unknown = is_ignored(arranged, self.ignore_index)
         if not ((arranged == 0) | (arranged == 1) | unknown).all():
-            self._check_logits(arranged)
+            self._check_logits(
+                arranged, arranged[present.view(-1, *[1] * (arranged.ndim - 1)).expand(arranged.shape) & ~unknown]
+            )
             arranged, unknown = self.decode(arranged), torch.zeros_like(unknown)
         valid = present.view(-1, *[1] * (arranged.ndim - 1)) & ~unknown
         return DenseTarget(torch.where(valid, arranged, 0).float(), valid)
@@ -84,7 +86,7 @@ class BinaryTask(LogitTask):
         """``ignore_index``, the first of several."""
         return all_ignored(self.ignore_index)[0]
 
-    def _check_logits(self, y: Tensor) -> None:
+    def _check_logits(self, y: Tensor, known: Tensor) -> None:
         mark = "-1 (not known)" if self.ignore_index == UNKNOWN else f"{self.ignore_index} (ignored)"
         if not y.is_floating_point():
             raise ValueError(
@@ -95,6 +97,13 @@ class BinaryTask(LogitTask):
             raise ValueError(
                 f"The labels of task {self.name!r} should be 1, 0 or {mark}, or raw outputs (logits). "
                 "Found fractions in [0, 1]; threshold probabilities first."
+            )
+        whole = bool((known == known.round()).all())
+        if whole or (self.is_map and known.min() >= 0):
+            raise ValueError(
+                f"The labels of task {self.name!r} should be 1, 0 or {mark}, or raw outputs (logits), some of which "
+                f"are negative. Found {'whole numbers' if whole else 'no negative one'} in [{known.min().item():.4g}, "
+                f"{known.max().item():.4g}]: counts, distances and other maps are no masks."
             )
 
     def lay_out(self, output: Tensor, target: DenseTarget) -> Tensor:

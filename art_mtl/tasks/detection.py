@@ -15,6 +15,7 @@ from art_mtl import metrics
 from art_mtl.metrics import Metric, further
 from art_mtl.precision import widen
 from art_mtl.structure import map_tensors
+from art_mtl.tasks.anchors import Anchors, make_anchors
 from art_mtl.tasks.base import Measures, Task, sample_sum
 from art_mtl.tasks.boxes import FORMS, from_corners, overlaps, suppress, to_corners
 from art_mtl.tasks.colours import Array, box_picture
@@ -53,6 +54,9 @@ def detection(
     score_threshold: float = 0.5,
     metric: str = "map",
     loss: DetectionLoss | None = None,
+    anchors: Any = None,
+    box_coding: str | Sequence[float] | None = None,
+    strides: Any = None,
 ) -> Detection:
     """Boxes of objects: labels are one dict ``{"boxes": (M, 4), "labels": (M,)}`` a sample, None where there is none.
 
@@ -89,6 +93,13 @@ def detection(
         metric: "map" (mean over IoU of 0.5, 0.55, …, 0.95), "map_50" (IoU of 0.5) or "recall" (share of objects found).
         loss: The model's own loss, ``(output, labels) -> (B,)``, in place of the one above: of the output as ``output``
             picks it, and of one dict of boxes (in the form of ``boxes``) and labels a sample.
+        anchors: Of candidates whose boxes are relative to them, as heads return before they are decoded: ``(A, 4)`` in
+            the form of ``boxes``. Or arguments of :func:`~art_mtl.tasks.anchors.grid_anchors`, ``{"sizes": …, "ratios":
+            …, "strides": …, "image_size": …}``, or with "scales" those of SSD's
+            :func:`~art_mtl.tasks.anchors.default_boxes`. None: boxes are decoded.
+        box_coding: How boxes are relative to anchors, see :func:`~art_mtl.tasks.anchors.decode_boxes`: "faster-rcnn"
+            (None), "ssd", "retinanet", "fcos", "yolov3", "yolov5", or four weights of differences (dx, dy, dw, dh).
+        strides: Of anchors that are an array, sizes of their cells, for the codings of YOLO.
 
     Raises:
         ValueError: An argument is not one of these.
@@ -111,6 +122,7 @@ def detection(
         score_threshold=score_threshold,
         reported=metric,
         own_loss=loss,
+        anchors=make_anchors(name, anchors, box_coding, strides, boxes),
     )
 
 
@@ -135,6 +147,7 @@ class Detection(Task):
     score_threshold: float = 0.5
     reported: str = "map"
     own_loss: DetectionLoss | None = None
+    anchors: Anchors | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -237,9 +250,20 @@ class Detection(Task):
         if "logits" in names[1]:
             wide = scores.ndim == 3 and scores.shape[2] == self.num_classes + 1
             scores = scores.softmax(2)[..., :-1] if wide else torch.sigmoid(scores)
-        if boxes.ndim == 3 and boxes.shape[1] == 0 and scores.ndim == 3:
+        if self.anchors is None and boxes.ndim == 3 and boxes.shape[1] == 0 and scores.ndim == 3:
             boxes, scores = boxes.new_zeros(len(boxes), 1, 4), scores.new_zeros(len(boxes), 1, scores.shape[2])
-        return {"boxes": to_corners(boxes, self.boxes), "scores": scores, "final": False}
+        return {"boxes": self._corners(boxes), "scores": scores, "final": False}
+
+    def _corners(self, boxes: Tensor) -> Tensor:
+        """Corners of candidates."""
+        if self.anchors is None:
+            return to_corners(boxes, self.boxes)
+        if boxes.ndim != 3 or boxes.shape[1:] != (len(self.anchors), 4):
+            raise ValueError(
+                f"The model's output for task {self.name!r} should have boxes of shape (B, {len(self.anchors)}, 4), "
+                f"one an anchor. Found {tuple(boxes.shape)}."
+            )
+        return self.anchors.decode(boxes)
 
     def _from_list(self, output: Sequence[Mapping[str, Tensor]]) -> dict[str, Any]:
         """Predictions of one dict a sample, padded with scores of 0."""
