@@ -554,5 +554,5 @@ def test_a_plan_says_what_its_attacks_cost(tmp_path: Path) -> None:
     restarts = "+ linear step, best of 3"
     expected = {f"equal {restarts}": 6, "worst-task": 2, f"jd:upgrad {restarts}": 18, "auto-attack-fast": None}
     assert heard == [expected]
-    for name in (f"equal {restarts}", "worst-task"):
+    for name in (f"equal {restarts}", "worst-task", f"jd:upgrad {restarts}"):
         assert run[name].gradient_evaluations == expected[name], "as measured"

@@ -248,24 +248,35 @@ class Evaluations:
     """How many samples the model was evaluated on.
 
     Attributes:
-        gradients: With a graph, to be differentiated.
-        forwards: Without.
+        gradients: Backward passes, each with its forward pass where it has one of its own.
+        forwards: Forward passes without any backward pass.
     """
 
     gradients: int = 0
     forwards: int = 0
 
     def counted(self, forward: Forward) -> Forward:
-        """The same forward pass, counted."""
+        """The same forward pass, counted, and each time that its inputs get a gradient."""
 
         def run(x: Tensor) -> Sequence[Any]:
+            self.forwards += len(x)
             if torch.is_grad_enabled() and x.requires_grad:
-                self.gradients += len(x)
-            else:
-                self.forwards += len(x)
+                x.register_hook(self._backward(len(x)))
             return forward(x)
 
         return run
+
+    def _backward(self, samples: int) -> Callable[[Tensor], None]:
+        """What is called with each gradient of one forward pass."""
+        undifferentiated = samples
+
+        def hook(_: Tensor) -> None:
+            nonlocal undifferentiated
+            self.gradients += samples
+            self.forwards -= undifferentiated
+            undifferentiated = 0
+
+        return hook
 
 
 class Engine:
