@@ -393,7 +393,7 @@ def read_metric(document: Mapping[str, Any]) -> Metric:
 
     Examples:
         >>> import torch
-        >>> read_metric({"metric": "mean_iou", "num_classes": 2}).value(torch.tensor([3.0, 1.0, 0.0, 4.0]))
+        >>> read_metric({"metric": "mean_iou", "num_classes": 2}).value(torch.tensor([3.0, 4.0, 0.0, 1.0, 1.0, 0.0]))
         tensor(0.7750)
     """
     sizes = dict(document)
