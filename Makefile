@@ -9,7 +9,7 @@ WORKERS ?= 2
 
 PY := $(VENV)/bin/python
 
-.PHONY: demo test trackers lint types docs check clean
+.PHONY: demo test trackers libraries lint types docs check clean
 
 DEMO := --attacks equal minmax worst-task --force --restart
 
@@ -23,6 +23,9 @@ test: $(VENV)/.dev
 trackers: $(VENV)/.trackers
 	PYTHONPATH=$(VENV)/trackers OMP_NUM_THREADS=1 $(PY) -m pytest -q tests/evaluation/test_trackers.py
 
+libraries: $(VENV)/.libraries
+	PYTHONPATH=$(VENV)/libraries OMP_NUM_THREADS=1 $(PY) -m pytest -q tests/fronts/test_model_libraries.py
+
 lint: $(VENV)/.dev
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
@@ -33,7 +36,7 @@ types: $(VENV)/.dev
 docs: $(VENV)/.dev
 	$(PY) -m mkdocs build --strict
 
-check: lint types test trackers docs
+check: lint types test trackers libraries docs
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -53,6 +56,15 @@ $(VENV)/.dev: setup.cfg $(VENV)/bin/python
 $(VENV)/.trackers: $(VENV)/.dev
 	$(PY) -m pip install --quiet --upgrade --target $(VENV)/trackers mlflow-skinny wandb
 	PYTHONPATH=$(VENV)/trackers $(PY) -c 'import mlflow, wandb'
+	@touch $@
+
+# In a folder of their own for the same reason: transformers needs a newer idna than that requests allows. timm would
+# bring another torch.
+$(VENV)/.libraries: $(VENV)/.dev
+	$(PY) -m pip install --quiet --upgrade --target $(VENV)/libraries transformers \
+		numpy==$$($(PY) -c 'import numpy; print(numpy.__version__)')
+	$(PY) -m pip install --quiet --upgrade --target $(VENV)/libraries --no-deps timm
+	PYTHONPATH=$(VENV)/libraries $(PY) -c 'import timm, transformers; transformers.ViTModel'
 	@touch $@
 
 clean:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-__all__ = ["both_sides", "check_same", "differences"]
+__all__ = ["both_sides", "check_same", "differences", "each_once", "instead_of"]
 
 _MISSING = "nothing"
 _LISTED = 12
@@ -83,15 +84,54 @@ def check_same(
     return accepted
 
 
+def each_once(found: Mapping[str, tuple[Any, Any]]) -> dict[str, tuple[Any, Any]]:
+    """Differences, each once: what several members of a group have in common goes by the first and last part of its
+    name.
+
+    Examples:
+        >>> each_once({"seed": (0, 1), "attacks.equal.max_iter": (10, 5), "attacks.minmax.max_iter": (10, 5)})
+        {'seed': (0, 1), 'attacks.*.max_iter': (10, 5)}
+        >>> each_once({"attacks.equal.max_iter": (10, 5), "attacks.minmax.max_iter": (10, 4)})
+        {'attacks.equal.max_iter': (10, 5), 'attacks.minmax.max_iter': (10, 4)}
+    """
+    counts = Counter((_kind(name), repr(pair)) for name, pair in found.items())
+    return {_kind(name) if counts[_kind(name), repr(pair)] > 1 else name: pair for name, pair in found.items()}
+
+
+def _kind(name: str) -> str:
+    """What members of a group have in common: its first and last part."""
+    return f"{name.partition('.')[0]}.*.{name.rpartition('.')[2]}" if "." in name else name
+
+
 def both_sides(found: Mapping[str, tuple[Any, Any]]) -> tuple[str, str]:
-    """The values of each side in words, what is long cut short.
+    """The values of each side in words, each once, what is long cut short.
 
     Examples:
         >>> both_sides({"seed": (0, 1), "steps": (10, 20)})
         ('seed=0, steps=10', 'seed=1, steps=20')
     """
-    there, here = (_listed({name: pair[side] for name, pair in found.items()}) for side in range(2))
+    once = each_once(found)
+    there, here = (_listed({name: pair[side] for name, pair in once.items()}) for side in range(2))
     return there, here
+
+
+def instead_of(found: Mapping[str, tuple[Any, Any]], names: Mapping[str, str]) -> str:
+    """What the second side has instead of the first, each once.
+
+    Args:
+        found: What :func:`differences` found.
+        names: What a setting is called, by its name, of a member of a group by the first and last part of it.
+
+    Examples:
+        >>> instead_of({"seed": (0, 1), "attacks.equal.max_iter": (10, 5)}, {"attacks.*.max_iter": "--steps"})
+        'seed 1 instead of 0, --steps 5 instead of 10'
+    """
+    once = each_once(found)
+    shown = [
+        f"{names.get(_kind(name), name)} {_short(here)} instead of {_short(there)}"
+        for name, (there, here) in list(once.items())[:_LISTED]
+    ]
+    return ", ".join(shown) + _more(len(once))
 
 
 def _is_part(name: str, of: str) -> bool:
@@ -100,7 +140,11 @@ def _is_part(name: str, of: str) -> bool:
 
 def _listed(values: Mapping[str, Any]) -> str:
     shown = [f"{name}={_short(value)}" for name, value in list(values.items())[:_LISTED]]
-    return ", ".join(shown) + (f" and {len(values) - _LISTED} more" if len(values) > _LISTED else "")
+    return ", ".join(shown) + _more(len(values))
+
+
+def _more(count: int) -> str:
+    return f" and {count - _LISTED} more" if count > _LISTED else ""
 
 
 def _short(value: Any) -> str:

@@ -76,7 +76,7 @@ def locked(folder: Path) -> Iterator[None]:
     path = folder / LOCK
     lock = FileLock(path, timeout=0)
     try:
-        with _told(folder):
+        with _told(folder, folder):
             lock.acquire()
     except Timeout as error:
         raise BlockingIOError(
@@ -91,20 +91,24 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _told(folder: Path) -> Iterator[None]:
-    """Errors of writing into a folder, with what was expected of it; those of other folders stay as they are."""
+def _told(folder: Path, path: str | Path) -> Iterator[None]:
+    """Errors of writing into a folder, as those of what the user named, with what was expected; those of other folders
+    stay as they are.
+    """
     try:
         yield
     except OSError as error:
         if error.filename is not None and folder.absolute() not in Path(error.filename).absolute().parents:
             raise
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            reason = f"Expected a folder that can be written to ({error.strerror})"
-            raise PermissionError(error.errno, reason, str(folder)) from error
+            reason = f"Expected a place that can be written to ({error.strerror})"
+            raise PermissionError(error.errno, reason, str(path)) from error
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             reason = "The disk is full; what was there before stays. Make room, then try again"
-            raise OSError(error.errno, reason, str(folder)) from error
-        raise
+            raise OSError(error.errno, reason, str(path)) from error
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 @contextmanager
@@ -142,7 +146,7 @@ def write_text(path: str | Path, text: str) -> None:
         path: Of the file.
         text: Its content.
     """
-    with _told(_nearest_existing(Path(path).parent)):
+    with _told(_nearest_existing(Path(path).parent), path):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         with whole(path) as part:
             part.write_text(text, encoding="utf-8", newline="\n")
@@ -168,7 +172,7 @@ def staged_folder(folder: str | Path) -> Iterator[Path]:
     """
     folder = Path(folder)
     home = _nearest_existing(folder)
-    with _told(home):
+    with _told(home, folder):
         # Beside the target, because a rename is atomic only within one file system.
         stage = Path(tempfile.mkdtemp(prefix=".art-mtl-", dir=home))
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 from collections.abc import ItemsView, Iterator, KeysView, Mapping, Sequence, ValuesView
 from typing import Any, overload
 
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from art_mtl.columns import Array, as_dense, both_masks, hide_places, join_columns, on_host, read_column, same_labels
+from art_mtl.near_names import nearest
 
 __all__ = ["Array", "MultiTaskLabels"]
 
@@ -346,11 +346,7 @@ def _check_names(found: Sequence[str], expected: Sequence[str], some: bool) -> N
     unknown = [name for name in found if name not in expected]
     if not unknown and (not missing or (some and len(missing) < len(expected))):
         return
-    hints = [
-        f"{name!r} is perhaps {close[0]!r}"
-        for name in unknown
-        if (close := difflib.get_close_matches(str(name), missing, n=1))
-    ]
+    hints = [f"{name!r} is perhaps {near!r}" for name in unknown if (near := nearest(name, missing)) is not None]
     raise ValueError(
         f"The labels should name the tasks {list(expected)}. Found {list(found)}"
         + (f"; missing: {missing}" if missing else "")

@@ -417,3 +417,8 @@ def ordinal_class(output: Tensor, num_classes: int) -> Tensor:
 def class_distance(output: Tensor, target: Tensor, num_classes: int) -> Tensor:
     """How many classes :func:`ordinal_class` is off, ``(B,)``."""
     return (ordinal_class(output, num_classes) - target).abs().to(output.dtype)
+
+
+def is_class_near(output: Tensor, target: Tensor, num_classes: int, most: int) -> Tensor:
+    """Whether the predicted class is at most so many classes from the true one, ``(B,)``."""
+    return class_distance(output, target, num_classes) <= most

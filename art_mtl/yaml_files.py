@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import stat
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from art_mtl.near_names import perhaps
 
 LONGEST = 2**16
 """Most bytes of a file."""
@@ -46,8 +47,7 @@ def unknown_key(what: str, key: object, known: Collection[str]) -> str:
         >>> unknown_key("an experiment", "stepz", ["steps", "seed"])
         "Expected a key of an experiment. Found 'stepz'. Perhaps 'steps'?"
     """
-    close = difflib.get_close_matches(str(key), known, n=1)
-    hint = f" Perhaps {close[0]!r}?" if close else f" The keys are {', '.join(known)}."
+    hint = perhaps(key, known) or f" The keys are {', '.join(known)}."
     return f"Expected a key of {what}. Found {key!r}.{hint}"
 
 

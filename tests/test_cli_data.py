@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -93,7 +95,7 @@ def test_a_faulty_folder_is_told_and_draws_nothing(
         (["prepare", "nyuv2", "--to", "x"], "--from"),
         (["prepare", "nyuv2", "--from", "nowhere", "--to", "x"], "4 of 4 missing: nyu_depth_v2_labeled.mat, from http"),
         (["prepare", "cityscapes", "--from", "nowhere", "--to", "x"], "nowhere"),
-        ([], "Expected one of {prepare, check, render}"),
+        ([], "should be followed by one of prepare, check, render. Found none."),
     ],
 )
 def test_mistakes_are_told_in_one_line(
@@ -137,3 +139,34 @@ def test_ctrl_c_says_that_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(KeyboardInterrupt, match="goes on from there"), data._resumable():
         interrupt()
     assert main([*RENDER, "--to", str(tmp_path / "x"), "--quiet"]) == 130
+
+
+class Closed(io.StringIO):
+    """A standard output that nobody reads."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError
+
+    def fileno(self) -> int:
+        raise OSError
+
+
+@pytest.mark.parametrize("what", ["folder", "table"])
+def test_a_sheet_is_drawn_before_anything_is_printed(
+    what: str, rooms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = [str(rooms)]
+    if what == "table":
+        import matplotlib.image
+
+        for i in range(2):
+            matplotlib.image.imsave(tmp_path / f"{i}.png", np.full((8, 8, 3), i / 2))
+        (tmp_path / "labels.csv").write_text("image,kind\n0.png,0\n1.png,1\n")
+        (tmp_path / "tasks.yaml").write_text(
+            "format: art_mtl.tasks\nversion: 1\ninput: {channels: 3, size: [8, 8]}\n"
+            "tasks: [{name: kind, kind: classification, num_classes: 2}]\n"
+        )
+        arguments = [str(tmp_path / "labels.csv"), "--tasks", str(tmp_path / "tasks.yaml")]
+    monkeypatch.setattr(sys, "stdout", Closed())
+    assert main(["data", "check", *arguments, "--sheet", str(tmp_path / "sheet.png"), "--samples", "1", "--quiet"]) == 2
+    assert len(pixels(tmp_path / "sheet.png"))

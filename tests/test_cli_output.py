@@ -34,7 +34,8 @@ from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes
 
 from art_mtl.cli import main
 from art_mtl.cli.commands import COMMANDS, union_of_commands
-from art_mtl.cli.help import COMMAND_GROUPS, EXAMPLES, OPTION_GROUPS, commands, flags
+from art_mtl.cli.declarations import commands, options
+from art_mtl.cli.help import COMMAND_GROUPS, EXAMPLES, OPTION_GROUPS
 from art_mtl.cli.interruption import Interruption
 from art_mtl.cli.options import Group
 from art_mtl.evaluation import (
@@ -321,11 +322,10 @@ def test_help_has_the_options_that_are_read(words: str, capsys) -> None:
     ours = " ".join(capsys.readouterr().out.split())
     pairs = re.findall(r"^[│| ]{1,3}(--[a-z][a-z-]*)(?:, (--no-[a-z-]+))?", theirs, re.MULTILINE)
     read = {flag for pair in pairs for flag in pair if flag}
-    assert flags(words) | {flag for _, flag in pairs if flag} == read
+    flags = {flag for option in options(commands()[words]) for flag in option.flags}
+    assert flags | {flag for _, flag in pairs if flag} == read
     listed = [name for names in OPTION_GROUPS.get(words, {}).values() for name in names]
-    shown = {
-        flag[2:].replace("-", "_") for flag in flags(words) if not flag.startswith("--no-") or flag == "--no-sheet"
-    }
+    shown = {flag[2:].replace("-", "_") for flag in flags if not flag.startswith("--no-") or flag == "--no-sheet"}
     assert len(set(listed)) == len(listed) and shown - set(listed) <= {"debug"}
     for value in re.findall(r"\(default: ([\w.-]+)\)", " ".join(re.sub("[│|]", " ", theirs).split())):
         assert value in ("None", "False") or f"Default: {value}." in ours or "Default: yes." in ours
@@ -491,16 +491,68 @@ def test_what_is_kept_and_what_is_complete_is_said(no_figures, tmp_path: Path, c
         assert (f"art-mtl: {tmp_path / 'out'} is complete already; nothing is computed." in said.err) == expected
 
 
+def hear(
+    infos: list[AttackInfo],
+    costs: list[int | None],
+    total: int,
+    units: list[AttackInfo | None],
+    seconds: float,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Tell a RunTime of units that take so many seconds; the first, clean ones, 100."""
+    clock = iter([0.0, *(100.0 + place * seconds for place in range(len(units)))])
+    monkeypatch.setattr(run_time.time, "monotonic", lambda: next(clock))
+    told = RunTime()
+    told.on_begin(RunPlan(Experiment(), "digits", (), tuple(infos), 8, 0, total, tuple(costs)))
+    for done, who in enumerate(units):
+        told.on_unit(UnitReport(who, 0, 8, 1.0, None, None, done, total))
+
+
 @pytest.mark.parametrize(("seconds", "said"), [(1.0, False), (5.0, True)])
 def test_a_long_run_is_announced(seconds: float, said: bool, caplog, monkeypatch) -> None:
     """Once, from the time of the first attack; the clean inputs before it do not count."""
-    clock = iter([0.0, 100.0, 100.0 + seconds, 100.0 + 2 * seconds])
-    monkeypatch.setattr(run_time.time, "monotonic", lambda: next(clock))
     caplog.set_level("INFO", logger="art_mtl")
-    told = RunTime()
-    told.on_begin(RunPlan(Experiment(), "digits", (), (), 8, 0, 11))
     info = AttackInfo("equal", "equal", "linf", 0.1, None, 10)
-    for done, who in enumerate([None, info, info]):
-        told.on_unit(UnitReport(who, 0, 8, 1.0, None, None, done, 11))
+    hear([info], [10], 11, [None, info, info], seconds, monkeypatch)
     line = "The run takes about 50 seconds more: 10 of 11 attacks × chunks are left, and the first took 5 seconds."
     assert [record.getMessage() for record in caplog.records] == [line] * said
+
+
+@pytest.mark.parametrize(
+    ("costs", "line"),
+    [
+        # Two chunks of 10 + 30 + 80 evaluations; the first 10 took 6 seconds, and 230 are left.
+        ([10, 30, 80], "takes about 2.3 minutes more: 5 of 6 attacks × chunks are left, and the first took 6 seconds."),
+        # An ensemble counts as the costliest of the others: 10 + 30 + 30, and 130 are left.
+        ([10, 30, None], "takes at least about 1.3 minutes more: 5 of 6"),
+        # Nothing is known of the first, so that the second, of 30, tells: 60 are left behind it.
+        ([None, 30], "takes at least about 12 minutes more: 98 of 100"),
+    ],
+)
+def test_the_estimate_weighs_attacks_by_their_gradient_evaluations(costs, line: str, caplog, monkeypatch) -> None:
+    caplog.set_level("INFO", logger="art_mtl")
+    infos = [AttackInfo(f"a{place}", "equal", "linf", 0.1, None, 10) for place in range(len(costs))]
+    total = 6 if len(costs) == 3 else 100
+    # 2 + 1 units: the clean one, and as many attacks as have to be heard.
+    hear(infos, costs, total, [None, *infos], 6.0 if total == 6 else 7.35, monkeypatch)
+    (record,) = caplog.records
+    assert line in record.getMessage()
+
+
+def test_a_plan_says_what_its_attacks_cost(tmp_path: Path) -> None:
+    """By method, number of tasks and restarts."""
+    from art_mtl.evaluation import Callback, evaluate
+
+    class Plan(Callback):
+        def on_begin(self, plan: RunPlan) -> None:
+            heard.append(dict(zip((info.name for info in plan.attacks), plan.gradient_evaluations, strict=True)))
+
+    heard: list[dict[str, int | None]] = []
+    names = ["equal", "worst-task", "jd:upgrad", "auto-attack-fast"]
+    options = {"eps": [0.1], "steps": 2, "limit": 4, "schedule": "restarts", "restarts": 3, "progress": False}
+    run = evaluate("digits", names, callbacks=[Plan()], **options)
+    restarts = "+ linear step, best of 3"
+    expected = {f"equal {restarts}": 6, "worst-task": 2, f"jd:upgrad {restarts}": 18, "auto-attack-fast": None}
+    assert heard == [expected]
+    for name in (f"equal {restarts}", "worst-task"):
+        assert run[name].gradient_evaluations == expected[name], "as measured"

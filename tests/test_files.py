@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from art_mtl.differences import check_same, differences
-from art_mtl.files import locked, regular_file
+from art_mtl.files import locked, regular_file, staged_folder, write_text
 
 
 def test_a_file_and_a_link_to_one_are_files(tmp_path: Path) -> None:
@@ -96,3 +98,25 @@ def test_a_group_of_settings_that_is_missing_is_named_once() -> None:
         check_same(stored, asked, "o", "A.", accept=["attacks.b.steps", "attacks.c"])
     with pytest.raises(ValueError, match=r"with attacks=nothing; you asked for attacks=7 settings. A.$"):
         check_same({}, asked, "o", "A.")
+
+
+@pytest.mark.parametrize("write", [lambda path: write_text(path, "x"), lambda path: _stage(path)])
+def test_an_error_names_what_was_asked_for_and_no_temporary_file(write, tmp_path: Path, monkeypatch) -> None:
+    long = tmp_path / ("a" * 300)
+    with pytest.raises(OSError, match="too long") as caught:
+        write(long)
+    assert caught.value.filename == str(long)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / ".hidden.part"))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    with pytest.raises(PermissionError, match="place that can be written to") as denied:
+        write(tmp_path / "report.html")
+    assert denied.value.filename == str(tmp_path / "report.html") and "hidden" not in str(denied.value)
+
+
+def _stage(path: Path) -> None:
+    with staged_folder(path) as stage:
+        (stage / "a").touch()

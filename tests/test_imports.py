@@ -16,7 +16,7 @@ ROOT = Path(art_mtl.__file__).parent
 
 # Each layer imports only from the layers above it in this list; siblings never from each other.
 LAYERS = [
-    {"version"},
+    {"version", "near_names"},
     {"structure", "columns", "precision", "files", "differences", "entry_points", "yaml_files"},
     {"losses", "projections", "models", "prepared"},
     {"metrics", "labels"},

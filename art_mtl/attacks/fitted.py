@@ -13,6 +13,7 @@ from art_mtl.attacks.options import FIXED_BATCHES, PatchOptions, UniversalOption
 from art_mtl.core.checks import single_radius
 from art_mtl.core.configurable import arguments
 from art_mtl.core.front_searches import PatchFront, UniversalFront
+from art_mtl.data.sources import unpack_data
 
 
 class _FittedAttack(MultiTaskAttack):
@@ -87,18 +88,18 @@ class UniversalMultiTaskPGD(UniversalFront, _FittedAttack):
     ) -> None:
         super().__init__(**arguments(locals()))
 
-    def fit(self, x: npt.NDArray[Any], y: Any = None, mask: npt.NDArray[Any] | None = None) -> FloatArray:
+    def fit(self, x: Any, y: Any = None, mask: npt.NDArray[Any] | None = None) -> FloatArray:
         """Find one perturbation for all of ``x``.
 
         Args:
-            x: As for :meth:`generate`.
-            y: Labels, or targets.
+            x: As for :meth:`generate`; or a ``DataLoader`` or data set, all samples of which are read.
+            y: Labels, or targets; None where ``x`` has them.
             mask: 0 where nothing may change, broadcastable to one input.
 
         Returns:
             The perturbation, float32 of shape ``input_shape``, inside the ball.
         """
-        self.generate(x, y, mask)
+        self.generate(*unpack_data(x, y, self.estimator.tasks), mask)
         return self.noise  # type: ignore[return-value]
 
 

@@ -26,7 +26,7 @@ class Bench(Command):
     Attributes:
         victim: rooms, digits, … (see list), or mtan: ResNet-50 at 288×384, random weights.
         batch: Samples. Default: 8; of mtan 1; of --time-to-degradation and --degradation 64.
-        rounds: At least 2.
+        rounds: Rounds of timing, at least 2.
         variants: "all", or names such as minmax minmax:bf16 art. None given: the usual ones.
         sweep: Cost against 1, 2, 3, 6 tasks and batches of 1 to 32.
         activations: Memory kept for the backward pass, by preparation.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import arg
 
-from art_mtl.cli.console import NOTHING_KEPT, interruption_says, say, show_table, start_of
+from art_mtl.cli.console import NOTHING_KEPT, interruption_says, say_written, show_table
 from art_mtl.cli.options import Flag, WritingCommand
 from art_mtl.evaluation.experiment import Experiment
 
@@ -62,8 +62,11 @@ class Benchmark(WritingCommand):
         written = [] if self.out is None else run.report(self.out)
         elsewhere = "" if self.out is None else f"{self.out / 'table.md'} has all of them"
         show_table(make_table(run.results), "terminal", elsewhere=elsewhere)
-        if self.out is not None:
-            say(f"{len(written)} files in {self.out}; start with {start_of(written)}")
+        further = run.measure_table()
+        if further is not None:
+            show_table(further, "terminal", elsewhere=elsewhere)
+        if written:
+            say_written(written)
         if self.diagnose:
             self._diagnose(run, command_line)
             if self.out is not None:

@@ -11,11 +11,9 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stderr
 from dataclasses import fields
-from itertools import dropwhile, takewhile
 from typing import TYPE_CHECKING
 
 from art_mtl.cli.console import PROGRAM, all_shown, log_shown, say, show_warning, unread
-from art_mtl.core.checks import perhaps
 from art_mtl.version import __version__
 
 if TYPE_CHECKING:
@@ -49,7 +47,9 @@ def execute(argv: Sequence[str] | None) -> int:
                 return 141
             if "--debug" in arguments:
                 raise
-            say(f"error: {_in_options(str(error), arguments)}")
+            from art_mtl.cli.arguments import in_options
+
+            say(f"error: {in_options(str(error), arguments)}")
             return 2
     return 0
 
@@ -94,12 +94,13 @@ def _command(arguments: list[str], experiment: Experiment | None = None) -> Comm
     import tyro
     from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes
 
-    from art_mtl.cli.commands import COMMANDS, union_of_commands
+    from art_mtl.cli.arguments import check_words
+    from art_mtl.cli.commands import union_of_commands
     from art_mtl.cli.options import REGISTRY, Group
 
-    told = io.StringIO()
+    check_words(arguments)
     try:
-        with redirect_stderr(told):
+        with redirect_stderr(io.StringIO()):
             read: Command | Group = tyro.cli(
                 union_of_commands(experiment),
                 prog=PROGRAM,
@@ -108,26 +109,11 @@ def _command(arguments: list[str], experiment: Experiment | None = None) -> Comm
                 registry=REGISTRY,
             )
     except SystemExit:
-        words = [PROGRAM, *arguments[:1]] if arguments and arguments[0] in COMMANDS else [PROGRAM]
-        reason = _reason(told.getvalue())
-        raise ValueError(f"{reason} (see {shlex.join([*words, '--help'])}){_near(reason, arguments)}") from None
+        raise ValueError(f"{PROGRAM} should be told what --help shows. Found {shlex.join(arguments)}.") from None
     while isinstance(read, Group):
         read = read.command
     read.check()
     return read
-
-
-def _near(reason: str, arguments: Sequence[str]) -> str:
-    """What may have been meant by the name of a command, or by the first option, that a message of ``tyro`` refuses."""
-    from art_mtl.cli.commands import COMMANDS, option_names
-
-    if arguments and arguments[0] not in COMMANDS:
-        return perhaps(arguments[0], COMMANDS)
-    unknown = re.match(r"Unrecognized options: .*?--([\w-]+)", reason)
-    if unknown is None:
-        return ""
-    options = [option[2:] for option in option_names(COMMANDS[arguments[0]]).values()]
-    return perhaps(unknown[1], options).replace("'", "'--", 1)
 
 
 def _one_by_one(arguments: Sequence[str]) -> Iterator[str]:
@@ -148,35 +134,6 @@ def _one_by_one(arguments: Sequence[str]) -> Iterator[str]:
         for entry in re.split(r",(?![^(]*\))", value if option in lists else argument):
             if entry:
                 yield entry
-
-
-def _in_options(message: str, arguments: Sequence[str]) -> str:
-    """A message that names parameters as one that names the options of the command: ```restart=True``` as --restart.
-
-    What is said of a line of a file stays, as its keys have the names of parameters.
-    """
-    from art_mtl.cli.commands import COMMANDS, option_names
-
-    if not arguments or arguments[0] not in COMMANDS or ", line " in message:
-        return message
-    names = option_names(COMMANDS[arguments[0]])
-
-    def option(found: re.Match[str]) -> str:
-        if found["name"] not in names:
-            return found[0]
-        return f"{'Option ' if found['parameter'] else ''}{names[found['name']]}"
-
-    return re.sub(r"(?P<parameter>Parameter )?`(?P<name>\w+)(=\w*)?`", option, message)
-
-
-def _reason(box: str) -> str:
-    """What a message of ``tyro`` says between its title and the next rule."""
-    lines = (line.strip("│╭╮╰╯ ") for line in box.splitlines()[1:])
-    return " ".join(takewhile(lambda line: not _is_rule(line), dropwhile(_is_rule, lines)))
-
-
-def _is_rule(line: str) -> bool:
-    return bool(line) and not set(line) - set("─-")
 
 
 def _check_alone(command: Command) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from art_mtl.cli.console import show_table
+from art_mtl.cli.console import PROGRAM, show_table
 from art_mtl.cli.options import Command, Flag, Seed, TableFormat
 
 
@@ -19,13 +19,13 @@ class Compare(Command):
     A * marks differences from the first run whose interval excludes 0. Notes name the settings that differ.
 
     Attributes:
-        folders: Two or more that benchmark --out was given.
+        folders: Those of two runs or more, as benchmark --out was given them.
         metrics: Show the metric of every task, too.
         resamples: Of the bootstrap.
         format: How the table is printed.
     """
 
-    folders: Annotated[Positional[tuple[Path, ...]], arg(metavar="DIR ...")]
+    folders: Annotated[Positional[tuple[Path, ...]], arg(metavar="DIR DIR ...")]
     metrics: Flag = False
     resamples: int = 1000
     seed: Seed = 0
@@ -33,6 +33,9 @@ class Compare(Command):
 
     def run(self, command_line: str) -> None:
         """Print the comparison."""
+        if len(self.folders) < 2:
+            given = ", ".join(map(str, self.folders)) or "none"
+            raise ValueError(f"{PROGRAM} compare should be followed by the folders of two runs or more. Found {given}.")
         from art_mtl.evaluation import compare_runs
 
         found = compare_runs(self.folders, metrics=self.metrics, resamples=self.resamples, seed=self.seed)

@@ -87,10 +87,15 @@ def say(message: object) -> None:
         bar.write(text, file=sys.stderr)
 
 
-def start_of(written: Sequence[Path]) -> Path:
-    """The page of a report that people read first."""
-    names = ("report.html", "report.md")
-    return next(path for name in names for path in written if path.name == name)
+def say_written(written: Sequence[Path], first: str = "report.html") -> None:
+    """Say where the files of a report are, and which to read first.
+
+    Args:
+        written: The files.
+        first: Name of that one, where there are several.
+    """
+    start = next((path for path in written if path.name == first), written[0])
+    say(f"{len(written)} file{'s' * (len(written) > 1)} in {start.parent}; start with {start}")
 
 
 @contextmanager

@@ -34,7 +34,7 @@ class _Making(QuietCommand):
     Attributes:
         target: Folder to make, or to go on with.
         size: Height and width.
-        processes: At a time. Default: all CPUs.
+        processes: Processes at a time. Default: all CPUs.
     """
 
     title: ClassVar[str]
@@ -68,7 +68,7 @@ class _Preparing(_Making):
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareNYUv2(_Preparing):
-    """NYUv2.
+    """Prepare NYUv2.
 
     Needs nyu_depth_v2_labeled.mat, splits.mat, classMapping40.mat and class13Mapping.mat; what is missing is listed
     with where it is published. Normals are computed from depth.
@@ -85,7 +85,7 @@ class PrepareNYUv2(_Preparing):
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareCityscapes(_Preparing):
-    """Cityscapes.
+    """Prepare Cityscapes.
 
     Needs leftImg8bit, gtFine, disparity and gtFinePanopticParts, unpacked; what is missing is listed with where it is
     published.
@@ -139,10 +139,10 @@ class CheckData(QuietCommand):
     Reads every sample, compares sizes and checksums with MANIFEST.json, draws some samples with all their labels.
 
     Attributes:
-        folder: To check; or a table of labels, a CSV file.
+        folder: The folder to check, or a table of labels, a CSV file.
         tasks: The tasks.yaml that says what the columns of a table are.
         sheet: Picture to draw. Default: contact-sheet-DIR.png, here.
-        samples: Of each split on the sheet.
+        samples: Samples of each split on the sheet.
         no_sheet: Draw none.
     """
 
@@ -163,6 +163,8 @@ class CheckData(QuietCommand):
 
         with _bar("check", self.quiet) as progress:
             found = check(self.folder, progress)
+        drawn = found.splits and not self.no_sheet and not found.faults
+        sheet = _draw_sheet(found, self) if drawn else None
         screen = console()
         for title, table in _tables(found):
             screen.print(title, style="bold", markup=False, highlight=False, soft_wrap=True)
@@ -170,8 +172,8 @@ class CheckData(QuietCommand):
             screen.print()
         for warning in found.warnings:
             say(f"warning: {warning}")
-        if found.splits and not self.no_sheet and not found.faults:
-            say(f"contact sheet: {_draw_sheet(found, self)}")
+        if sheet is not None:
+            say(f"contact sheet: {sheet}")
         for fault in found.faults:
             say(f"fault: {fault}")
         if found.faults:
@@ -199,8 +201,8 @@ class CheckData(QuietCommand):
                 missing[name] += label is None
         for task in spec.tasks:
             shown.add_row(task.name, task.kind, str(len(found) - missing[task.name]), str(len(found)))
-        console().print(shown)
         path = None if self.no_sheet or not isinstance(found.images, str) else _draw_table(found, spec, self)
+        console().print(shown)
         if path is not None:
             say(f"contact sheet: {path}")
         say(f"{self.folder} is sound: {len(found)} rows read and hold what they should")
@@ -320,7 +322,7 @@ def _draw_sheet(found: Check, options: CheckData) -> Path:
 def _draw_table(found: TableDataset, spec: TaskFile, options: CheckData) -> Path | None:
     """Draw samples of a table; where the picture is, None where no row has every label."""
     from art_mtl.evaluation.report.contact import contact_figure, samples_of
-    from art_mtl.evaluation.report.pictures import TaskStyle
+    from art_mtl.evaluation.report.drawn_samples import TaskStyle
 
     views = samples_of(found, spec.tasks, options.samples, "row ", spec.input.range)
     if not views:

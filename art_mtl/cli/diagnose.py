@@ -13,6 +13,7 @@ from art_mtl.cli.console import say, show_table
 from art_mtl.cli.options import Checkpoint, Maybe, QuietCommand, Root, Table, Tasks
 from art_mtl.core import checks
 from art_mtl.evaluation.experiment import CONFIG, Device, Experiment, Norm, Schedule, name_norm, parse_eps
+from art_mtl.near_names import perhaps
 
 if TYPE_CHECKING:
     from art_mtl.evaluation import Run
@@ -33,15 +34,15 @@ class Diagnose(QuietCommand):
 
     Attributes:
         folder: Run whose attack is diagnosed, a folder that benchmark --out was given. Without: a new attack.
-        attack: Name of a row of the run; of a new attack, a name that `art-mtl list` shows.
+        attack: Name of a row of the run; of a new attack a name that `art-mtl list` shows.
         norm: Default: that of --eps, or the first of the run or the victim.
         eps: Such as 4/255 or l2:1.0. Default: the first of the run or the victim.
         victim: Default: the run's, or rooms. A run whose victim is PATH.py:function needs it: nothing that a folder
             names is executed.
-        steps: Of a new attack. Default: 10.
-        schedule: Of a new attack. Default: published.
-        restarts: Random starts of the schedule "restarts" of a new attack. Default: 2.
-        prepare: What a new attack runs on, as in benchmark. Default: exact.
+        steps: Gradient steps. Default: 10.
+        schedule: Step schedule. Default: published.
+        restarts: Random starts of the schedule "restarts". Default: 2.
+        prepare: What the gradient steps run on, as in benchmark. Default: exact.
         limit: First samples of the data.
         seed: Default: the run's, or 0.
         batch_size: Default: the run's, or 32.
@@ -79,7 +80,10 @@ class Diagnose(QuietCommand):
         run = self._new() if self.folder is None else self._stored(self.folder)
         run = run.with_model(self.victim, **self._given(*_OF_THE_PLACE))
         told = {"command": command_line, "progress": not self.quiet, **self._given("queries")}
-        found = run.diagnose(self._key(run.planned), limit=self.limit, **told)
+        key = self._key(run.planned)
+        if not self.quiet:
+            say(f"the checks of {key[0]} take as long as about 20 runs of it, which can be minutes.")
+        found = run.diagnose(key, limit=self.limit, **told)
         write_and_print(found, self.format, self.out)
 
     def _given(self, *names: str) -> dict[str, Any]:
@@ -109,13 +113,24 @@ class Diagnose(QuietCommand):
         Raises:
             ValueError: There is none, or there are several of one norm and radius.
         """
+        rows = planned if self.folder is None else [one for one in planned if one.name == self.attack]
+        if not rows:
+            names = list(dict.fromkeys(one.name for one in planned))
+            near = perhaps(self.attack, names)
+            raise ValueError(f"Parameter `attack` should be one of {', '.join(names)}. Found {self.attack!r}.{near}")
         norm, radius = (None, None) if self.eps is None else parse_eps(self.eps)
         norms = {norm, None if self.norm is None else name_norm(self.norm)}
-        found = [one for one in planned if radius in (None, one.eps) and norms <= {None, one.norm}]
-        rows = found if self.folder is None else [one for one in found if one.name == self.attack]
-        same = [one for one in rows if (one.norm, one.eps) == (rows[0].norm, rows[0].eps)]
-        if len(same) != 1:
-            listed = "; ".join(one.label for one in same or planned)
+        found = [one for one in rows if radius in (None, one.eps) and norms <= {None, one.norm}]
+        if not found:
+            asked = self.norm if self.eps is None else self.eps
+            listed = ", ".join(one.label.rpartition(", ")[2] for one in rows)
+            raise ValueError(
+                f"Parameter `{'norm' if self.eps is None else 'eps'}` should be of a row of {self.attack}: {listed}. "
+                f"Found {asked!r}."
+            )
+        same = [one for one in found if (one.norm, one.eps) == (found[0].norm, found[0].eps)]
+        if len(same) > 1:
+            listed = "; ".join(one.label for one in same)
             raise ValueError(f"Parameter `attack` should name one attack. Found {self.attack!r}, of: {listed}.")
         return same[0].name, same[0].norm, same[0].eps
 

@@ -5,17 +5,12 @@ It is made of the commands' dataclasses alone, in as many columns as the termina
 
 from __future__ import annotations
 
-import re
-import types
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields, is_dataclass
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
-
-from tyro.conf import Positional
 
 from art_mtl.cli.commands import COMMANDS
 from art_mtl.cli.console import PROGRAM, two_columns
-from art_mtl.cli.options import ENTRY, METAVARS, Group
+from art_mtl.cli.declarations import commands, options, split_words
+from art_mtl.cli.options import Group
 from art_mtl.evaluation.report.layout import screen_width, wrap
 from art_mtl.version import __version__
 
@@ -37,9 +32,9 @@ OPTION_GROUPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "Attacks": ("attacks", "norm", "eps", "steps", "schedule", "restarts"),
         "What is kept": ("out", "restart", "repair", "force", "accept", "keep_adversarial", "config"),
         "How it runs": (*_HOW, "ray"),
-        "What is shown": ("diagnose", "quiet"),
+        "What is shown": ("measures", "diagnose", "quiet"),
     },
-    "show": {"What is shown": ("results", "format")},
+    "show": {"What is shown": ("results", "format"), "What is kept": ("out",)},
     "compare": {"Runs": ("folders",), "Figures": ("metrics", "resamples", "seed"), "What is shown": ("format",)},
     "diagnose": {
         "Attack of a run": ("folder", "attack", "norm", "eps"),
@@ -95,6 +90,7 @@ EXAMPLES: Mapping[str, Mapping[str, str]] = {
     "show": {
         "The table of a run, also while it goes on:": "show results/digits",
         "The same for a spreadsheet, with all columns:": "show results/digits --format csv",
+        "Its report as one page to send:": "show results/digits --out digits.html",
     },
     "compare": {"What twice the steps changed:": "compare results/digits results/digits-20 --metrics"},
     "diagnose": {
@@ -122,33 +118,7 @@ EXAMPLES: Mapping[str, Mapping[str, str]] = {
 }  # fmt: skip
 """By command, what an example is for, and its words after the program's name."""
 
-__all__ = ["COMMAND_GROUPS", "EXAMPLES", "OPTION_GROUPS", "commands", "flags", "help_text"]
-
-
-@dataclass(frozen=True)
-class _Option:
-    """One option.
-
-    Attributes:
-        name: That of the field, or of ``arg(name=…)``.
-        usage: As it is written on the command line.
-        text: What it is, with its default.
-    """
-
-    name: str
-    usage: str
-    text: str
-
-
-def commands() -> dict[str, type]:
-    """All commands by their words: "benchmark", "data prepare nyuv2", …, groups of commands too; "" is the program."""
-    return {"": Group, **dict(_below(COMMANDS))}
-
-
-def flags(words: str) -> set[str]:
-    """The options of a command, as they are written on the command line."""
-    found = [name for option in _options(commands()[words]) for name in option.usage.replace(" | ", " ").split()]
-    return {name for name in found if name.startswith("--")}
+__all__ = ["COMMAND_GROUPS", "EXAMPLES", "OPTION_GROUPS", "help_text"]
 
 
 def help_text(arguments: Sequence[str]) -> str:
@@ -157,11 +127,7 @@ def help_text(arguments: Sequence[str]) -> str:
     Args:
         arguments: After the program's name.
     """
-    words, width = "", screen_width()
-    for argument in arguments:
-        if f"{words} {argument}".strip() not in commands():
-            break
-        words = f"{words} {argument}".strip()
+    (words, _), width = split_words(arguments), screen_width()
     kind = commands()[words]
     lines = list(_program(width) if not words else _command(words, kind, width))
     if EXAMPLES.get(words):
@@ -189,90 +155,17 @@ def _command(words: str, kind: type, width: int) -> Iterator[str]:
         yield from ("", f"Usage: {PROGRAM} {words} COMMAND [options]", "", "Commands")
         yield from two_columns(below)
         return
-    options = {option.name: option for option in _options(kind)}
-    usages = [option.usage for option in options.values() if not option.usage.startswith("--")]
-    required = [option.usage for option in options.values() if option.usage[:2] == "--" and _REQUIRED in option.text]
-    yield from ("", " ".join([f"Usage: {PROGRAM} {words}", *usages, *required, "[options]"]))
+    own = {option.name: option for option in options(kind)}
+    shown = [one.usage for one in own.values() if one.is_positional]
+    shown += [one.usage for one in own.values() if one.is_required and not one.is_positional]
+    yield from ("", " ".join([f"Usage: {PROGRAM} {words}", *shown, "[options]"]))
     groups = dict(OPTION_GROUPS.get(words, {}))
     grouped = {name for names in groups.values() for name in names}
-    groups[_OTHER] = tuple(name for name in options if name not in grouped)
-    options["help"] = _Option("help", "--help", "Show this.")
-    groups[_OTHER] += ("help",)
+    rows = {name: (one.usage, one.text) for name, one in own.items()} | {"help": ("--help", "Show this.")}
+    groups[_OTHER] = (*(name for name in own if name not in grouped), "help")
     for title, names in groups.items():
         yield from ("", title)
-        yield from two_columns({options[name].usage: options[name].text for name in names})
-
-
-_REQUIRED = "Required."
-
-
-def _options(kind: Any) -> Iterator[_Option]:
-    """The options of a dataclass, those of dataclasses in it too."""
-    if issubclass(kind, Group):
-        return
-    hints, texts = get_type_hints(kind, include_extras=True), _documented(kind)
-    for field in fields(kind):
-        hint, notes = _bare(hints[field.name])
-        if is_dataclass(hint) and isinstance(hint, type):
-            yield from _options(hint)
-            continue
-        name = next((one.name for one in notes if getattr(one, "name", None)), field.name)
-        text = next((one.help for one in notes if getattr(one, "help", None)), texts.get(field.name, ""))
-        metavar = next((one.metavar for one in notes if getattr(one, "metavar", None)), None) or _metavar(hint)
-        flag = f"--{name.replace('_', '-')}"
-        if any(note in get_args(Positional[int])[1:] for note in notes):
-            required = field.default is MISSING
-            usage = metavar if required or metavar.startswith("[") else f"[{metavar}]"
-        elif hint is bool:
-            usage, required = (f"{flag} | --no-{flag[2:]}" if field.default else flag), False
-        else:
-            usage, required = f"{flag} {metavar}", field.default is MISSING
-        default = _REQUIRED if required else _default(field.default)
-        yield _Option(name, usage, " ".join(filter(None, [re.sub(r"\bNone( given)?: ", "Default: ", text), default])))
-
-
-def _bare(hint: Any) -> tuple[Any, list[Any]]:
-    """A type without ``Annotated`` and ``| None``, and what was annotated."""
-    notes: list[Any] = []
-    while get_origin(hint) is Annotated:
-        hint, *more = get_args(hint)
-        notes += more
-    if get_origin(hint) in (Union, types.UnionType):
-        parts = [one for one in get_args(hint) if one is not types.NoneType]
-        hint = parts[0] if len(parts) == 1 else Union[tuple(parts)]  # noqa: UP007, made of values
-    return hint, notes
-
-
-def _metavar(hint: Any) -> str:
-    if hint in METAVARS:
-        return METAVARS[hint]
-    if get_origin(hint) is Annotated:
-        return _metavar(get_args(hint)[0])
-    if get_origin(hint) is Literal:
-        return "|".join(map(str, get_args(hint)))
-    if get_origin(hint) is tuple:
-        return f"{_metavar(get_args(hint)[0])} ..."
-    if get_origin(hint) is Union:
-        return "|".join(map(_metavar, get_args(hint)))
-    return "VALUE"
-
-
-def _default(value: Any) -> str:
-    """A default, as a sentence; of an option that may be left out its own text says what happens then."""
-    if value is None or value is False or value == ():
-        return ""
-    shown = {True: "yes"}.get(value) if isinstance(value, bool) else None
-    if isinstance(value, tuple):
-        shown = ("x" if all(isinstance(one, int) for one in value) else " ").join(map(str, value))
-    return f"Default: {shown or value}."
-
-
-def _documented(kind: type) -> dict[str, str]:
-    """What docstrings say of the fields of a dataclass, those of its bases too."""
-    found: dict[str, str] = {}
-    for base in reversed(kind.__mro__):
-        found |= {name: " ".join(text.split()) for name, text in ENTRY.findall(base.__doc__ or "")}
-    return found
+        yield from two_columns(dict(rows[name] for name in names))
 
 
 def _description(kind: type) -> list[str]:
@@ -283,12 +176,3 @@ def _description(kind: type) -> list[str]:
 
 def _summary(kind: type) -> str:
     return _description(kind)[0]
-
-
-def _below(named: Mapping[str, type], before: str = "") -> Iterator[tuple[str, type]]:
-    for name, kind in named.items():
-        yield f"{before}{name}", kind
-        if issubclass(kind, Group):
-            hint = get_type_hints(kind, include_extras=True)["command"]
-            inner = {notes[0].name: one for one, notes in map(_bare, get_args(hint))}
-            yield from _below(inner, f"{before}{name} ")

@@ -25,6 +25,8 @@ from art_mtl.evaluation.experiment import Experiment
 ENTRY = re.compile(r"^ {4}(?:    )?(\w+): (.+(?:\n {12}.+)*)", re.MULTILINE)
 _HELP = {name: " ".join(text.split()) for name, text in ENTRY.findall(Experiment.__doc__ or "")}
 METAVARS = {int: "N", float: "X", str: "NAME", Path: "PATH", tuple[int, int]: "HxW", tuple[int, ...]: "CxHxW"}
+PLACEHOLDERS = {"eps": "RADIUS", "root": "DIR", "checkpoint": "FILE"}
+"""By name of an option, where its type alone does not tell."""
 
 REGISTRY = ConstructorRegistry()
 """What ``tyro`` reads options by."""
@@ -79,22 +81,22 @@ def _told(name: str) -> Any:
     return arg(help=_HELP[name])
 
 
-def _size(name: str, found: Any) -> None:
-    if not isinstance(found, tuple):
-        raise TypeError(f"Parameter `{name}` should be a height and a width such as 288x384. Found {found!r}.")
+def _lengths(what: str) -> checks.Check:
+    """Checks for lengths, of which this tells."""
 
+    def check(name: str, found: Any) -> None:
+        if not isinstance(found, tuple):
+            raise TypeError(f"Parameter `{name}` should be {what}. Found {found!r}.")
 
-def _shape(name: str, found: Any) -> None:
-    if not isinstance(found, tuple):
-        raise TypeError(f"Parameter `{name}` should be lengths such as 3x224x224. Found {found!r}.")
+    return check
 
 
 _T = TypeVar("_T")
 Maybe = Annotated[_T | None, arg(help_behavior_hint="")]
 """An option that may be left out; its documentation says what then holds."""
 Flag = FlagCreatePairsOff[bool]
-Size = Annotated[tuple[int, int], _size]
-Shape = Annotated[tuple[int, ...], _shape]
+Size = Annotated[tuple[int, int], _lengths("a height and a width such as 288x384")]
+Shape = Annotated[tuple[int, ...], _lengths("lengths such as 3x224x224")]
 TableFormat = Literal["terminal", "markdown", "latex"]
 
 Root = Annotated[Path | None, _told("root")]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from art_mtl.cli.console import NOTHING_KEPT, say, show_table
+from art_mtl.cli.console import NOTHING_KEPT, say_written, show_table
 from art_mtl.cli.options import Device, Limit, Protocol, Seed, Steps, WritingCommand
 
 if TYPE_CHECKING:
@@ -156,8 +156,8 @@ def _run(
         )
         folder = None if options.out is None else _folder(table, options.out)
         if folder is not None:
-            files = len(write_comparison(folder, results, table, gallery))
+            files = write_comparison(folder, results, table, gallery)
             written.append(str(folder))
         show_table(comparison_table(results, table), "terminal")
         if folder is not None:
-            say(f"{files} files in {folder}; start with {folder / 'comparison.md'}")
+            say_written(files, "comparison.md")

@@ -33,15 +33,15 @@ class Train(Command):
         epochs: Default: the recipe's; 200 for the paper's networks.
         device: Default: auto; of small victims cpu.
         data: Data set in --root, for one of the paper's networks. The options below are for these.
-        model: Default: mtan.
+        model: Network. Default: mtan.
         trunk: ResNet-50 weights to start from. Default: from scratch.
         batch_size: Images a step, of all processes together. Default: 4.
         lr: Learning rate at the start. Default: 0.1.
-        precision: Default: fp32.
+        precision: What the network computes in. Default: fp32.
         augment: Enlarge, crop and mirror at random.
         crop: Size of augmented images. Default: the data set's.
         limit: First images of each split, for a trial. Default: all.
-        validate_every: Epochs. Default: 1.
+        validate_every: Epochs from one validation to the next. Default: 1.
         workers: Loading processes of each process. Default: by the number of CPUs.
         checkpoint_minutes: Longest time between checkpoints. Default: 10, and after every epoch.
         tensorboard: Write logs to OUT/logs.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import numbers
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FunctionType, NoneType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
+
+from art_mtl.near_names import perhaps
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,24 +69,13 @@ def one_of(*options: str) -> Check:
     """Checks for one of some words; TypeError where it is no word at all."""
 
     def check(name: str, found: Any) -> None:
-        expected = f"Parameter `{name}` should be one of {list(options)}. Found {found!r}."
+        expected = f"Parameter `{name}` should be one of {', '.join(options)}. Found {found!r}."
         if not isinstance(found, str):
             raise TypeError(expected)
         if found not in options:
             raise ValueError(f"{expected}{perhaps(found, options)}")
 
     return check
-
-
-def perhaps(found: str, known: Iterable[str]) -> str:
-    """What may have been meant, to end a message with; nothing where no name is near.
-
-    Examples:
-        >>> perhaps("digts", ["rooms", "digits"])
-        " Perhaps 'digits'?"
-    """
-    close = difflib.get_close_matches(found, list(known), n=1)
-    return f" Perhaps {close[0]!r}?" if close else ""
 
 
 def text(name: str, found: Any) -> None:
@@ -122,7 +112,7 @@ def of_type(hint: Any) -> Check:
     Examples:
         >>> of_type(Literal["linf", "l2"] | None)("norm", "l7")
         Traceback (most recent call last):
-        ValueError: Parameter `norm` should be one of ['linf', 'l2']. Found 'l7'.
+        ValueError: Parameter `norm` should be one of linf, l2. Found 'l7'.
         >>> of_type(Annotated[int, integer(0)])("seed", 0)
     """
     origin, arguments = get_origin(hint), get_args(hint)
@@ -310,7 +300,7 @@ def weighting(*words: str) -> Check:
         if isinstance(found, str):
             one_of(*words)(name, found)
             return
-        _known_weights(name, found, f"one of {list(words)} or a list of one weight for each task")
+        _known_weights(name, found, f"one of {', '.join(words)}, or a list of one weight for each task")
 
     return check
 

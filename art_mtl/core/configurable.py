@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import textwrap
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from typing_extensions import is_typeddict
 
 from art_mtl.core.checks import nothing
 from art_mtl.core.options import Option, describe, table
+from art_mtl.near_names import nearest
 
 _SECTIONS = ("    Args:", "    Attributes:", "    Raises:", "    Examples:")
 _RAISES = """    Raises:
@@ -148,8 +148,7 @@ class Configurable:
         known = [known for known in cls._classes if name in known.options and _host(known) == _host(cls)]
         if takers := dict.fromkeys(taker.__name__ for taker in known):
             return f"{cls.__name__} decides `{name}` or has no use for it. Those that take it: {', '.join(takers)}."
-        close = difflib.get_close_matches(name, cls.options, n=1)
-        meant = cls.other_names.get(name, close[0] if close else None)
+        meant = cls.other_names.get(name, nearest(name, cls.options))
         hint = "" if meant is None else f" Perhaps {meant}?"
         return f"{cls.__name__} has no option `{name}`.{hint} Its options are {list(cls.options)}."
 

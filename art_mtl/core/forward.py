@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from art_mtl.core.accumulation import accumulated_gradient, refuses_grad
+from art_mtl.core.last_operation import ends_in_linear
 from art_mtl.precision import wide_dtype
 from art_mtl.structure import OutputLayout, map_tensors, tensors_in
 
@@ -121,6 +122,10 @@ class ForwardBackward:
         self._forward, self._micro_batching, self._layouts = forward, micro_batching, layouts
         self._parts: list[_Part] = []
         self._accumulates = False
+        self.linear: frozenset[int] = frozenset()
+        """Places of the outputs that a matrix product or a convolution is known to have returned, in the last pass with
+        a graph.
+        """
 
     def no_grad(self, x: Tensor) -> list[Any]:
         """Outputs of a batch without a graph.
@@ -192,6 +197,7 @@ class ForwardBackward:
         with torch.enable_grad():
             inputs = x.detach().requires_grad_(True)
             raw = self._outputs(inputs)
+        self.linear = frozenset(k for k, one in enumerate(raw) if isinstance(one, Tensor) and ends_in_linear(one))
         cut = map_tensors(raw, lambda tensor: tensor.detach().requires_grad_(tensor.requires_grad))
         return [_Part(inputs, tensors_in(cut), tensors_in(raw))], cut
 

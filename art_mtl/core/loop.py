@@ -266,9 +266,12 @@ class _Run:
         log.stopped |= indices(~self.alive)
         log.zeroed |= indices(self.zeroed)
         log.flat |= self.flat
-        for task, found in zip(self.context.tasks, self.saturation or [], strict=False):
+        linear = self.network.linear
+        for place, (task, found) in enumerate(zip(self.context.tasks, self.saturation or [], strict=False)):
             if found is not None:
-                log.add_saturation(task.name, *map(indices, (found.probabilities, found.lost, found.doubtful)))
+                # Whatever their values, what a matrix product or a convolution returns is no probabilities.
+                doubtful = set() if place in linear else indices(found.doubtful)
+                log.add_saturation(task.name, indices(found.probabilities), indices(found.lost), doubtful)
         moved = self.moved | (not self.step_rule.needs_gradient)
         log.still |= indices(self.alive & ~moved)
         log.moved |= indices(moved)

@@ -13,8 +13,8 @@ from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from art_mtl.core.checks import perhaps
 from art_mtl.entry_points import declared, label, load
+from art_mtl.near_names import perhaps
 
 if TYPE_CHECKING:
     from art_mtl.tasks import Task
@@ -82,7 +82,9 @@ class MethodSpec:
 
     def __post_init__(self) -> None:
         if self.role not in ROLES:
-            raise ValueError(f"The role of method {self.name!r} should be one of {list(ROLES)}. Found {self.role!r}.")
+            raise ValueError(
+                f"The role of method {self.name!r} should be one of {', '.join(ROLES)}. Found {self.role!r}."
+            )
         if self.colour is not None and not re.fullmatch("#[0-9a-f]{6}", self.colour):
             raise ValueError(f"The colour of method {self.name!r} should be '#rrggbb'. Found {self.colour!r}.")
         object.__setattr__(self, "title", self.title or self.name)
@@ -272,12 +274,16 @@ def find_method(name: str, tasks: Sequence[Task]) -> tuple[MethodSpec, str]:
         ValueError: It is unknown; the message has the nearest one.
     """
     if not isinstance(name, str):
-        raise TypeError(f"Parameter `method` should be a name, one of {method_names(tasks)}. Found {name!r}.")
+        raise TypeError(
+            f"Parameter `method` should be a name, one of {', '.join(method_names(tasks))}. Found {name!r}."
+        )
     family, colon, member = name.partition(":")
     spec = registry().get(family)
     if spec is None or not spec.build or not _names_a_method(spec, colon, member):
         known = [*method_names(tasks), *family_names(tasks)]
-        raise ValueError(f"Parameter `method` should be one of {known}. Found {name!r}.{perhaps(name, known)}")
+        raise ValueError(
+            f"Parameter `method` should be one of {', '.join(known)}. Found {name!r}.{perhaps(name, known)}"
+        )
     return spec, member
 
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from art_mtl.labels import MultiTaskLabels
 from art_mtl.tasks import Task
@@ -17,7 +17,7 @@ from art_mtl.tasks import Task
 Inputs = npt.NDArray[np.float32]
 Arrays = tuple[Inputs, MultiTaskLabels]
 
-__all__ = ["Arrays", "Inputs", "Source", "as_arrays", "as_source"]
+__all__ = ["Arrays", "Inputs", "Source", "as_arrays", "as_source", "check_one_form", "check_one_sample", "unpack_data"]
 
 
 _FORMS = "(input, dict of labels), (input, (label, ...)) or (input, label, ...) with the labels in task order"
@@ -83,6 +83,62 @@ def as_arrays(dataset: Any, tasks: Sequence[Task], limit: int | None = None) -> 
     """All of :func:`as_source` at once."""
     source = as_source(dataset, tasks, limit)
     return source.read(slice(0, len(source)))
+
+
+def unpack_data(x: Any, y: Any, tasks: Sequence[Task]) -> tuple[Any, Any]:
+    """Inputs and labels of a call that takes both, or a ``DataLoader`` or data set in place of them.
+
+    Args:
+        x: Inputs, which are returned as they are; or a ``DataLoader`` or data set, of which all samples are read.
+        y: Labels; None for a ``DataLoader`` or data set, which has them.
+        tasks: Whose labels are wanted.
+
+    Raises:
+        TypeError: There are labels beside a ``DataLoader`` or data set.
+
+    Examples:
+        >>> from art_mtl import tasks
+        >>> loader = DataLoader([(np.zeros((1, 2, 2)), {"kind": 2}), (np.ones((1, 2, 2)), {"kind": 0})], batch_size=2)
+        >>> x, y = unpack_data(loader, None, [tasks.classification("kind", 3)])
+        >>> x.shape, y["kind"].tolist()
+        ((2, 1, 2, 2), [2, 0])
+    """
+    check_one_form(x, y)
+    return as_arrays(x, tasks) if isinstance(x, (DataLoader, Dataset)) else (x, y)
+
+
+def check_one_form(x: Any, y: Any) -> None:
+    """Raise TypeError where there are labels beside a ``DataLoader`` or data set, which has its own."""
+    if isinstance(x, (DataLoader, Dataset)) and y is not None:
+        raise TypeError(
+            f"Parameter `y` should be None where `x` is a {type(x).__name__}, which has the labels. "
+            f"Found {type(y).__name__}."
+        )
+
+
+def check_one_sample(arrays: Arrays, tasks: Sequence[Task]) -> None:
+    """Raise ValueError where the first element of a data set is a batch: labels that fit a task as those of many
+    samples, and not as that of one.
+
+    Args:
+        arrays: What was read of the first element.
+        tasks: Whose labels they are.
+    """
+    x, y = arrays
+    for task in tasks:
+        label = y[task.name]
+        if y.present(task.name).all() and not _fits(task, label, 1) and _fits(task, label[0], x.shape[1]):
+            raise ValueError(
+                f"Parameter `dataset` should hold samples. Found a batch of {x.shape[1]}, with labels of task "
+                f"{task.name!r} of shape {np.shape(label[0])}, as one; give a DataLoader, which makes batches itself."
+            )
+
+
+def _fits(task: Task, label: Any, count: int) -> bool:
+    try:
+        return len(task.targets(label)) == count
+    except (TypeError, ValueError):
+        return False
 
 
 class _Arrays:

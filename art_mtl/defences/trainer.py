@@ -11,6 +11,7 @@ from art.defences.trainer.trainer import Trainer
 from tqdm.auto import trange
 
 from art_mtl.attacks import MultiTaskPGD
+from art_mtl.data.sources import unpack_data
 from art_mtl.estimators import PyTorchMultiTaskEstimator
 from art_mtl.estimators.checks import check_count
 from art_mtl.estimators.training import shuffled_batches
@@ -89,14 +90,15 @@ class MultiTaskAdversarialTrainer(Trainer):  # type: ignore[misc]
         self.attack, self.nb_epochs, self.batch_size = attack, nb_epochs, batch_size
         self.ratio = _check_ratio(ratio)
 
-    def fit(self, x: npt.NDArray[np.floating], y: Any, verbose: bool = False, **kwargs: Any) -> None:
+    def fit(self, x: Any, y: Any = None, verbose: bool = False, **kwargs: Any) -> None:
         """Train on attacked batches, shuffled anew every epoch by torch's generator.
 
         A last batch of one sample is left out where batches are larger, as batch norm needs more than one.
 
         Args:
-            x: ``(N, *input_shape)``, floats inside the estimator's ``clip_values``.
-            y: Labels in any form.
+            x: ``(N, *input_shape)``, floats inside the estimator's ``clip_values``; or a ``DataLoader`` or data set,
+                all samples of which are read into memory, and batched by ``batch_size``.
+            y: Labels in any form; None where ``x`` has them.
             verbose: Show a progress bar over the epochs.
             **kwargs: ``nb_epochs`` and ``batch_size``, in place of the trainer's own.
 
@@ -108,6 +110,7 @@ class MultiTaskAdversarialTrainer(Trainer):  # type: ignore[misc]
         if kwargs:
             raise TypeError(f"`fit` knows `nb_epochs`, `batch_size` and `verbose`. Found {sorted(kwargs)}.")
         nb_epochs, batch_size = check_count("nb_epochs", nb_epochs), check_count("batch_size", batch_size)
+        x, y = unpack_data(x, y, self._classifier.tasks)
         labels = self._classifier.labels(y, len(x))
         for _ in trange(nb_epochs, desc="Epochs", disable=not verbose):
             for chosen in shuffled_batches(len(x), batch_size):

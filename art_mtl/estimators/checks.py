@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from art.defences.preprocessor.preprocessor import Preprocessor
 from art.preprocessing.standardisation_mean_std.pytorch import StandardisationMeanStdPyTorch
 from torch import Tensor
 
+from art_mtl.near_names import nearest
 from art_mtl.tasks import Task, check_tasks
 
 REDUCTIONS = ("none", "mean", "sum")
@@ -61,8 +61,8 @@ def instead_of(name: str, known: Sequence[str]) -> str:
     """
     if name in _INSTEAD:
         return f": {_INSTEAD[name]}"
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean `{close[0]}`?" if close else f"; it has {', '.join(known)}"
+    close = nearest(name, known)
+    return f"; it has {', '.join(known)}" if close is None else f"; did you mean `{close}`?"
 
 
 def check_task_list(tasks: Any) -> tuple[Task, ...]:

@@ -7,8 +7,10 @@ from typing import Any, TypeVar
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from art_mtl.core.lending import check_differentiable
+from art_mtl.data.sources import unpack_data
 from art_mtl.estimators import checks, training
 from art_mtl.estimators.base import MultiTaskBase
 from art_mtl.tasks import Target
@@ -21,8 +23,8 @@ class MultiTaskTraining(MultiTaskBase):
 
     def fit(
         self,
-        x: npt.NDArray[Any] | Tensor,
-        y: Any,
+        x: npt.NDArray[Any] | Tensor | DataLoader[Any] | Dataset[Any],
+        y: Any = None,
         batch_size: int = 128,
         nb_epochs: int = 10,
         training_mode: bool = True,
@@ -36,8 +38,9 @@ class MultiTaskTraining(MultiTaskBase):
         through them. Modules return to the modes they had.
 
         Args:
-            x: ``(N, *input_shape)``, floats, array or tensor.
-            y: Labels in any form.
+            x: ``(N, *input_shape)``, floats, array or tensor; or a ``DataLoader`` or data set, all samples of which are
+                read into memory, and batched by ``batch_size``.
+            y: Labels in any form; None where ``x`` has them.
             batch_size: Samples in one step.
             nb_epochs: Passes over the data.
             training_mode: Train in training mode, or in evaluation mode (batch norm and dropout frozen).
@@ -56,6 +59,7 @@ class MultiTaskTraining(MultiTaskBase):
         checks.check_flag("drop_last", drop_last)
         batch_size, nb_epochs = checks.check_count("batch_size", batch_size), checks.check_count("nb_epochs", nb_epochs)
         check_differentiable(self._model)
+        x, y = unpack_data(x, y, self.tasks)
         with torch.inference_mode(False), torch.enable_grad():
             x = checks.check_inputs(x, self._input_shape).detach()
             targets = [target.to(x.device) for target in self._host_targets(y, len(x))]

@@ -193,6 +193,11 @@ class PyTorchMultiTaskEstimator(MultiTaskTraining):
         """
         return predicted_labels(self._tasks, self.raw_outputs(x, batch_size=batch_size)).numpy()
 
+    @property
+    def attackable(self) -> Tensor | None:
+        """0 where an input is only given with a sample, of the shape of one; None: it may be changed everywhere."""
+        return self.attacked_model().attackable
+
     def attacked_model(self) -> AttackedModel:
         """The model as :mod:`art_mtl.core.engine` sees it."""
         return AttackedModel(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from art_mtl.evaluation.experiment import Experiment
     from art_mtl.evaluation.report.gallery import Gallery
     from art_mtl.evaluation.report.layout import to_rich, to_text
+    from art_mtl.evaluation.report.measure_table import make_measure_table
     from art_mtl.evaluation.report.tables import make_table, to_csv, to_html, to_latex, to_markdown
     from art_mtl.evaluation.report.write import Background, write_page, write_report
     from art_mtl.evaluation.reproduction.comparison_table import comparison_table, write_comparison
@@ -57,6 +58,7 @@ _HOMES = {
     "TaskResult": "art_mtl.evaluation.results",
     "Run": "art_mtl.evaluation.run",
     "evaluate": "art_mtl.evaluation.runner",
+    "make_measure_table": "art_mtl.evaluation.report.measure_table",
     "make_table": "art_mtl.evaluation.report.tables",
     "to_csv": "art_mtl.evaluation.report.tables",
     "to_html": "art_mtl.evaluation.report.tables",
@@ -101,6 +103,7 @@ __all__ = [
     "diagnosis_table",
     "evaluate",
     "load_victim",
+    "make_measure_table",
     "make_table",
     "paper_tables",
     "reproduce",

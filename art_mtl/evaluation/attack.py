@@ -13,7 +13,9 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from art_mtl.core.checks import host_array
 from art_mtl.core.engine import Evaluations
+from art_mtl.core.methods import spec_of
 from art_mtl.data.sources import Inputs
 from art_mtl.evaluation.checks import check_perturbation, norm_name
 from art_mtl.evaluation.experiment import fraction
@@ -34,6 +36,7 @@ __all__ = [
     "greatest_eps",
     "input_range",
     "named_attacks",
+    "planned_evaluations",
 ]
 
 
@@ -117,6 +120,25 @@ def attack_info(name: str, attack: Any) -> AttackInfo:
     )
 
 
+def planned_evaluations(info: AttackInfo, attack: Any, num_tasks: int) -> int | None:
+    """Gradient evaluations a sample that an attack is going to make; None where they are not known.
+
+    Args:
+        info: What the attack says of itself.
+        attack: The attack.
+        num_tasks: K.
+
+    Examples:
+        >>> planned_evaluations(AttackInfo("a", "jd:upgrad", "linf", 0.1, None, 10), None, num_tasks=3)
+        30
+    """
+    if info.steps is None:
+        return None
+    spec = spec_of(info.method)
+    once = info.steps if spec.role == "foreign" else spec.gradient_evaluations(info.steps, num_tasks)
+    return None if once is None else once * max(1, getattr(attack, "num_random_init", 1))
+
+
 @dataclass(frozen=True)
 class Generated:
     """What an attack made of some inputs.
@@ -139,7 +161,7 @@ class Generated:
 def generate(
     name: str, attack: Attack, x: Inputs, y: MultiTaskLabels, estimator: PyTorchMultiTaskEstimator, seed: int | None
 ) -> Generated:
-    """Run an attack, and check what it returns.
+    """Run an attack, and check what it returns. Inputs that are only given with a sample are restored.
 
     Args:
         name: For messages.
@@ -159,6 +181,8 @@ def generate(
         x_adv = np.asarray(attack.generate(x, y))
         seconds = time.perf_counter() - start
         evaluations = count()
+    if estimator.attackable is not None and x_adv.shape == x.shape:
+        x_adv = np.where(host_array(estimator.attackable) == 0, x, x_adv)
     perturbation = check_perturbation(name, attack, x, x_adv, estimator.clip_values)
     gradients, forwards = evaluations.gradients / len(x), evaluations.forwards / len(x)
     return Generated(x_adv.astype(np.float32, copy=False), perturbation, seconds, gradients, forwards)

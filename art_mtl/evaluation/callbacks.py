@@ -34,6 +34,7 @@ class RunPlan:
         samples: N.
         done: Units that an earlier session has finished.
         total: All units, attacks × chunks.
+        gradient_evaluations: Of each attack, for each sample; None where they are not known before it runs.
     """
 
     experiment: Experiment
@@ -43,6 +44,7 @@ class RunPlan:
     samples: int
     done: int
     total: int
+    gradient_evaluations: tuple[int | None, ...]
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from art_mtl.differences import both_sides, differences
+from art_mtl.differences import differences, instead_of
 from art_mtl.evaluation.attack import AttackInfo
 from art_mtl.evaluation.measure import MetricSpec, total
 from art_mtl.evaluation.reading import Chunks, read_chunks
 from art_mtl.evaluation.report.escape import csv_field
+from art_mtl.evaluation.report.spelling import decimals
 from art_mtl.evaluation.report.tables import MISSING, Cell, Row, ShowsTable, Table, describe_eps, heading
 from art_mtl.evaluation.results import Interval, Number, known
 from art_mtl.evaluation.statistics import (
@@ -33,6 +34,11 @@ from art_mtl.evaluation.units import CLEAN
 
 _MARK = "*"
 _DELTAS = (("delta_mtl", "Δ_MTL (%)"), ("delta_wor", "Δ_Wor (%)"))
+_OPTIONS = {name: name for name in ("victim", "seed", "chunk", "batch_size", "protocol", "threads", "device")} | {
+    "attacks.*.max_iter": "steps",
+    "attacks.*.num_random_init": "restarts",
+}
+"""Options of an experiment by what they are called where a run keeps its settings."""
 
 __all__ = ["ComparedFigure", "Comparison", "compare_runs"]
 
@@ -90,6 +96,7 @@ class Comparison(ShowsTable):
         clip_values: Least and greatest value of the model's input; None if unbounded.
         settings: Of each run, the stored settings that differ from those of the first, by name: the first run's value
             and its own. None of a run whose settings are not stored, as one in memory, and where the first's are not.
+        by_command: Whether all runs were made by the command, in whose words the settings are then told.
     """
 
     runs: tuple[str, ...]
@@ -98,7 +105,13 @@ class Comparison(ShowsTable):
     caption: str
     clip_values: tuple[float, float] | None
     settings: tuple[Mapping[str, tuple[Any, Any]] | None, ...] = field(default=(), compare=False)
+    by_command: bool = field(default=False, compare=False)
     _everything = "to_csv() has all figures"
+
+    @property
+    def _words(self) -> dict[str, str]:
+        """What users call the settings."""
+        return {name: f"--{word.replace('_', '-')}" if self.by_command else word for name, word in _OPTIONS.items()}
 
     @property
     def significant(self) -> tuple[ComparedFigure, ...]:
@@ -129,8 +142,7 @@ class Comparison(ShowsTable):
         ]
         for name, found_settings in zip(self.runs, self.settings, strict=False):
             if found_settings:
-                there, here = both_sides(found_settings)
-                notes.append(f"{name} ran with {here}; {self.runs[0]} with {there}.")
+                notes.append(f"Other than {self.runs[0]}, {name} ran with {instead_of(found_settings, self._words)}.")
         return Table(tuple(columns), tuple(rows), self.caption, tuple(notes), keys=2)
 
     def to_csv(self) -> str:
@@ -199,7 +211,9 @@ def compare_runs(
     clip = read[0].about["clip_values"]
     caption = _caption(sides, resamples)
     settings = tuple(_differing(read[0].about.get("settings"), found.about.get("settings")) for found in read)
-    return Comparison(called, paired, figures, caption, None if clip is None else (clip[0], clip[1]), settings)
+    by_command = all(found.about.get("command") is not None for found in read)
+    ends = None if clip is None else (clip[0], clip[1])
+    return Comparison(called, paired, figures, caption, ends, settings, by_command)
 
 
 def _differing(first: Mapping[str, Any] | None, own: Mapping[str, Any] | None) -> dict[str, tuple[Any, Any]] | None:
@@ -325,6 +339,6 @@ def _caption(sides: Sequence[_Side], resamples: int) -> str:
 def _cell(value: Number, interval: Interval, scale: float, sign: str = "-", differs: bool = False) -> Cell:
     if value is None:
         return Cell(MISSING)
-    ends = MISSING if interval is None else ", ".join(f"{scale * end + 0.0:.2f}" for end in interval)
-    text = f"{scale * value + 0.0:{sign}.2f} [{ends}]"
+    ends = MISSING if interval is None else ", ".join(decimals(scale * end) for end in interval)
+    text = f"{decimals(scale * value, sign=sign)} [{ends}]"
     return Cell(f"{text} {_MARK}" if differs else text, value, differs)

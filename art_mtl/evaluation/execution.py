@@ -17,13 +17,17 @@ from tqdm.auto import tqdm
 from art_mtl.core.warn import warn
 from art_mtl.data.sources import Source
 from art_mtl.evaluation import environment
-from art_mtl.evaluation.attack import Attack, attack_info, input_range
+from art_mtl.evaluation.attack import Attack, attack_info, input_range, planned_evaluations
 from art_mtl.evaluation.callbacks import CallbackList, RunPlan, UnitReport
 from art_mtl.evaluation.experiment import CONFIG, Experiment
+from art_mtl.evaluation.further_measures import Measure
 from art_mtl.evaluation.job import Job
 from art_mtl.evaluation.measure import Evaluator, check_clean
+from art_mtl.evaluation.measure_specs import MeasureSpec
 from art_mtl.evaluation.provenance import check_data, describe_run
 from art_mtl.evaluation.reading import Chunks
+from art_mtl.evaluation.report.gallery import Gallery
+from art_mtl.evaluation.report.stored_gallery import keep_samples
 from art_mtl.evaluation.results import Results
 from art_mtl.evaluation.step_recorder import lacks_losses, mean_steps
 from art_mtl.evaluation.store import RunStore
@@ -48,10 +52,12 @@ def run_attacks(
     *,
     batch_size: int,
     experiment: Experiment,
+    measures: Sequence[Measure],
     victim: str,
     command: str | None,
     progress: bool,
     callbacks: CallbackList,
+    gallery: Gallery,
     out: str | Path | None,
     restart: bool,
     repair: bool,
@@ -63,13 +69,14 @@ def run_attacks(
     """
     check_not_torchrun()
     protocol = experiment.protocol
-    evaluator = Evaluator(estimator, batch_size, protocol)
+    evaluator = Evaluator(estimator, batch_size, protocol, measures)
     infos = [attack_info(name, attack) for name, attack in attacks]
     named = [(info, attack) for info, (_, attack) in zip(infos, attacks, strict=True)]
     job = Job(
         evaluator, source, named, experiment.chunk, experiment.seed, experiment.threads, experiment.keep_adversarial,
         callbacks.losses_every,
     )  # fmt: skip
+    measured = [MeasureSpec.of(j, *pair) for j, pair in enumerate(zip(measures, evaluator.measure_scales, strict=True))]
     about: dict[str, Any] = {
         "environment": asdict(environment.describe(str(estimator.device), experiment.seed)),
         "command": command,
@@ -79,14 +86,14 @@ def run_attacks(
         "samples": len(source),
         "chunk": job.chunk,
         "scales": [scale.to_json() for scale in evaluator.scales],
+        "measures": [one.to_json() for one in measured],
     }
     with ExitStack() as stack:
-        ledger: Ledger = _Memory(about)
+        store = None
         if out is not None:
             about["settings"] = _settings(job, victim)
-            ledger = stack.enter_context(
-                RunStore.held(out, about, infos, restart=restart, repair=repair, accept=accept)
-            )
+            store = stack.enter_context(RunStore.held(out, about, infos, restart=restart, repair=repair, accept=accept))
+        ledger: Ledger = store or _Memory(about)
         done = ledger.finished()
         check_data(source, job.chunks, ledger.data(), str(out))
         if callbacks.losses_every and done:
@@ -96,25 +103,28 @@ def run_attacks(
         pending = [unit for unit in job.units if unit not in done]
         if not pending and progress:
             _log.info("%s is complete already; nothing is computed.", out)
-        summary, total = Summary(evaluator.scales, ledger.read), len(infos) * len(job.chunks)
+        summary, total = Summary(evaluator.scales, ledger.read, measured), len(infos) * len(job.chunks)
         attacked = sum(unit.attack != CLEAN for unit in done)
         # The mean pace of all attacks tells the time that is left; that of the last one and of clean units does not.
         bar = stack.enter_context(
             tqdm(total=total, initial=attacked, unit="unit", smoothing=0, disable=not progress or not total)
         )
         tasks = tuple(task.name for task in estimator.tasks)
-        plan = RunPlan(experiment, victim, tasks, tuple(infos), len(source), attacked, total)
+        costs = tuple(planned_evaluations(info, attack, len(tasks)) for info, attack in named)
+        plan = RunPlan(experiment, victim, tasks, tuple(infos), len(source), attacked, total, costs)
         writer = _Writer(job, ledger, done, bar, callbacks, plan, summary)
         with _interruptible(out):
             writer.begin()
             work(job, pending, writer, ray, writer.on_step if callbacks.hears_steps else None)
         numbered = list(enumerate(infos, 1))
         results = summary.results(heading_of(ledger.about()), numbered)
-        if out is not None:
+        if store is not None:
+            keep_samples(store, gallery, results)
             return results, None
         chunks = tuple(range(len(job.chunks)))
         read = {number: ledger.read(number) for number in range(len(infos) + 1)}
-        return results, Chunks(victim, about, tuple(numbered), chunks, read, total, total, tuple(evaluator.scales))
+        scales = tuple(evaluator.scales)
+        return results, Chunks(victim, about, tuple(numbered), chunks, read, total, total, scales, measured)
 
 
 def _warn_of_losses(ledger: Ledger, attacks: int, every: int) -> None:
@@ -230,7 +240,10 @@ class _Writer:
             self.bar.update()
         self._tell_unit(unit, finished)
         if unit.attack == CLEAN and not self.missing[CLEAN]:
-            check_clean(self.job.evaluator.scales, [one.part for one in self.ledger.read(CLEAN)])
+            parts = [one.part for one in self.ledger.read(CLEAN)]
+            check_clean(self.job.evaluator.scales, parts)
+            for one in self.summary.measures:
+                one.total(parts)  # which raises where it is not one number
         self._tell_results()
 
     def _tell_unit(self, unit: Unit, finished: UnitResult) -> None:
@@ -286,5 +299,6 @@ def _settings(job: Job, victim: str) -> dict[str, Any]:
         batch_size=evaluator.batch_size,
         protocol=evaluator.protocol,
         threads=job.threads,
+        measures=evaluator.measures,
     )
     return {**described, "keep_adversarial": job.keep_adversarial}

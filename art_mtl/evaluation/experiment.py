@@ -50,6 +50,7 @@ __all__ = [
     "name_norm",
     "parse_eps",
     "parse_radii",
+    "split_measures",
 ]
 
 
@@ -65,6 +66,28 @@ def _preparation(name: str, found: Any) -> None:
         from art_mtl.prepared.settings import Preparation
 
         Preparation.parse(found)
+
+
+def _measures(name: str, found: Any) -> None:
+    checks.text(name, found)
+    split_measures(found)
+
+
+def split_measures(text: str) -> tuple[str, tuple[str, ...]]:
+    """The task and the names of ``TASK=NAME,NAME``.
+
+    Raises:
+        ValueError: It has another form.
+
+    Examples:
+        >>> split_measures("seg=pixel-accuracy,f1-macro")
+        ('seg', ('pixel-accuracy', 'f1-macro'))
+    """
+    task, _, names = text.rpartition("=")
+    found = tuple(name.strip() for name in names.split(","))
+    if not task or not all(found):
+        raise ValueError(f"Parameter `measures` should be such as seg=pixel-accuracy,f1-macro. Found {text!r}.")
+    return task, found
 
 
 @dataclass(frozen=True)
@@ -97,6 +120,7 @@ class Experiment:
         tasks: The tasks.yaml of a model file; `art-mtl inspect` proposes one.
         data: The table of labels of a model file, a CSV file.
         keep_adversarial: Keep all adversarial inputs.
+        measures: Shown beside the metric of a task, TASK=NAME,NAME for each: seg=pixel-accuracy,f1-macro.
 
     Raises:
         TypeError: An option is of a wrong type.
@@ -132,11 +156,12 @@ class Experiment:
     keep_adversarial: bool = False
     tasks: Path | None = None
     data: Path | None = None
+    measures: tuple[Annotated[str, _measures], ...] = ()
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             _CHECKS[name](name, value)
-        for name in ("attacks", "schedule"):
+        for name in ("attacks", "schedule", "measures"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         object.__setattr__(self, "norm", tuple(map(name_norm, self.norm)))
         object.__setattr__(self, "eps", tuple(e if isinstance(e, str) else repr(float(e)) for e in self.eps))
@@ -158,14 +183,14 @@ class Experiment:
     @property
     def live(self) -> tuple[str, ...]:
         """Entries that stand for objects, which cannot be made again from their names."""
-        return tuple(name for name in (self.victim, *self.attacks) if name.startswith(LIVE))
+        return tuple(name for name in (self.victim, *self.attacks, *self.measures) if name.startswith(LIVE))
 
     def check_names(self) -> None:
         """Raise ValueError if an entry stands for an object: such an experiment runs from Python only."""
         if self.live:
             raise ValueError(
-                "An experiment that runs from a file should name its victim and attacks. Found objects, which only the "
-                f"program that made them has: {', '.join(map(repr, self.live))}."
+                "An experiment that runs from a file should name its victim, attacks and measures. Found objects, "
+                f"which only the program that made them has: {', '.join(map(repr, self.live))}."
             )
 
     def to_yaml(self) -> str:
@@ -262,7 +287,7 @@ def parse_radii(eps: Sequence[str | float], norms: Sequence[str] = ()) -> dict[s
     radii: dict[str, tuple[float, ...]] = dict.fromkeys(norms or [norm or "linf" for norm, _ in read], ())
     for own, value in read:
         if own is not None and own not in radii:
-            raise ValueError(f"Parameter `eps` should have radii of the norms {list(radii)}. Found one of {own!r}.")
+            raise ValueError(f"Parameter `eps` should have radii of {', '.join(radii)}. Found one of {own}.")
         for norm in [own] if own is not None else norms or ["linf"]:
             radii[norm] += (value,)
     return radii

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
-from art_mtl.core import family_names, method_names
-from art_mtl.core.checks import perhaps
+from art_mtl.core import checks, family_names, method_names
 from art_mtl.core.methods import preset_names, spec_of
 from art_mtl.evaluation.attack import Attack
 from art_mtl.evaluation.checks import NORMS
+from art_mtl.near_names import perhaps
 from art_mtl.tasks import Task
 
 if TYPE_CHECKING:
@@ -86,10 +86,9 @@ def plan_radii(
     wanted = list(norms) if norms else list(given) or list(victim.eps)
     planned = {}
     for norm in dict.fromkeys([*wanted, *given]):
-        if norm not in NORMS:
-            raise ValueError(f"Parameter `norm` should be of {list(NORMS)}. Found {norm!r}.")
+        checks.one_of(*NORMS)("norm", norm)
         if norm not in wanted:
-            raise ValueError(f"Parameter `eps` should be of the norms {wanted}. Found radii of {norm!r}.")
+            raise ValueError(f"Parameter `eps` should have radii of {', '.join(wanted)}. Found one of {norm}.")
         radii = given.get(norm) or (victim.eps.get(norm, ()) if eps is None else ())
         if not radii:
             raise ValueError(
@@ -134,11 +133,10 @@ def plan_grid(
     names = list(dict.fromkeys(name for method in methods for name in (everything if method == "all" else [method])))
     for name in names:
         if name not in known:
-            said = f"Parameter `attacks` should be of {['all', *known]}. Found {name!r}."
-            raise ValueError(f"{said}{perhaps(name, known)}")
+            listed = ", ".join(["all", *known])
+            raise ValueError(f"Parameter `attacks` should be one of {listed}. Found {name!r}.{perhaps(name, known)}")
     for schedule in schedules:
-        if schedule not in SCHEDULES:
-            raise ValueError(f"Parameter `schedule` should be of {list(SCHEDULES)}. Found {schedule!r}.")
+        checks.one_of(*SCHEDULES)("schedule", schedule)
     if not names or not schedules:
         raise ValueError(f"A grid should have at least one attack and one schedule. Found {names}, {list(schedules)}.")
     asked = [None if schedule == "published" else schedule for schedule in dict.fromkeys(schedules)]
@@ -155,8 +153,7 @@ def check_device(device: str) -> None:
     """Raise ValueError unless ``device`` is one of :data:`DEVICES`, and there."""
     import torch
 
-    if device not in DEVICES:
-        raise ValueError(f"Parameter `device` should be one of {list(DEVICES)}. Found {device!r}.")
+    checks.one_of(*DEVICES)("device", device)
     if device == "gpu" and not torch.cuda.is_available():
         raise ValueError("Parameter `device` is 'gpu', for which torch should see a GPU. Found none.")
 

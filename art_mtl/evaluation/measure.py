@@ -6,7 +6,7 @@ import functools
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from art_mtl.data.sources import Inputs
+from art_mtl.evaluation.further_measures import Measure
 from art_mtl.evaluation.results import TaskMetric, TaskResult, known
 from art_mtl.labels import MultiTaskLabels
-from art_mtl.metrics import SparseTensor, Value, delta, describe_metric, read_metric
+from art_mtl.metrics import Metric, SparseTensor, Value, delta, describe_metric, read_metric
 from art_mtl.tasks import Target, Task
 
 if TYPE_CHECKING:
@@ -54,14 +55,28 @@ class MetricState:
         has_label: Which tasks have a valid label on which samples, ``(n, K)``.
         states: Of each task, the state of its torchmetrics class, by name: a number, a tensor, a list of tensors, or
             what another class keeps; empty where the protocol does without.
+        measures: The same of the further measures, each in the place of a task; None where none is asked for.
     """
 
     statistics: tuple[SparseTensor, ...]
     has_label: Tensor
     states: tuple[dict[str, Any], ...]
+    measures: MetricState | None = None
 
     def __len__(self) -> int:
         return len(self.has_label)
+
+    def of_measures(self, chosen: Sequence[int]) -> MetricState:
+        """Of these further measures alone.
+
+        Raises:
+            ValueError: There are not so many.
+        """
+        found = self.measures
+        if found is None or max(chosen) >= len(found.states):
+            raise ValueError("What is stored should have all further measures of the run. Found fewer.")
+        statistics, states = (tuple(found.statistics[j] for j in chosen), tuple(found.states[j] for j in chosen))
+        return MetricState(statistics, found.has_label[:, list(chosen)], states)
 
 
 @dataclass(frozen=True)
@@ -81,6 +96,19 @@ class StoredMetric(TaskMetric):
 
 
 @dataclass(frozen=True)
+class StoredMeasure:
+    """What a run stores of a further measure.
+
+    Attributes:
+        name: As it was asked for.
+        scale: What is stored of its metric, which has the name and kind of its task.
+    """
+
+    name: str
+    scale: StoredMetric
+
+
+@dataclass(frozen=True)
 class MetricSpec(StoredMetric):
     """How the statistics of a task become its metric. It has the attributes of :class:`StoredMetric`.
 
@@ -97,10 +125,10 @@ class MetricSpec(StoredMetric):
     size: int | None = None
 
     @classmethod
-    def of(cls, task: Task, protocol: str) -> MetricSpec:
-        """Of a task by a protocol."""
-        m = task.metric
-        averages = protocol == "auto-lambda" and m.element is not None and not task.higher_is_better
+    def of(cls, task: Task, protocol: str, metric: Metric | None = None) -> MetricSpec:
+        """Of a task by a protocol; None for the metric that the task reports."""
+        m = task.metric if metric is None else metric
+        averages = protocol == "auto-lambda" and m.element is not None and not m.higher_is_better
         return cls(
             task.name, task.kind, m.name, m.higher_is_better, m.scale, m.unit, m.bounds, averages, describe_metric(m),
             m.value, m.torchmetric, m.entry, m.size,
@@ -363,9 +391,16 @@ class Evaluator:
         estimator: The model.
         batch_size: Samples at a time.
         protocol: One of :data:`PROTOCOLS`.
+        measures: What is measured beside the metrics of the tasks.
     """
 
-    def __init__(self, estimator: PyTorchMultiTaskEstimator, batch_size: int, protocol: str = "pooled") -> None:
+    def __init__(
+        self,
+        estimator: PyTorchMultiTaskEstimator,
+        batch_size: int,
+        protocol: str = "pooled",
+        measures: Sequence[Measure] = (),
+    ) -> None:
         check_protocol(protocol)
         if batch_size < 1:
             raise ValueError(f"Parameter `batch_size` should be at least 1. Found {batch_size}.")
@@ -378,6 +413,8 @@ class Evaluator:
                     f"measures a data set. Found {task.metric.torchmetric!r}."
                 )
         self.scales = tuple(MetricSpec.of(task, protocol) for task in self.tasks)
+        self.measures = tuple(measures)
+        self.measure_scales = tuple(MetricSpec.of(one.task, protocol, one.metric) for one in self.measures)
 
     def part(self, x: Inputs, y: MultiTaskLabels, clean: bool = False, first: int = 0) -> MetricState:
         """What these inputs, of which there are as many as labels, come to.
@@ -393,31 +430,54 @@ class Evaluator:
         Raises:
             ValueError: Labels or outputs do not fit; or outputs on clean inputs are not finite.
         """
-        metrics = [task.metric.torchmetric() for task in self.tasks]
-        statistics: list[list[SparseTensor]] = [[] for _ in self.tasks]
-        has_label: list[Tensor] = []
+        tasks = [_Column(task, scale) for task, scale in zip(self.tasks, self.scales, strict=True)]
+        places = [self.tasks.index(one.task) for one in self.measures]
+        measures = [_Column(one, scale) for one, scale in zip(self.measures, self.measure_scales, strict=True)]
         for start in range(0, len(x), self.batch_size):
             batch = slice(start, start + self.batch_size)
             raw = self.estimator.raw_outputs(x[batch], batch_size=self.batch_size)
-            targets = [_target(task, y, batch) for task in self.tasks]
-            for k, (task, target) in enumerate(zip(self.tasks, targets, strict=True)):
+            for k, task in enumerate(self.tasks):
+                target = _target(task, y, batch)
                 output = task.check_output(raw[k], target)
                 if clean:
                     _check_clean(task, output, target, first + start)
-                statistics[k].append(SparseTensor.of(task.statistics(output, target).double()))
-                if not self.scales[k].averages_batches and bool(target.has_label.any()):
-                    metrics[k].update(*task.metric_arguments(output, target))
-            has_label.append(torch.stack([target.has_label for target in targets], 1))
-        used = zip(metrics, self.scales, strict=True)
-        states = tuple(
-            {} if scale.averages_batches else {name: _kept(state) for name, state in metric.metric_state.items()}
-            for metric, scale in used
-        )
-        return MetricState(tuple(map(SparseTensor.concatenate, statistics)), torch.cat(has_label).cpu(), states)
+                tasks[k].add(output, target)
+                for one in (one for one, place in zip(measures, places, strict=True) if place == k):
+                    one.add(output, target)
+        return replace(_joined(tasks), measures=_joined(measures) if measures else None)
 
     def describe(self, clean: Measured) -> tuple[TaskResult, ...]:
         """The tasks with their clean metrics; a warning where degradation to one is undefined."""
         return describe(self.scales, clean)
+
+
+class _Column:
+    """What the batches of a part come to, of one task or further measure."""
+
+    def __init__(self, measured: Task | Measure, scale: MetricSpec) -> None:
+        self.measured, self.scale, self.metric = measured, scale, scale.torchmetric()
+        self.statistics, self.has_label = list[SparseTensor](), list[Tensor]()
+
+    def add(self, output: Any, target: Target) -> None:
+        """A batch."""
+        measured = self.measured
+        self.statistics.append(SparseTensor.of(measured.statistics(output, target).double()))
+        self.has_label.append(target.has_label)
+        if not self.scale.averages_batches and bool(target.has_label.any()):
+            given = measured.metric_arguments if isinstance(measured, Task) else measured.arguments
+            self.metric.update(*given(output, target))
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Of the torchmetrics class."""
+        states = {} if self.scale.averages_batches else self.metric.metric_state
+        return {name: _kept(state) for name, state in states.items()}
+
+
+def _joined(columns: Sequence[_Column]) -> MetricState:
+    has_label = torch.stack([torch.cat(column.has_label) for column in columns], 1)
+    statistics = tuple(SparseTensor.concatenate(column.statistics) for column in columns)
+    return MetricState(statistics, has_label.cpu(), tuple(column.state for column in columns))
 
 
 def _target(task: Task, y: MultiTaskLabels, part: slice) -> Target:

@@ -30,6 +30,7 @@ from art_mtl.structure import tensors_in
 
 if TYPE_CHECKING:
     from art_mtl.estimators import PyTorchMultiTaskEstimator
+    from art_mtl.evaluation.further_measures import Measure
 
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 _UNIMPORTANT = ("verbose", "summary_writer", "observer", "report", "progress", "tqdm")
@@ -60,6 +61,7 @@ def describe_run(
     batch_size: int,
     protocol: str,
     threads: int | None,
+    measures: Sequence[Measure] = (),
 ) -> dict[str, Any]:
     """The fingerprint of a run, all but the data, which is marked chunk by chunk as it is read.
 
@@ -73,6 +75,7 @@ def describe_run(
         batch_size: Samples at a time in measuring.
         protocol: How errors are averaged.
         threads: Of torch, where sums depend on it.
+        measures: What is measured beside the metrics of the tasks.
 
     Returns:
         JSON values in mappings, by the names that users know.
@@ -91,6 +94,7 @@ def describe_run(
         **describer.estimator_of(estimator),
     }
     described = (describer.attack(attack) for _, attack in attacks)
+    found["measures"] = {f"{one.task.name}: {one.name}": describer.metric(one.metric) for one in measures}
     found["attacks"].update(zip(_labels(attacks), described, strict=True))
     packages = environment.describe(estimator.device.type, seed).packages
     found["versions"] = {**packages, **_versions(describer.packages)}
@@ -227,10 +231,13 @@ class _Describer:
 
     def task(self, task: Any) -> Any:
         """A task with the metric that it reports."""
-        metric = task.metric
+        return {**self.value(task), "kind": task.kind, "metric": self.metric(task.metric)}
+
+    def metric(self, metric: Any) -> Any:
+        """A metric with its code."""
         kept = {name: getattr(metric, name) for name in ("name", "scale", "higher_is_better", "entry")}
         code = {name: self.value(getattr(metric, name)) for name in ("value", "torchmetric", "statistics", "arguments")}
-        return {**self.value(task), "kind": task.kind, "metric": {**kept, **code}}
+        return {**kept, **code}
 
     def model(self, model: nn.Module) -> dict[str, Any]:
         """See :func:`describe_model`."""

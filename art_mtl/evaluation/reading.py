@@ -8,9 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from art_mtl.core.warn import warn
 from art_mtl.data.sources import Inputs
 from art_mtl.evaluation.attack import AttackInfo
-from art_mtl.evaluation.measure import MetricSpec
+from art_mtl.evaluation.measure import MetricSpec, MetricState
+from art_mtl.evaluation.measure_specs import MeasureSpec, read_measures
 from art_mtl.evaluation.store import StoredRun
 from art_mtl.evaluation.units import CLEAN, Unit, UnitResult
 
@@ -30,6 +32,7 @@ class Chunks:
         done: Attacks × chunks that are finished, also those that are not comparable yet.
         total: Attacks × chunks.
         live: The metrics, of a run of this process; of a stored one they are read from ``about``.
+        live_measures: The same of the further measures.
     """
 
     folder: str | Path
@@ -40,6 +43,7 @@ class Chunks:
     done: int
     total: int
     live: tuple[MetricSpec, ...] = ()
+    live_measures: Sequence[MeasureSpec] = ()
 
     @cached_property
     def scales(self) -> list[MetricSpec]:
@@ -53,10 +57,34 @@ class Chunks:
         try:
             scales = [MetricSpec.from_json(entry) for entry in self.about["scales"]]
             for k, scale in enumerate(scales):
-                scale.check([one.part for units in self.read.values() for one in units], k)
+                scale.check(self._parts, k)
         except ValueError as error:
             raise ValueError(f"{self.folder}: {error}") from error
         return scales
+
+    @cached_property
+    def measures(self) -> Sequence[MeasureSpec]:
+        """The further measures that are known here: of a stored run those that have a name, with a warning of others.
+
+        Raises:
+            ValueError: What is stored is not of these measures.
+        """
+        if self.live:
+            return self.live_measures
+        try:
+            found, unknown = read_measures(self.about["measures"], self._parts)
+        except ValueError as error:
+            raise ValueError(f"{self.folder}: {error}") from error
+        if unknown:
+            warn(
+                f"{self.folder}: the measures {', '.join(unknown)} are torchmetrics objects, which only the program "
+                "that made the run has. They are left out."
+            )
+        return found
+
+    @cached_property
+    def _parts(self) -> list[MetricState]:
+        return [one.part for units in self.read.values() for one in units]
 
 
 def read_chunks(folder: str | Path) -> Chunks:

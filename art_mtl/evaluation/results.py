@@ -28,6 +28,7 @@ __all__ = [
     "Environment",
     "Interval",
     "Key",
+    "MeasureResult",
     "Results",
     "TaskMetric",
     "TaskResult",
@@ -70,6 +71,33 @@ class TaskResult(TaskMetric):
 
 
 @dataclass(frozen=True)
+class MeasureResult:
+    """A measure that stands beside the metric of a task, and its figure on clean inputs.
+
+    Attributes:
+        task: Name of the task.
+        name: As it was asked for.
+        metric: As tables print it.
+        higher_is_better: Direction; None where the measure does not say.
+        scale: Tables print the measure times this.
+        unit: Of the measure before scaling, "" where it has none.
+        clean: On clean inputs; None if it is not finite.
+        clean_interval: Interval of that.
+        no_interval: Why the measure has no intervals; "" where it may have them.
+    """
+
+    task: str
+    name: str
+    metric: str
+    higher_is_better: bool | None
+    scale: float
+    unit: str
+    clean: Number
+    clean_interval: Interval
+    no_interval: str = ""
+
+
+@dataclass(frozen=True)
 class AttackResult:
     """What one attack did. Tuples over tasks have the order of :attr:`Results.tasks`.
 
@@ -106,6 +134,8 @@ class AttackResult:
         warnings: What the attack warned of in every session, each once.
         weights: Mean weight of each task at each step, ``(T, K)``; None where the attack does not tell.
         losses: Mean loss of each task at each step, ``(T, K)``; None where the attack does not tell.
+        measures: Each of :attr:`Results.measures` under attack; None if it is not finite.
+        measure_intervals: Their intervals, each alone.
     """
 
     name: str
@@ -132,6 +162,8 @@ class AttackResult:
     warnings: tuple[str, ...] = ()
     weights: Rows | None = None
     losses: Rows | None = None
+    measures: tuple[Number, ...] = ()
+    measure_intervals: tuple[Interval, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -254,6 +286,7 @@ class Results(Document):
         warnings: What was warned of on clean inputs in every session, each once.
         gradient_cosines: Mean cosine of the angle between the gradients of each two tasks' losses in the clean inputs,
             ``(K, K)``, over the first samples of each chunk; None where it is undefined, or was not measured.
+        measures: What stands beside the metrics of the tasks.
 
     Examples:
         >>> task = TaskResult("digit", "classification", "accuracy", True, 100.0, "", 1.0, (1.0, 1.0))
@@ -262,7 +295,7 @@ class Results(Document):
         True
     """
 
-    layout: ClassVar[Layout] = Layout("results", "art_mtl.results", version=4)
+    layout: ClassVar[Layout] = Layout("results", "art_mtl.results", version=5)
 
     victim: str
     tasks: tuple[TaskResult, ...]
@@ -274,6 +307,7 @@ class Results(Document):
     differences: tuple[Difference, ...] = ()
     warnings: tuple[str, ...] = ()
     gradient_cosines: Rows | None = None
+    measures: tuple[MeasureResult, ...] = ()
 
     def check(self) -> None:
         """Raise ValueError unless all figures are of the same tasks and samples."""
@@ -286,6 +320,10 @@ class Results(Document):
             intervals = len(attack.delta_intervals) or tasks
             if any(number != tasks for number in (intervals, *map(len, columns))):
                 raise ValueError(f"Attack {attack.name!r} should have figures of {tasks} tasks. Found another number.")
+            if {len(attack.measures), len(attack.measure_intervals)} != {len(self.measures)}:
+                raise ValueError(f"Attack {attack.name!r} should have {len(self.measures)} measures. Found others.")
+        if not {one.task for one in self.measures} <= {task.name for task in self.tasks}:
+            raise ValueError("The measures of results should be of their tasks. Found another task.")
         angles = self.gradient_cosines
         if angles is not None and {len(angles), *map(len, angles)} != {tasks}:
             raise ValueError(f"The cosines of gradients should be of {tasks} × {tasks} tasks. Found another number.")
@@ -375,6 +413,8 @@ class Results(Document):
         )
         sample_deltas = _own_columns([attack.sample_deltas for attack in attacks])
         mean, least = summarise(deltas)
+        names = [task.name for task in self.tasks]
+        places = [names.index(one.task) for one in self.measures]
         costs = [attack.gradient_evaluations for attack in attacks], [attack.forward_evaluations for attack in attacks]
         return AttackResult(
             name=spec.title,
@@ -399,6 +439,8 @@ class Results(Document):
             gradient_evaluations=_total(costs[0]),
             forward_evaluations=_total(costs[1]),
             warnings=tuple(dict.fromkeys(text for attack in attacks for text in attack.warnings)),
+            measures=tuple(attacks[i].measures[j] for j, i in enumerate(places)),
+            measure_intervals=tuple(attacks[i].measure_intervals[j] for j, i in enumerate(places)),
         )
 
 

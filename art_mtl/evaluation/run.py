@@ -11,7 +11,8 @@ import numpy as np
 
 from art_mtl.data.sources import Inputs
 from art_mtl.evaluation.experiment import CONFIG, Experiment
-from art_mtl.evaluation.report.tables import ShowsTable, Table, make_table
+from art_mtl.evaluation.report.measure_table import make_measure_table
+from art_mtl.evaluation.report.tables import ShowsTable, Table, make_table, to_html, to_text
 from art_mtl.evaluation.results import AttackResult, Key, Results
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from art_mtl.evaluation.diagnosis import Diagnosis
     from art_mtl.evaluation.reading import Chunks
     from art_mtl.evaluation.report.figure import Figure
-    from art_mtl.evaluation.report.gallery import Gallery
+    from art_mtl.evaluation.report.gallery import Gallery, ShowsSamples
     from art_mtl.evaluation.setup import Setup
 
 __all__ = ["Run"]
@@ -111,10 +112,16 @@ class Run(ShowsTable):
         return iter(self.results.attacks)
 
     def __repr__(self) -> str:
-        return self._unfinished if self.found is None else super().__repr__()
+        if self.found is None:
+            return self._unfinished
+        further = self.measure_table()
+        return super().__repr__() + ("" if further is None else f"\n\n{to_text(further)}")
 
     def _repr_html_(self) -> str:
-        return self._unfinished if self.found is None else super()._repr_html_()
+        if self.found is None:
+            return self._unfinished
+        further = self.measure_table()
+        return super()._repr_html_() + ("" if further is None else to_html(further))
 
     @property
     def _unfinished(self) -> str:
@@ -129,6 +136,10 @@ class Run(ShowsTable):
         """The table, for :func:`~art_mtl.evaluation.to_markdown`, :func:`~art_mtl.evaluation.to_latex` and the like."""
         return make_table(self.results)
 
+    def measure_table(self) -> Table | None:
+        """The table of the further measures; None where ``measures=`` asked for none."""
+        return make_measure_table(self.results) if self.results.measures else None
+
     def frame(self) -> pandas.DataFrame:
         """One row for each attack, norm, radius and task, numbers only.
 
@@ -136,6 +147,9 @@ class Run(ShowsTable):
         delta_mtl, delta_mtl_low, delta_mtl_high, delta_wor, delta_wor_low, delta_wor_high, per_image_worst,
         gradient_evaluations, forward_evaluations, seconds, perturbation, samples. Degradations are fractions, negative
         is worse; the ends of intervals are those of 95 %.
+
+        With further measures there is a row for each of them too, and the columns measure (its name as asked for; None
+        in the rows of the metrics that Δ uses), clean_low, clean_high, attacked_low and attacked_high.
 
         Raises:
             ImportError: pandas is missing.
@@ -157,30 +171,35 @@ class Run(ShowsTable):
 
         The page has the verdict, curves, bars, samples, the full table and how to repeat the run. It is one file that
         asks for nothing, and opens without a network. Diagnoses of this run are told in it: those of
-        :meth:`diagnose`, and those that lie in its folder. A run that was read from disk has no pictures of samples.
+        :meth:`diagnose`, and those that lie in its folder. The page of a finished run that was read from its folder is
+        the page of the call that made it, pictures of samples too. Results of a file have no such pictures.
 
         Args:
-            path: A file whose name ends in ``.html``, which is replaced if it is there; or a folder, made if needed.
+            path: A file whose name ends in ``.html`` or ``.htm``, which is replaced if it is there; or a folder, made
+                if needed. A new folder is not named like another file, with an ending of two to five letters such as
+                ``.pdf``; "runs/v1.2" is fine.
 
         Returns:
             The files.
 
         Raises:
-            ValueError: A page is asked for where there is a folder; or the folder holds files that are neither a run
-                nor a report.
+            ValueError: A page is asked for where there is a folder; the name ends as that of another kind of file; or
+                the folder holds files that are neither a run nor a report.
             ImportError: jinja2 is missing.
             OSError: The place cannot be written, or the disk is full; what was there before stays.
         """
-        from art_mtl.evaluation.report.write import Background, check_folder, write_page, write_report
+        from art_mtl.evaluation.report.write import Background, check_report_path, write_page, write_report
 
-        path = Path(path)
-        gallery = None if self._live is None else self._live.gallery
-        background = Background(gallery, self.experiment, self._diagnoses(), self.folder)
-        if path.suffix.lower() in (".html", ".htm"):
-            return [write_page(path, self.results, background)]
-        if self.folder is None or path.resolve() != self.folder.resolve():
-            check_folder(path, name="path", advice="choose another one, or a page: report.html")
-        return write_report(path, self.results, background)
+        is_page = check_report_path(path, self.folder)
+        background = Background(self._gallery(), self.experiment, self._diagnoses(), self.folder)
+        return [write_page(path, self.results, background)] if is_page else write_report(path, self.results, background)
+
+    def _gallery(self) -> ShowsSamples | None:
+        if self.folder is None:
+            return None if self._live is None else self._live.gallery
+        from art_mtl.evaluation.report.stored_gallery import StoredGallery
+
+        return StoredGallery.read(self.folder)
 
     def _diagnoses(self) -> tuple[Diagnosis, ...]:
         """Of attacks of this run: made by it, or kept in its folder."""
@@ -338,7 +357,7 @@ class Run(ShowsTable):
         read = read_chunks(folder)
         found = None
         if read.chunks:
-            summary = Summary(read.scales, lambda number: read.read[number])
+            summary = Summary(read.scales, lambda number: read.read[number], read.measures)
             try:
                 found = summary.results(heading_of(read.about), read.attacks)
             except ValueError as error:

@@ -16,9 +16,10 @@ __all__ = ["LONG", "RunTime", "duration"]
 
 
 class RunTime(Callback):
-    """Logs an estimate of the time that is left, once, after the first attack on a chunk.
+    """Logs an estimate of the time that is left, once, after the first attack on a chunk whose cost is known.
 
-    The others are taken to last as long as that one does, measuring included; ensembles last longer.
+    The others are taken to last as their gradient evaluations say. Ensembles, whose evaluations are not known before
+    they run, count as the costliest of the others, so that the estimate is a lower limit.
 
     Args:
         beginning: Logged when the run begins; "" for nothing.
@@ -27,29 +28,37 @@ class RunTime(Callback):
     def __init__(self, beginning: str = "") -> None:
         self.beginning = beginning
         self.since = time.monotonic()
-        self.is_told = False
+        self.plan: RunPlan | None = None
 
     def on_begin(self, plan: RunPlan) -> None:
         """Tell what is to be told first."""
+        self.plan = plan
         if self.beginning:
             _log.info(self.beginning)
 
     def on_unit(self, report: UnitReport) -> None:
         """Tell the estimate after the first attack, where it is long."""
         before, self.since = self.since, time.monotonic()
-        if report.attack is None or self.is_told:
+        if report.attack is None or self.plan is None:
             return
-        self.is_told = True
-        left = report.total - report.done
-        seconds = left * (self.since - before)
+        costs = self.plan.gradient_evaluations
+        largest = max((cost for cost in costs if cost), default=None)
+        own = costs[self.plan.attacks.index(report.attack)]
+        if own is None and largest is not None:
+            return
+        weights = [cost or largest or 1 for cost in costs]
+        in_order = weights * (report.total // len(costs))
+        seconds = sum(in_order[report.done :]) / (own or 1) * (self.since - before)
         if seconds > LONG:
             _log.info(
-                "The run takes about %s more: %d of %d attacks × chunks are left, and the first took %s.",
+                "The run takes %s %s more: %d of %d attacks × chunks are left, and the first took %s.",
+                "about" if None not in costs else "at least about",
                 duration(seconds),
-                left,
+                report.total - report.done,
                 report.total,
                 duration(self.since - before),
             )
+        self.plan = None
 
 
 def duration(seconds: float) -> str:

@@ -14,6 +14,7 @@ from art_mtl.core.chunks import chunks as cut_chunks
 from art_mtl.evaluation.callbacks import Callback, CallbackList
 from art_mtl.evaluation.execution import run_attacks
 from art_mtl.evaluation.experiment import Experiment
+from art_mtl.evaluation.further_measures import describe_measures, list_measures
 from art_mtl.evaluation.report.gallery import Gallery
 from art_mtl.evaluation.report.write import check_folder
 from art_mtl.evaluation.run import Live, Run
@@ -46,6 +47,7 @@ def evaluate(
     checkpoint: str | Path | None = None,
     tasks: str | Path | None = None,
     keep_adversarial: bool = False,
+    measures: Any = (),
     out: str | Path | None = None,
     restart: bool = False,
     repair: bool = False,
@@ -99,6 +101,9 @@ def evaluate(
         checkpoint: Weights of a victim that is named.
         tasks: The ``tasks.yaml`` of a victim that is a model file.
         keep_adversarial: Keep all adversarial inputs, in ``out`` or in memory; see :meth:`Run.adversarial`.
+        measures: What stands in the run's frame and report beside the metric that Δ uses, by task: names of
+            ``task.further_metrics``, torchmetrics metrics or callables that make one, one or a list of them, or a dict
+            that names them: ``{"seg": ["pixel-accuracy", MulticlassF1Score(13)]}``. Or texts as the command takes them.
         out: Folder in which every finished part is kept, so that the same call goes on where a killed one stopped.
             None: the run lasts as long as the process.
         restart: Throw away the run that ``out`` holds.
@@ -147,9 +152,10 @@ def evaluate(
                 "An experiment says itself what it runs; make another by dataclasses.replace. "
                 f"Found {', '.join(given_too)} beside it."
             )
-        experiment, given, what = what, list(what.attacks), what.victim
+        experiment, given, further = what, list(what.attacks), list_measures(what.measures)
+        what = experiment.victim
     else:
-        given = list_attacks(attacks)
+        given, further = list_attacks(attacks), list_measures(measures)
         asked: dict[str, Any] = {
             "victim": title_of(what),
             "attacks": tuple(attack if isinstance(attack, str) else describe_attack(attack) for attack in given),
@@ -161,12 +167,15 @@ def evaluate(
             "prepare": prepare, "seed": seed, "protocol": protocol, "device": device, "threads": threads,
             "root": root, "checkpoint": checkpoint, "tasks": tasks,
             "data": data if isinstance(data, (str, Path)) else None, "keep_adversarial": keep_adversarial,
+            "measures": describe_measures(further),
         }  # fmt: skip
         experiment = Experiment(**asked)
         data = None if experiment.data is not None else data
     if out is not None:
         check_folder(out, force)
-    setup = set_up(what, given, data, experiment, bounds=bounds, whole=chunk is None, folder=out, restart=restart)
+    setup = set_up(
+        what, given, data, experiment, bounds=bounds, measures=further, whole=chunk is None, folder=out, restart=restart
+    )
     experiment, subject = setup.experiment, setup.subject
     gallery = Gallery(subject.estimator, subject.source, subject.class_names)
     hearing.append(gallery)
@@ -177,10 +186,12 @@ def evaluate(
             subject.source,
             batch_size=setup.batch_size,
             experiment=experiment,
+            measures=setup.measures,
             victim=subject.name,
             command=command,
             progress=progress,
             callbacks=hearing,
+            gallery=gallery,
             out=out,
             restart=restart,
             repair=repair,

@@ -16,6 +16,7 @@ from art_mtl.data.sources import Source, as_source
 from art_mtl.evaluation.attack import Attack, AttackInfo, attack_info, named_attacks, own_name
 from art_mtl.evaluation.batch_size import settle_batch_size
 from art_mtl.evaluation.experiment import LIVE, Experiment
+from art_mtl.evaluation.further_measures import Asked, Measure, make_measures
 from art_mtl.evaluation.grid import as_estimator, make_attack, make_estimator, plan_grid, plan_radii
 from art_mtl.evaluation.hosts import hosted
 from art_mtl.evaluation.results import choose
@@ -55,12 +56,14 @@ class Setup:
         subject: What is attacked.
         batch_size: Samples at a time, also where it was measured.
         attacks: Names and attacks, in order.
+        measures: What is measured beside the metrics of the tasks.
     """
 
     experiment: Experiment
     subject: Subject
     batch_size: int
     attacks: list[tuple[str, Attack]]
+    measures: tuple[Measure, ...] = ()
 
     @cached_property
     def infos(self) -> list[AttackInfo]:
@@ -86,6 +89,7 @@ def set_up(
     experiment: Experiment,
     *,
     bounds: tuple[Any, Any] | None = None,
+    measures: Sequence[Asked] = (),
     whole: bool = False,
     folder: str | Path | None = None,
     restart: bool = False,
@@ -98,6 +102,7 @@ def set_up(
         data: Likewise; None for the victim's own.
         experiment: All other settings.
         bounds: Smallest and largest input, of ``(model, tasks)``.
+        measures: As :func:`~art_mtl.evaluation.further_measures.list_measures` makes them.
         whole: Whether an attack that looks at all samples gets all of them in one chunk.
         folder: Where the run is stored, with the batch size that was measured; None where it is not.
         restart: The run that ``folder`` holds will be thrown away.
@@ -107,11 +112,12 @@ def set_up(
         ValueError: Something does not fit.
     """
     subject = _subject(what, data, experiment, bounds)
+    further = make_measures(measures, subject.estimator.tasks)
     if whole and any(map(_wants_all, attacks)):
         experiment = replace(experiment, chunk=max(len(subject.source), 4))
     asked, prepare = experiment.batch_size, experiment.prepare
     size = settle_batch_size(asked, subject.estimator, subject.source, prepare, folder, restart)
-    return Setup(experiment, subject, size, _pairs(attacks, subject, experiment, size))
+    return Setup(experiment, subject, size, _pairs(attacks, subject, experiment, size), further)
 
 
 def set_up_again(

@@ -24,7 +24,7 @@ from art_mtl.core.chunks import chunks as cut_chunks
 from art_mtl.data.sources import Inputs
 from art_mtl.differences import check_same
 from art_mtl.evaluation.attack import AttackInfo
-from art_mtl.evaluation.measure import StoredMetric
+from art_mtl.evaluation.measure import StoredMeasure, StoredMetric
 from art_mtl.evaluation.results import Environment
 from art_mtl.evaluation.units import (
     CLEAN,
@@ -57,6 +57,7 @@ _TABLES = {
         " finished TEXT NOT NULL, checksum BLOB NOT NULL, result BLOB NOT NULL, pictures BLOB, inputs BLOB,"
         " inputs_checksum BLOB, PRIMARY KEY (attack, chunk))"
     ),
+    "gallery": "CREATE TABLE gallery (attack INTEGER PRIMARY KEY, checksum BLOB NOT NULL, samples BLOB NOT NULL)",
 }
 _UNIT = "SELECT attack, chunk, session, rank, finished, checksum, result, pictures FROM chunk"
 
@@ -75,6 +76,7 @@ class _About(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     samples: Annotated[int, msgspec.Meta(ge=1, le=1 << 40)]
     chunk: Annotated[int, msgspec.Meta(ge=1, le=1 << 40)]
     scales: Annotated[tuple[StoredMetric, ...], msgspec.Meta(min_length=1)]
+    measures: tuple[StoredMeasure, ...]
     attacks: tuple[AttackInfo, ...]
 
 
@@ -158,6 +160,27 @@ class StoredRun:
             raise self._damaged(unit, "its inputs have another checksum")
         return unpack_inputs(row[2])
 
+    def gallery(self) -> dict[int, bytes]:
+        """By number of an attack the samples that are shown of it.
+
+        Raises:
+            ValueError: They are damaged; the message names the attack.
+        """
+        found = {}
+        for attack, checksum, samples in self.connection.execute("SELECT attack, checksum, samples FROM gallery"):
+            unit = self._checked_unit(attack, 0)
+            if _checksum((attack, samples)) != checksum:
+                raise self.damaged_gallery(unit.attack, "they have another checksum")
+            found[attack] = samples
+        return found
+
+    def damaged_gallery(self, attack: int, reason: str) -> ValueError:
+        """What is wrong with the samples that are shown of an attack."""
+        return ValueError(
+            f"{self.path}: expected the samples that are shown of {self._name(attack)}. Found them damaged ({reason}). "
+            "The command or call that made the run draws them again; nothing else is computed."
+        )
+
     def damaged(self) -> list[Unit]:
         """Units that are not what was stored, all of them; their numbers, as far as these can be told."""
         query = _UNIT.replace(" FROM", ", inputs, inputs_checksum FROM")
@@ -184,10 +207,11 @@ class StoredRun:
 
     def label(self, unit: Unit) -> str:
         """What a unit is, for people: attack and chunk."""
-        attack, chunk = unit
+        return f"{self._name(unit.attack)}, chunk {unit.chunk}"
+
+    def _name(self, attack: Any) -> str:
         known = isinstance(attack, int) and 0 < attack <= len(self._about.attacks)
-        name = "clean inputs" if attack == CLEAN else self._about.attacks[attack - 1].label if known else repr(attack)
-        return f"{name}, chunk {chunk}"
+        return "clean inputs" if attack == CLEAN else self._about.attacks[attack - 1].label if known else repr(attack)
 
     def _checked_unit(self, attack: Any, chunk: Any) -> Unit:
         numbers = type(attack) is int and type(chunk) is int
@@ -289,6 +313,16 @@ class RunStore(StoredRun):
             row = (*start, _checksum((*start, *packed)), *packed, inputs, inputs and _checksum((*unit, inputs)))
             self.connection.execute("INSERT INTO chunk VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
         self.session = start[2]
+
+    def save_gallery(self, attack: int, samples: bytes) -> None:
+        """Store the samples that are shown of an attack, in place of earlier ones.
+
+        Raises:
+            OSError: The disk is full; what was stored before stays.
+        """
+        row = (attack, _checksum((attack, samples)), samples)
+        with _told(self.path), _transaction(self.connection):
+            self.connection.execute("INSERT OR REPLACE INTO gallery VALUES (?, ?, ?)", row)
 
     def _new_session(self) -> int:
         """Note that work goes on: only now, so that a run that is refused stays as it was."""

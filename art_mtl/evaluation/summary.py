@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
 from typing import Any
@@ -15,10 +15,12 @@ from art_mtl.evaluation.attack import AttackInfo
 from art_mtl.evaluation.examples import Examples
 from art_mtl.evaluation.input_gradients import mean_cosines
 from art_mtl.evaluation.measure import Measured, MetricSpec, deltas, describe, total
+from art_mtl.evaluation.measure_specs import MeasureSpec, figures_of
 from art_mtl.evaluation.results import (
     AttackResult,
     Difference,
     Environment,
+    MeasureResult,
     Number,
     Results,
     Rows,
@@ -73,6 +75,7 @@ class _Clean:
     resampled: Resampled
     warnings: tuple[str, ...]
     cosines: Rows | None
+    measures: tuple[MeasureResult, ...]
 
 
 class Summary:
@@ -81,10 +84,11 @@ class Summary:
     Args:
         scales: One a task.
         read: Called once an attack, so that no more than one is in memory.
+        measures: What stands beside the metrics of the tasks.
     """
 
-    def __init__(self, scales: Sequence[MetricSpec], read: Read) -> None:
-        self.scales, self.read = scales, read
+    def __init__(self, scales: Sequence[MetricSpec], read: Read, measures: Sequence[MeasureSpec] = ()) -> None:
+        self.scales, self.read, self.measures = scales, read, measures
         self._found: dict[int, tuple[AttackResult, Resampled]] = {}
 
     def add(self, number: int, info: AttackInfo) -> tuple[AttackResult, Examples | None]:
@@ -95,7 +99,10 @@ class Summary:
         attacked = measured(self.scales, finished, f"under attack {info.name!r}")
         degraded = degradations(self.scales, _resampled(self.scales, finished, attacked), self._clean.resampled)
         alone = deltas(self.scales, attacked.samples, self._clean.measured.samples)
-        result = _attack_result(info, finished, attacked, degraded, alone)
+        further = figures_of(self.measures, [one.part for one in finished])
+        result = replace(
+            _attack_result(info, finished, attacked, degraded, alone), measures=further[0], measure_intervals=further[1]
+        )
         self._found[number] = result, degraded
         examples = [part.examples for part in finished if part.examples is not None]
         return result, Examples.joined(examples, alone.numpy()) if len(examples) == len(finished) else None
@@ -126,6 +133,7 @@ class Summary:
             differences=tuple(_differences(results, degraded)),
             warnings=self._clean.warnings,
             gradient_cosines=self._clean.cosines,
+            measures=self._clean.measures,
         )
 
     @cached_property
@@ -133,7 +141,9 @@ class Summary:
         finished = self.read(CLEAN)
         found = measured(self.scales, finished, "on clean inputs")
         cosines = mean_cosines([one.cosines for one in finished])
-        return _Clean(found, _resampled(self.scales, finished, found), _warnings(finished), cosines)
+        further = zip(self.measures, *figures_of(self.measures, [one.part for one in finished]), strict=True)
+        measures = tuple(one.described(value, interval) for one, value, interval in further)
+        return _Clean(found, _resampled(self.scales, finished, found), _warnings(finished), cosines, measures)
 
 
 def _warnings(finished: Sequence[UnitResult]) -> tuple[str, ...]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -16,13 +15,12 @@ from torch import Tensor
 from art_mtl.data.sources import Inputs
 from art_mtl.evaluation.examples import Examples
 from art_mtl.evaluation.measure import MetricState
+from art_mtl.evaluation.packing import compressed, decompressed
 from art_mtl.metrics import SparseTensor
 
 CLEAN = 0
 """Number of the "attack" that leaves the inputs alone; the others count from 1."""
 
-_FAST = 1
-"""Level of compression: 6, the default, takes several times as long."""
 _LARGEST = 1 << 30
 """Bytes that a stored unit may have in memory."""
 
@@ -79,9 +77,7 @@ class UnitResult:
             TypeError: The state of a torchmetrics class is neither a tensor nor a list of tensors.
         """
         record = _Record(
-            statistics=[_Sparse.of(one) for one in self.part.statistics],
-            has_label=_Array.of(self.part.has_label),
-            states=[{name: _stored(name, value) for name, value in state.items()} for state in self.part.states],
+            **_fields(self.part),
             seconds=self.seconds,
             perturbation=self.perturbation,
             gradients=self.gradients,
@@ -90,8 +86,9 @@ class UnitResult:
             warnings=self.warnings,
             data=self.data,
             cosines=None if self.cosines is None else _Array.of(self.cosines),
+            measures=None if self.part.measures is None else _State(**_fields(self.part.measures)),
         )
-        return zlib.compress(msgspec.msgpack.encode(record), _FAST)
+        return compressed(msgspec.msgpack.encode(record))
 
     @classmethod
     def decode(cls, data: bytes, examples: Examples | None = None, adversarial: Inputs | None = None) -> UnitResult:
@@ -100,21 +97,14 @@ class UnitResult:
         Raises:
             ValueError: It is damaged, or no such thing.
         """
-        unpacker = zlib.decompressobj()
         try:
-            text = unpacker.decompress(data, _LARGEST)
-            if not unpacker.eof:
-                raise ValueError("it is cut off, or too large")
-            record = msgspec.msgpack.decode(text, type=_Record)
-            part = MetricState(
-                tuple(one.tensor() for one in record.statistics),
-                record.has_label.tensor(),
-                tuple({name: value.tensor() for name, value in state.items()} for state in record.states),
-            )
+            record = msgspec.msgpack.decode(decompressed(data, _LARGEST), type=_Record)
+            measures = None if record.measures is None else record.measures.metric_state()
+            part = replace(record.metric_state(), measures=measures)
             steps = None if record.steps is None else record.steps.tensor()
             cosines = None if record.cosines is None else record.cosines.tensor()
             _check(part, steps, cosines)
-        except (ValueError, zlib.error, RecursionError, OverflowError) as error:
+        except (ValueError, RecursionError, OverflowError) as error:
             raise ValueError(f"A stored unit should be whole. Found it damaged: {error}.") from error
         return cls(
             part, record.seconds, record.perturbation, steps, examples, record.gradients, record.forwards,
@@ -237,12 +227,33 @@ class _List(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
         return [item.tensor() for item in self.items]
 
 
-class _Record(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """What is stored of a unit."""
+class _State(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Metrics of tasks, or further measures."""
 
     statistics: list[_Sparse]
     has_label: _Array
     states: list[dict[str, _Array | _Sparse | _List]]
+
+    def metric_state(self) -> MetricState:
+        return MetricState(
+            tuple(one.tensor() for one in self.statistics),
+            self.has_label.tensor(),
+            tuple({name: value.tensor() for name, value in state.items()} for state in self.states),
+        )
+
+
+def _fields(part: MetricState) -> dict[str, Any]:
+    """Those of :class:`_State`."""
+    return {
+        "statistics": [_Sparse.of(one) for one in part.statistics],
+        "has_label": _Array.of(part.has_label),
+        "states": [{name: _stored(name, value) for name, value in state.items()} for state in part.states],
+    }
+
+
+class _Record(_State, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What is stored of a unit."""
+
     seconds: float
     perturbation: float
     gradients: float
@@ -251,6 +262,7 @@ class _Record(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     warnings: tuple[str, ...]
     data: str
     cosines: _Array | None
+    measures: _State | None
 
 
 def _stored(name: str, value: Any) -> _Array | _Sparse | _List:
@@ -270,6 +282,10 @@ def _stored(name: str, value: Any) -> _Array | _Sparse | _List:
 def _check(part: MetricState, steps: Tensor | None, cosines: Tensor | None) -> None:
     """Raise ValueError unless the tensors of a unit go together."""
     tasks, labels = len(part.statistics), part.has_label
+    if part.measures is not None:
+        if len(part.measures) != len(part):
+            raise ValueError(f"measures of {len(part.measures)} samples beside {len(part)}")
+        _check(part.measures, None, None)
     if labels.dtype != torch.bool or labels.ndim != 2 or labels.shape[1] != tasks or len(part.states) != tasks:
         raise ValueError(f"labels of shape {tuple(labels.shape)} of {tasks} tasks")
     for one in part.statistics:

@@ -17,7 +17,6 @@ from art_mtl.metrics.metric import (
     accuracy,
     binary_accuracy,
     binary_iou,
-    describe_metric,
     f1,
     max_f,
     mean_angle,
@@ -28,12 +27,12 @@ from art_mtl.metrics.metric import (
     multilabel_iou,
     ods_f,
     psnr,
-    read_metric,
     recall_of_objects,
     ssim,
 )
 from art_mtl.metrics.sparse import SparseTensor
 from art_mtl.metrics.statistics import ElementWise, class_counts, sum_and_count
+from art_mtl.metrics.stored import describe_metric, read_metric
 
 __all__ = [
     "Bound",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from art_mtl import losses
-from art_mtl.entry_points import declared, label, load
 from art_mtl.metrics import statistics as by
 from art_mtl.metrics.statistics import ElementWise
 
@@ -56,8 +55,8 @@ class Metric:
         size: S, how many statistics there are; None where that is not known.
         bounds: Least and greatest value that it can have; None where it has no greatest.
         has_best: Whether it has a best value: 1 where more is better, 0 where less is.
-        document: By what a stored run names the metric, as :func:`read_metric` reads it; None for one that only the
-            live object knows.
+        document: By what a stored run names the metric, as :func:`~art_mtl.metrics.read_metric` reads it; None for one
+            that only the live object knows.
     """
 
     name: str
@@ -217,7 +216,7 @@ def _best_f(name: str, known_as: str, beta_squared: float) -> Metric:
         higher_is_better=True,
         statistics=by.probability_histograms,
         value=value,
-        torchmetric=Bound(_additive, value=value, size=size),
+        torchmetric=Bound(additive_class, value=value, size=size),
         arguments=Bound(by.as_rows, statistics=by.probability_histograms),
         scale=100.0,
         size=size,
@@ -231,15 +230,16 @@ def mean_average_precision() -> Metric:
 
     It has no additive statistics. The share of objects that are found stands for it in the attack loop.
     """
-    return _average_precision("mAP", "map")
+    return average_precision("mAP", "map")
 
 
 def mean_average_precision_50() -> Metric:
     """:func:`mean_average_precision` at an IoU of 0.5 alone."""
-    return _average_precision("mAP50", "map_50")
+    return average_precision("mAP50", "map_50")
 
 
-def _average_precision(name: str, entry: str) -> Metric:
+def average_precision(name: str, entry: str) -> Metric:
+    """COCO's average precision by the entry of torchmetrics' class."""
     return Metric(
         name=name,
         higher_is_better=True,
@@ -259,7 +259,7 @@ def recall_of_objects() -> Metric:
         name="recall",
         higher_is_better=True,
         value=by.mean,
-        torchmetric=Bound(_additive, value=by.mean, size=2),
+        torchmetric=Bound(additive_class, value=by.mean, size=2),
         scale=100.0,
         size=2,
         bounds=(0.0, 1.0),
@@ -364,103 +364,6 @@ def mean_of(
     )
 
 
-def describe_metric(metric: Metric) -> dict[str, str | int] | None:
-    """The name and sizes of a metric, as JSON values; None for one that :func:`read_metric` could not make of them.
-
-    Examples:
-        >>> describe_metric(mean_iou(3)), describe_metric(mean_angle())
-        ({'metric': 'mean_iou', 'num_classes': 3}, {'metric': 'mean'})
-    """
-    if metric.document is None:
-        return None
-    known = read_metric(metric.document)
-    same = (known.value, known.torchmetric, known.entry) == (metric.value, metric.torchmetric, metric.entry)
-    return dict(metric.document) if same else None
-
-
-def read_metric(document: Mapping[str, Any]) -> Metric:
-    """A metric from :func:`describe_metric`: its value, size and torchmetrics class.
-
-    Names come from a fixed table and from installed packages, so that a document from a stranger makes nothing else.
-    A package declares a function that makes a :class:`Metric` of sizes, which are integers, by an entry point of the
-    group ``art_mtl.metrics``; its metrics have ``size``, and the name and the sizes as their ``document``::
-
-        [project.entry-points."art_mtl.metrics"]
-        top_two = "my_package.metrics:top_two"
-
-    Raises:
-        ValueError: There is no metric of that name, its sizes are not what it takes, or the package is broken.
-
-    Examples:
-        >>> import torch
-        >>> read_metric({"metric": "mean_iou", "num_classes": 2}).value(torch.tensor([3.0, 4.0, 0.0, 1.0, 1.0, 0.0]))
-        tensor(0.7750)
-    """
-    sizes = dict(document)
-    name = sizes.pop("metric", None)
-    if not isinstance(name, str) or name not in _KNOWN:
-        return _installed_metric(name, sizes)
-    make, needed, optional = _KNOWN[name]
-    if not set(needed) <= set(sizes) <= {*needed, *optional}:
-        raise ValueError(f"The stored metric {name!r} should have the sizes {[*needed, *optional]}. Found {[*sizes]}.")
-    _check_sizes(sizes, needed)
-    return make(**sizes)
-
-
-def _check_sizes(sizes: Mapping[str, Any], positive: Collection[str] = ()) -> None:
-    for key, value in sizes.items():
-        least = 1 if key in positive else 0
-        if type(value) is not int or not least <= value <= _LARGEST:
-            raise ValueError(f"The size {key!r} of a stored metric should be in {least}..{_LARGEST}. Found {value!r}.")
-
-
-def _installed_metric(name: Any, sizes: Mapping[str, Any]) -> Metric:
-    """A metric of another package."""
-    installed = declared(GROUP, _KNOWN)
-    if not isinstance(name, str) or name not in installed:
-        raise ValueError(
-            f"A stored metric should be one of {[*_KNOWN, *installed]}; packages add theirs by the entry-point group "
-            f"{GROUP!r}. Found {name!r}."
-        )
-    _check_sizes(sizes)
-    entry = installed[name]
-    try:
-        metric = load(entry, "a function that makes a Metric")(**sizes)
-    except Exception as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ValueError(f"{label(entry)} should make a Metric of {dict(sizes)}. Found {reason}") from error
-    if not isinstance(metric, Metric) or metric.size is None:
-        raise ValueError(f"{label(entry)} should make a Metric that states its `size`. Found {type(metric).__name__}.")
-    return metric
-
-
-def _mean_of_elements() -> Metric:
-    return mean_of("", losses.absolute_error, higher_is_better=False)
-
-
-GROUP = "art_mtl.metrics"
-"""Of the entry points by which other packages add metrics."""
-_LARGEST = 4096
-"""Most classes or labels of a stored metric."""
-_KNOWN: Mapping[str, tuple[Callable[..., Metric], tuple[str, ...], tuple[str, ...]]] = {
-    "mean_iou": (mean_iou, ("num_classes",), ("ignored_class",)),
-    "accuracy": (accuracy, ("num_classes",), ()),
-    "f1": (f1, ("num_labels",), ()),
-    "multilabel_iou": (multilabel_iou, ("num_labels",), ()),
-    "binary_iou": (binary_iou, (), ()),
-    "binary_accuracy": (binary_accuracy, (), ()),
-    "max_f": (max_f, (), ()),
-    "ods_f": (ods_f, (), ()),
-    "map": (mean_average_precision, (), ()),
-    "map_50": (mean_average_precision_50, (), ()),
-    "recall": (recall_of_objects, (), ()),
-    "psnr": (psnr, (), ()),
-    "absolute_error": (absolute_error, (), ()),
-    "mean": (_mean_of_elements, (), ()),
-}
-"""Name to what makes the metric, the sizes that it needs, and those that it may have."""
-
-
 def _torchmetric(path: str, **kwargs: Any) -> torchmetrics.Metric:
     import torchmetrics
 
@@ -471,7 +374,8 @@ def _torchmetric(path: str, **kwargs: Any) -> torchmetrics.Metric:
     return metric
 
 
-def _additive(value: Value, size: int) -> torchmetrics.Metric:
+def additive_class(value: Value, size: int) -> torchmetrics.Metric:
+    """The torchmetrics class of a metric that torchmetrics lacks: the value of summed statistics."""
     from art_mtl.metrics.additive import AdditiveMetric
 
     return AdditiveMetric(value, size)

@@ -43,6 +43,11 @@ def mean(statistics: Tensor) -> Tensor:
     return statistics[..., 0] / statistics[..., 1].clamp(min=1)
 
 
+def root_mean(statistics: Tensor) -> Tensor:
+    """The square root of the mean of summed sums and counts."""
+    return mean(statistics).sqrt()
+
+
 def is_correct(output: Tensor, target: Tensor) -> Tensor:
     """Whether the greatest logit is that of the label."""
     return predicted_class(output) == target
@@ -74,26 +79,43 @@ def class_counts(predicted: Tensor, target: Tensor, valid: Tensor, num_classes: 
     # Not bincount, which on a GPU waits for the greatest index.
     counts = torch.zeros(len(target), 3 * num_classes, dtype=torch.int32, device=target.device)
     found = torch.where(right, target, predicted + num_classes)
-    counts.scatter_add_(1, found.flatten(1), valid.flatten(1).to(torch.int32))
+    counts.scatter_add_(1, _rows(found), _rows(valid).to(torch.int32))
     missed = target + 2 * num_classes
-    counts.scatter_add_(1, missed.flatten(1), (valid & ~right).flatten(1).to(torch.int32))
+    counts.scatter_add_(1, _rows(missed), _rows(valid & ~right).to(torch.int32))
     return counts.to(torch.float64)
 
 
+def _rows(values: Tensor) -> Tensor:
+    """``(B, *S)`` as ``(B, N)``; N is 1 where S is empty."""
+    return values.unsqueeze(1).flatten(1)
+
+
 def iou_of_classes(statistics: Tensor, ignored_class: int | None = None) -> Tensor:
-    """mIoU of summed counts ``(..., 3 C)``; see :func:`art_mtl.metrics.mean_iou`."""
-    intersection, union = _overlap(statistics)
-    occurs = union > 0
+    """mIoU of summed counts of classes ``(..., 3 C)``; see :func:`art_mtl.metrics.mean_iou`."""
+    hits, wrong, missed = _counts(statistics)
+    union = hits + wrong + missed
+    return _mean_over_classes(hits / union.clamp(min=1), union > 0, ignored_class)
+
+
+def class_accuracy_of_counts(statistics: Tensor) -> Tensor:
+    """Mean recall of the classes that occur in the labels, of summed counts of classes ``(..., 3 C)``."""
+    hits, _, missed = _counts(statistics)
+    true = hits + missed
+    return _mean_over_classes(hits / true.clamp(min=1), true > 0, None)
+
+
+def f1_of_classes(statistics: Tensor, ignored_class: int | None = None) -> Tensor:
+    """Mean F1 of the classes that occur in labels or predictions, of summed counts of classes ``(..., 3 C)``."""
+    hits, wrong, missed = _counts(statistics)
+    either = 2 * hits + wrong + missed
+    return _mean_over_classes(2 * hits / either.clamp(min=1), either > 0, ignored_class)
+
+
+def _mean_over_classes(values: Tensor, occurs: Tensor, ignored_class: int | None) -> Tensor:
+    """The mean over the classes that occur, ``(..., C)`` to ``(...)``, without the one that is ignored."""
     if ignored_class is not None:
-        occurs = occurs & (torch.arange(occurs.shape[-1], device=union.device) != ignored_class)
-        intersection = torch.where(occurs, intersection, 0.0)
-    return (intersection / union.clamp(min=1)).sum(-1) / occurs.sum(-1).clamp(min=1)
-
-
-def _overlap(statistics: Tensor) -> tuple[Tensor, Tensor]:
-    """Intersection and union ``(..., L)`` of what is predicted and what is true, from counts ``(..., 3 L)``."""
-    counts = statistics.view(*statistics.shape[:-1], 3, -1)
-    return counts[..., 0, :], counts.sum(-2)
+        occurs = occurs & (torch.arange(occurs.shape[-1], device=occurs.device) != ignored_class)
+    return torch.where(occurs, values, 0.0).sum(-1) / occurs.sum(-1).clamp(min=1)
 
 
 def label_counts(output: Tensor, target: Tensor, valid: Tensor) -> Tensor:
@@ -108,16 +130,38 @@ def mask_counts(output: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     return label_counts(output.unsqueeze(1), target.unsqueeze(1), valid.unsqueeze(1))
 
 
+def _counts(statistics: Tensor) -> tuple[Tensor, ...]:
+    """True positives, false positives and false negatives ``(..., L)`` of summed counts ``(..., 3 L)``."""
+    return statistics.view(*statistics.shape[:-1], 3, -1).unbind(-2)
+
+
+def micro_f1_of_counts(statistics: Tensor) -> Tensor:
+    """F1 of all labels together, of summed counts ``(..., 3 L)``."""
+    return f1_of_counts(torch.cat([count.sum(-1, keepdim=True) for count in _counts(statistics)], -1))
+
+
+def precision_of_counts(statistics: Tensor) -> Tensor:
+    """Precision of one label, of summed counts ``(..., 3)``."""
+    true_positive, false_positive, _ = statistics.unbind(-1)
+    return true_positive / (true_positive + false_positive).clamp(min=1)
+
+
+def recall_of_counts(statistics: Tensor) -> Tensor:
+    """Recall of one label, of summed counts ``(..., 3)``."""
+    true_positive, _, false_negative = statistics.unbind(-1)
+    return true_positive / (true_positive + false_negative).clamp(min=1)
+
+
 def f1_of_counts(statistics: Tensor) -> Tensor:
     """Macro F1 of summed counts ``(..., 3 L)``."""
-    intersection, union = _overlap(statistics)
-    return (2 * intersection / (intersection + union).clamp(min=1)).mean(-1)
+    true_positive, false_positive, false_negative = _counts(statistics)
+    return (2 * true_positive / (2 * true_positive + false_positive + false_negative).clamp(min=1)).mean(-1)
 
 
 def iou_of_counts(statistics: Tensor) -> Tensor:
     """Mean IoU over the labels, of summed counts ``(..., 3 L)``."""
-    intersection, union = _overlap(statistics)
-    return (intersection / union.clamp(min=1)).mean(-1)
+    true_positive, false_positive, false_negative = _counts(statistics)
+    return (true_positive / (true_positive + false_positive + false_negative).clamp(min=1)).mean(-1)
 
 
 def binary_is_correct(output: Tensor, target: Tensor) -> Tensor:

@@ -21,7 +21,8 @@ class SeveralInputs(nn.Module):
 
     The one input holds all of them: as channels ``(C, H, W)``, one behind the other, where all are pictures of one
     size, as a vector ``(D,)`` elsewhere. :attr:`attackable` is 0 at the inputs that are only given; attacks of this
-    package change nothing there. ART's own attacks do not know of it.
+    package change nothing there. For attacks of other packages the gradient is 0 there, and an evaluation restores what
+    they change in spite of that, by a random start for instance.
 
     Args:
         model: Called with the inputs, by position or by keyword.
@@ -105,10 +106,15 @@ class SeveralInputs(nn.Module):
         return np.where(mask > 0, low, -given).astype(np.float32), np.where(mask > 0, high, given).astype(np.float32)
 
     def unpack(self, x: Tensor) -> list[Tensor]:
-        """The inputs in order, ``(B, *shape)`` each, of packed ones ``(B, *input_shape)``."""
+        """The inputs in order, ``(B, *shape)`` each, of packed ones ``(B, *input_shape)``; without a graph those that
+        are only given.
+        """
         lengths = [shape[0] if self.pictures else math.prod(shape) for shape in self.shapes.values()]
         parts = torch.split(x, lengths, dim=1)
-        return [part.reshape(len(x), *shape) for part, shape in zip(parts, self.shapes.values(), strict=True)]
+        return [
+            (part if name in self.attacked else part.detach()).reshape(len(x), *shape)
+            for part, (name, shape) in zip(parts, self.shapes.items(), strict=True)
+        ]
 
     def forward(self, x: Tensor) -> Any:
         """What the model returns of packed inputs ``(B, *input_shape)``."""

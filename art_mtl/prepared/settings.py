@@ -49,7 +49,9 @@ class Preparation:
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
-            raise ValueError(f"Parameter `precision` should be one of {list(PRECISIONS)}. Found {self.precision!r}.")
+            raise ValueError(
+                f"Parameter `precision` should be one of {', '.join(PRECISIONS)}. Found {self.precision!r}."
+            )
 
     @classmethod
     def parse(cls, how: Preparation | str | None) -> Preparation | None:
@@ -75,8 +77,8 @@ class Preparation:
         precision, *switches = [word.strip() for word in how.split(",")]
         if precision not in PRECISIONS or not set(switches) <= set(_SWITCHES) or len(set(switches)) < len(switches):
             raise ValueError(
-                f"Parameter `prepare` should be 'exact', or one of {list(PRECISIONS)} and any of {list(_SWITCHES)} "
-                f"behind it, such as 'bf16,memory-efficient'. Found {how!r}."
+                f"Parameter `prepare` should be 'exact', or one of {', '.join(PRECISIONS)} and any of "
+                f"{', '.join(_SWITCHES)} behind it, such as 'bf16,memory-efficient'. Found {how!r}."
             )
         return cls(precision=precision, **{switch.replace("-", "_"): True for switch in switches})
 

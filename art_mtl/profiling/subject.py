@@ -13,10 +13,10 @@ from torch import Tensor
 
 from art_mtl import tasks
 from art_mtl.core import frozen
-from art_mtl.core.checks import perhaps
 from art_mtl.estimators import PyTorchMultiTaskEstimator
 from art_mtl.labels import MultiTaskLabels
 from art_mtl.models import MTAN
+from art_mtl.near_names import perhaps
 from art_mtl.tasks import Target
 from art_mtl.zoo.victims import VICTIM_SPECS, load_victim
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from art_mtl.structure import OutputLayout, map_tensors, tensors_in
 from art_mtl.tasks.drawing import Drawn
 from art_mtl.tasks.picking import OutputPicker, check_picker, describe, pick
 from art_mtl.tasks.target import Target
+
+if TYPE_CHECKING:
+    import torchmetrics
 
 
 @dataclass(frozen=True)
@@ -250,6 +253,34 @@ class Task(Drawn, OutputLayout, ABC):
             f"Task {self.name!r} should have `metric_arguments`, which say what its torchmetrics class is given. "
             f"Found none in {type(self).__name__}."
         )
+
+    # --- what is reported beside the metric ---
+
+    @property
+    def further_metrics(self) -> Mapping[str, Metric]:
+        """By the name that ``measures=`` of an evaluation takes, the metrics that may stand beside :attr:`metric`."""
+        return {}
+
+    def further_statistics(self, metric: Metric, output: Any, target: Any) -> Tensor:
+        """:meth:`statistics` of one of :attr:`further_metrics`."""
+        return self.statistics(output, target)
+
+    def further_arguments(self, metric: Metric, output: Any, target: Any) -> tuple[Any, ...]:
+        """:meth:`metric_arguments` of one of :attr:`further_metrics`."""
+        return self.metric_arguments(output, target)
+
+    def torchmetrics_arguments(self, output: Any, target: Any, like: torchmetrics.Metric) -> tuple[Any, ...]:
+        """What ``update`` of a torchmetrics object of the user's is given, without what does not count.
+
+        Args:
+            output: See :meth:`check_output`.
+            target: Labels.
+            like: The object, whose ``ignore_index`` may mark what is not known.
+
+        Raises:
+            ValueError: What does not count cannot be left out.
+        """
+        return self.metric_arguments(output, target)
 
     def pool(self, output: Any, target: Any, finite: bool = True) -> tuple[Tensor, Tensor]:
         """Sum of the losses of each sample's valid places, ``(B,)``, and the number of these, ``(B,)``.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -99,6 +99,13 @@ class BinarySegmentation(BinaryTask):
         """IoU, or the best F."""
         return METRICS[self.reported]()
 
+    @property
+    def further_metrics(self) -> Mapping[str, Metric]:
+        """See :meth:`Task.further_metrics`."""
+        found = dict(super().further_metrics)
+        best = {"max-f": metrics.max_f(), "ods-f": metrics.ods_f()}
+        return {"pixel-accuracy": found.pop("accuracy"), **found, **best}
+
     def arrange(self, tensor: Tensor) -> Tensor | None:
         """``(N, *S)``."""
         return without_channel(tensor, self.spatial_dims)
@@ -110,7 +117,7 @@ class BinarySegmentation(BinaryTask):
         """``(N, *S)`` of 1, 0 and −1."""
         return torch.where(target.valid, target.value, -1).long().cpu().numpy()
 
-    def picture(self, label: Array, limits: tuple[float, float] | None = None) -> Array:
+    def picture(self, label: Array, limits: tuple[float, float] | None = None, image: Array | None = None) -> Array:
         """A colour each for 1 and 0."""
         label = np.asarray(label).reshape(label.shape[-self.spatial_dims :])
         return class_picture(middle_slice(label, self.spatial_dims).astype(int))

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from art_mtl import losses
+from art_mtl import losses, metrics
+from art_mtl.metrics import Metric, further
+from art_mtl.metrics.statistics import mask_counts
 from art_mtl.tasks.colours import Array
 from art_mtl.tasks.label_checks import all_ignored, check_ignored, check_share, is_ignored, output_error, shape_error
 from art_mtl.tasks.logits import LogitTask
 from art_mtl.tasks.target import DenseTarget
+
+if TYPE_CHECKING:
+    import torchmetrics
 
 UNKNOWN = -1
 """Label that is not known."""
@@ -69,7 +74,9 @@ class BinaryTask(LogitTask):
             raise shape_error(self.name, self.layout, y)
         unknown = is_ignored(arranged, self.ignore_index)
         if not ((arranged == 0) | (arranged == 1) | unknown).all():
-            self._check_logits(arranged)
+            self._check_logits(
+                arranged, arranged[present.view(-1, *[1] * (arranged.ndim - 1)).expand(arranged.shape) & ~unknown]
+            )
             arranged, unknown = self.decode(arranged), torch.zeros_like(unknown)
         valid = present.view(-1, *[1] * (arranged.ndim - 1)) & ~unknown
         return DenseTarget(torch.where(valid, arranged, 0).float(), valid)
@@ -79,7 +86,7 @@ class BinaryTask(LogitTask):
         """``ignore_index``, the first of several."""
         return all_ignored(self.ignore_index)[0]
 
-    def _check_logits(self, y: Tensor) -> None:
+    def _check_logits(self, y: Tensor, known: Tensor) -> None:
         mark = "-1 (not known)" if self.ignore_index == UNKNOWN else f"{self.ignore_index} (ignored)"
         if not y.is_floating_point():
             raise ValueError(
@@ -90,6 +97,13 @@ class BinaryTask(LogitTask):
             raise ValueError(
                 f"The labels of task {self.name!r} should be 1, 0 or {mark}, or raw outputs (logits). "
                 "Found fractions in [0, 1]; threshold probabilities first."
+            )
+        whole = bool((known == known.round()).all())
+        if whole or (self.is_map and known.min() >= 0):
+            raise ValueError(
+                f"The labels of task {self.name!r} should be 1, 0 or {mark}, or raw outputs (logits), some of which "
+                f"are negative. Found {'whole numbers' if whole else 'no negative one'} in [{known.min().item():.4g}, "
+                f"{known.max().item():.4g}]: counts, distances and other maps are no masks."
             )
 
     def lay_out(self, output: Tensor, target: DenseTarget) -> Tensor:
@@ -127,6 +141,46 @@ class BinaryTask(LogitTask):
     def metric_arguments(self, output: Any, target: Any) -> tuple[Any, ...]:
         """See :meth:`Task.metric_arguments`."""
         return super().metric_arguments(self._seen(output), target)
+
+    def torchmetrics_arguments(self, output: Any, target: Any, like: torchmetrics.Metric) -> tuple[Any, ...]:
+        """See :meth:`Task.torchmetrics_arguments`: probabilities and labels, of one label ``(M,)``, of several ``(M,
+        L)``.
+
+        Raises:
+            ValueError: Some labels of a place are known and others are not, and the object has no ``ignore_index``.
+        """
+        probability, label, valid = torch.sigmoid(output), target.value.long(), target.valid
+        if not self.num_masks:
+            return probability[valid], label[valid]
+        probability, label, valid = (one.movedim(1, -1).flatten(0, -2) for one in (probability, label, valid))
+        known, mark = valid.any(1), getattr(like, "ignore_index", None)
+        if mark is None and not bool(valid[known].all()):
+            raise ValueError(
+                f"The measure {type(like).__name__} of task {self.name!r} should have an `ignore_index`, for labels "
+                "that are not known where others are. Found none."
+            )
+        return probability[known], torch.where(valid, label, 0 if mark is None else mark)[known]
+
+    @property
+    def num_masks(self) -> int:
+        """L, labels at each place; 0 for kinds of one label without an axis for it."""
+        return 0
+
+    @property
+    def further_metrics(self) -> Mapping[str, Metric]:
+        """See :meth:`Task.further_metrics`."""
+        if self.num_masks:
+            found = {
+                "accuracy": metrics.binary_accuracy(),
+                "f1-macro": replace(metrics.f1(self.num_masks), name="F1 macro"),
+                "f1-micro": further.micro_f1(self.num_masks),
+                "iou": metrics.multilabel_iou(self.num_masks),
+            }
+        else:
+            f1 = replace(metrics.f1(1), statistics=mask_counts)
+            found = {"accuracy": metrics.binary_accuracy(), "f1": f1, "iou": metrics.binary_iou()}
+            found |= {"precision": further.precision(), "recall": further.recall()}
+        return {name: further.at_threshold(metric, self.cut) for name, metric in found.items()}
 
     def _seen(self, output: Tensor) -> Tensor:
         """Logits as the metric takes them, which predicts 1 where they are positive."""

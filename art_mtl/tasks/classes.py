@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from art_mtl import losses
+from art_mtl import losses, metrics
+from art_mtl.metrics import Metric, further
 from art_mtl.tasks.base import Measures
+from art_mtl.tasks.drawing import Array
 from art_mtl.tasks.label_checks import check_count
 from art_mtl.tasks.logits import LogitTask
 from art_mtl.tasks.target import DenseTarget
+
+if TYPE_CHECKING:
+    import torchmetrics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +41,10 @@ class ClassTask(LogitTask):
     def has_classes(self) -> bool:
         """True, unless the ignored class leaves but one."""
         return self.num_classes > (1 if self.ignored_class is None else 2)
+
+    def classes_in(self, label: Any) -> Array:
+        """See :meth:`Drawn.classes_in`; −1 where a place has none."""
+        return np.unique(label)
 
     def are_probabilities(self, output: Tensor) -> Tensor:
         """See :meth:`LogitTask.are_probabilities`: at least 0, and 1 in all at every place."""
@@ -82,6 +92,20 @@ class ClassTask(LogitTask):
     @abstractmethod
     def count_predictions(self, predicted: Tensor, target: DenseTarget) -> Tensor:
         """Statistics of the metric from predicted classes ``(B, *S)``."""
+
+    def torchmetrics_arguments(self, output: Any, target: Any, like: torchmetrics.Metric) -> tuple[Any, ...]:
+        """See :meth:`Task.torchmetrics_arguments`: probabilities ``(M, C)`` and classes ``(M,)``."""
+        return output.softmax(1).movedim(1, -1)[target.valid], target.value[target.valid]
+
+    @property
+    def further_metrics(self) -> Mapping[str, Metric]:
+        """See :meth:`Task.further_metrics`."""
+        count = self.num_classes
+        return {
+            "class-accuracy": further.class_accuracy(count),
+            "f1-macro": further.class_f1(count, self.ignored_class),
+            "f1-micro": replace(metrics.accuracy(count), name="F1 micro"),
+        }
 
     def wrong_targets(
         self, output: Any, target: DenseTarget, choose: Callable[[Tensor], Tensor]

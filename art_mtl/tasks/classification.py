@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from art_mtl import losses, metrics
-from art_mtl.metrics import Metric
+from art_mtl.metrics import Metric, further
 from art_mtl.tasks.base import Measures
 from art_mtl.tasks.classes import ClassTask
 from art_mtl.tasks.colours import Array
@@ -56,6 +56,12 @@ class Classification(ClassTask):
     def metric(self) -> Metric:
         """Accuracy."""
         return metrics.accuracy(self.num_classes)
+
+    @property
+    def further_metrics(self) -> Mapping[str, Metric]:
+        """See :meth:`Task.further_metrics`; the label is among five guesses where there are more classes."""
+        top = {"top-5-accuracy": further.top_accuracy(5)} if self.num_classes > 5 else {}
+        return {"accuracy": metrics.accuracy(self.num_classes), **super().further_metrics, **top}
 
     def count_predictions(self, predicted: Tensor, target: DenseTarget) -> Tensor:
         """Whether each image is right, and whether it counts."""

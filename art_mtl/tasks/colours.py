@@ -16,8 +16,8 @@ CLASS_COLOURS = (
 )  # fmt: skip
 """Colours of classes, told apart by eye; further classes take them from the start again."""
 
-_LONG_SIDE, _EDGE = 160, 2
-"""Pixels: the longer side of a picture of boxes or points; how thick a frame is."""
+_LONG_SIDE, _EDGE, _REACH = 256, 3, 4
+"""Pixels: the longer side of a picture of boxes or points; how thick a frame is; how far a point reaches."""
 
 # The 256 colours of matplotlib's viridis, by Nathaniel Smith, Stéfan van der Walt and Eric Firing (CC0), 8 bits each.
 _VIRIDIS = (
@@ -64,25 +64,30 @@ def mask_picture(masks: Array) -> Array:
     return picture
 
 
-def box_picture(boxes: Array, classes: Array, size: tuple[float, float]) -> Array:
-    """Boxes ``(M, 4)`` of corners x1, y1, x2, y2, with classes ``(M,)``, to colours ``(H, W, 3)``: frames on white.
+def box_picture(
+    boxes: Array, classes: Array, size: tuple[float, float] | None = None, image: Array | None = None
+) -> Array:
+    """Boxes ``(M, 4)`` of corners x1, y1, x2, y2, with classes ``(M,)``, to colours ``(H, W, 3)``: frames over the
+    image, or on white.
 
     Args:
         boxes: In the unit of ``size``.
         classes: Integers; frames of class less than 0 are grey.
-        size: Height and width of the image. The picture's longer side has 160 pixels.
+        size: Height and width of the image in the unit of the boxes; None for its pixels, or for the extent of the
+            boxes. The picture's longer side has 256 pixels.
+        image: ``(C, H, W)`` in [0, 1], C of 1 or 3; None for white.
 
     Examples:
         >>> picture = box_picture(np.array([[0.0, 0.0, 1.0, 1.0]]), np.array([0]), (1.0, 2.0))
         >>> picture.shape, picture[0, 0].round(2).tolist(), picture[5, 5].tolist()
-        ((80, 160, 3), [0.9, 0.1, 0.29], [1.0, 1.0, 1.0])
+        ((128, 256, 3), [0.9, 0.1, 0.29], [1.0, 1.0, 1.0])
     """
-    palette, scale = _palette(), _LONG_SIDE / max(size)
-    height, width = (max(1, round(side * scale)) for side in size)
-    picture = np.ones((height, width, 3))
+    palette = _palette()
+    picture, scale = _canvas(size, image, boxes.reshape(-1, 2))
+    height, width = picture.shape[:2]
     for box, number in zip(boxes, classes, strict=True):
-        left, right = np.clip((box[[0, 2]] * scale).astype(int), 0, width - 1)
-        top, bottom = np.clip((box[[1, 3]] * scale).astype(int), 0, height - 1)
+        left, right = np.clip((box[[0, 2]] * scale[0]).astype(int), 0, width - 1)
+        top, bottom = np.clip((box[[1, 3]] * scale[1]).astype(int), 0, height - 1)
         colour = palette[int(number) % len(palette)] if number >= 0 else 0.6
         for edge in range(_EDGE):
             low, high = min(top + edge, bottom), max(bottom - edge, top)
@@ -92,27 +97,53 @@ def box_picture(boxes: Array, classes: Array, size: tuple[float, float]) -> Arra
     return picture
 
 
-def point_picture(points: Array, size: tuple[float, float]) -> Array:
-    """Points ``(P, 2)`` as x and y, NaN where there is none, to colours ``(H, W, 3)``: squares on white.
+def point_picture(points: Array, size: tuple[float, float] | None = None, image: Array | None = None) -> Array:
+    """Points ``(P, 2)`` as x and y, NaN where there is none, to colours ``(H, W, 3)``: squares over the image, or on
+    white.
 
     Args:
         points: In the unit of ``size``.
-        size: Height and width of the image. The picture's longer side has 160 pixels.
+        size: Height and width of the image in the unit of the points; None for its pixels, or for the extent of the
+            points. The picture's longer side has 256 pixels.
+        image: ``(C, H, W)`` in [0, 1], C of 1 or 3; None for white.
 
     Examples:
         >>> picture = point_picture(np.array([[5.0, 5.0], [np.nan, 1.0]]), (10.0, 10.0))
-        >>> picture.shape, picture[80, 80].round(2).tolist(), int((picture < 1).any(-1).sum())
-        ((160, 160, 3), [0.9, 0.1, 0.29], 25)
+        >>> picture.shape, picture[128, 128].round(2).tolist(), int((picture < 1).any(-1).sum())
+        ((256, 256, 3), [0.9, 0.1, 0.29], 81)
     """
-    palette, scale = _palette(), _LONG_SIDE / max(size)
-    height, width = (max(1, round(side * scale)) for side in size)
-    picture = np.ones((height, width, 3))
+    palette = _palette()
+    picture, scale = _canvas(size, image, points)
+    height, width = picture.shape[:2]
     for number, point in enumerate(points):
         if not np.isnan(point).any():
             column, row = np.clip((point * scale).astype(int), 0, [width - 1, height - 1])
-            part = (slice(max(0, row - 2), row + 3), slice(max(0, column - 2), column + 3))
+            part = tuple(slice(max(0, place - _REACH), place + _REACH + 1) for place in (row, column))
             picture[part] = palette[number % len(palette)]
     return picture
+
+
+def _canvas(size: tuple[float, float] | None, image: Array | None, places: Array) -> tuple[Array, Array]:
+    """The image, or white, and how many pixels there are for each unit of ``size``, across and down.
+
+    Args:
+        size: Height and width; None for those of the image, or for the extent of the places.
+        image: ``(C, H, W)``; None for white.
+        places: ``(P, 2)`` as x and y.
+    """
+    known = places[~np.isnan(places).any(1)]
+    extent = size or (max(known[:, 1].max(initial=0.0), 1.0), max(known[:, 0].max(initial=0.0), 1.0))
+    shape = extent if image is None else image.shape[1:]
+    height, width = (max(1, round(side * _LONG_SIDE / max(shape))) for side in shape)
+    scale = _LONG_SIDE / max(shape) * np.divide(shape, size or shape)[::-1]
+    if image is None:
+        return np.ones((height, width, 3)), scale
+    rows, columns = (
+        ((np.arange(side) + 0.5) * given / side).astype(int)
+        for side, given in zip((height, width), image.shape[1:], strict=True)
+    )
+    pixels = np.clip(np.moveaxis(image[:, rows[:, None], columns], 0, -1), 0, 1)
+    return np.array(np.broadcast_to(pixels, (height, width, 3))), scale
 
 
 def _palette() -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from art_mtl import metrics
-from art_mtl.metrics import Metric
+from art_mtl.metrics import Metric, further
 from art_mtl.tasks.colours import Array, value_picture
 from art_mtl.tasks.drawing import missing_share
 from art_mtl.tasks.elementwise import ErrorTask
@@ -83,7 +84,19 @@ class ValueMap(ErrorTask):
         """Mean absolute error."""
         return metrics.absolute_error("aErr", scale=100.0, unit=self.unit)
 
-    def picture(self, label: Array, limits: tuple[float, float] | None = None) -> Array:
+    @property
+    def further_metrics(self) -> Mapping[str, Metric]:
+        """See :meth:`Task.further_metrics`."""
+        return {
+            "abs-err": self.metric,
+            "rmse": further.root_mean_square(self.metric.scale, self.unit),
+            "abs-rel": further.absolute_relative_error(),
+            "delta-1.25": further.share_within_ratio(1),
+            "delta-1.25-2": further.share_within_ratio(2),
+            "delta-1.25-3": further.share_within_ratio(3),
+        }
+
+    def picture(self, label: Array, limits: tuple[float, float] | None = None, image: Array | None = None) -> Array:
         """Colours of viridis."""
         label = np.asarray(label, dtype=float).reshape(label.shape[-2:])
         low, high = self.limits(label) if limits is None else limits

@@ -12,15 +12,16 @@ import torch
 from torch import Tensor
 
 from art_mtl import metrics
-from art_mtl.metrics import Metric
+from art_mtl.metrics import Metric, further
 from art_mtl.precision import widen
 from art_mtl.structure import map_tensors
+from art_mtl.tasks.anchors import Anchors, make_anchors
 from art_mtl.tasks.base import Measures, Task, sample_sum
 from art_mtl.tasks.boxes import FORMS, from_corners, overlaps, suppress, to_corners
 from art_mtl.tasks.colours import Array, box_picture
 from art_mtl.tasks.label_checks import check_choice, check_count, check_image_size, check_present, check_share, integers
 from art_mtl.tasks.picking import OutputPicker, describe
-from art_mtl.tasks.target import DenseTarget
+from art_mtl.tasks.target import DenseTarget, PlacedTarget
 
 METRICS = {
     "map": metrics.mean_average_precision,
@@ -53,6 +54,9 @@ def detection(
     score_threshold: float = 0.5,
     metric: str = "map",
     loss: DetectionLoss | None = None,
+    anchors: Any = None,
+    box_coding: str | Sequence[float] | None = None,
+    strides: Any = None,
 ) -> Detection:
     """Boxes of objects: labels are one dict ``{"boxes": (M, 4), "labels": (M,)}`` a sample, None where there is none.
 
@@ -74,6 +78,8 @@ def detection(
 
     Attacks towards targets take other boxes; :meth:`Detection.nothing` makes targets without any object. Boxes where
     there are none, and other classes, need candidates: in a list there is no score of what suppression has dropped.
+    With ``ignore_patch`` an object that an adversarial patch covers wholly does not count: it is hidden, not missed. An
+    object that is covered in part counts.
 
     Args:
         name: Name of the task.
@@ -82,11 +88,18 @@ def detection(
             and a size. In pixels or shares of the image, in both alike.
         output: See :class:`art_mtl.tasks.Task`. By default also the whole output, where it is of one of these layouts.
         image_size: Height and width of the image in the unit of the boxes, ``(1, 1)`` for shares. Boxes outside are
-            refused, and pictures have its shape. None: only coordinates below 0 are refused.
+            refused. None: only coordinates below 0 are refused, and pictures take boxes for pixels.
         score_threshold: From which score on an object is found, and a candidate a prediction of the model.
         metric: "map" (mean over IoU of 0.5, 0.55, …, 0.95), "map_50" (IoU of 0.5) or "recall" (share of objects found).
         loss: The model's own loss, ``(output, labels) -> (B,)``, in place of the one above: of the output as ``output``
             picks it, and of one dict of boxes (in the form of ``boxes``) and labels a sample.
+        anchors: Of candidates whose boxes are relative to them, as heads return before they are decoded: ``(A, 4)`` in
+            the form of ``boxes``. Or arguments of :func:`~art_mtl.tasks.anchors.grid_anchors`, ``{"sizes": …, "ratios":
+            …, "strides": …, "image_size": …}``, or with "scales" those of SSD's
+            :func:`~art_mtl.tasks.anchors.default_boxes`. None: boxes are decoded.
+        box_coding: How boxes are relative to anchors, see :func:`~art_mtl.tasks.anchors.decode_boxes`: "faster-rcnn"
+            (None), "ssd", "retinanet", "fcos", "yolov3", "yolov5", or four weights of differences (dx, dy, dw, dh).
+        strides: Of anchors that are an array, sizes of their cells, for the codings of YOLO.
 
     Raises:
         ValueError: An argument is not one of these.
@@ -109,6 +122,7 @@ def detection(
         score_threshold=score_threshold,
         reported=metric,
         own_loss=loss,
+        anchors=make_anchors(name, anchors, box_coding, strides, boxes),
     )
 
 
@@ -116,7 +130,7 @@ def detection(
 class Detection(Task):
     """See :func:`detection`.
 
-    Canonical labels are a :class:`~art_mtl.tasks.target.DenseTarget`: ``value`` ``(B, 5, M)`` holds corners and the
+    Canonical labels are a :class:`~art_mtl.tasks.target.PlacedTarget`: ``value`` ``(B, 5, M)`` holds corners and the
     class of each object, padded to the most objects of an image; ``valid`` ``(B, M)`` says which of them count. A
     checked output is a dict: "boxes" ``(B, A, 4)`` as corners, "scores" ``(B, A, C)``, and "final", whether these are
     predictions that suppression has left; with a loss of one's own "raw" too.
@@ -125,6 +139,7 @@ class Detection(Task):
     kind: ClassVar[str] = "detection"
     is_map: ClassVar[bool] = True
     picture_key: ClassVar[str] = "a colour each class"
+    over_image: ClassVar[bool] = True
 
     num_classes: int
     boxes: str = "xyxy"
@@ -132,6 +147,7 @@ class Detection(Task):
     score_threshold: float = 0.5
     reported: str = "map"
     own_loss: DetectionLoss | None = None
+    anchors: Anchors | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -234,9 +250,20 @@ class Detection(Task):
         if "logits" in names[1]:
             wide = scores.ndim == 3 and scores.shape[2] == self.num_classes + 1
             scores = scores.softmax(2)[..., :-1] if wide else torch.sigmoid(scores)
-        if boxes.ndim == 3 and boxes.shape[1] == 0 and scores.ndim == 3:
+        if self.anchors is None and boxes.ndim == 3 and boxes.shape[1] == 0 and scores.ndim == 3:
             boxes, scores = boxes.new_zeros(len(boxes), 1, 4), scores.new_zeros(len(boxes), 1, scores.shape[2])
-        return {"boxes": to_corners(boxes, self.boxes), "scores": scores, "final": False}
+        return {"boxes": self._corners(boxes), "scores": scores, "final": False}
+
+    def _corners(self, boxes: Tensor) -> Tensor:
+        """Corners of candidates."""
+        if self.anchors is None:
+            return to_corners(boxes, self.boxes)
+        if boxes.ndim != 3 or boxes.shape[1:] != (len(self.anchors), 4):
+            raise ValueError(
+                f"The model's output for task {self.name!r} should have boxes of shape (B, {len(self.anchors)}, 4), "
+                f"one an anchor. Found {tuple(boxes.shape)}."
+            )
+        return self.anchors.decode(boxes)
 
     def _from_list(self, output: Sequence[Mapping[str, Tensor]]) -> dict[str, Any]:
         """Predictions of one dict a sample, padded with scores of 0."""
@@ -256,7 +283,7 @@ class Detection(Task):
 
     # --- labels ---
 
-    def targets(self, y: Any, present: np.ndarray | Tensor | None = None) -> DenseTarget:
+    def targets(self, y: Any, present: np.ndarray | Tensor | None = None) -> PlacedTarget:
         """One dict a sample; see :func:`detection`.
 
         Raises:
@@ -275,7 +302,7 @@ class Detection(Task):
         for i, part in enumerate(parts):
             value[i, :, : part.shape[1]] = part
             valid[i, : part.shape[1]] = part[4] != IGNORED
-        return DenseTarget(value, valid)
+        return PlacedTarget(value, valid, boxes=True, image_size=self.image_size)
 
     def _row(self, sample: int, row: Any) -> Tensor:
         """The objects of one sample, corners and class ``(5, M)``; IGNORED where one does not count."""
@@ -429,8 +456,26 @@ class Detection(Task):
 
     def metric_arguments(self, output: Any, target: DenseTarget) -> tuple[Any, ...]:
         """Predictions and labels of the samples that count, in the form of torchmetrics; for recall the statistics."""
-        if self.reported == "recall":
+        return self.further_arguments(self.metric, output, target)
+
+    @property
+    def further_metrics(self) -> Mapping[str, Metric]:
+        """See :meth:`Task.further_metrics`."""
+        return {
+            "map": metrics.mean_average_precision(),
+            "map-50": metrics.mean_average_precision_50(),
+            "map-75": further.mean_average_precision_75(),
+            "recall": metrics.recall_of_objects(),
+        }
+
+    def further_arguments(self, metric: Metric, output: Any, target: DenseTarget) -> tuple[Any, ...]:
+        """See :meth:`Task.further_arguments`."""
+        if not metric.entry:  # recall, which is additive
             return (self.statistics(output, target),)
+        return self.torchmetrics_arguments(output, target)
+
+    def torchmetrics_arguments(self, output: Any, target: DenseTarget, like: Any = None) -> tuple[Any, ...]:
+        """See :meth:`Task.torchmetrics_arguments`: predictions and labels of the samples that count, a dict each."""
         counted = target.has_label.nonzero()[:, 0].tolist()
         predicted = [self._final(self.slice_output(output, i)) for i in counted]
         return predicted, [_for_coco(target.value[i], target.valid[i]) for i in counted]
@@ -448,15 +493,16 @@ class Detection(Task):
             )  # fmt: skip
         return found
 
-    def picture(self, label: Any, limits: tuple[float, float] | None = None) -> Array:
-        """Frames, in a colour for each class; grey where an object does not count."""
+    def picture(self, label: Any, limits: tuple[float, float] | None = None, image: Array | None = None) -> Array:
+        """Frames over the image, in a colour for each class; grey where an object does not count."""
         if label is None:
             label = {"boxes": np.zeros((0, 4)), "labels": np.zeros(0, int)}
         boxes = to_corners(torch.as_tensor(np.asarray(label["boxes"]).reshape(-1, 4)), self.boxes).numpy()
-        size = self.image_size
-        if size is None:
-            size = (float(boxes[:, 3].max()), float(boxes[:, 2].max())) if len(boxes) else (1.0, 1.0)
-        return box_picture(boxes, np.asarray(label["labels"]), size)
+        return box_picture(boxes, np.asarray(label["labels"]), self.image_size, image)
+
+    def classes_in(self, label: Any) -> Array:
+        """See :meth:`Drawn.classes_in`."""
+        return super().classes_in(label) if label is None else np.unique(label["labels"])
 
     def answer(self, label: Any, class_names: Sequence[str] = ()) -> str:
         """How many objects there are."""

@@ -20,21 +20,26 @@ class Drawn:
     Attributes:
         is_map: Whether labels are pictures; else they are words.
         picture_key: What the colours of the picture mean, where that is no class and no value; for headings.
+        over_image: Whether labels are drawn over the image that they belong to.
     """
 
     is_map: ClassVar[bool] = False
     picture_key: ClassVar[str] = ""
+    over_image: ClassVar[bool] = False
 
     def shown(self, target: Any) -> Sequence[Any] | Array:
         """The shown label of each sample; None where the kind has no way of showing them."""
         return [None] * len(target)
 
-    def picture(self, label: Any, limits: tuple[float, float] | None = None) -> Array | None:
+    def picture(
+        self, label: Any, limits: tuple[float, float] | None = None, image: Array | None = None
+    ) -> Array | None:
         """A shown label as colours ``(H, W, 3)`` of red, green and blue in [0, 1], white where there is none.
 
         Args:
             label: Of one sample.
             limits: Values at the ends of the colour scale; None for those of the label itself.
+            image: ``(C, H, W)`` in [0, 1], C of 1 or 3: what boxes and points are drawn over; None for white.
 
         Returns:
             None for kinds whose labels are words.
@@ -44,6 +49,10 @@ class Drawn:
     def limits(self, label: Any) -> tuple[float, float] | None:
         """The least and the greatest value of a shown label; None where colours are no scale of values."""
         return None
+
+    def classes_in(self, label: Any) -> Array:
+        """The classes that a shown label holds, integers; none where colours stand for something else."""
+        return np.zeros(0, dtype=np.int64)
 
     def error_map(self, label: Any, truth: Any) -> Array | None:
         """How wrong a shown label is at each place, ``(H, W)``, at least 0, NaN where the truth is missing.

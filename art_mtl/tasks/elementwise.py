@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -12,13 +12,17 @@ from torch import Tensor
 
 from art_mtl.columns import as_dense, hide_places
 from art_mtl.losses import absolute_error, masked_mean
-from art_mtl.metrics import sum_and_count
+from art_mtl.metrics import Metric, sum_and_count
+from art_mtl.metrics.statistics import valid_values
 from art_mtl.precision import widen
 from art_mtl.tasks.base import Measures, Task
 from art_mtl.tasks.colours import Array
 from art_mtl.tasks.label_checks import as_tensor, check_finite, check_present, masked_places, masked_samples
 from art_mtl.tasks.picking import describe
 from art_mtl.tasks.target import DenseTarget
+
+if TYPE_CHECKING:
+    import torchmetrics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,15 +132,43 @@ class ElementwiseTask(Task):
         output = self.detach_output(output)
         if self.metric_is_mean_score:
             return sum_and_count(self._scores(output, target), target.valid)
-        if self.metric.statistics is None:
+        return self.further_statistics(self.metric, output, target)
+
+    def further_statistics(self, metric: Metric, output: Any, target: Any) -> Tensor:
+        """See :meth:`Task.further_statistics`."""
+        if metric.statistics is None:
             raise NotImplementedError(f"The metric of task {self.name!r} should have `statistics`. Found none.")
-        return self.metric.statistics(output, target.value, target.valid)
+        return metric.statistics(self.detach_output(output), target.value, target.valid)
 
     def metric_arguments(self, output: Any, target: Any) -> tuple[Any, ...]:
         """See :meth:`Task.metric_arguments`."""
-        if self.metric.arguments is None:
+        return self.further_arguments(self.metric, output, target)
+
+    def further_arguments(self, metric: Metric, output: Any, target: Any) -> tuple[Any, ...]:
+        """See :meth:`Task.further_arguments`."""
+        if metric.arguments is None:
             raise NotImplementedError(f"The metric of task {self.name!r} should have `arguments`. Found none.")
-        return self.metric.arguments(output, target.value, target.valid)
+        return metric.arguments(output, target.value, target.valid)
+
+    def torchmetrics_arguments(self, output: Any, target: Any, like: torchmetrics.Metric) -> tuple[Any, ...]:
+        """See :meth:`Task.torchmetrics_arguments`: predictions and labels of the valid places, ``(M,)`` or ``(M, C)``;
+        whole maps for the metrics of images.
+        """
+        if type(like).__module__.startswith("torchmetrics.image") and output.ndim > 2:
+            self._check_whole(target.valid, like)
+            return output[target.has_label], target.value[target.has_label]
+        predicted, true = valid_values(output, target.value, target.valid)
+        return (predicted[:, 0], true[:, 0]) if predicted.shape[1:] == (1,) else (predicted, true)
+
+    def _check_whole(self, valid: Tensor, like: torchmetrics.Metric) -> None:
+        """Raise ValueError where a sample has both places that count and places that do not."""
+        flat = valid.flatten(1)
+        if bool((flat.any(1) & ~flat.all(1)).any()):
+            raise ValueError(
+                f"The measure {type(like).__name__} of task {self.name!r} should be one that can leave out what does "
+                f"not count. Found one that looks at whole samples, and labels with holes; a measure by name leaves "
+                "them out."
+            )
 
     def measure(self, output: Any, target: Any, margins: bool = True) -> Measures:
         """See :meth:`Task.measure`."""

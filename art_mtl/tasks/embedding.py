@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -68,6 +68,12 @@ class Embedding(DecisionTask):
         """Verification rate."""
         within = metrics.Bound(losses.is_within, threshold=self.threshold, distance=DISTANCES[self.distance])
         return metrics.mean_of("verified", within, higher_is_better=True, scale=100.0)
+
+    @property
+    def further_metrics(self) -> Mapping[str, Metric]:
+        """See :meth:`Task.further_metrics`."""
+        distance = metrics.mean_of("distance", DISTANCES[self.distance], higher_is_better=False)
+        return {"verified": self.metric, "distance": distance}
 
     def encode(self, y: Tensor, present: Tensor) -> DenseTarget:
         """``(N, D)``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from art_mtl import losses, metrics
-from art_mtl.metrics import Metric
+from art_mtl.metrics import Metric, further
 from art_mtl.tasks.base import Measures
 from art_mtl.tasks.colours import Array, value_picture
 from art_mtl.tasks.drawing import missing_share
@@ -100,6 +101,16 @@ class Image(ErrorTask):
         return metrics.psnr(self.data_range) if self.reported == "psnr" else metrics.ssim(self.data_range)
 
     @property
+    def further_metrics(self) -> Mapping[str, Metric]:
+        """See :meth:`Task.further_metrics`."""
+        return {
+            "mae": metrics.absolute_error("MAE", scale=1.0),
+            "rmse": further.root_mean_square(),
+            "psnr": metrics.psnr(self.data_range),
+            "ssim": metrics.ssim(self.data_range),
+        }
+
+    @property
     def metric_is_mean_score(self) -> bool:
         """Of the absolute error."""
         return self.reported == "mae"
@@ -150,7 +161,7 @@ class Image(ErrorTask):
         """``(N, C, *S)``, NaN where a pixel does not count."""
         return torch.where(target.valid[:, None], target.value, float("nan")).cpu().numpy()
 
-    def picture(self, label: Array, limits: tuple[float, float] | None = None) -> Array:
+    def picture(self, label: Array, limits: tuple[float, float] | None = None, image: Array | None = None) -> Array:
         """Three channels as red, green and blue from 0 to ``data_range``; others by their length, in viridis."""
         ends = self.limits(label) if limits is None else limits
         label = middle_slice(self._channels(label), self.spatial_dims)

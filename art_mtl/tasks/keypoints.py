@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from art_mtl import losses, metrics
 from art_mtl.metrics import Metric
+from art_mtl.metrics.statistics import valid_values
 from art_mtl.precision import widen
 from art_mtl.tasks.colours import Array, point_picture
 from art_mtl.tasks.elementwise import ElementwiseTask
@@ -23,8 +26,19 @@ from art_mtl.tasks.label_checks import (
     output_error,
     shape_error,
 )
-from art_mtl.tasks.picking import OutputPicker
-from art_mtl.tasks.target import DenseTarget
+from art_mtl.tasks.picking import OutputPicker, pick
+from art_mtl.tasks.target import DenseTarget, PlacedTarget
+
+
+def _is_list(outputs: Any) -> bool:
+    """Whether this is one dict of detections with their points per sample."""
+    names = {"keypoints", "keypoints_scores", "scores"}
+    rows = outputs if isinstance(outputs, list) else []
+    return bool(rows) and all(isinstance(one, Mapping) and names <= one.keys() for one in rows)
+
+
+if TYPE_CHECKING:
+    import torchmetrics
 
 
 def keypoints(
@@ -43,6 +57,12 @@ def keypoints(
     is not labelled. So is a point with NaN. A heatmap becomes the mean of its places under its softmax (soft-argmax:
     Sun et al., ECCV 2018).
 
+    An output may also be a list of one dict per sample, "keypoints" ``(M, P, 3)``, "keypoints_scores" ``(M, P)`` and
+    "scores" ``(M,)``, as torchvision's Keypoint R-CNN returns: points are those of the detection with the best score.
+    Where nothing is detected, each point is one length off (see ``normalise``), which is never right by ``pck``. The
+    model's own predictions have the points of a score above 0 as labels. torchvision takes points off heatmaps by
+    arg-max, so that gradients run through the detection's box alone.
+
     Loss, error and metric (NME): the distance of each visible point, divided by a length of the sample; mean over all
     visible points. With ``pck`` the metric is the share of points that are right, and the score the closeness
     ``2 ** (-distance / pck)``.
@@ -55,8 +75,8 @@ def keypoints(
         output: See :class:`art_mtl.tasks.Task`.
         pck: Share of the length within which a point is right (PCK: Yang & Ramanan, TPAMI 2013); None for NME.
         stride: Of heatmaps: pixels of the image from one of their places to the next. The first is at 0.
-        image_size: Height and width of the image in the unit of the labels, for pictures; None for the extent of the
-            points.
+        image_size: Height and width of the image in the unit of the labels, for pictures and patches; None for pixels.
+            With ``ignore_patch`` a point under an adversarial patch does not count.
 
     Raises:
         ValueError: An argument is not one of these.
@@ -85,6 +105,7 @@ class Keypoints(ElementwiseTask):
     kind: ClassVar[str] = "keypoints"
     is_map: ClassVar[bool] = True
     picture_key: ClassVar[str] = "a colour each point"
+    over_image: ClassVar[bool] = True
 
     num_points: int
     normalise: float | tuple[int, int] | str = "box"
@@ -126,8 +147,17 @@ class Keypoints(ElementwiseTask):
         """NME or PCK."""
         if self.pck is None:
             return metrics.mean_of("NME", losses.normalised_distance, higher_is_better=False, scale=100.0)
-        within = metrics.Bound(losses.is_near, threshold=self.pck)
-        return metrics.mean_of(f"PCK@{self.pck:g}", within, higher_is_better=True, scale=100.0)
+        return _pck(self.pck)
+
+    @property
+    def further_metrics(self) -> Mapping[str, Metric]:
+        """See :meth:`Task.further_metrics`."""
+        nme = metrics.mean_of("NME", losses.normalised_distance, higher_is_better=False, scale=100.0)
+        return {"nme": nme, **{f"pck-{share:g}": _pck(share) for share in (0.05, 0.1, 0.2)}}
+
+    def torchmetrics_arguments(self, output: Any, target: Any, like: torchmetrics.Metric) -> tuple[Any, ...]:
+        """See :meth:`Task.torchmetrics_arguments`: predicted and true points that are visible, ``(M, 2)``."""
+        return valid_values(output, target.value[:, :2], target.valid)
 
     @property
     def score_floor(self) -> float:
@@ -139,7 +169,29 @@ class Keypoints(ElementwiseTask):
         """In lengths of the sample."""
         return 1e-3
 
-    def encode(self, y: Tensor, present: Tensor) -> DenseTarget:
+    def select(self, outputs: Any, position: int, count: int | None = None) -> Any:
+        """See :meth:`Task.select`; of a list of detections the best one of each sample, ``(B, P, 3)``: x, y, and the
+        score of the point as a probability, 0 where nothing is detected.
+        """
+        whole = self.output is None and _is_list(outputs)
+        chosen = outputs if whole else pick(outputs, self.name, self.output, position, count)
+        if _is_list(chosen):
+            chosen = torch.stack([self._best(one) for one in chosen])
+        self.check_selected(chosen)
+        return chosen
+
+    def _best(self, one: Mapping[str, Tensor]) -> Tensor:
+        """The points of the best detection of one sample, ``(P, 3)``."""
+        points, point_scores = widen(one["keypoints"]), widen(one["keypoints_scores"])
+        if points.ndim != 3 or points.shape[1] != self.num_points:
+            raise output_error(self.name, f"(M, {self.num_points}, 3)", points)
+        if not len(points):
+            return points.new_zeros(self.num_points, 3)
+        best = one["scores"].argmax()
+        seen = point_scores[best].sigmoid().clamp(min=torch.finfo(points.dtype).tiny)
+        return torch.cat([points[best, :, :2], seen[:, None]], 1)
+
+    def encode(self, y: Tensor, present: Tensor) -> PlacedTarget:
         """``(N, P, 2)``, ``(N, 2P)``, ``(N, P, 3)`` with visibility, or heatmaps, which are decoded."""
         seen = torch.ones(len(y), self.num_points, dtype=torch.bool, device=y.device)
         if y.ndim == 3 and tuple(y.shape[1:]) == (self.num_points, 3):
@@ -153,7 +205,8 @@ class Keypoints(ElementwiseTask):
         valid = seen & ~points.isnan().any(1) & present[:, None]
         points = torch.where(valid[:, None], points, torch.zeros_like(points))
         length = self._lengths(points, valid)
-        return DenseTarget(torch.cat([points, length[:, None, None].expand(-1, 1, self.num_points)], 1), valid)
+        value = torch.cat([points, length[:, None, None].expand(-1, 1, self.num_points)], 1)
+        return PlacedTarget(value, valid, image_size=self.image_size)
 
     def _check_seen(self, seen: Tensor, present: Tensor) -> None:
         hidden = (present & ~seen.any(1)).nonzero()[:, 0]
@@ -199,6 +252,8 @@ class Keypoints(ElementwiseTask):
         """Outputs or labels as ``(B, 2, P)``; None where they are of another shape."""
         if tensor.ndim == 4 and tensor.shape[1] == self.num_points:
             return losses.soft_argmax(widen(tensor)) * self.stride
+        if self._has_scores(tensor):
+            tensor = tensor[..., :2]
         if tensor.ndim == 2 and tensor.shape[1] == 2 * self.num_points:
             tensor = tensor.reshape(-1, self.num_points, 2)
         return tensor.mT if tensor.ndim == 3 and tuple(tensor.shape[1:]) == (self.num_points, 2) else None
@@ -209,12 +264,21 @@ class Keypoints(ElementwiseTask):
         if points is None or len(points) != len(target):
             count, p = len(target), self.num_points
             raise output_error(self.name, f"({count}, {p}, 2), ({count}, {2 * p}) or ({count}, {p}, H, W)", output)
-        return points
+        if not self._has_scores(output):
+            return points
+        length = F.pad(target.value[:, 2:], (0, 0, 0, 1))  # to the right
+        return torch.where(output[:, None, :, 2] > 0, points, (target.value[:, :2] + length).to(points.dtype))
+
+    def _has_scores(self, output: Tensor) -> bool:
+        """Whether it is points of detections, with their scores."""
+        return output.ndim == 3 and tuple(output.shape[1:]) == (self.num_points, 3)
 
     def decode(self, output: Any) -> Any:
-        """Points ``(B, P, 2)``; heatmaps by soft-argmax."""
+        """Points ``(B, P, 2)``; heatmaps by soft-argmax. Of detections, points whose score is not above 0 are NaN."""
         points = self._points(output) if isinstance(output, Tensor) else None
-        return output if points is None else points.mT
+        if points is None:
+            return output
+        return torch.where(output[..., 2:] > 0.5, points.mT, torch.nan) if self._has_scores(output) else points.mT
 
     def loss_elements(self, output: Tensor, value: Tensor) -> Tensor:
         """Distance over the length of the sample."""
@@ -241,15 +305,17 @@ class Keypoints(ElementwiseTask):
         points = torch.where(target.valid[:, None], target.value[:, :2], float("nan"))
         return points.mT.cpu().numpy()
 
-    def picture(self, label: Array, limits: tuple[float, float] | None = None) -> Array:
-        """A square for each point, of a colour of its own."""
+    def picture(self, label: Array, limits: tuple[float, float] | None = None, image: Array | None = None) -> Array:
+        """A square over the image for each point, of a colour of its own."""
         points = np.asarray(label, dtype=float).reshape(self.num_points, 2)
-        size = self.image_size
-        if size is None:
-            x, y = (np.nanmax(axis) if not np.isnan(axis).all() else 1.0 for axis in points.T)
-            size = (max(float(y), 1.0), max(float(x), 1.0))
-        return point_picture(points, size)
+        return point_picture(points, self.image_size, image)
 
     def caption(self, label: Array, unit: str = "") -> str:
         """How many points are visible."""
         return f"{int((~np.isnan(label).any(-1)).sum())} of {self.num_points} points"
+
+
+def _pck(threshold: float) -> Metric:
+    """Share of the points that are right."""
+    within = metrics.Bound(losses.is_near, threshold=threshold)
+    return metrics.mean_of(f"PCK@{threshold:g}", within, higher_is_better=True, scale=100.0)

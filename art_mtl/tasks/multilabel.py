@@ -53,6 +53,11 @@ class Multilabel(BinaryTask):
         object.__setattr__(self, "num_labels", check_count("num_labels", self.num_labels, least=1))
 
     @property
+    def num_masks(self) -> int:
+        """L."""
+        return self.num_labels
+
+    @property
     def layout(self) -> str:
         """``(N, L)``."""
         return f"(N, {self.num_labels})"

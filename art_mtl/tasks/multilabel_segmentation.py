@@ -78,6 +78,11 @@ class MultilabelSegmentation(BinaryTask):
         check_spatial_dims(self.name, self.spatial_dims)
 
     @property
+    def num_masks(self) -> int:
+        """L."""
+        return self.num_labels
+
+    @property
     def layout(self) -> str:
         """``(N, L, *S)``."""
         return f"(N, {self.num_labels}, {AXES[self.spatial_dims]})"
@@ -92,7 +97,11 @@ class MultilabelSegmentation(BinaryTask):
         fits = tensor.ndim == self.spatial_dims + 2 and tensor.shape[1] == self.num_labels
         return tensor if fits else None
 
-    def picture(self, label: Array, limits: tuple[float, float] | None = None) -> Array:
+    def classes_in(self, label: Array) -> Array:
+        """The masks that are set somewhere."""
+        return np.flatnonzero((label > 0.5).reshape(len(label), -1).any(1))
+
+    def picture(self, label: Array, limits: tuple[float, float] | None = None, image: Array | None = None) -> Array:
         """A colour for each label, mixed where masks overlap."""
         return mask_picture(middle_slice(np.asarray(label, dtype=float), self.spatial_dims))
 

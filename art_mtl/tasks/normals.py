@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from art_mtl import losses, metrics
-from art_mtl.metrics import Metric
+from art_mtl.metrics import Metric, further
 from art_mtl.precision import widen
 from art_mtl.tasks.colours import Array
 from art_mtl.tasks.drawing import missing_share
@@ -76,6 +77,17 @@ class SurfaceNormals(ElementwiseTask):
         return metrics.mean_angle()
 
     @property
+    def further_metrics(self) -> Mapping[str, Metric]:
+        """See :meth:`Task.further_metrics`."""
+        return {
+            "mean-angle": self.metric,
+            "rmse": further.root_mean_of("RMSE", further.squared_angle, unit="degrees"),
+            "within-11.25": further.share_within_angle(11.25),
+            "within-22.5": further.share_within_angle(22.5),
+            "within-30": further.share_within_angle(30.0),
+        }
+
+    @property
     def score_floor(self) -> float:
         """In degrees."""
         return 0.5
@@ -94,7 +106,7 @@ class SurfaceNormals(ElementwiseTask):
         """``(N, 3, H, W)``, all-zero where not measured."""
         return target.value.cpu().numpy()
 
-    def picture(self, label: Array, limits: tuple[float, float] | None = None) -> Array:
+    def picture(self, label: Array, limits: tuple[float, float] | None = None, image: Array | None = None) -> Array:
         """Each component from −1 to 1 as a colour."""
         valid = (label != 0).any(0)[..., None]
         return np.where(valid, np.clip((np.moveaxis(label, 0, -1) + 1) / 2, 0, 1), 1)

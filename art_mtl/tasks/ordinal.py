@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -19,6 +19,9 @@ from art_mtl.tasks.elementwise import ElementwiseTask
 from art_mtl.tasks.label_checks import check_classes, check_count, integers, output_error, shape_error
 from art_mtl.tasks.picking import OutputPicker
 from art_mtl.tasks.target import DenseTarget
+
+if TYPE_CHECKING:
+    import torchmetrics
 
 UNKNOWN = -1
 """Label that is not known."""
@@ -67,6 +70,19 @@ class Ordinal(ElementwiseTask):
         """Mean distance of the predicted class."""
         distance = metrics.Bound(losses.class_distance, num_classes=self.num_classes)
         return metrics.mean_of("MAE", distance, higher_is_better=False)
+
+    @property
+    def further_metrics(self) -> Mapping[str, Metric]:
+        """See :meth:`Task.further_metrics`."""
+        return {"mae": self.metric, "accuracy": self._within(0, "accuracy"), "within-1": self._within(1, "within 1")}
+
+    def _within(self, distance: int, name: str) -> Metric:
+        near = metrics.Bound(losses.is_class_near, num_classes=self.num_classes, most=distance)
+        return metrics.mean_of(name, near, higher_is_better=True, scale=100.0, bounds=(0.0, 1.0))
+
+    def torchmetrics_arguments(self, output: Any, target: Any, like: torchmetrics.Metric) -> tuple[Any, ...]:
+        """See :meth:`Task.torchmetrics_arguments`: predicted and true classes ``(M,)``."""
+        return self.decode(output)[target.valid], target.value[target.valid]
 
     @property
     def score_floor(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -9,7 +10,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from art_mtl import metrics
-from art_mtl.metrics import Metric
+from art_mtl.metrics import Metric, further
 from art_mtl.tasks.elementwise import ErrorTask
 from art_mtl.tasks.label_checks import check_shape, shape_error
 from art_mtl.tasks.picking import OutputPicker
@@ -40,6 +41,11 @@ class Regression(ErrorTask):
     def metric(self) -> Metric:
         """Mean absolute error."""
         return metrics.absolute_error("MAE", scale=1.0)
+
+    @property
+    def further_metrics(self) -> Mapping[str, Metric]:
+        """See :meth:`Task.further_metrics`."""
+        return {"mae": self.metric, "rmse": further.root_mean_square()}
 
     def encode(self, y: Tensor, present: Tensor) -> DenseTarget:
         """``(N, D)`` or ``(N,)``."""

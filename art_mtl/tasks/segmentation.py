@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar
 
@@ -108,6 +108,12 @@ class Segmentation(ClassTask):
         return metrics.mean_iou(self.num_classes, None if self.average_ignored else self.ignored_class)
 
     @property
+    def further_metrics(self) -> Mapping[str, Metric]:
+        """See :meth:`Task.further_metrics`."""
+        accuracy = replace(metrics.accuracy(self.num_classes), name="pixel accuracy")
+        return {"miou": self.metric, "pixel-accuracy": accuracy, **super().further_metrics}
+
+    @property
     def ignored_class(self) -> int | None:
         """``ignore_index`` where it is one of the classes."""
         return self._ignored_classes[0] if self._ignored_classes else None
@@ -124,7 +130,7 @@ class Segmentation(ClassTask):
         """Classes ``(N, *S)``, −1 where none counts."""
         return torch.where(target.valid, target.value, -1).cpu().numpy()
 
-    def picture(self, label: Array, limits: tuple[float, float] | None = None) -> Array:
+    def picture(self, label: Array, limits: tuple[float, float] | None = None, image: Array | None = None) -> Array:
         """A colour for each class."""
         return class_picture(middle_slice(label, self.spatial_dims))
 

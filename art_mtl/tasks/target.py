@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -17,8 +17,8 @@ from art_mtl.structure import map_tensors
 class Target(Protocol):
     """The labels of B samples, in the form that a kind of task computes with.
 
-    :class:`DenseTarget` and :class:`RaggedTarget` are the two forms of this package. Any class with these methods is a
-    third.
+    :class:`DenseTarget`, :class:`PlacedTarget` and :class:`RaggedTarget` are the forms of this package. Any class with
+    these methods is another.
     """
 
     def __len__(self) -> int:
@@ -70,11 +70,11 @@ class DenseTarget:
         return len(self.value)
 
     def __getitem__(self, index: slice | Tensor) -> DenseTarget:
-        return DenseTarget(self.value[index], self.valid[index])
+        return replace(self, value=self.value[index], valid=self.valid[index])
 
     def map(self, change: Callable[[Tensor], Tensor]) -> DenseTarget:
         """The same labels with both tensors changed."""
-        return DenseTarget(change(self.value), change(self.valid))
+        return replace(self, value=change(self.value), valid=change(self.valid))
 
     def to(self, device: torch.device | str) -> DenseTarget:
         """The same labels on another device."""
@@ -91,7 +91,7 @@ class DenseTarget:
         place = mask.to(self.valid.device)
         if self.valid.shape[-2:] != place.shape[2:]:
             place = F.adaptive_max_pool2d(place, self.valid.shape[-2:])
-        return DenseTarget(self.value, self.valid & (place[0, 0] == 0))
+        return replace(self, valid=self.valid & (place[0, 0] == 0))
 
     @property
     def has_label(self) -> Tensor:
@@ -102,6 +102,55 @@ class DenseTarget:
     def count(self) -> Tensor:
         """``(B,)``, int64: valid places of each sample."""
         return self.valid.flatten(1).sum(1) if self.valid.ndim > 1 else self.valid.long()
+
+
+@dataclass(frozen=True)
+class PlacedTarget(DenseTarget):
+    """Labels that are boxes or points of an image.
+
+    Attributes:
+        value: ``(B, D, M)``, of which the first numbers are x and y: of the upper left corner and then of the lower
+            right one for boxes, of the place itself for points.
+        valid: ``(B, M)``.
+        boxes: Whether they are boxes.
+        image_size: Height and width of the image in the unit of x and y; None for pixels.
+    """
+
+    boxes: bool = False
+    image_size: tuple[float, float] | None = None
+
+    def hidden(self, mask: Tensor) -> PlacedTarget:
+        """The labels without those that a patch covers wholly: what is left of an object in part can be found.
+
+        Args:
+            mask: ``(1, 1, H, W)``, other than 0 where the patch is.
+
+        Examples:
+            >>> places = torch.tensor([[[0.0, 1.0, 4.0, 4.0, 9.0], [1.0, 1.0, 3.0, 3.0, 9.0]]]).mT
+            >>> target = PlacedTarget(places, torch.ones(1, 2, dtype=torch.bool), boxes=True)
+            >>> mask = torch.zeros(1, 1, 8, 8)
+            >>> mask[..., :4, :3] = 1
+            >>> target.hidden(mask).valid
+            tensor([[ True, False]])
+        """
+        covered = (mask[0, 0] != 0).to(self.value.device, torch.long)
+        (left, right), (top, bottom) = (
+            self._span(axis, size) for axis, size in ((0, covered.shape[1]), (1, len(covered)))
+        )
+        above = F.pad(covered.cumsum(0).cumsum(1), (1, 0, 1, 0))  # of each corner, how much lies above and left of it
+        found = above[bottom, right] - above[top, right] - above[bottom, left] + above[top, left]
+        # A box of no size stands for an image in which nothing is to be found.
+        size = (right - left) * (bottom - top)
+        return replace(self, valid=self.valid & ((found < size) | (size == 0)))
+
+    def _span(self, axis: int, pixels: int) -> tuple[Tensor, Tensor]:
+        """The first pixel of each place and the one behind its last, along x (0) or y (1)."""
+        scale = 1.0 if self.image_size is None else pixels / self.image_size[1 - axis]
+        low = self.value[:, axis] * scale
+        first = low.floor().long().clamp(0, pixels - 1)
+        if not self.boxes:
+            return first, first + 1
+        return first, (self.value[:, 2 + axis] * scale).ceil().long().clamp(max=pixels).maximum(first)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from art_mtl.core.checks import finite_bounds, single_radius
 from art_mtl.core.config import AttackConfig
 from art_mtl.core.configurable import arguments
 from art_mtl.core.front_searches import PatchFront, UniversalFront
+from art_mtl.data.sources import unpack_data
 from art_mtl.tasks import Task
 from art_mtl.torchattacks.base import MultiTaskAttack
 from art_mtl.torchattacks.options import OPTIONS, PatchOptions, UniversalOptions
@@ -22,14 +23,15 @@ class _FittedAttack(MultiTaskAttack):
 
     found: Tensor | None = None
 
-    def fit(self, images: Tensor, labels: Any = None) -> Tensor:
+    def fit(self, images: Any, labels: Any = None) -> Tensor:
         """Find it for these images ``(N, ...)``, in batches, and return it, in the unit of the bounds.
 
         Args:
-            images: As for a call of the attack.
-            labels: Labels of all tasks, or targets.
+            images: As for a call of the attack; or a ``DataLoader`` or data set, all samples of which are read.
+            labels: Labels of all tasks, or targets; None where ``images`` has them.
         """
-        self(images, labels)
+        images, labels = unpack_data(images, labels, self.tasks)
+        self(torch.as_tensor(images), labels)
         if self.found is None:
             raise ValueError("There is nothing that all images share: each has its own.")
         return self.found

@@ -37,6 +37,7 @@ class Proposal:
         parameters: Of the kind.
         doubts: What is not sure, a line each.
         shares: Whether all values lie in [0, 1].
+        form: Of four numbers a row, what boxes these may be; "" where they seem to be relative to anchors.
     """
 
     path: tuple[str | int, ...]
@@ -45,6 +46,7 @@ class Proposal:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     doubts: tuple[str, ...] = ()
     shares: bool = False
+    form: str = ""
 
 
 def propose(name: str, shape: Sequence[int] | None = None) -> str:
@@ -133,7 +135,21 @@ def _guess(path: tuple[str | int, ...], output: Tensor, x: Tensor) -> Proposal:
     doubts = [] if _has_gradient(output, x) else ["no gradient leads from it to the input"]
     flat = output.detach().float()
     kind, parameters, more = _kind(word, flat, shape)
-    return Proposal(path, shape, kind, parameters, (*doubts, *more), bool(((flat >= 0) & (flat <= 1)).all()))
+    shares = bool(((flat >= 0) & (flat <= 1)).all())
+    return Proposal(path, shape, kind, parameters, (*doubts, *more), shares, _box_form(flat))
+
+
+_SOUND = 0.9
+"""Share of boxes with a positive size from which these are no differences from anchors."""
+
+
+def _box_form(output: Tensor) -> str:
+    """What boxes rows of four numbers may be; "" where their sizes are of either sign, as differences are."""
+    if output.ndim != 3 or output.shape[2] != 4:
+        return ""
+    ordered = (output[..., 2:] > output[..., :2]).all(2).float().mean()
+    sized = (output[..., 2:] > 0).all(2).float().mean()
+    return "xyxy" if ordered >= _SOUND else "cxcywh" if sized >= _SOUND else ""
 
 
 def _has_gradient(output: Tensor, x: Tensor) -> bool:
@@ -207,8 +223,16 @@ def _paired(found: Sequence[Proposal]) -> list[Proposal]:
         left = [one for one in left if one is not box and one is not scores]
         classes = scores.shape[1] if len(scores.shape) > 1 else 1
         output = {"boxes": _key(box.path), "scores" if scores.shares else "logits": _key(scores.path)}
-        doubt = "decoded boxes in pixels, before suppression, and a score a class? Is one of the classes 'nothing'?"
-        left.append(Proposal((), box.shape, "detection", {"num_classes": classes, "output": output}, (doubt,)))
+        doubts = ["decoded boxes in pixels, before suppression, and a score a class? Is one of the classes 'nothing'?"]
+        if box.form == "cxcywh":
+            doubts.append("widths and heights in place of corners? Then boxes: cxcywh, or xywh")
+        if not box.form:
+            doubts[0] = "boxes before suppression, and a score a class? Is one of the classes 'nothing'?"
+            doubts.append(
+                f"boxes relative to {box.shape[0]} anchors? Then anchors: FILE.npy, or sizes, ratios, strides and "
+                "image_size, and box_coding: ssd, faster-rcnn, retinanet, fcos, yolov3 or yolov5"
+            )
+        left.append(Proposal((), box.shape, "detection", {"num_classes": classes, "output": output}, tuple(doubts)))
     return left
 
 

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+import numpy as np
 
 from art_mtl import tasks
 from art_mtl.data.table import Column
+from art_mtl.files import regular_file
 from art_mtl.tasks import Task, check_tasks
 from art_mtl.tasks.installed import InstalledKind, installed
 from art_mtl.yaml_files import Document, Place, read_yaml, unknown_key
@@ -21,7 +23,7 @@ __all__ = ["FORMAT", "VERSION", "Given", "InputSpec", "OutputSpec", "TableSpec",
 
 FORMAT, VERSION = "art_mtl.tasks", 1
 Layout = Literal["NCHW", "NHWC"]
-_DEEPEST = 5
+_DEEPEST = 6
 _WHAT = "a description of tasks"
 Output = str | int | list[str | int] | dict[str, str | int | list[str | int]] | None
 
@@ -245,12 +247,24 @@ def _make_task(document: Document, index: int, entry: Mapping[str, Any], kind: s
             if key not in takes:
                 where = document.where("tasks", index, key)
                 raise ValueError(f"{where}: {unknown_key(f'a task of kind {kind!r}', key, [*own, *takes])}")
+    if isinstance(given.get("anchors"), str):
+        given["anchors"] = _anchors(document, index, given["anchors"])
     try:
         return known[kind](entry["name"], **given)
     except (TypeError, ValueError) as error:
         named = re.search(r"Parameter `(\w+)`", str(error))
         place = ("tasks", index, named[1]) if named and named[1] in entry else ("tasks", index)
         raise ValueError(f"{document.where(*place)}: {error}") from None
+
+
+def _anchors(document: Document, index: int, name: str) -> Any:
+    """The array of a file beside the description."""
+    path = Path(document.path).parent / name
+    try:
+        return np.load(regular_file(path, "an array of anchors"), allow_pickle=False)
+    except (OSError, ValueError) as error:
+        where = document.where("tasks", index, "anchors")
+        raise ValueError(f"{where}: Expected a .npy file of anchors. Found {' '.join(str(error).split())}") from None
 
 
 def _check_input(document: Document, spec: InputSpec) -> None:

@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from art_mtl import tasks
-from art_mtl.core.checks import perhaps
 from art_mtl.data import PAPER_DATA, MultiDigits, MultiLabelDigits, MultiTaskDataset, NYUv2, Rooms
-from art_mtl.data.sources import Arrays, Source, as_arrays, as_source
+from art_mtl.data.sources import Arrays, Source, as_arrays, as_source, check_one_form, check_one_sample
 from art_mtl.entry_points import declared, label, package_of
 from art_mtl.files import regular_file
 from art_mtl.models import DigitsNet, MultiLabelNet, RoomsNet, load_embedded, load_network, load_weights, read_metadata
+from art_mtl.near_names import perhaps
 from art_mtl.tasks import Task, check_tasks
 from art_mtl.zoo import user_code
 from art_mtl.zoo.file_victims import read_victim
@@ -132,19 +132,18 @@ class Victim:
             raise TypeError(f"Parameter `model` should be a torch.nn.Module. Found {type(model).__name__}.")
         if not isinstance(tasks, (Task, Sequence)):
             raise TypeError(f"Parameter `tasks` should be a list of tasks. Found {type(tasks).__name__}.")
-        if isinstance(x, (Dataset, DataLoader)) and y is not None:
-            raise TypeError(
-                f"Parameter `y` should be None where `x` is a {type(x).__name__}, which has the labels. "
-                f"Found {type(y).__name__}."
-            )
         checked = list(check_tasks([tasks] if isinstance(tasks, Task) else tasks))
+        check_one_form(x, y)
         low, high = _range(bounds)
         given = {"test": x if y is None else (x, y), **({} if train is None else {"train": train})}
         given = {split: list(data) if isinstance(data, Iterator) else data for split, data in given.items()}
         sources = {split: as_source(data, checked) for split, data in given.items()}
-        shape = sources["test"].read(slice(0, 1))[0].shape[1:]
+        first = sources["test"].read(slice(0, 1))
+        shape = first[0].shape[1:]
         if not shape:
             raise ValueError("Parameter `x` should be inputs (N, ...). Found numbers alone.")
+        if not isinstance(given["test"], (tuple, DataLoader)):
+            check_one_sample(first, checked)
         for split, data in given.items():
             if isinstance(data, tuple):
                 _check_range(sources[split], low, high)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
+from art_mtl import tasks
 from art_mtl.core import RunConfig, attack, checks, make_method
 from art_mtl.core.searches.patch import PatchPlace, PatchSearch, apply_patch, apply_transform, patch_mask
 from art_mtl.core.searches.transforms import Brightness, Scale, Translate
@@ -85,6 +87,39 @@ def test_labels_under_the_patch_do_not_count():
     assert torch.equal(found[0].valid, (mask[0] == 0).expand(2, -1, -1))
     assert found[1].valid.tolist() == [[[False, True], [True, True]]] * 2
     assert found[2].valid.all() and found[3].valid.all() and dense.valid.all()
+
+
+@pytest.mark.parametrize("share", [False, True])
+def test_objects_and_points_that_the_patch_covers_wholly_do_not_count(share):
+    generator = np.random.default_rng(0)
+    mask = torch.zeros(1, 1, 12, 16)
+    mask[..., 2:9, 3:11] = 1
+    low = generator.uniform(0, (10, 6), size=(40, 2))
+    boxes = np.concatenate([low, low + generator.uniform(0.2, 6, size=(40, 2))], 1)
+    inside = np.array([mask[0, 0, int(y1) : math.ceil(y2), int(x1) : math.ceil(x2)].all() for x1, y1, x2, y2 in boxes])
+    under = np.array([bool(mask[0, 0, int(y), int(x)]) for x, y in low])
+    assert 0.1 < inside.mean() < under.mean() < 0.9
+    unit = [16, 12] if share else [1, 1]
+    options = {"image_size": (1, 1)} if share else {}
+    things = tasks.detection("things", 2, **options)
+    target = things.targets([{"boxes": boxes / [*unit, *unit], "labels": np.zeros(40, int)}])
+    assert target.hidden(mask).valid[0].tolist() == (~inside).tolist() and target.valid.all()
+    points = tasks.keypoints("points", 40, normalise=1, **options).targets((low / unit)[None])
+    assert points.hidden(mask).valid[0].tolist() == (~under).tolist()
+    assert points[:1].map(torch.clone).hidden(mask).valid[0].tolist() == (~under).tolist(), (
+        "parts and copies know it too"
+    )
+    nothing = things.targets(things.nothing(1))
+    assert nothing.hidden(torch.ones(1, 1, 12, 16)).valid.all(), "an empty image has no object to hide"
+
+
+def test_a_covered_object_is_not_lost():
+    things = tasks.detection("things", 2)
+    target = things.targets([{"boxes": [[0, 0, 4, 4], [6, 6, 10, 10]], "labels": [0, 1]}])
+    output = {"boxes": torch.tensor([[[6.0, 6, 10, 10]]]), "scores": torch.tensor([[[0.0, 0.9]]])}
+    seen = target.hidden(patch_mask((3, 12, 12), (5, 5), (0, 0), None))
+    for labels, expected in ((target, [1, 2]), (seen, [1, 1])):
+        assert things.statistics(things.check_output(output, labels), labels)[0].tolist() == expected
 
 
 # --- the search ---

@@ -131,7 +131,7 @@ def test_settings_that_differ_are_said(tmp_path: Path) -> None:
     first, second = run(tmp_path / "first"), run(tmp_path / "second", seed=3, chunk=8)
     found = compare_runs([first, second, first], ["first", "second", "third"])
     assert found.settings == ({}, {"seed": (0, 3), "chunk": (12, 8)}, {})
-    assert found.table().notes == ("second ran with seed=3, chunk=8; first with seed=0, chunk=12.",)
+    assert found.table().notes == ("Other than first, second ran with seed 3 instead of 0, chunk 8 instead of 12.",)
     other = compare_runs([first, run(tmp_path / "other", step=0.03)])
     [(name, (there, here))] = other.settings[1].items()
     assert name.endswith("eps_step") and (there, here) == (0.1, 0.03)

@@ -713,9 +713,10 @@ def test_nothing_that_a_folder_names_is_executed(tmp_path: Path) -> None:
 def test_what_a_run_does_not_have_is_refused(tmp_path: Path) -> None:
     (tmp_path / "experiment.yaml").write_text(Experiment("digits", ("equal",), eps=("0.1",), limit=8).to_yaml())
     for arguments, message in (
-        (["--attack", "minmax"], "`attack` should name one attack. Found 'minmax', of: equal, linf 0.1"),
-        (["--attack", "equal", "--eps", "0.2"], "Found 'equal', of: equal, linf 0.1"),
-        (["--attack", "equal", "--norm", "l2"], "Found 'equal', of: equal, linf 0.1"),
+        (["--attack", "minmax"], "`attack` should be one of equal. Found 'minmax'."),
+        (["--attack", "eqal"], "`attack` should be one of equal. Found 'eqal'. Perhaps 'equal'?"),
+        (["--attack", "equal", "--eps", "0.2"], "`eps` should be of a row of equal: linf 0.1. Found '0.2'"),
+        (["--attack", "equal", "--norm", "l2"], "`norm` should be of a row of equal: linf 0.1. Found 'l2'"),
         (["--attack", "equal", "--steps", "3"], "Options of a new attack should be left out .* Found steps"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -729,7 +730,7 @@ def test_what_a_run_does_not_have_is_refused(tmp_path: Path) -> None:
     [
         (["--attack", "all"], "`attack` should name one attack. Found 'all'"),
         (["--attack", "minimax"], "Perhaps 'minmax'"),
-        (["--norm", "l2", "--eps", "linf:0.1"], r"`eps` should have radii of the norms \['l2'\]. Found one of 'linf'"),
+        (["--norm", "l2", "--eps", "linf:0.1"], r"`eps` should have radii of l2. Found one of linf"),
         (["--norm", "l1"], "should give radii for l1"),
         (["--queries", "1"], "`queries` should be an integer of at least 2. Found 1"),
         (["--out", "."], "`out` should be a file. Found the folder"),

@@ -21,7 +21,8 @@ from art_mtl import tasks
 from art_mtl.evaluation import AttackResult, Environment, Results, TaskResult
 from art_mtl.evaluation.report import escape, write
 from art_mtl.evaluation.report.contact import contact_figure
-from art_mtl.evaluation.report.pictures import TaskStyle, View, cards_figure, scene_figure
+from art_mtl.evaluation.report.drawn_samples import TaskStyle, View, draw_sample
+from art_mtl.evaluation.report.pictures import cards_figure, scene_figure
 from art_mtl.evaluation.report.plots import degradation_figure, tasks_figure, weights_figure
 from art_mtl.evaluation.report.tables import make_table, to_csv, to_html, to_latex, to_markdown, to_rich, to_text
 from art_mtl.evaluation.reproduction import comparison_table as reproduction
@@ -199,14 +200,15 @@ def test_pictures_write_the_names_of_tasks_classes_and_attacks(name):
         TaskStyle(segmentation, name, (name, f"{name}2")),
         TaskStyle(classification, name, (name, f"{name}2")),
     ]
-    views = [View(name, image, labels), View(name, image, labels), View(name, 1 - image, labels, image)]
+    view = View(image, labels, name)
+    sample = draw_sample(0, [None, None], (view, view, View(1 - image, labels)), styles)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")
         warnings.filterwarnings("ignore", "constrained_layout not applied")
         figures = [
-            scene_figure(views, styles, name),
-            cards_figure([[view] for view in views], styles[1:], name),
-            contact_figure(views[:1], styles[:1], name),
+            scene_figure(sample, name, "#222222", name),
+            cards_figure([sample], name, "#222222", name),
+            contact_figure([view], styles[:1], name),
         ]
         for figure in figures:
             figure.canvas.draw()

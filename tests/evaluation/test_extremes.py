@@ -93,11 +93,15 @@ def test_a_gallery_shows_the_least_and_the_most_degraded_samples(form: str, tmp_
 
     gallery: Gallery = run._live.gallery
     (block,) = run.results.blocks()
-    samples = gallery.samples(run["a"])
+    samples = gallery.drawn(run["a"])
     assert [sample.place for sample in samples] == expected
-    for sample in samples:
-        np.testing.assert_array_equal(sample.clean.image, x[sample.place])
-        np.testing.assert_array_equal(sample.attacked.image, run.adversarial("a")[sample.place])
+    for sample, (_, clean, attacked) in zip(samples, gallery.views(run["a"]), strict=True):
+        before, after = x[sample.place], run.adversarial("a")[sample.place]
+        np.testing.assert_array_equal(clean.image, before)
+        np.testing.assert_array_equal(attacked.image, after)
+        np.testing.assert_allclose(sample.clean[..., 0], 255 * before[0], atol=0.51)
+        np.testing.assert_allclose(sample.attacked[..., 0], 255 * after[0], atol=0.51)
+        np.testing.assert_allclose(sample.perturbation[..., 0], (after - before)[0], rtol=1e-3, atol=1e-7)
     title = gallery.figure(run.results, block).get_suptitle()
     assert title.startswith(f"Sample {int(np.argmin(harm))}, the most degraded")
 

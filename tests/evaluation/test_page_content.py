@@ -222,12 +222,12 @@ def test_the_colours_of_maps_hold_the_attacked_values() -> None:
     gallery = run._live.gallery
     (block,) = run.results.blocks()
     attack = block.ranked[0]
-    samples = gallery.samples(attack)
+    views, places = gallery.views(attack), [sample.place for sample in gallery.drawn(attack)]
     shown = show_samples("heading", gallery, attack, run.results)
     assert (len(shown.least), len(shown.most)) == (2, 2) and shown.is_wide
-    for sample, drawn in zip((*samples[:2], *samples[3:5]), (*shown.least, *shown.most), strict=True):
+    for sample, drawn in zip((*views[:2], *views[3:5]), (*shown.least, *shown.most), strict=True):
         far, seg = drawn.maps
-        truth, clean, attacked = (view.labels["far"][0] for view in (sample.truth, sample.clean, sample.attacked))
+        truth, clean, attacked = (view.labels["far"][0] for view in sample)
         low, high = min(map(np.min, (truth, clean, attacked))), max(map(np.max, (truth, clean, attacked)))
         assert high > truth.max() + 0.5, "the attack leaves the range of the truth"
         for picture, values in zip(far.pictures, (truth, clean, attacked), strict=False):
@@ -239,13 +239,13 @@ def test_the_colours_of_maps_hold_the_attacked_values() -> None:
                 pixels(picture.uri), value_picture(error, 0, max(map(np.max, errors))), atol=2 / 255
             )
             assert f"mean {error.mean():.2g} m" in picture.caption
-        wrong = sample.attacked.labels["seg"] != sample.truth.labels["seg"]
+        wrong = sample[2].labels["seg"] != sample[0].labels["seg"]
         yellow = pixels(seg.pictures[4].uri)[..., 0] > 0.9
         if wrong.any():
             np.testing.assert_array_equal(yellow, wrong)
         assert f"{100 * wrong.mean():.0f} % wrong" in seg.pictures[4].caption
     first, last = shown.least[0].heading, shown.most[0].heading
-    assert first.startswith(f"Sample {samples[0].place}: ") and last.startswith(f"Sample {samples[3].place}: ")
+    assert first.startswith(f"Sample {places[0]}: ") and last.startswith(f"Sample {places[3]}: ")
 
 
 def test_large_pictures_become_small() -> None:
@@ -308,3 +308,11 @@ def test_a_block_without_radius_has_no_curve(large: Results) -> None:
     text = page_html(replace(large, attacks=odd))
     assert "ε not stated" in text and 'id="curves"' not in text
     assert isinstance(next(replace(large, attacks=odd).blocks()), Block)
+
+
+def test_an_attack_of_no_steps_has_no_weights_to_draw(large: Results) -> None:
+    """The page has all but their drawing."""
+    drawing = 'role="img" aria-label="minmax"'
+    assert drawing in page_html(large)
+    without = [replace(one, weights=()) if one.name == "minmax" else one for one in large.attacks]
+    assert drawing not in page_html(replace(large, attacks=tuple(without)))

@@ -170,8 +170,8 @@ def test_places_that_no_report_may_take(run, tmp_path: Path) -> None:
     ("code", "kind", "words"),
     [
         (errno.ENOSPC, OSError, "The disk is full; what was there before stays"),
-        (errno.EACCES, PermissionError, "Expected a folder that can be written to"),
-        (errno.EROFS, PermissionError, "Expected a folder that can be written to"),
+        (errno.EACCES, PermissionError, "Expected a place that can be written to"),
+        (errno.EROFS, PermissionError, "Expected a place that can be written to"),
     ],
 )
 def test_a_place_that_cannot_be_written_is_told_in_words(
@@ -186,7 +186,7 @@ def test_a_place_that_cannot_be_written_is_told_in_words(
         raise OSError(code, os.strerror(code), None if code == errno.ENOSPC else str(path))
 
     monkeypatch.setattr(Path, "write_text", fail)
-    writers = ((tmp_path, lambda: write_page(page, run[0])),
+    writers = ((page, lambda: write_page(page, run[0])),
                (tmp_path / "folder", lambda: write_report(tmp_path / "folder", run[0])))  # fmt: skip
     for place, write in writers:
         with pytest.raises(kind, match=words) as caught:

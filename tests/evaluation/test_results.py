@@ -69,8 +69,8 @@ def test_file_round_trip(tmp_path: Path) -> None:
         ("{", "The text: expected results. Found a fault: Input data was truncated"),
         ("[]", "no JSON document of format 'art_mtl.results'"),
         ('{"format": "other"}', "no JSON document of format 'art_mtl.results'"),
-        ('{"format": "art_mtl.results", "version": 99}', "it is of version 99, not 4"),
-        ('{"format": "art_mtl.results", "version": 4, "tasks": [{}]}', "missing required field"),
+        ('{"format": "art_mtl.results", "version": 99}', "it is of version 99, not 5"),
+        ('{"format": "art_mtl.results", "version": 5, "tasks": [{}]}', "missing required field"),
         ('{"format": ' + "[" * 100_000, "Found a fault"),
     ],
 )

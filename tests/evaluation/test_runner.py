@@ -326,7 +326,7 @@ def test_grid() -> None:
     assert len(block) == 2 + 2 * 6 + 1 and len(cells) == 3 * len(block)
     with pytest.raises(ValueError, match="'equol'. Perhaps 'equal'"):
         plan_grid(two, ["equol"], {"l2": [1]})
-    with pytest.raises(ValueError, match="`schedule` should be of"):
+    with pytest.raises(ValueError, match="`schedule` should be one of published, linear, cosine, restarts. Found"):
         plan_grid(two, ["equal"], {"l2": [1]}, ["constant"])
 
 
@@ -372,8 +372,8 @@ def test_radii() -> None:
     assert plan_radii(victim, ["l2", "linf"], [1]) == {"l2": (1.0,), "linf": (1.0,)}
     for norms, eps, message in (
         (["l2"], None, "radii for l2"),
-        (["l7"], None, "`norm` should be of"),
-        (["l2"], {"l2": [1], "linf": [1]}, "radii of 'linf'"),
+        (["l7"], None, "`norm` should be one of linf, l2, l1. Found"),
+        (["l2"], {"l2": [1], "linf": [1]}, "should have radii of l2. Found one of linf"),
         (None, [-1.0], "positive and finite. Found -1"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -224,6 +224,7 @@ def synthetic(folder: Path, chunks: int, attacks: int = 5) -> float:
         "settings": {"seed": 0}, "environment": {"packages": {}, "device": "cpu", "date": "", "seed": 0},
         "command": None, "victim": "v", "clip_values": [0, 1], "protocol": "pooled", "samples": 4 * chunks, "chunk": 4,
         "scales": [MetricSpec.of(tasks.depth("depth"), "pooled").to_json()],
+        "measures": [],
     }  # fmt: skip
     rows = SparseTensor.of(torch.rand(4, 2, dtype=torch.float64))
     state = {"sum_abs_error": torch.tensor(1.0), "total": torch.tensor(4)}

@@ -1,4 +1,6 @@
-"""Models of transformers and timm, made from their configurations: nothing is downloaded."""
+"""Models of transformers and timm, made from their configurations: nothing is downloaded. `make libraries`
+installs both and runs these tests.
+"""
 
 import numpy as np
 import pytest

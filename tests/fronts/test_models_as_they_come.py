@@ -6,11 +6,16 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import torch
+from art.attacks.evasion import FastGradientMethod, ProjectedGradientDescent
 from torch import nn
 
 from art_mtl import PyTorchMultiTaskEstimator, tasks
 from art_mtl.attacks import MultiTaskPGD, WorstTaskPGD
 from art_mtl.evaluation import Victim, evaluate
+from art_mtl.evaluation.diagnosis.gradients import unexplained
+from art_mtl.evaluation.diagnosis.search import Grey, Noise, QuerySearch, grey_radius
+from art_mtl.evaluation.diagnosis.surrogate import make_surrogate
+from art_mtl.evaluation.grid import make_estimator
 from art_mtl.models import SeveralInputs
 from art_mtl.torchattacks import WorstTaskPGD as TorchWorstTaskPGD
 
@@ -183,6 +188,87 @@ def test_a_random_start_and_other_norms_leave_given_inputs_alone():
         found = attack.generate(x, Y, mask=np.ones(packed.input_shape))
         np.testing.assert_array_equal(found[:, -5:], x[:, -5:])
         assert np.abs(found - x).max() > 0
+
+
+def packed_with_table():
+    """A model of a picture and a table, its estimator, and inputs whose table an ART attack would change."""
+    packed = SeveralInputs(Both((5,)).eval(), {"image": (3, 6, 6), "other": (5,)}, "image")
+    x = packed.pack(image=X, other=np.full((6, 5), 3.0))
+    clip_values = packed.bounds(0, 1)
+    return packed, x, PyTorchMultiTaskEstimator(packed, TASKS, (113,), clip_values=clip_values, device_type="cpu")
+
+
+def test_the_gradient_of_given_inputs_is_0():
+    packed, x, estimator = packed_with_table()
+    gradient = estimator.loss_gradient(x, Y)
+    assert (gradient[:, -5:] == 0).all() and (gradient[:, :-5] != 0).any()
+    for attack in (FastGradientMethod(estimator, eps=EPS), ProjectedGradientDescent(estimator, eps=EPS, verbose=False)):
+        found = attack.generate(x, estimator.labels(Y, 6))
+        np.testing.assert_array_equal(found[:, -5:], x[:, -5:])
+        assert np.abs(found - x).max() > 0.9 * EPS
+
+
+class Shift:
+    """An attack of nobody's, which changes everything."""
+
+    norm, eps = np.inf, EPS
+
+    def generate(self, x, y):
+        return x + np.float32(EPS) * np.where(x > 0.5, -1, 1)
+
+
+def test_evaluations_leave_given_inputs_alone():
+    packed, x, estimator = packed_with_table()
+    victim = Victim.of(packed, TASKS, x, Y, bounds=packed.bounds(0, 1))
+    attacks = {"own": Shift(), "ART": ProjectedGradientDescent(make_estimator(victim, "cpu"), eps=EPS, verbose=False)}
+    run = evaluate(victim, attacks, progress=False, keep_adversarial=True)
+    for name in attacks:
+        found = run.adversarial(name)
+        np.testing.assert_array_equal(found[:, -5:], x[:, -5:])
+        assert np.abs(found - x).max() > 0.9 * EPS
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_the_probes_of_the_diagnosis_leave_given_inputs_alone(norm):
+    packed, x, estimator = packed_with_table()
+    eps = {"linf": EPS, "l2": 1.0, "l1": 5.0}[norm]
+    probes = [Noise(estimator, norm, eps, seed=0), Grey(estimator)]
+    if norm != "l1":
+        probes.append(QuerySearch(estimator, "kind", norm, eps, queries=5, batch_size=4, seed=0))
+    for probe in probes:
+        found = probe.generate(x, estimator.labels(Y, 6))
+        np.testing.assert_array_equal(found[:, -5:], x[:, -5:])
+        assert (found[:, :-5] != x[:, :-5]).any()
+    assert (Grey(estimator).generate(x)[:, :-5] == 0.5).all()
+    assert grey_radius(estimator, norm) == pytest.approx(0.5 * 108 ** {"linf": 0, "l2": 0.5, "l1": 1}[norm])
+
+
+def test_gradients_are_probed_where_inputs_are_attacked():
+    class Rounded(nn.Module):
+        def forward(self, image, table):
+            return image.flatten(1).sum(1, keepdim=True) + table.round().sum(1, keepdim=True)
+
+    packed = SeveralInputs(Rounded(), {"image": (1, 2, 2), "table": (5,)}, "image")
+    estimator = PyTorchMultiTaskEstimator(packed, [tasks.regression("sum")], (9,), device_type="cpu")
+    x = packed.pack(image=np.zeros((4, 1, 2, 2)), table=np.full((4, 5), 0.5))
+    shares = unexplained(estimator, x, "linf", 0.1, batch_size=4, seed=0)
+    assert shares["sum"] < 1e-6, "rounding is a matter of the table, which is not attacked"
+    surrogate = make_surrogate(estimator, x, estimator.labels({"sum": np.zeros((4, 1))}, 4), 0.1, 4, 0)
+    assert surrogate.attackable is packed.attackable
+    found = MultiTaskPGD(surrogate, eps=0.1, max_iter=2, verbose=False).generate(x, {"sum": np.zeros((4, 1))})
+    np.testing.assert_array_equal(found[:, 4:], x[:, 4:])
+
+
+def test_a_surrogate_adds_no_noise_to_given_inputs():
+    class Table(nn.Module):
+        def forward(self, image, table):
+            return table.sum(1, keepdim=True) + 0 * image.sum()
+
+    packed = SeveralInputs(Table(), {"image": (1, 2, 2), "table": (5,)}, "image")
+    estimator = PyTorchMultiTaskEstimator(packed, [tasks.regression("sum")], (9,), device_type="cpu")
+    x = packed.pack(image=np.zeros((4, 1, 2, 2)), table=np.ones((4, 5)))
+    surrogate = make_surrogate(estimator, x, estimator.labels({"sum": np.zeros((4, 1))}, 4), 0.1, 4, 0)
+    assert (surrogate.predict(x)["sum"] == 5).all()
 
 
 def test_wrong_inputs_are_told():

@@ -1,5 +1,7 @@
 """Nets with softmax or sigmoid inside are attacked as their logits are, and what has no gradient left is told."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -161,3 +163,45 @@ def test_a_softmax_over_another_axis_is_left_alone():
     network = BeforeActivation(lambda x: {"seg": x.softmax(-1)}, [tasks.segmentation("seg", 2)])
     x = torch.rand(1, 2, 3, 4)
     torch.testing.assert_close(network(x)[0], x.softmax(-1))
+
+
+class Head(torch.nn.Module):
+    """Outputs of one logit that lie in [0, 1] by chance, made in several ways; "sigmoid" are probabilities."""
+
+    def __init__(self, way):
+        super().__init__()
+        self.way, self.linear = way, torch.nn.Linear(12, 2)
+        self.conv = torch.nn.Conv2d(3, 2, 2)
+        with torch.no_grad():
+            for layer in (self.linear, self.conv):
+                layer.weight.mul_(0.01)
+                layer.bias.fill_(0.5)
+
+    def forward(self, x):
+        flat = x[:, :, :2, :2].flatten(1)
+        found = {
+            "linear": lambda: self.linear(flat),
+            "product": lambda: flat @ self.linear.weight.T + self.linear.bias,
+            "convolution": lambda: self.conv(x[:, :, :2, :2])[:, :, 0, 0],
+            "sigmoid": lambda: torch.sigmoid(self.linear(flat)) * 1.0,
+            "clamp": lambda: self.linear(flat).clamp(0, 1),
+        }[self.way]()
+        return {"a": found[:, 0], "b": found[:, 1:]}
+
+
+@pytest.mark.parametrize("way", ["linear", "product", "convolution", "sigmoid", "clamp", "scripted"])
+@pytest.mark.parametrize("start", [False, True])
+def test_a_linear_head_is_never_told_that_it_returns_probabilities(way, start):
+    net = Head("sigmoid" if way == "scripted" else way)
+    if way == "scripted":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch: TorchScript is old, but people have it
+            net = torch.jit.trace(net, torch.rand(16, 3, 2, 2), strict=False)
+    x = torch.rand(16, 3, 2, 2, generator=torch.Generator().manual_seed(1))
+    y = {"a": torch.arange(16) % 2, "b": torch.arange(16)[:, None] % 2}
+    attack = TorchPGD(net, [tasks.binary("a"), tasks.binary("b")], eps=0.01, steps=2, random_start=start)
+    if way in ("sigmoid", "clamp", "scripted"):
+        with pytest.warns(AttackWarning, match=r"outputs of the task\(s\) \['a', 'b'\] lie in \[0, 1\]"):
+            attack(x, y)
+    else:
+        attack(x, y)

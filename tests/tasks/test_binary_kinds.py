@@ -163,3 +163,27 @@ def test_other_arguments_are_checked():
         tasks.multilabel_segmentation("t", 2, spatial_dims=1)
     with pytest.raises(ValueError, match="1, 0 or 255 \\(ignored\\).*Found values in \\[0, 7\\]"):
         tasks.binary_segmentation("t", ignore_index=255).targets(np.array([[[0, 7]]]))
+
+
+@pytest.mark.parametrize(
+    ("task", "labels", "found"),
+    [
+        (tasks.binary_segmentation("m"), torch.rand(2, 3, 4) * 7 + 0.5, r"no negative one in \[0\.[\d.]+, [\d.]+\]"),
+        (
+            tasks.binary_segmentation("m", ignore_index=-1),
+            torch.tensor([[[2.5, -1.0], [0.5, 3.5]]]),
+            "no negative one in",
+        ),
+        (tasks.multilabel_segmentation("m", 2), torch.rand(2, 2, 3, 4) * 80, "no negative one in"),
+        (tasks.binary("m"), torch.tensor([0.0, 3.0, 5.0]), r"whole numbers in \[0, 5\]"),
+        (tasks.multilabel("m", 2), torch.tensor([[-3.0, 1.0]]), r"whole numbers in \[-3, 1\]"),
+    ],
+)
+def test_other_maps_and_numbers_are_no_labels(task, labels, found):
+    with pytest.raises(ValueError, match=rf"'m' should be 1, 0 or .*some of which are negative. Found {found}"):
+        task.targets(labels)
+
+
+def test_logits_are_still_decoded():
+    assert tasks.binary_segmentation("m").targets(torch.tensor([[[2.5, -0.5]]])).value.tolist() == [[[1, 0]]]
+    assert tasks.binary("m").targets(torch.tensor([2.5, 0.5])).value.tolist() == [1, 1]

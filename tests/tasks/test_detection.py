@@ -399,10 +399,28 @@ def test_pictures_are_frames():
         np.testing.assert_array_equal(one["boxes"], true["boxes"])
         assert one["labels"].tolist() == true["labels"].tolist()
     picture = TASK.picture(shown[0])
-    assert picture.shape == (107, 160, 3)
-    x1, y1 = (shown[0]["boxes"][0, :2] * 160 / 60).astype(int)
+    assert picture.shape == (171, 256, 3)
+    x1, y1 = (shown[0]["boxes"][0, :2] * 256 / 60).astype(int)
     assert (picture[y1, x1] != 1).any() and (TASK.picture(shown[2]) == 1).all()
     assert TASK.answer(shown[0]) == TASK.caption(shown[0]) == "3 objects" and TASK.answer(None) == "?"
+    assert TASK.classes_in(shown[0]).tolist() == [-1, 0, 1] and not len(TASK.classes_in(None))
+
+
+def test_frames_are_drawn_over_the_image():
+    image = np.random.default_rng(0).uniform(size=(3, 40, 60))
+    label = {"boxes": np.array([[10.0, 5.0, 30.0, 25.0]]), "labels": np.array([1])}
+    frame, over = TASK.picture(label), TASK.picture(label, image=image)
+    drawn = (frame != 1).any(-1)
+    np.testing.assert_array_equal(over[drawn], frame[drawn])
+    rows, columns = np.nonzero(~drawn)
+    below = image[:, ((rows + 0.5) * 40 / 171).astype(int), ((columns + 0.5) * 60 / 256).astype(int)]
+    np.testing.assert_array_equal(over[~drawn], below.T)
+    assert 0 < drawn.mean() < 0.1
+    free = tasks.detection("things", CLASSES)  # boxes are in pixels
+    np.testing.assert_array_equal(free.picture(label, image=image), over)
+    shares = tasks.detection("things", CLASSES, image_size=(1, 1))
+    label["boxes"] = label["boxes"] / [60, 40, 60, 40]
+    np.testing.assert_array_equal(shares.picture(label, image=image), over)
 
 
 # --- through attacks, evaluation and report ---

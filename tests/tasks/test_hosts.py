@@ -14,7 +14,25 @@ from art_mtl.attacks import MultiTaskPGD, WorstTaskPGD
 from art_mtl.evaluation import evaluate
 
 SHAPE = (3, 6, 8)
+
+
+def candidates(outputs):
+    """Eight boxes side by side that hardly move, and scores of two classes."""
+    found = outputs["t"]
+    edges = torch.arange(8.0)[:, None]
+    boxes = torch.cat([edges, torch.zeros(8, 1), edges + 1, torch.full((8, 1), 6.0)], 1).to(found)
+    return {"boxes": boxes + 0.02 * found[..., 2:].tanh(), "scores": torch.sigmoid(3 * found[..., :2])}
+
+
 KINDS = {
+    "segmentation": (tasks.segmentation("t", 3), (3, 6, 8)),
+    "classification": (tasks.classification("t", 4), (4,)),
+    "multilabel": (tasks.multilabel("t", 4), (4,)),
+    "depth": (tasks.depth("t"), (1, 6, 8)),
+    "disparity": (tasks.disparity("t"), (1, 6, 8)),
+    "normals": (tasks.surface_normals("t"), (3, 6, 8)),
+    "regression": (tasks.regression("t"), (2,)),
+    "detection": (tasks.detection("t", 2, output=candidates, metric="recall"), (8, 6)),
     "binary": (tasks.binary("t"), (1,)),
     "binary_segmentation": (tasks.binary_segmentation("t"), (1, 6, 8)),
     "binary_segmentation, odsF": (tasks.binary_segmentation("t", metric="ods_f"), (6, 8)),
@@ -81,6 +99,17 @@ def test_art(task, shape, attack):
 
 @UNLABELLED
 @each
+@pytest.mark.parametrize(("norm", "eps"), [(2, 0.5), (1, 2.0)])
+def test_inside_ball_and_box(task, shape, norm, eps):
+    host, x, y = setup(task, shape)
+    z = WorstTaskPGD(host, norm=norm, eps=eps, max_iter=3, num_random_init=1, verbose=False).generate(x, y)
+    moved = np.linalg.norm((z.astype(float) - x).reshape(6, -1), ord=norm, axis=1)
+    assert (moved <= eps * (1 + 1e-5)).all() and (moved > 0.5 * eps)[[0, 1, 3, 4, 5]].all()
+    assert z.min() >= 0 and z.max() <= 1
+
+
+@UNLABELLED
+@each
 def test_order_of_samples_and_tasks_changes_nothing(task, shape):
     host, x, y = setup(task, shape)
     run = {"eps": 0.1, "max_iter": 3, "verbose": False}
@@ -106,25 +135,26 @@ def test_torchattacks_away_and_towards(task, shape):
     towards.set_mode_targeted_by_label(quiet=True)
     z = towards(torch.tensor(x), aim).numpy()
     before, after = loss_of(host, task, x, aim), loss_of(host, task, z, aim)
-    assert (after <= before).all() and after.sum() < before.sum()
+    # The last step may lead a little beyond the optimum of an absolute error.
+    assert (after <= before + 0.02).all() and after.sum() < before.sum()
 
 
 @UNLABELLED
 @each
 def test_secml_torch(task, shape):
     secmlt = pytest.importorskip("art_mtl.secmlt")
-    from torch.utils.data import DataLoader, TensorDataset
+    from torch.utils.data import DataLoader
 
     host, x, y = setup(task, shape)
-    whole = np.stack([np.asarray(y["t"][0 if i == 2 else i]) for i in range(len(x))])
-    data = TensorDataset(torch.tensor(x), torch.tensor(whole), torch.tensor(y["other"]))
+    whole = [y["t"][0 if i == 2 else i] for i in range(len(x))]
+    data = list(zip(torch.tensor(x), whole, torch.tensor(y["other"]), strict=True))
     loader = DataLoader(data, 3, collate_fn=lambda rows: (
         torch.stack([r[0] for r in rows]),
-        {"t": torch.stack([r[1] for r in rows]), "other": torch.stack([r[2] for r in rows])},
+        {"t": [r[1] for r in rows], "other": torch.stack([r[2] for r in rows])},
     ))  # fmt: skip
     attack = secmlt.MultiTaskPGD([task, OTHER], perturbation_model="linf", epsilon=0.1, num_steps=4, step_size=0.025)
     z = torch.cat([batch for batch, _ in attack(host.model, loader)]).numpy()
-    labels = {"t": list(whole)}
+    labels = {"t": whole}
     assert np.abs(z - x).max() <= 0.1 + 1e-6
     before, after = loss_of(host, task, x, labels), loss_of(host, task, z, labels)
     assert (np.delete(after - before, 2) > 0).all()

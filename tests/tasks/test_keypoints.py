@@ -171,9 +171,53 @@ def test_pictures():
     task = tasks.keypoints("face", 2, 1, image_size=(20, 40))
     shown = task.shown(task.targets(np.array([[[10.0, 5.0], [NAN, 3.0]]])))[0]
     picture = task.picture(shown)
-    assert picture.shape == (80, 160, 3) and (picture[20, 40] != 1).any() and (picture != 1).any(-1).sum() == 25
+    assert picture.shape == (128, 256, 3) and (picture[32, 64] != 1).any() and (picture != 1).any(-1).sum() == 81
     assert task.caption(shown) == "1 of 2 points"
-    assert tasks.keypoints("face", 2, 1).picture(shown).shape == (80, 160, 3)
+    assert tasks.keypoints("face", 2, 1).picture(shown).shape == (128, 256, 3)
+    grey = np.full((1, 20, 40), 0.25)
+    over = task.picture(shown, image=grey)
+    drawn = (picture != 1).any(-1)
+    np.testing.assert_array_equal(over[drawn], picture[drawn])
+    assert (over[~drawn] == 0.25).all()
+    np.testing.assert_array_equal(tasks.keypoints("face", 2, 1).picture(shown, image=grey), over)
+
+
+def detections(*parts):
+    """One dict per sample, as of Keypoint R-CNN: the scores of detections, their points and the points' scores."""
+    return [
+        {
+            "scores": torch.tensor(scores),
+            "keypoints": torch.cat([torch.tensor(points), torch.ones(len(scores), 2, 1)], 2),
+            "keypoints_scores": torch.tensor(point_scores),
+        }
+        for scores, points, point_scores in parts
+    ]
+
+
+def test_points_of_the_best_detection():
+    task = tasks.keypoints("points", 2, normalise=10.0)
+    output = detections(
+        ([0.2, 0.9], [[[0.0, 0.0], [1.0, 1.0]], [[3.0, 4.0], [5.0, 6.0]]], [[1.0, 1.0], [2.0, -0.5]]),
+        ([0.1], [[[7.0, 8.0], [9.0, 10.0]]], [[-200.0, 3.0]]),
+    )
+    output.append({"scores": torch.zeros(0), "keypoints": torch.zeros(0, 2, 3), "keypoints_scores": torch.zeros(0, 2)})
+    chosen = task.select(output, position=1, count=2)
+    np.testing.assert_array_equal(
+        task.decode(chosen), [[[3, 4], [NAN, NAN]], [[NAN, NAN], [9, 10]], [[NAN, NAN], [NAN, NAN]]]
+    )
+    y = np.array([[[3.0, 5.0], [5.0, 6.0]], [[7.0, 8.0], [9.0, 13.0]], [[0.0, 0.0], [NAN, 1.0]]], np.float32)
+    target = task.targets(y)
+    # Points of low scores count where there is a label; where nothing is detected each point is a length off.
+    losses = task.loss(task.check_output(chosen, target), target)
+    np.testing.assert_allclose(losses, [0.05, 0.15, 1.0], rtol=1e-6)
+    right = tasks.keypoints("points", 2, normalise=10.0, pck=0.2)
+    statistics = right.statistics(right.check_output(chosen, target), target)
+    assert statistics.tolist() == [[2, 2], [1, 2], [0, 1]]
+    assert tasks.keypoints("points", 2, 1, output="pose").select({"pose": output}, 0).equal(chosen)
+    with pytest.raises(ValueError, match=r"should have shape \(M, 3, 3\) to fit its labels. Found \(2, 2, 3\)"):
+        tasks.keypoints("points", 3, 1).select(output, 0)
+    with pytest.raises(ValueError, match="should be a tensor. Found a list"):
+        task.select([output[0]["scores"].tolist()], 0)
 
 
 class Landmarks(nn.Module):

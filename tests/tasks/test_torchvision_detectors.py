@@ -50,6 +50,34 @@ def enliven(model, x):
     return model
 
 
+def test_the_fronts_attack_the_points_of_keypoint_rcnn_and_its_boxes():
+    torch.manual_seed(0)
+    x = np.random.default_rng(0).uniform(size=(2, 3, 64, 64)).astype(np.float32)
+    model = enliven(MAKE["keypoint_rcnn"]().eval(), torch.tensor(x))
+    told = [tasks.keypoints("pose", 3, normalise=64.0), tasks.detection("things", 3, score_threshold=0.3)]
+    host = PyTorchMultiTaskEstimator(model, told, (3, 64, 64), clip_values=(0, 1), device_type="cpu")
+    with torch.no_grad():
+        raw = model(torch.tensor(x))
+    best = [int(one["scores"].argmax()) for one in raw]
+    own = host.own_labels(x)
+    for points, one, place in zip(own["pose"], raw, best, strict=True):
+        seen = (one["keypoints_scores"][place] > 0).numpy()
+        np.testing.assert_allclose(points[seen], one["keypoints"][place, seen, :2], atol=1e-4)
+        assert np.isnan(points[~seen]).all()
+    y = {"pose": np.stack([one["keypoints"][place, :, :2].numpy() + 3 for one, place in zip(raw, best, strict=True)])}
+    y["things"] = own["things"]
+    before = host.compute_losses(x, y)["pose"]
+    np.testing.assert_allclose(before, 3 * np.sqrt(2) / 64, rtol=1e-4)
+    gradient = host.loss_gradient(x, y)
+    assert np.isfinite(gradient).all() and (gradient != 0).any()
+    adversarial = {
+        "art": MultiTaskPGD(host, eps=0.05, max_iter=2, verbose=False).generate(x, y),
+        "torchattacks": ta.MultiTaskPGD(model, told, eps=0.05, steps=2)(torch.tensor(x), y).numpy(),
+    }
+    for z in adversarial.values():
+        assert (host.compute_losses(z, y)["pose"] > before).all() and np.abs(z - x).max() <= 0.05 + 1e-6
+
+
 @pytest.mark.parametrize("name", MAKE)
 def test_the_fronts_attack_it(name):
     torch.manual_seed(0)

@@ -350,6 +350,21 @@ def test_some_epochs_are_validated_and_the_last_always(tiny: ModuleType, photogr
     assert ["metrics" in entry for entry in json.loads((tmp_path / "history.json").read_text())] == [0, 1, 0, 1, 1]
 
 
+def test_an_epoch_is_on_disk_before_it_is_told(tiny: ModuleType, photographs: Path, tmp_path: Path) -> None:
+    """So that an output that nobody reads loses none."""
+
+    def closed(epoch: EpochResult) -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        tiny.run(photographs, tmp_path, recipe={"epochs": 3}, validated=closed)
+    assert len(json.loads((tmp_path / "history.json").read_text())) == 1
+    assert {"best.safetensors", "last.safetensors"} <= {path.name for path in tmp_path.iterdir()}
+    epochs: list[EpochResult] = []
+    tiny.run(photographs, tmp_path, recipe={"epochs": 3}, validated=epochs.append)
+    assert [epoch.epoch for epoch in epochs] == [2, 3]
+
+
 def test_the_paper_s_victim_takes_a_step(photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("torchvision")
     options = "--model mtan --epochs 1 --batch-size 2 --limit 2 --lr 0.01 --crop 24x32 --workers 0 --device cpu"

@@ -46,7 +46,7 @@ class EnsembleReport:
             ValueError: No such member.
         """
         if member not in self.members:
-            raise ValueError(f"Parameter `member` should be one of {list(self.members)}. Found {member!r}.")
+            raise ValueError(f"Parameter `member` should be one of {', '.join(self.members)}. Found {member!r}.")
         return np.flatnonzero(self.winner == self.members.index(member))
 
     def __str__(self) -> str:

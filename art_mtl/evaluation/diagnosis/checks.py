@@ -25,6 +25,7 @@ from art_mtl.evaluation.diagnosis.records import Check
 from art_mtl.evaluation.diagnosis.search import Grey, Noise, QuerySearch, grey_radius
 from art_mtl.evaluation.diagnosis.surrogate import make_surrogate
 from art_mtl.evaluation.hosts import HostedAttack, SingleTaskAttack
+from art_mtl.evaluation.report.spelling import decimals
 from art_mtl.evaluation.statistics import unseen
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def reference(lab: DiagnosisContext) -> Check:
     least = max(float(lab.singles[name].deltas[k]) for k, name in enumerate(lab.names))
     seen = (
         f"{name} {_percent(lab.direct, k)} by the attack on all tasks, {_percent(lab.singles[name], k)} by that on it "
-        f"alone; Δ_Wor {_percent(lab.direct)}, reference {100 * least:.1f} %"
+        f"alone; Δ_Wor {_percent(lab.direct)}, reference {decimals(100 * least, 1)} %"
     )
     return _reported("reference", [excesses[k]], seen)
 
@@ -227,7 +228,7 @@ def _suspicion(excess: Excess) -> tuple[bool, float]:
 
 def _percent(outcome: Outcome, task: int | None = None) -> str:
     """Δ_Wor, or the Δ of one task."""
-    return f"{100 * (outcome.worst if task is None else float(outcome.deltas[task])) + 0.0:.1f} %"
+    return f"{decimals(100 * (outcome.worst if task is None else float(outcome.deltas[task])), 1)} %"
 
 
 def _share(share: float) -> str:

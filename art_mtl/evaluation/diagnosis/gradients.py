@@ -16,7 +16,7 @@ from art_mtl.core.batch import radius, rows
 from art_mtl.core.optimizers.steps import direction, random_start
 from art_mtl.data.sources import Inputs
 from art_mtl.evaluation.checks import NORMS
-from art_mtl.evaluation.diagnosis.search import device_bounds
+from art_mtl.evaluation.diagnosis.search import box_around
 from art_mtl.evaluation.input_gradients import loss_gradients
 from art_mtl.labels import MultiTaskLabels
 from art_mtl.projections import project
@@ -121,16 +121,16 @@ def unexplained(
     device = estimator.device
     generator = torch.Generator(device).manual_seed(seed)
     size = radius("eps", eps, torch.as_tensor(x))
-    bounds = device_bounds(estimator)
     wrong = torch.zeros(len(estimator.tasks), dtype=torch.float64)
     total = torch.zeros_like(wrong)
     with frozen(estimator.model):
         for part in _parts(len(x), batch_size):
             clean = torch.as_tensor(x[part], device=device)
+            bounds = box_around(estimator, clean)
             ball = rows(size, part, len(x)).to(device)
             start = random_start(clean, ball, NORMS[norm], 1.0, generator)
             base = project(start, clean, ball, NORMS[norm], bounds)
-            draws = torch.randn((_PROBES, *base.shape), generator=generator, device=device)
+            draws = torch.randn((_PROBES, *base.shape), generator=generator, device=device) * (bounds[0] < bounds[1])
             steps = [_PROBE_SIZE * ball * direction(draw, NORMS[norm], clean, base, bounds, step=0) for draw in draws]
             # Both sides stay inside the box, at whose edge a model may bend.
             margin = torch.stack(steps).abs().amax(0)

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from art_mtl.evaluation.diagnosis.sanity_checks import SANITY_CHECKS
 from art_mtl.evaluation.documents import Document, Layout
+from art_mtl.evaluation.report.spelling import decimals
 from art_mtl.evaluation.report.tables import MISSING, Cell, Row, ShowsTable, Table, describe_eps
 from art_mtl.evaluation.results import Environment, Number, known
 
@@ -170,7 +171,7 @@ def _caption(diagnosis: Diagnosis) -> str:
     where = describe_eps(diagnosis.norm, diagnosis.eps, diagnosis.clip_values)
     steps = "" if diagnosis.steps is None else f", {diagnosis.steps} steps"
     counts = {status: sum(check.status == status for check in diagnosis.checks) for status in STATUSES}
-    degradation = "" if diagnosis.delta_wor is None else f" Δ_Wor {100 * diagnosis.delta_wor:.2f} %."
+    degradation = "" if diagnosis.delta_wor is None else f" Δ_Wor {decimals(100 * diagnosis.delta_wor)} %."
     others = "".join(f", {counts[status]} {status}" for status in STATUSES[2:] if counts[status])
     return (
         f"{diagnosis.victim}, {diagnosis.samples} samples, {diagnosis.attack}, {where}{steps}.{degradation} "
@@ -179,4 +180,4 @@ def _caption(diagnosis: Diagnosis) -> str:
 
 
 def _percent(value: Number) -> str:
-    return MISSING if value is None else f"{100 * value + 0.0:.2f}"
+    return MISSING if value is None else decimals(100 * value)

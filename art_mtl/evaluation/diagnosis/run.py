@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from art_mtl.data.sources import Inputs, as_arrays
+from art_mtl.data.sources import Inputs, as_arrays, check_one_form
 from art_mtl.evaluation import environment
 from art_mtl.evaluation.attack import Attack, greatest_eps, input_range, named_attacks
 from art_mtl.evaluation.diagnosis import checks
@@ -34,7 +34,7 @@ def diagnose(
     estimator: PyTorchMultiTaskEstimator,
     attack: Attack,
     x: Any,
-    y: Any,
+    y: Any = None,
     *,
     surrogate: PyTorchMultiTaskEstimator | None = None,
     queries: int = QUERIES,
@@ -68,8 +68,8 @@ def diagnose(
         estimator: The model with its tasks; or a stock ART ``PyTorchClassifier``.
         attack: Of this package, ART, torchattacks or secml-torch, untargeted, made for this model. Checks that need an
             ``eps``, ``norm``, ``max_iter`` or ``estimator`` that it lacks are not applicable.
-        x: Inputs, ``(N, *input_shape)``, inside the estimator's ``clip_values``.
-        y: Their true labels, in any form of :meth:`art_mtl.MultiTaskLabels.of`.
+        x: Inputs, ``(N, *input_shape)``, inside the estimator's ``clip_values``; or a ``DataLoader`` or data set.
+        y: Their true labels, in any form of :meth:`art_mtl.MultiTaskLabels.of`; None where ``x`` has them.
         surrogate: A model of the same tasks on which inputs are made for "transfer". None: a copy of the model itself
             that passes gradients straight through rounding and ``detach``, has its logits cooled and its gradients
             averaged over noise on the inputs (:class:`art_mtl.evaluation.diagnosis.surrogate.Surrogate`).
@@ -113,7 +113,8 @@ def diagnose(
     model = as_estimator(estimator)
     [(name, attack)] = named_attacks([hosted(attack, model, batch_size)])
     _check_settings(model, attack, surrogate, queries, tolerance, batch_size)
-    inputs, labels = as_arrays((x, y), model.tasks, limit)
+    check_one_form(x, y)
+    inputs, labels = as_arrays(x if y is None else (x, y), model.tasks, limit)
     _check_outputs(model, inputs[:1])
     lab = DiagnosisContext(model, attack, inputs, labels, batch_size, seed, tolerance, protocol, chunk)
     attackable = any(gradient.connected for gradient in lab.gradients)

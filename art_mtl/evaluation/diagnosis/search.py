@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from art_mtl.core import frozen
-from art_mtl.core.batch import AttackBatch, radius
+from art_mtl.core.batch import AttackBatch, check_mask, radius
+from art_mtl.core.checks import host_array
 from art_mtl.core.loop import attack
 from art_mtl.core.method import Method
 from art_mtl.core.optimizers.schedules import SQUARE
@@ -26,13 +27,18 @@ from art_mtl.projections import project
 if TYPE_CHECKING:
     from art_mtl.estimators import PyTorchMultiTaskEstimator
 
-__all__ = ["Grey", "Noise", "QuerySearch", "device_bounds", "grey_radius"]
+__all__ = ["Grey", "Noise", "QuerySearch", "box_around", "grey_radius"]
 
 
-def device_bounds(estimator: PyTorchMultiTaskEstimator) -> tuple[Tensor, Tensor]:
-    """The estimator's clip values on its device, infinite where it has none."""
-    low, high = estimator.bounds
-    return low.to(estimator.device), high.to(estimator.device)
+def box_around(estimator: PyTorchMultiTaskEstimator, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Least and greatest value that each place of some inputs may take, on their device: the clip values, infinite
+    where there are none, and the input itself where it is only given.
+    """
+    low, high = (bound.to(x.device) for bound in estimator.bounds)
+    if estimator.attackable is None:
+        return low, high
+    given = estimator.attackable.to(x.device) == 0
+    return torch.where(given, x, low), torch.where(given, x, high)
 
 
 @dataclass
@@ -53,9 +59,9 @@ class Noise:
 
     def generate(self, x: Inputs, y: Any = None) -> Inputs:
         """The noisy inputs."""
-        low, high = self.estimator.bounds
         clean = torch.tensor(x)
-        draw = torch.randn(clean.shape, generator=torch.Generator().manual_seed(self.seed))
+        low, high = box_around(self.estimator, clean)
+        draw = torch.randn(clean.shape, generator=torch.Generator().manual_seed(self.seed)) * (low < high)
         size, norm = radius("eps", self.eps, clean), NORMS[self.norm]
         step = size * direction(draw, norm, clean, clean, (low, high), step=0)
         noisy: Inputs = project(step, clean, size, norm, (low, high)).numpy()
@@ -70,8 +76,8 @@ class Grey:
 
     def generate(self, x: Inputs, y: Any = None) -> Inputs:
         """The middle of the box, once for every input."""
-        low, high = self.estimator.clip_values
-        return np.broadcast_to((np.asarray(low) + high) / 2, x.shape).astype(np.float32)
+        low, high = box_around(self.estimator, torch.tensor(x))
+        return np.broadcast_to(((low + high) / 2).numpy(), x.shape).astype(np.float32)
 
 
 def grey_radius(estimator: PyTorchMultiTaskEstimator, norm: str) -> float:
@@ -82,8 +88,10 @@ def grey_radius(estimator: PyTorchMultiTaskEstimator, norm: str) -> float:
         norm: "linf", "l2" or "l1".
     """
     low, high = (np.asarray(bound, dtype=np.float64) for bound in estimator.clip_values)
-    half = np.broadcast_to((high - low) / 2, estimator.input_shape).ravel()
-    return float(np.linalg.norm(half, ord=NORMS[norm]))
+    half = np.broadcast_to((high - low) / 2, estimator.input_shape)
+    if estimator.attackable is not None:
+        half = half[host_array(estimator.attackable) != 0]
+    return float(np.linalg.norm(half.ravel(), ord=NORMS[norm]))
 
 
 @dataclass
@@ -116,7 +124,8 @@ class QuerySearch:
         clean = torch.as_tensor(x)
         low, high = (radius("clip_values", bound, clean) for bound in estimator.bounds)
         targets = tuple(target.to(clean.device) for target in estimator.targets(y, len(x)))
-        whole = AttackBatch(clean, targets, radius("eps", self.eps, clean), (low, high))
+        mask = check_mask(estimator.attackable, clean)
+        whole = AttackBatch(clean, targets, radius("eps", self.eps, clean), (low, high), mask=mask)
         found, log = np.empty_like(x, dtype=np.float32), RunLog()
         method = Method(
             f"square:{self.task}",

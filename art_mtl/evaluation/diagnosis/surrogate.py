@@ -80,6 +80,7 @@ class Surrogate(torch.nn.Module):
         super().__init__()
         self.model = estimator.model
         self.noise, self.scales, self.seed = noise, tuple(scales), seed
+        self.attackable = estimator.attackable
         self._forward_tasks = estimator.forward_tasks
         self._names = [task.name for task in estimator.tasks]
 
@@ -89,6 +90,8 @@ class Surrogate(torch.nn.Module):
         sums: list[Tensor] = []
         for _ in range(_NOISE_DRAWS):
             draw = (2 * torch.rand(x.shape, generator=generator, device=x.device) - 1) * self.noise
+            if self.attackable is not None:
+                draw = draw * (self.attackable.to(draw) != 0)
             with StraightThrough():
                 outputs = self._forward_tasks(x + draw)
             sums = [total + output for total, output in zip(sums, outputs, strict=True)] if sums else outputs

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from art_mtl.data import MultiTaskDataset, PaperData, TableDataset
+from art_mtl.evaluation.report.drawn_samples import TaskStyle, View
 from art_mtl.evaluation.report.escape import plot
-from art_mtl.evaluation.report.pictures import TaskStyle, View, show_image, show_labels
+from art_mtl.evaluation.report.pictures import show_image, show_labels
 from art_mtl.evaluation.report.plots import new_figure
 from art_mtl.tasks import Task
 from art_mtl.tasks.colours import CLASS_COLOURS
@@ -52,7 +53,7 @@ def samples_of(
         if any(labels[task.name] is None for task in tasks):
             continue
         shown = {task.name: task.shown(task.targets(np.asarray(labels[task.name])[None]))[0] for task in tasks}
-        views.append(View(f"{prefix}{i}", (image - low) / (high - low), shown))
+        views.append(View((image - low) / (high - low), shown, f"{prefix}{i}"))
     return views
 
 
@@ -75,7 +76,7 @@ def contact_figure(samples: Sequence[View], tasks: Sequence[TaskStyle], title: s
 
     Examples:
         >>> from art_mtl import tasks
-        >>> view = View("0", np.zeros((3, 6, 8)), {"depth": np.ones((1, 6, 8))})
+        >>> view = View(np.zeros((3, 6, 8)), {"depth": np.ones((1, 6, 8))}, "0")
         >>> figure = contact_figure([view], [TaskStyle(tasks.depth("depth"), "m")], "one sample")
         >>> [ax.get_title() for ax in figure.axes]
         ['image', 'depth']
@@ -87,11 +88,11 @@ def contact_figure(samples: Sequence[View], tasks: Sequence[TaskStyle], title: s
     figure = new_figure(across, (_PANEL * height / width + 0.25) * len(samples) + 0.24 * lines + 0.8)
     grid = figure.subplots(len(samples), 1 + len(tasks), squeeze=False)
     for row, view in zip(grid, samples, strict=True):
-        show_image(row[0], view)
+        show_image(row[0], np.moveaxis(view.image, 0, -1), view.title)
         for ax, task in zip(row[1:], tasks, strict=True):
             show_labels(ax, task, view)
             label = view.labels[task.name]
-            caption = task.task.caption(label, task.unit) or task.task.answer(label, task.class_names)
+            caption = task.task.caption(label, task.unit) or task.answer(label)
             ax.set_xlabel(plot(caption), fontsize=8, color="#444444", labelpad=3)
     for ax, heading in zip(grid[0], ["image", *map(_heading, tasks)], strict=True):
         ax.set_title(plot(heading), fontsize=10)

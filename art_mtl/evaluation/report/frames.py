@@ -45,7 +45,7 @@ def _rows(results: Results, attack: AttackResult) -> list[dict[str, Any]]:
     of_attack = {**figures_of(attack), "samples": attack.samples}
     head = {"attack": attack.name, "norm": attack.norm, "eps": attack.eps}
     head |= {"schedule": attack.schedule, "steps": attack.steps}
-    return [
+    rows = [
         {
             **head,
             "task": task.name,
@@ -56,4 +56,19 @@ def _rows(results: Results, attack: AttackResult) -> list[dict[str, Any]]:
             **of_attack,
         }
         for k, task in enumerate(results.tasks)
+    ]
+    if not results.measures:
+        return rows
+    further = zip(results.measures, attack.measures, attack.measure_intervals, strict=True)
+    return rows + [
+        {
+            **head,
+            "task": one.task,
+            "metric": one.metric,
+            "measure": one.name,
+            **with_interval("clean", one.clean, one.clean_interval),
+            **with_interval("attacked", value, interval),
+            "samples": attack.samples,
+        }
+        for one, value, interval in further
     ]

@@ -1,7 +1,7 @@
 """A table, and how it is shown in as many columns of text as there are: in a terminal, in a pipe, as ``repr``.
 
 No number is ever broken. Where the room is short, in this order: headings and texts are wrapped, the least important
-columns are left out, names are wrapped, and the table is transposed, a block for each of its columns.
+columns are left out, names are broken, and the table is transposed, a block for each of its columns.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ WIDTH = 80
 """Columns of text where there is no terminal."""
 _READABLE = 20
 """A column of sentences is not made narrower than this where another layout fits."""
+_LATE = 3
+"""Columns of a greater rank are left out before a name is broken."""
 _GAP = 2
 _PIECE = re.compile(r"(?:\[[^\[\]]{,60}\]|\S)+(?: [%*†][^\w\s]*(?=\s|$))?")
 """What is kept together: a word, a number with its mark or percent sign, an interval."""
@@ -178,7 +180,11 @@ def lay_out(table: Table, width: int | None = None, encoding: str | None = None,
     width = screen_width() if width is None else width
     encoding = output_encoding() if encoding is None else encoding
     table = _spelled(table, encoding)
-    kept = _kept(table, width, _READABLE) or _kept(table, width, 0)
+    kept = (
+        _kept(table, width, _READABLE, down_to=_LATE, broken=False)
+        or _kept(table, width, _READABLE)
+        or _kept(table, width, 0)
+    )
     left_out = [] if kept is None else [name for i, name in enumerate(table.columns) if i not in kept]
     body = [Line(text, "caption") for text in wrap(table.caption, width)]
     body += _transposed(table, width) if kept is None else _in_columns(table, width, kept, spelled("─", encoding))
@@ -223,30 +229,33 @@ def _spelled(table: Table, encoding: str) -> Table:
     return replace(table, columns=columns, rows=tuple(rows), caption=shown(table.caption), notes=notes)
 
 
-def _kept(table: Table, width: int, readable: int) -> list[int] | None:
+def _kept(table: Table, width: int, readable: int, down_to: int = 0, broken: bool = True) -> list[int] | None:
     """The columns that are shown; None where the most important ones do not fit.
 
     Args:
         table: To show.
         width: Columns of text.
         readable: Texts are not made narrower than this.
+        down_to: Columns of this rank and of lower ones count as the most important.
+        broken: Whether names may be broken.
     """
-    least = [_least(table, i, readable) for i in range(len(table.columns))]
+    least = [_least(table, i, readable, broken) for i in range(len(table.columns))]
     ranks = table.ranks or (0,) * len(least)
-    for rank in range(max(ranks), -1, -1):
+    for rank in range(max(ranks), down_to - 1, -1):
         kept = [i for i, own in enumerate(ranks) if own <= rank]
         if _total(least[i] for i in kept) <= width:
             return kept
     return None
 
 
-def _least(table: Table, column: int, readable: int) -> int:
+def _least(table: Table, column: int, readable: int, broken: bool = True) -> int:
     """The narrowest that a column may be."""
     texts = _texts(table, column)
     pieces = [piece for text in (table.columns[column], *texts) for piece in _PIECE.findall(text)]
     sentences = column >= table.keys and _is_text(table, column)
     least = min(max(map(_size, texts), default=0), readable) if sentences else 0
-    return max([least, *(_size(part) for piece in pieces for part in _parts(piece, 0))])
+    parts = [part for piece in pieces for part in _parts(piece, 0)] if broken else pieces
+    return max([least, *map(_size, parts)])
 
 
 def _in_columns(table: Table, width: int, kept: Sequence[int], rule: str) -> Iterator[Line]:

@@ -16,10 +16,12 @@ from art_mtl.core.methods import single_task_references, spec_of
 from art_mtl.evaluation.experiment import LIVE, Experiment
 from art_mtl.evaluation.report import charts, escape
 from art_mtl.evaluation.report.charts import Chart, Series, line_chart, minus
-from art_mtl.evaluation.report.gallery import Gallery, shown_attack
+from art_mtl.evaluation.report.gallery import ShowsSamples, shown_attack
 from art_mtl.evaluation.report.glossary import glossary
+from art_mtl.evaluation.report.measure_table import make_measure_table
 from art_mtl.evaluation.report.page_gallery import ShownAttack, show_samples
 from art_mtl.evaluation.report.plots import TASK_COLOURS, method_colour, other_methods, series_of, weighted
+from art_mtl.evaluation.report.spelling import decimals
 from art_mtl.evaluation.report.tables import (
     MISSING,
     Cell,
@@ -30,8 +32,10 @@ from art_mtl.evaluation.report.tables import (
     describe_warnings,
     fraction,
     make_table,
+    norm_symbol,
 )
 from art_mtl.evaluation.results import AttackResult, Block, Interval, Number, Results
+from art_mtl.evaluation.run_time import duration
 
 if TYPE_CHECKING:
     from art_mtl.evaluation.diagnosis import Diagnosis
@@ -48,7 +52,7 @@ __all__ = ["page_html"]
 
 def page_html(
     results: Results,
-    gallery: Gallery | None = None,
+    gallery: ShowsSamples | None = None,
     experiment: Experiment | None = None,
     diagnoses: Sequence[Diagnosis] = (),
     folder: Path | None = None,
@@ -87,6 +91,7 @@ def page_html(
         "cosines": _cosines(results),
         "galleries": list(_galleries(results, gallery, heads)),
         "table": _table(results),
+        "measures": make_measure_table(results) if results.measures else None,
         "experiment": None if experiment is None else experiment.to_yaml().splitlines(),
         "replayable": experiment is not None and not experiment.live,
         "notes": [minus(note) for note in (*describe_lost(results), *describe_warnings(results))],
@@ -130,11 +135,11 @@ def percent(value: Number, digits: int = 1) -> str:
         >>> percent(-0.8214), percent(None)
         ('−82.1\\xa0%', '–')
     """
-    return MISSING if value is None else f"{minus(f'{100 * value + 0.0:.{digits}f}')}\xa0%"
+    return MISSING if value is None else f"{minus(decimals(100 * value, digits))}\xa0%"
 
 
 def _interval(ends: Interval) -> str:
-    return "" if ends is None else "[{}, {}]".format(*(minus(f"{100 * end + 0.0:.1f}") for end in ends))
+    return "" if ends is None else "[{}, {}]".format(*(minus(decimals(100 * end, 1)) for end in ends))
 
 
 def _bar(delta: Number) -> float:
@@ -148,7 +153,7 @@ def _heat(value: Number) -> float:
 
 
 def _cosine(value: Number) -> str:
-    return MISSING if value is None else minus(f"{value + 0.0:.2f}")
+    return MISSING if value is None else minus(decimals(value))
 
 
 def _margin(line: str) -> Any:
@@ -231,19 +236,6 @@ def _facts(results: Results, experiment: Experiment | None) -> list[tuple[str, s
     ]
 
 
-def duration(seconds: float) -> str:
-    """For people.
-
-    Examples:
-        >>> duration(0.25), duration(75), duration(7300)
-        ('0.2 s', '1 min 15 s', '2 h 1 min')
-    """
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
 def _trust(diagnosis: Diagnosis) -> dict[str, Any]:
     passed = sum(check.status == "pass" for check in diagnosis.checks)
     where = describe_eps(diagnosis.norm, diagnosis.eps, diagnosis.clip_values)
@@ -304,7 +296,7 @@ def _curves(results: Results) -> Iterator[_Curves]:
              "colour": method_colour(points[0][1].method, others), "number": number}
             for number, (name, points) in enumerate(ranked)
         )  # fmt: skip
-        heading = describe_eps(norm, None, None).partition(",")[0]
+        heading = norm_symbol(norm)
         if len(blocks) == 1:
             bars = tuple({**entry, "attack": points[0][1]} for entry, (_, points) in zip(legend, ranked, strict=True))
             where = describe_eps(norm, blocks[0].eps, results.clip_values)
@@ -346,7 +338,7 @@ def _degradation_chart(
             )
         )
     radii = [(block.eps or 0.0, fraction(block.eps or 0.0)) for block in blocks]
-    symbol = describe_eps(blocks[0].norm, None, None).partition(",")[0]
+    symbol = norm_symbol(blocks[0].norm)
     positive = all(eps > 0 for eps, _ in radii)
     return line_chart(title, f"ε ({symbol})", series, radii, logarithmic=positive, unit=" %")
 
@@ -415,7 +407,7 @@ def _weights(results: Results, block: Block) -> Iterator[Chart]:
         yield line_chart(attack.name, "step", series, labels, logarithmic=False, reach=(0.0, 1.0))
 
 
-def _galleries(results: Results, gallery: Gallery | None, heads: Sequence[Block]) -> Iterator[ShownAttack]:
+def _galleries(results: Results, gallery: ShowsSamples | None, heads: Sequence[Block]) -> Iterator[ShownAttack]:
     for block in heads:
         if gallery is not None and gallery.shows(block):
             where = describe_eps(block.norm, block.eps, results.clip_values)
@@ -463,7 +455,7 @@ def _rows_of(results: Results, block: Block) -> list[AttackResult]:
 def _place(row: Row) -> tuple[Cell, Cell]:
     if row.kind == "clean":
         return Cell(""), Cell("")
-    symbol = describe_eps(row.norm, None, None).partition(",")[0]
+    symbol = norm_symbol(row.norm)
     return Cell(symbol, symbol), Cell(MISSING if row.eps is None else fraction(row.eps), row.eps)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from art_mtl.core.methods import spec_of
 from art_mtl.evaluation.report.escape import plot
-from art_mtl.evaluation.report.tables import describe_eps, fraction
+from art_mtl.evaluation.report.tables import describe_eps, fraction, norm_symbol
 from art_mtl.evaluation.results import AttackResult, Block, Results
 
 if TYPE_CHECKING:
@@ -79,8 +79,8 @@ def degradation_figure(results: Results) -> Figure:
 
 
 def weighted(block: Block) -> list[AttackResult]:
-    """The attacks whose task weights move, and that told them."""
-    return [a for a in block.attacks if a.weights is not None and spec_of(a.method).adapts]
+    """The attacks whose task weights move, and that told those of at least one step."""
+    return [a for a in block.attacks if a.weights and spec_of(a.method).adapts]
 
 
 def weights_figure(results: Results, block: Block) -> Figure:
@@ -312,11 +312,8 @@ def _share_legend(figure: Figure, axes: Sequence[Axes]) -> None:
 
 
 def _eps_label(norm: str | None, results: Results) -> str:
-    symbol = describe_eps(norm, None, None).partition(",")[0]
-    if results.clip_values is None:
-        return f"ε ({symbol})"
-    low, high = results.clip_values
-    return f"ε ({symbol}, inputs in [{low:g}, {high:g}])"
+    inputs = "" if results.clip_values is None else ", inputs in [{:g}, {:g}]".format(*results.clip_values)
+    return f"ε ({norm_symbol(norm)}{inputs})"
 
 
 def _symbol(figure_name: str) -> str:

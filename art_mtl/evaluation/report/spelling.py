@@ -20,7 +20,22 @@ _WORDS = {
     **dict.fromkeys("┌┐└┘├┤┬┴┼╭╮╰╯", "+"),
 }  # fmt: skip
 
-__all__ = ["HANDLER", "output_encoding", "spelled"]
+__all__ = ["HANDLER", "decimals", "output_encoding", "spelled"]
+
+
+def decimals(value: float, digits: int = 2, sign: str = "") -> str:
+    """A number with so many digits behind the point; what rounds to 0 is 0, and not -0.
+
+    Args:
+        value: The number.
+        digits: Behind the point.
+        sign: "+" for a sign before numbers from 0 on too.
+
+    Examples:
+        >>> decimals(-0.0049), decimals(-0.5, 1, "+"), decimals(0.5, 1, "+")
+        ('0.00', '-0.5', '+0.5')
+    """
+    return f"{round(value, digits) + 0.0:{sign}.{digits}f}"
 
 
 def spelled(text: str, encoding: str) -> str:

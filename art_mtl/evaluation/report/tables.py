@@ -20,8 +20,17 @@ from art_mtl.evaluation.report.layout import (
     to_text,
     wrap,
 )
-from art_mtl.evaluation.report.spelling import output_encoding, spelled
-from art_mtl.evaluation.results import AttackResult, Block, Interval, Number, Results, TaskMetric, TaskResult
+from art_mtl.evaluation.report.spelling import decimals, output_encoding, spelled
+from art_mtl.evaluation.results import (
+    AttackResult,
+    Block,
+    Interval,
+    MeasureResult,
+    Number,
+    Results,
+    TaskMetric,
+    TaskResult,
+)
 
 MISSING = "–"
 NOT_FINITE = "not finite"
@@ -44,6 +53,7 @@ __all__ = [
     "describe_warnings",
     "fraction",
     "make_table",
+    "norm_symbol",
     "to_csv",
     "to_html",
     "to_latex",
@@ -98,7 +108,8 @@ def make_table(results: Results, deltas: bool = False) -> Table:
 
     Args:
         results: What was found.
-        deltas: For machines: with a column Δ for each task, and both ends of the interval as numbers.
+        deltas: For machines: with a column Δ for each task, both ends of the interval as numbers, and the further
+            measures with theirs.
 
     Examples:
         >>> from art_mtl.evaluation.results import Environment
@@ -113,14 +124,18 @@ def make_table(results: Results, deltas: bool = False) -> Table:
     names = tuple(f"Δ {task.name} (%)" for task in results.tasks) if deltas else ()
     interval = ("Δ_Wor 95 % from (%)", "Δ_Wor 95 % to (%)") if deltas else ("95 % interval",)
     last = ("per-image worst-task Δ (%)", "gradient evaluations")
+    further = [text for one in results.measures for text in _measure_columns(one)] if deltas else []
     columns = ("method", "role", *map(heading, results.tasks), *names, "Δ_MTL (%)", "Δ_Wor (%)", *interval, *last)
+    columns += tuple(further)
     clean = [_scaled(task.clean, task) for task in results.tasks]
     nothing = [_percent(0.0)] * (len(names) + 2)
     ends = [Cell("")] * len(interval)
-    rows = [Row("clean", (Cell("clean"), Cell(""), *clean, *nothing, *ends, _percent(0.0), Cell("")))]
+    cells = [cell for one in results.measures for cell in _measure_cells(one, one.clean, one.clean_interval)]
+    cells = cells if deltas else []
+    rows = [Row("clean", (Cell("clean"), Cell(""), *clean, *nothing, *ends, _percent(0.0), Cell(""), *cells))]
     for block in results.blocks():
         rows += _block_rows(results, block, deltas)
-    ranks = (0, 3, *[2] * (len(results.tasks) + len(names)), 1, 0, *[0] * len(interval), 5, 4)
+    ranks = (0, 3, *[2] * (len(results.tasks) + len(names)), 1, 0, *[0] * len(interval), 5, 4, *[6] * len(further))
     return Table(columns, tuple(rows), _caption(results), tuple(describe_results(results)), ranks)
 
 
@@ -132,8 +147,9 @@ def best_attacks(block: Block) -> set[str]:
     return {name for name, value in found.items() if value == min(found.values())}
 
 
-def heading(task: TaskMetric) -> str:
-    """Name, metric, direction, unit and scale of a task.
+def heading(task: TaskMetric | MeasureResult, what: str = "") -> str:
+    """Name, metric, direction, unit and scale of a task, or of a further measure of one; ``what`` stands before the
+    unit.
 
     Examples:
         >>> heading(TaskResult("normals", "surface_normals", "mDist", False, 1.0, "degrees", 23.41, ()))
@@ -141,8 +157,18 @@ def heading(task: TaskMetric) -> str:
     """
     scale = f"×{task.scale:g}" if task.scale != 1 else ""
     unit = " ".join(part for part in (task.unit, scale) if part)
-    arrow = "↑" if task.higher_is_better else "↓"
-    return f"{task.name} {task.metric} {arrow}" + (f" ({unit})" if unit else "")
+    arrow = "" if task.higher_is_better is None else " ↑" if task.higher_is_better else " ↓"
+    name = task.task if isinstance(task, MeasureResult) else task.name
+    return f"{name} {task.metric}{arrow}{what}" + (f" ({unit})" if unit else "")
+
+
+def _measure_columns(measure: MeasureResult) -> tuple[str, str, str]:
+    return heading(measure), heading(measure, " 95 % from"), heading(measure, " 95 % to")
+
+
+def _measure_cells(measure: MeasureResult, value: Number, interval: Interval) -> Iterator[Cell]:
+    yield _scaled(value, measure)
+    yield from (Cell(MISSING) if end is None else _scaled(end, measure) for end in interval or (None, None))
 
 
 def describe_eps(norm: str | None, eps: Number, clip_values: tuple[float, float] | None) -> str:
@@ -154,12 +180,17 @@ def describe_eps(norm: str | None, eps: Number, clip_values: tuple[float, float]
         >>> describe_eps("l2", 1.5, (0.0, 1.0))
         'L2, ε = 1.5'
     """
-    symbol = _NORM_SYMBOLS.get(norm or "", "norm not stated")
+    symbol = norm_symbol(norm)
     if eps is None:
         return f"{symbol}, ε not stated"
     width = clip_values[1] - clip_values[0] if clip_values else 1.0
     also = f" ({fraction(eps / width)} in [0, 1])" if width != 1 else ""
     return f"{symbol}, ε = {fraction(eps)}{also}"
+
+
+def norm_symbol(norm: str | None) -> str:
+    """A norm as people write it."""
+    return _NORM_SYMBOLS.get(norm or "", "norm not stated")
 
 
 def describe_protocol(protocol: str) -> str:
@@ -185,7 +216,7 @@ def _verdict(results: Results, block: Block) -> Iterator[str]:
     if block.strongest is None:
         return
     best, where = block.strongest, describe_eps(block.norm, block.eps, results.clip_values)
-    said = f"{where}: the strongest attack is {_called(best)}, Δ_Wor {100 * (best.delta_wor or 0.0):.2f} %"
+    said = f"{where}: the strongest attack is {_called(best)}, Δ_Wor {decimals(100 * (best.delta_wor or 0.0))} %"
     yield f"{said}. {compare_roles(results, block)}"
 
 
@@ -208,8 +239,8 @@ def compare_roles(results: Results, block: Block) -> str:
         difference = None
     if difference is None or difference.delta_wor_interval is None:
         return f"There is no interval of its difference from {_called(runner_up)}."
-    low, high = (100 * end + 0.0 for end in difference.delta_wor_interval)
-    interval = f"the paired 95 % interval of their difference, [{low:.2f}, {high:.2f}] points"
+    low, high = (decimals(100 * end) for end in difference.delta_wor_interval)
+    interval = f"the paired 95 % interval of their difference, [{low}, {high}] points"
     if difference.stronger == best.name:
         return f"It is significantly stronger than {_called(runner_up)}: {interval}, excludes 0."
     return f"It is not significantly stronger than {_called(runner_up)}: {interval}, includes 0."
@@ -343,13 +374,16 @@ def _attack_row(attack: AttackResult, results: Results, deltas: bool, best: bool
     summary = (_percent(attack.delta_mtl), _percent(attack.delta_wor, best))
     interval = map(_percent, attack.delta_wor_interval or (None, None)) if deltas else [_interval(attack)]
     cells = (*values, *degradations, *summary, *interval, _percent(attack.least_degradation), _count(attack))
+    if deltas:
+        further = zip(results.measures, attack.measures, attack.measure_intervals, strict=True)
+        cells += tuple(cell for one in further for cell in _measure_cells(*one))
     kind = "reference" if spec.is_reference else "attack"
     return Row(kind, (Cell(attack.name), Cell(spec.role, spec.role), *cells), attack.norm, attack.eps)
 
 
 def _interval(attack: AttackResult) -> Cell:
     ends: Interval = attack.delta_wor_interval
-    return Cell(MISSING if ends is None else f"[{100 * ends[0] + 0.0:.2f}, {100 * ends[1] + 0.0:.2f}]")
+    return Cell(MISSING if ends is None else "[{}, {}]".format(*(decimals(100 * end) for end in ends)))
 
 
 def _count(attack: AttackResult) -> Cell:
@@ -357,12 +391,12 @@ def _count(attack: AttackResult) -> Cell:
     return Cell(MISSING if count is None else f"{count:.4g}" if count < 1e4 else f"{count:.0f}", count)
 
 
-def _scaled(value: Number, task: TaskResult) -> Cell:
-    return Cell(NOT_FINITE if value is None else f"{value * task.scale:.2f}", value)
+def _scaled(value: Number, task: TaskResult | MeasureResult) -> Cell:
+    return Cell(NOT_FINITE if value is None else decimals(value * task.scale), value)
 
 
 def _percent(value: Number, bold: bool = False) -> Cell:
-    return Cell(MISSING if value is None else f"{100 * value + 0.0:.2f}", value, bold)
+    return Cell(MISSING if value is None else decimals(100 * value), value, bold)
 
 
 def _caption(results: Results) -> str:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from art_mtl.core.methods import spec_of
 from art_mtl.evaluation.experiment import Experiment
 from art_mtl.evaluation.report import escape
-from art_mtl.evaluation.report.gallery import Gallery
+from art_mtl.evaluation.report.gallery import ShowsSamples
 from art_mtl.evaluation.report.glossary import glossary
+from art_mtl.evaluation.report.measure_table import make_measure_table
 from art_mtl.evaluation.report.page import page_html
 from art_mtl.evaluation.report.plots import degradation_figure, tasks_figure, weighted, weights_figure
 from art_mtl.evaluation.report.tables import (
@@ -40,6 +41,7 @@ __all__ = [
     "PAGE",
     "Background",
     "check_folder",
+    "check_report_path",
     "origin",
     "remove_stale",
     "show",
@@ -54,13 +56,13 @@ class Background:
     """What a report tells beside the results.
 
     Attributes:
-        gallery: Adversarial inputs to show; None for no example pictures.
+        gallery: Samples to show; None for no example pictures.
         experiment: What was asked for, if that is known.
         diagnoses: Of the attacks.
         folder: Of the run, if it has one.
     """
 
-    gallery: Gallery | None = None
+    gallery: ShowsSamples | None = None
     experiment: Experiment | None = None
     diagnoses: tuple[Diagnosis, ...] = ()
     folder: Path | None = None
@@ -120,10 +122,10 @@ def write_report(folder: str | Path, results: Results, background: Background = 
         figures = write_figures(stage / "figures", results, background.gallery)
         texts = {
             "table.csv": to_csv(make_table(results, deltas=True)),
-            "table.md": to_markdown(table) + "\n",
+            "table.md": _both_tables(results) + "\n",
             "table.tex": to_latex(table),
             PAGE: _html(results, background),
-            "report.md": _page(results, to_markdown(table), figures),
+            "report.md": _page(results, _both_tables(results), figures),
             "results.json": results.to_json_text(),
         }
         for name, text in texts.items():
@@ -131,6 +133,15 @@ def write_report(folder: str | Path, results: Results, background: Background = 
         written = sorted(path.relative_to(stage) for path in stage.rglob("*") if path.is_file())
     remove_stale(folder / "figures", {path.name for path in written})
     return [folder / path for path in written]
+
+
+def _both_tables(results: Results) -> str:
+    """The table, and that of the further measures where there are any."""
+    found = to_markdown(make_table(results))
+    if not results.measures:
+        return found
+    further = make_measure_table(results)
+    return f"{found}\n\n{escape.markdown(further.caption)}\n\n{to_markdown(further)}"
 
 
 def check_folder(
@@ -159,6 +170,34 @@ def check_folder(
     )
 
 
+def check_report_path(path: str | Path, own: Path | None = None, name: str = "path") -> bool:
+    """Raise unless a report may be written here, as one page or into a folder.
+
+    Args:
+        path: Where.
+        own: Folder of the run, if it has one.
+        name: Of the parameter, for messages.
+
+    Returns:
+        Whether it is a page.
+
+    Raises:
+        ValueError: A new folder would have a name with an ending of two to five letters, as other kinds of files have;
+            or something else is there.
+    """
+    path = Path(path)
+    if path.suffix.lower() in (".html", ".htm"):
+        return True
+    if re.fullmatch(r"\.[A-Za-z]{2,5}", path.suffix) and not path.is_dir():
+        raise ValueError(
+            f"Parameter `{name}` should be a page, whose name ends in .html, or a folder. Found {str(path)!r}; make "
+            "the folder first if it is to have this name."
+        )
+    if own is None or path.resolve() != own.resolve():
+        check_folder(path, name=name, advice="choose another one, or a page: report.html")
+    return False
+
+
 def _is_report(folder: Path) -> bool:
     results = folder / "results.json"
     if not results.is_file():
@@ -167,7 +206,7 @@ def _is_report(folder: Path) -> bool:
         return f'"format": "{Results.layout.format}"' in file.read(200)
 
 
-def write_figures(folder: Path, results: Results, gallery: Gallery | None) -> list[tuple[str, str]]:
+def write_figures(folder: Path, results: Results, gallery: ShowsSamples | None) -> list[tuple[str, str]]:
     """Save every figure of a report in a new folder; names and captions, in the order of the page."""
     folder.mkdir(parents=True)
     saved = []
@@ -177,7 +216,7 @@ def write_figures(folder: Path, results: Results, gallery: Gallery | None) -> li
     return saved
 
 
-def _figures(results: Results, gallery: Gallery | None) -> Iterator[tuple[str, str, Figure]]:
+def _figures(results: Results, gallery: ShowsSamples | None) -> Iterator[tuple[str, str, Figure]]:
     if any(attack.norm is not None and attack.eps is not None for attack in results.attacks):
         caption = (
             "Degradation against ε, with 95 % intervals: the lower, the stronger the attack. Thick: methods of this "

@@ -12,6 +12,7 @@ from pathlib import Path
 from art_mtl.core.methods import spec_of
 from art_mtl.evaluation.report import escape
 from art_mtl.evaluation.report.gallery import Gallery
+from art_mtl.evaluation.report.spelling import decimals
 from art_mtl.evaluation.report.tables import (
     MISSING,
     NOT_FINITE,
@@ -218,7 +219,7 @@ def _table_rows(row: Compared, best: bool) -> Iterator[Row]:
 
 def _cell(value: Number, sign: str = "-") -> Cell:
     # Adding 0 to a rounded number makes −0 a 0.
-    return Cell(MISSING if value is None else f"{round(value, 2) + 0.0:{sign}.2f}", value)
+    return Cell(MISSING if value is None else decimals(value, sign=sign), value)
 
 
 def _caption(results: Results, table: PaperTable) -> str:

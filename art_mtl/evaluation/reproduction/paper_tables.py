@@ -190,7 +190,7 @@ def reproduce(
         ValueError: If there is no such table, or the victim has other tasks; or as for ``evaluate``.
     """
     if table not in paper_tables():
-        raise ValueError(f"Parameter `table` should be one of {list(paper_tables())}. Found {table!r}.")
+        raise ValueError(f"Parameter `table` should be one of {', '.join(paper_tables())}. Found {table!r}.")
     printed = paper_tables()[table]
     expected, found = ([task.name for task in tasks] for tasks in (printed.data.tasks(), victim.tasks))
     if expected != found:
