@@ -46,7 +46,6 @@ _WIDEST = {"f": np.dtype("<f8"), "i": np.dtype("<i8"), "u": np.dtype("<i8")}
 _SHOWN = 8
 """Most entries of an array that is shown, not marked."""
 _MODULE_STATE = frozenset(vars(nn.Module()))
-_SCALARS = (str, bool, int, float, complex, bytes, type(None))
 
 __all__ = ["check_data", "describe_attack", "describe_data", "describe_model", "describe_run", "describe_value"]
 

@@ -148,13 +148,9 @@ def stored_batch_size(folder: str | Path) -> int | None:
     """
     try:
         with StoredRun.opened(folder) as run:
-            return _batch_size(run)
+            found = run.about()["settings"].get("batch_size")
     except FileNotFoundError:
         return None
-
-
-def _batch_size(run: StoredRun) -> int:
-    found = run.about()["settings"].get("batch_size")
     if type(found) is not int or found < 1:
         raise ValueError(f"{run.path}: expected a batch size. Found {found!r}.")
     return found

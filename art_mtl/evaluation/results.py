@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from numbers import Real
@@ -548,11 +548,6 @@ def _negative(value: Number) -> Number:
 
 def _mirrored(interval: Interval) -> Interval:
     return None if interval is None else (-interval[1], -interval[0])
-
-
-def _sum(values: Iterable[Number]) -> Number:
-    found = list(values)
-    return None if None in found else sum(value for value in found if value is not None)
 
 
 def _own_columns(tables: Sequence[Rows]) -> Rows:

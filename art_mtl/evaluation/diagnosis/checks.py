@@ -36,6 +36,7 @@ GROWTH = (1, 2, 4)
 EXPLAINED = 0.5
 """Share of the change of an output that its gradient must explain: at least half."""
 _NO_BALL = "the attack has no `norm` and `eps`"
+_NO_DEGRADATION = "no task's degradation is defined"
 _NO_BOX = "the model has no `clip_values`"
 _PROBED_SHARE = 0.01
 """Share of the box in which gradients are probed where the attack has no ball."""
@@ -93,7 +94,7 @@ def convergence(lab: DiagnosisContext) -> Check:
         return Check.skipped("convergence", "the attack has no number of steps, `max_iter`")
     twice = lab.longer[0]
     seen = f"Δ_Wor {_percent(lab.direct)} ({lab.steps} steps), {_percent(twice)} ({2 * lab.steps} steps)"
-    return _compare(lab, "convergence", twice, lab.direct, seen)
+    return _reported("convergence", [lab.excess(twice, lab.direct)], seen)
 
 
 def larger_eps(lab: DiagnosisContext) -> Check:
@@ -119,7 +120,7 @@ def huge_eps(lab: DiagnosisContext) -> Check:
         f"Δ_Wor {_percent(attacked)} at ε = {largest:.4g}, {_percent(grey)} on grey inputs, {_percent(random)} by noise"
     )
     baseline = random if random.worst < grey.worst else grey
-    return _compare(lab, "huge-eps", baseline, attacked, seen)
+    return _reported("huge-eps", [lab.excess(baseline, attacked)], seen)
 
 
 def noise(lab: DiagnosisContext) -> Check:
@@ -128,7 +129,7 @@ def noise(lab: DiagnosisContext) -> Check:
         return Check.skipped("noise", _NO_BALL)
     random = lab.run("noise", Noise(lab.estimator, lab.norm, lab.eps, lab.seed), whole=True)
     seen = f"Δ_Wor {_percent(lab.direct)} by the attack, {_percent(random)} by noise"
-    return _compare(lab, "noise", random, lab.direct, seen)
+    return _reported("noise", [lab.excess(random, lab.direct)], seen)
 
 
 def reference(lab: DiagnosisContext) -> Check:
@@ -139,17 +140,14 @@ def reference(lab: DiagnosisContext) -> Check:
     if missing:
         return Check.skipped("reference", f"no gradient of {', '.join(missing)}, so no attack on it alone")
     excesses = [lab.excess(lab.direct, lab.singles[name], task=k) for k, name in enumerate(lab.names)]
-    found = [(excess, k) for k, excess in enumerate(excesses) if not math.isnan(excess.value)]
-    if not found:
-        return Check.skipped("reference", "no task's degradation is defined")
-    excess, k = max(found, key=lambda entry: _suspicion(entry[0]))
+    k = max(range(len(excesses)), key=lambda k: _suspicion(excesses[k]))
     name = lab.names[k]
     least = max(float(lab.singles[name].deltas[k]) for k, name in enumerate(lab.names))
     seen = (
-        f"{name} {_one(lab.direct, k)} by the attack on all tasks, {_one(lab.singles[name], k)} by that on it alone; "
-        f"Δ_Wor {_percent(lab.direct)}, reference {decimals(100 * least, 1)} %"
+        f"{name} {_percent(lab.direct, k)} by the attack on all tasks, {_percent(lab.singles[name], k)} by that on it "
+        f"alone; Δ_Wor {_percent(lab.direct)}, reference {decimals(100 * least, 1)} %"
     )
-    return Check.of("reference", excess.value, excess.limit, seen, excess.margin)
+    return _reported("reference", [excesses[k]], seen)
 
 
 def black_box(lab: DiagnosisContext, queries: int) -> Check:
@@ -159,15 +157,15 @@ def black_box(lab: DiagnosisContext, queries: int) -> Check:
     if lab.norm == "l1":
         return Check.skipped("black-box", "the search is for L∞ and L2")
     if math.isnan(lab.direct.worst):
-        return Check.skipped("black-box", "no task's degradation is defined")
+        return Check.skipped("black-box", _NO_DEGRADATION)
     k = int(torch.where(torch.isnan(lab.direct.deltas), -math.inf, lab.direct.deltas).argmax())
     name = lab.names[k]
     search = QuerySearch(lab.estimator, name, lab.norm, lab.eps, queries, lab.batch_size, lab.seed)
     searched = lab.run("query search", search, whole=True)
     baselines = [lab.direct, *([lab.singles[name]] if name in lab.singles else [])]
     strongest = min(baselines, key=lambda outcome: float(outcome.deltas[k]))
-    seen = f"{name} {_one(strongest, k)} by gradients, {_one(searched, k)} by {queries} queries"
-    return _compare(lab, "black-box", searched, strongest, seen, task=k)
+    seen = f"{name} {_percent(strongest, k)} by gradients, {_percent(searched, k)} by {queries} queries"
+    return _reported("black-box", [lab.excess(searched, strongest, task=k)], seen)
 
 
 def transfer(lab: DiagnosisContext, surrogate: PyTorchMultiTaskEstimator | None) -> Check:
@@ -186,7 +184,7 @@ def transfer(lab: DiagnosisContext, surrogate: PyTorchMultiTaskEstimator | None)
         return Check.skipped("transfer", "the surrogate has no gradient either; give one as `surrogate`")
     carried = lab.run("transfer", lab.vary(surrogate))
     seen = f"Δ_Wor {_percent(lab.direct)} by the attack, {_percent(carried)} when made on {kind}"
-    return _compare(lab, "transfer", carried, lab.direct, seen)
+    return _reported("transfer", [lab.excess(carried, lab.direct)], seen)
 
 
 FREE: Mapping[str, Callable[[DiagnosisContext], Check]] = MappingProxyType(
@@ -207,36 +205,30 @@ ATTACKING: Mapping[str, Callable[[DiagnosisContext], Check]] = MappingProxyType(
 
 
 def _never_weaker(lab: DiagnosisContext, name: str, outcomes: Sequence[Outcome], labels: Sequence[str]) -> Check:
-    """Each outcome at least as strong as all before it; the most suspicious pair is reported."""
-    steps = [lab.excess(before, after) for before, after in combinations(outcomes, 2)]
+    """Each outcome at least as strong as all before it."""
     seen = "Δ_Wor " + ", ".join(f"{_percent(o)} ({label})" for o, label in zip(outcomes, labels, strict=True))
-    known = [excess for excess in steps if not math.isnan(excess.value)]
-    if not known:
-        return Check.skipped(name, "no task's degradation is defined")
-    worst = max(known, key=_suspicion)
-    return Check.of(name, worst.value, worst.limit, seen, worst.margin)
+    return _reported(name, [lab.excess(before, after) for before, after in combinations(outcomes, 2)], seen)
 
 
-def _suspicion(excess: Excess) -> tuple[bool, float]:
-    """What is reported of several comparisons: one that fails, else the one that might be the worst."""
-    return excess.value > excess.limit, excess.value + excess.margin
-
-
-def _compare(
-    lab: DiagnosisContext, name: str, stronger: Outcome, than: Outcome, seen: str, task: int | None = None
-) -> Check:
-    excess = lab.excess(stronger, than, task)
+def _reported(name: str, excesses: Sequence[Excess], seen: str) -> Check:
+    """The most suspicious of several comparisons."""
+    excess = max(excesses, key=_suspicion)
     if math.isnan(excess.value):
-        return Check.skipped(name, "no task's degradation is defined")
+        return Check.skipped(name, _NO_DEGRADATION)
     return Check.of(name, excess.value, excess.limit, seen, excess.margin)
 
 
-def _percent(outcome: Outcome) -> str:
-    return f"{decimals(100 * outcome.worst, 1)} %"
+def _suspicion(excess: Excess) -> tuple[bool, float]:
+    """What is reported of several comparisons: one that fails, else the one that might be the worst; one that is
+    undefined last.
+    """
+    most = excess.value + excess.margin
+    return excess.value > excess.limit, -math.inf if math.isnan(most) else most
 
 
-def _one(outcome: Outcome, task: int) -> str:
-    return f"{decimals(100 * float(outcome.deltas[task]), 1)} %"
+def _percent(outcome: Outcome, task: int | None = None) -> str:
+    """Δ_Wor, or the Δ of one task."""
+    return f"{decimals(100 * (outcome.worst if task is None else float(outcome.deltas[task])), 1)} %"
 
 
 def _share(share: float) -> str:

@@ -127,7 +127,16 @@ class QuerySearch:
         mask = check_mask(estimator.attackable, clean)
         whole = AttackBatch(clean, targets, radius("eps", self.eps, clean), (low, high), mask=mask)
         found, log = np.empty_like(x, dtype=np.float32), RunLog()
-        method, config = self._method(), self._run_config()
+        method = Method(
+            f"square:{self.task}",
+            objective=SOFT_FLIPS,
+            weighting=Fixed(tuple(float(task.name == self.task) for task in estimator.tasks)),
+            schedule=SQUARE,
+            keep_best=True,
+            score_fn=SOFT_FLIPS,
+        )
+        # One more forward pass judges the last candidate.
+        config = RunConfig(steps=self.queries - 1, generator=torch.Generator(device).manual_seed(self.seed))
         with frozen(estimator.model):
             for start in range(0, len(x), self.batch_size):
                 part = slice(start, start + self.batch_size)
@@ -146,18 +155,3 @@ class QuerySearch:
                 found[part] = searched.cpu().numpy()
         log.warn(len(x))
         return found
-
-    def _method(self) -> Method:
-        return Method(
-            f"square:{self.task}",
-            objective=SOFT_FLIPS,
-            weighting=Fixed(tuple(float(task.name == self.task) for task in self.estimator.tasks)),
-            schedule=SQUARE,
-            keep_best=True,
-            score_fn=SOFT_FLIPS,
-        )
-
-    def _run_config(self) -> RunConfig:
-        # One more forward pass judges the last candidate.
-        generator = torch.Generator(self.estimator.device).manual_seed(self.seed)
-        return RunConfig(steps=self.queries - 1, generator=generator)
