@@ -31,6 +31,7 @@ def describe_metric(metric: Metric) -> dict[str, str | int] | None:
     """The name and sizes of a metric, as JSON values; None for one that :func:`read_metric` could not make of them.
 
     Examples:
+        >>> from art_mtl.metrics import mean_angle
         >>> describe_metric(mean_iou(3)), describe_metric(mean_angle())
         ({'metric': 'mean_iou', 'num_classes': 3}, {'metric': 'mean'})
     """
