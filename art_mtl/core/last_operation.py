@@ -23,6 +23,7 @@ def ends_in_linear(output: Tensor) -> bool:
     are no probabilities; as its graph says, if it has one.
 
     Examples:
+        >>> import torch
         >>> x = torch.ones(1, 2, requires_grad=True)
         >>> ends_in_linear((x @ torch.ones(2, 1) + 1)[:, 0]), ends_in_linear(torch.sigmoid(x @ torch.ones(2, 1)))
         (True, False)

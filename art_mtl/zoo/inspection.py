@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from art_mtl.core.last_operation import ends_in_linear
 from art_mtl.losses import is_distribution
 from art_mtl.zoo import user_code
 from art_mtl.zoo.model_files import is_model_file, load_model_file, settle_batch
@@ -36,7 +37,7 @@ class Proposal:
         kind: Of a task; None where nothing fits.
         parameters: Of the kind.
         doubts: What is not sure, a line each.
-        shares: Whether all values lie in [0, 1].
+        shares: Whether these are shares, in [0, 1].
         form: Of four numbers a row, what boxes these may be; "" where they seem to be relative to anchors.
     """
 
@@ -134,8 +135,9 @@ def _guess(path: tuple[str | int, ...], output: Tensor, x: Tensor) -> Proposal:
         return Proposal(path, shape, None, doubts=("whole numbers have no gradient: they may be decided classes",))
     doubts = [] if _has_gradient(output, x) else ["no gradient leads from it to the input"]
     flat = output.detach().float()
-    kind, parameters, more = _kind(word, flat, shape)
-    shares = bool(((flat >= 0) & (flat <= 1)).all())
+    # What a matrix product or a convolution returns may lie in [0, 1] by chance.
+    shares = bool(((flat >= 0) & (flat <= 1)).all()) and not ends_in_linear(output)
+    kind, parameters, more = _kind(word, flat, shape, shares)
     return Proposal(path, shape, kind, parameters, (*doubts, *more), shares, _box_form(flat))
 
 
@@ -161,12 +163,13 @@ def _has_gradient(output: Tensor, x: Tensor) -> bool:
     return any(one is not None and bool((one != 0).any()) for one in (gradient, other))
 
 
-def _kind(word: str, output: Tensor, shape: tuple[int, ...]) -> tuple[str | None, dict[str, Any], list[str]]:
+def _kind(
+    word: str, output: Tensor, shape: tuple[int, ...], share: bool
+) -> tuple[str | None, dict[str, Any], list[str]]:
     """Kind, parameters and doubts."""
     unit = len(shape) > 0 and bool(((output.norm(dim=1) - 1).abs() < _SHORT).all())
-    share = bool(((output >= 0) & (output <= 1)).all())
     if len(shape) == 3 and shape[2] < min(shape[:2]) and shape[0] >= shape[2]:
-        kind, parameters, doubts = _kind(word, output.movedim(-1, 1), (shape[2], *shape[:2]))
+        kind, parameters, doubts = _kind(word, output.movedim(-1, 1), (shape[2], *shape[:2]), share)
         return kind, {**parameters, "layout": "NHWC"}, doubts
     if len(shape) == 3:
         return _map_kind(word, output, shape[0], unit, share)

@@ -144,7 +144,8 @@ class InBatches(nn.Module):
 def settle_batch(file: ModelFile, inputs: Sequence[Tensor]) -> nn.Module:
     """The module of a file, or one that hands it as many samples as it was made for.
 
-    A file is often made from an example of one sample, whose number may or may not be written into the network.
+    A file is often made from an example of one sample, whose number may or may not be written into the network, also
+    where the file says that it takes any: a reshape then mixes samples, which the outputs of each alone show.
 
     Args:
         file: The model.
@@ -155,8 +156,6 @@ def settle_batch(file: ModelFile, inputs: Sequence[Tensor]) -> nn.Module:
     apart = InBatches(file.module, size)
     with torch.no_grad():
         expected = tensors_in(apart(*inputs))
-        if first and first[0] is None:
-            return file.module
         try:
             found = tensors_in(file.module(*(torch.cat([x] * size) for x in inputs)))
         except Exception:  # of whatever kind a network raises for a number of samples that it does not take

@@ -27,6 +27,8 @@ _QUANTISED = {
     "MatMulInteger",
 }  # fmt: skip
 _SMALL = 2**16
+_INFERENCE_SINCE = 14
+"""The first version of batch normalisation that says whether it trains."""
 _QUANTISED_SINCE = 19
 """The first version of their operators that ONNX itself can run; they mean the same before."""
 _WITHOUT_GRADIENT = {
@@ -160,6 +162,7 @@ class _Reference:
         stored = [tensor for name, tensor in constants.items() if name in used]
         graph = onnx.helper.make_graph(list(nodes), "reference", list(inputs), outputs, stored)
         self.model = onnx.helper.make_model(graph, opset_imports=list(model.opset_import))
+        self.version = _version(model)
 
     def __call__(self, inputs: Mapping[str, Any]) -> list[Any] | None:
         """Outputs of inputs by name; None where ONNX has no definition that runs."""
@@ -168,10 +171,30 @@ class _Reference:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of NumPy, on the way
             try:
-                found = ReferenceEvaluator(self.model).run(None, dict(inputs))
+                own = [_inference_batch_norm()] if self.version < _INFERENCE_SINCE else []
+                found = ReferenceEvaluator(self.model, new_ops=own).run(None, dict(inputs))
             except (RuntimeError, NotImplementedError):
                 return None
         return [np.asarray(one) for one in found]
+
+
+def _version(model: Any) -> int:
+    """Of the operators of a model."""
+    return max(int(one.version) for one in model.opset_import if one.domain in ("", "ai.onnx"))
+
+
+def _inference_batch_norm() -> Any:
+    """Batch normalisation of old versions by its running statistics: ONNX's own mixes those of the batch in."""
+    from onnx.reference.op_run import OpRun
+
+    class BatchNormalization(OpRun):  # type: ignore[misc]
+        op_domain = ""
+
+        def _run(self, x: Any, scale: Any, bias: Any, mean: Any, var: Any, epsilon: Any = None, **_: Any) -> Any:
+            scale, bias, mean, var = (one.reshape(-1, *[1] * (x.ndim - 2)) for one in (scale, bias, mean, var))
+            return ((x - mean) / np.sqrt(var + epsilon) * scale + bias,)
+
+    return BatchNormalization
 
 
 def _folded(onnx: Any, model: Any, nodes: Sequence[Any], constants: dict[str, Any]) -> Iterator[Any]:
@@ -202,7 +225,7 @@ def _constant(onnx: Any, model: Any, node: Any, constants: Mapping[str, Any]) ->
     outputs = [onnx.helper.make_empty_tensor_value_info(name) for name in node.output if name]
     stored = [constants[name] for name in {name for name in node.input if name}]
     graph = onnx.helper.make_graph([node], "constant", [], outputs, stored)
-    version = max(one.version for one in model.opset_import if one.domain in ("", "ai.onnx"))
+    version = _version(model)
     if node.op_type in _QUANTISED:
         version = max(version, _QUANTISED_SINCE)
     one = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", version)])

@@ -18,7 +18,7 @@ _SAME = {
     "Add", "And", "AveragePool", "BatchNormalization", "Cast", "Concat", "Constant", "ConstantOfShape", "Conv",
     "ConvTranspose", "Cos", "CumSum", "DepthToSpace", "Div", "Dropout", "Elu", "Equal", "Erf", "Exp", "Expand",
     "Flatten", "Gather", "Gemm", "GlobalAveragePool", "HardSigmoid", "HardSwish", "Identity", "InstanceNormalization",
-    "IsInf", "IsNaN", "LayerNormalization", "LeakyRelu", "Log", "MatMul", "MaxPool", "Mul", "Neg", "Pad", "Pow",
+    "IsInf", "IsNaN", "LeakyRelu", "Log", "MatMul", "MaxPool", "Mul", "Neg", "Pad", "Pow",
     "PRelu", "Reciprocal", "Relu", "Reshape", "Resize", "Round", "Selu", "Shape", "Sigmoid", "Sin", "Slice",
     "Softmax", "LogSoftmax", "Softplus", "Softsign", "Sqrt", "Squeeze", "Sub", "Sum", "Tanh", "Tile", "TopK",
     "Transpose", "Unsqueeze", "Where", "ScatterND", "GatherElements", "GatherND", "Max", "Min", "Mod", "Abs",
@@ -91,6 +91,18 @@ class GroupNormalization(nn.Module):
             times = x.shape[1] // self.groups
             scale, bias = scale.repeat_interleave(times), bias.repeat_interleave(times)
         return nn.functional.group_norm(x, self.groups, scale, bias, self.epsilon)
+
+
+class LayerNormalization(nn.Module):
+    """Layer normalisation over the axes from one on; the bias may be missing."""
+
+    def __init__(self, axis: int, epsilon: float) -> None:
+        super().__init__()
+        self.axis, self.epsilon = axis, epsilon
+
+    def forward(self, x: Tensor, scale: Tensor, bias: Tensor | None = None) -> Tensor:
+        """The normalised tensor."""
+        return nn.functional.layer_norm(x, x.shape[self.axis :], scale, bias, self.epsilon)
 
 
 class Clip(nn.Module):
@@ -242,6 +254,12 @@ def _own() -> dict[str, tuple[int, Callable[[Any, Any], Any]]]:
 
         return make
 
+    def layer_norm(node: Any, graph: Any) -> Any:
+        told = node.attributes
+        if len(node.output_values) > 1:
+            raise NotImplementedError("LayerNormalization with its mean as an output")
+        return result(LayerNormalization(told.get("axis", -1), told.get("epsilon", 1e-5)), node)
+
     def clip(node: Any, graph: Any) -> Any:
         names = (*node.input_values, "", "")[1:3]
         return result(Clip(bool(names[0]), bool(names[1])), node)
@@ -256,6 +274,7 @@ def _own() -> dict[str, tuple[int, Callable[[Any, Any], Any]]]:
     return {
         **dict.fromkeys(_REDUCTIONS, (18, reduction)),
         "Clip": (11, clip),
+        "LayerNormalization": (17, layer_norm),
         "Slice": (10, part),
         "Split": (18, split),
         "Gelu": (20, gelu),

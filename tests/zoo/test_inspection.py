@@ -107,3 +107,18 @@ def test_what_cannot_be_inspected_is_told(nets, tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             propose(name, shape)
+
+
+def test_a_linear_head_that_lies_between_0_and_1_by_chance_is_no_sigmoid(nets, tmp_path):
+    pytest.importorskip("onnx", reason="needs the extra onnx")
+    pytest.importorskip("onnx2torch", reason="needs the extra onnx")
+    net = nets.TwoHeads()
+    with torch.no_grad():
+        net.head.weight.mul_(0.01)
+        net.head.bias.fill_(0.5)
+    text = propose(str(nets.export(net, tmp_path / "net.onnx", torch.rand(1, 3, 8, 10))))
+    assert "kind: classification" in text and "multilabel\n" not in text
+    end = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    whole = torch.nn.Sequential(end, torch.nn.Sigmoid())
+    text = propose(str(nets.export(whole, tmp_path / "sigmoid.onnx", torch.rand(1, 3, 8, 10), names=("tags",))))
+    assert "kind: multilabel" in text and "probabilities of labels (sigmoid inside)?" in text
