@@ -11,7 +11,7 @@ import pytest
 from art_mtl import tasks
 from art_mtl.core.methods import registry, spec_of
 from art_mtl.evaluation import AttackResult, Environment, Results, TaskResult
-from art_mtl.evaluation.report.pictures import TaskStyle, View, answer, cards_figure, scene_figure
+from art_mtl.evaluation.report.pictures import TaskStyle, View, answer, cards_figure, scene_figure, seen_classes
 from art_mtl.evaluation.report.plots import (
     _OTHER_COLOURS,
     degradation_figure,
@@ -249,3 +249,17 @@ def test_tasks_figure_shows_every_task_of_every_attack_on_all(results):
     lost = replace(shown[0], deltas=(None, *shown[0].deltas[1:]))
     texts = tasks_figure(results, replace(block, attacks=(lost,))).axes[0].texts
     assert [text.get_text() for text in texts].count("undefined") == 1
+
+
+def test_boxes_are_drawn_over_the_view_that_they_belong_to() -> None:
+    style = TaskStyle(tasks.detection("things", 3), class_names=("bed", "chair", "sofa"))
+    label = {"boxes": np.array([[2.0, 2.0, 10.0, 8.0]]), "labels": np.array([2])}
+    views = [View(title, np.full((1, 12, 16), level), {"things": label}) for title, level in (("a", 0.25), ("b", 0.75))]
+    assert [name for name, _ in seen_classes(style, views)] == ["sofa"]
+    figure = scene_figure(views, [style], "title")
+    shown = [
+        np.asarray(ax.images[0].get_array()) for ax in figure.axes if ax.images and ax.images[0].get_array().ndim == 3
+    ]
+    boxes = [picture for picture in shown if picture.shape == (192, 256, 3)]
+    assert [picture[0, 0].tolist() for picture in boxes] == [[0.25] * 3, [0.75] * 3]
+    assert (boxes[0][32, 32] == boxes[1][32, 32]).all() and not (boxes[0][32, 32] == 0.25).all()
