@@ -206,7 +206,7 @@ class RoomsDetection(Rooms):
     Examples:
         >>> _, labels = RoomsDetection(split="test", size=2)[0]
         >>> [THINGS[thing] for thing in labels["detection"]["labels"]]
-        ['bed', 'furniture']
+        ['bed', 'furniture', 'picture', 'sofa', 'window']
     """
 
     def _labels(self, view: Rendering) -> dict[str, Any]:
