@@ -13,7 +13,7 @@ from art_mtl.cli.options import Command, Maybe, Seed, Size
 from art_mtl.core import checks
 from art_mtl.evaluation.experiment import Device
 
-_Small = Literal["rooms", "rooms-robust", "digits", "multilabel", "nyuv2"]
+_Small = Literal["rooms", "rooms-robust", "rooms-detection", "digits", "multilabel", "nyuv2"]
 # Options of --data alone: of the recipe, and of how it is carried out.
 _RECIPE = ("batch_size", "lr", "augment", "crop", "precision", "validate_every", "limit")
 _RUN = ("model", "trunk", "workers", "checkpoint_minutes", "tensorboard")

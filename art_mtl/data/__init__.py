@@ -12,12 +12,13 @@ from art_mtl.data.cityscapes import Cityscapes
 from art_mtl.data.digits import MultiDigits, MultiLabelDigits
 from art_mtl.data.nyuv2 import NYUv2
 from art_mtl.data.paper import PAPER_DATA, PaperData
-from art_mtl.data.rooms import CLASSES, Rooms
+from art_mtl.data.rooms import CLASSES, THINGS, Rooms, RoomsDetection
 from art_mtl.data.table import Column, TableDataset
 
 __all__ = [
     "CLASSES",
     "PAPER_DATA",
+    "THINGS",
     "Cityscapes",
     "Column",
     "MultiDigits",
@@ -26,6 +27,7 @@ __all__ = [
     "NYUv2",
     "PaperData",
     "Rooms",
+    "RoomsDetection",
     "TableDataset",
     "augment",
     "flip",

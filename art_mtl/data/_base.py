@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,15 @@ from torch.utils.data import Dataset
 
 from art_mtl.labels import MultiTaskLabels
 
-Sample = tuple[NDArray[np.float32], dict[str, NDArray[Any]]]
+Sample = tuple[NDArray[np.float32], dict[str, Any]]
+"""An image and the label of each task: an array or, where labels differ in shape, a dict of arrays."""
 
 MANIFEST = "MANIFEST.json"
 JOURNAL = ".unfinished.jsonl"
 """What a prepared folder holds beside the data and the lock; the journal only until the folder is whole."""
 
 
-class MultiTaskDataset(Dataset[tuple[Tensor, dict[str, Tensor]]]):
+class MultiTaskDataset(Dataset[tuple[Tensor, dict[str, Any]]]):
     """A map-style data set whose samples carry one label per task.
 
     A subclass says how many samples there are and what each is; it inherits indexing and :meth:`arrays`.
@@ -42,10 +43,11 @@ class MultiTaskDataset(Dataset[tuple[Tensor, dict[str, Tensor]]]):
             index: from 0 to ``len(self) - 1``.
 
         Returns:
-            The image, float32 (C, H, W) in the scale of the model's input, and the label of each task.
+            The image, float32 (C, H, W) in the scale of the model's input, and the label of each task: an array, or a
+            dict of arrays, such as boxes and their classes.
         """
 
-    def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Any]]:
         """The same as :meth:`sample`, as tensors.
 
         Args:
@@ -58,9 +60,9 @@ class MultiTaskDataset(Dataset[tuple[Tensor, dict[str, Tensor]]]):
         if not 0 <= position < len(self):
             raise IndexError(f"Index should be in [{-len(self)}, {len(self) - 1}]. Found {index}.")
         image, labels = self.sample(position)
-        return torch.as_tensor(image), {name: torch.as_tensor(label) for name, label in labels.items()}
+        return torch.as_tensor(image), {name: _as_tensors(label) for name, label in labels.items()}
 
-    def __iter__(self) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+    def __iter__(self) -> Iterator[tuple[Tensor, dict[str, Any]]]:
         """All samples in order."""
         return (self[i] for i in range(len(self)))
 
@@ -90,7 +92,7 @@ class MultiTaskDataset(Dataset[tuple[Tensor, dict[str, Tensor]]]):
         held = 0 if self._arrays is None else len(self._arrays[0])
         image, labels = self.sample(held)
         x = np.empty((count, *image.shape), image.dtype)
-        y = {name: np.empty((count, *label.shape), label.dtype) for name, label in labels.items()}
+        y = {name: _room(count, label) for name, label in labels.items()}
         if self._arrays is not None:
             x[:held] = self._arrays[0]
             for name, column in y.items():
@@ -102,6 +104,18 @@ class MultiTaskDataset(Dataset[tuple[Tensor, dict[str, Tensor]]]):
             for name, label in labels.items():
                 y[name][i] = label
         return x, MultiTaskLabels(y)
+
+
+def _as_tensors(label: Any) -> Any:
+    """An array, or a dict of arrays, as tensors."""
+    if isinstance(label, Mapping):
+        return {name: torch.as_tensor(array) for name, array in label.items()}
+    return torch.as_tensor(label)
+
+
+def _room(count: int, label: Any) -> NDArray[Any]:
+    """An array for the labels of ``count`` samples, of which this is one."""
+    return np.empty(count, object) if isinstance(label, Mapping) else np.empty((count, *label.shape), label.dtype)
 
 
 def check_split(split: str, splits: tuple[str, ...]) -> None:

@@ -31,6 +31,7 @@ class Scene:
         labels: (M + 6,) class of every solid and then of every face of the room.
         materials: as many materials.
         casts: (M,) which solids throw shadows.
+        pieces: (M,) number of the piece of furniture that each solid is part of.
         camera: where it is seen from.
         light: what lights it.
         sensor: the camera's faults.
@@ -41,6 +42,7 @@ class Scene:
     labels: Ints
     materials: list[Material]
     casts: Bools
+    pieces: Ints
     camera: Camera
     light: Light
     sensor: Sensor
@@ -75,6 +77,8 @@ class _Builder:
     casts: list[bool] = field(default_factory=list)
     taken: list[tuple[float, float, float, float]] = field(default_factory=list)
     hung: list[tuple[int, float, float, float, float]] = field(default_factory=list)
+    pieces: list[int] = field(default_factory=list)
+    piece: int = 0
 
     # Chance
 
@@ -108,6 +112,11 @@ class _Builder:
         self.labels.append(label)
         self.materials.append(material)
         self.casts.append(casts)
+        self.pieces.append(self.piece)
+
+    def begin(self) -> None:
+        """Begin another piece of furniture: its solids of one class are one object."""
+        self.piece += 1
 
     def slab(
         self, frame: _Frame, label: int, material: Material, x: float, y: float, low: float, high: float,
@@ -273,6 +282,7 @@ def _clutter(b: _Builder, frame: _Frame, top: float, width: float, depth: float,
 
 
 def _bed(b: _Builder, walls: list[int]) -> None:
+    b.begin()
     width, depth, top = b.real(0.95, 1.9), b.real(1.95, 2.15), b.real(0.42, 0.62)
     place = b.against(walls, width, depth, 1.2)
     if place is None:
@@ -296,6 +306,7 @@ def _bed(b: _Builder, walls: list[int]) -> None:
 
 
 def _nightstand(b: _Builder, bed: _Frame, x: float, y: float) -> None:
+    b.begin()
     frame = _Frame(*bed.at(x, y, 0)[:2], bed.yaw)
     if not b.free(frame, 0.42, 0.4, gap=0.0):
         return
@@ -314,6 +325,7 @@ def _table_lamp(b: _Builder, frame: _Frame, top: float) -> None:
 
 
 def _sofa_at(b: _Builder, frame: _Frame, width: float, depth: float) -> None:
+    b.begin()
     seat, back, arm = b.real(0.38, 0.46), b.real(0.72, 0.95), b.real(0.12, 0.22)
     cloth = b.fabric()
     b.slab(frame, SOFA, cloth, 0, 0, 0.05, seat - 0.1, width, depth)
@@ -355,6 +367,7 @@ def _coffee_table(b: _Builder, frame: _Frame) -> None:
 
 
 def _table_at(b: _Builder, frame: _Frame, width: float, depth: float, top: float) -> None:
+    b.begin()
     wood, thick = b.wood(), b.real(0.03, 0.06)
     if b.chance(0.2):
         b.slab(frame, TABLE, wood, 0, 0, top - thick, top, width, depth, CYLINDER)
@@ -368,6 +381,7 @@ def _table_at(b: _Builder, frame: _Frame, width: float, depth: float, top: float
 
 def _chair(b: _Builder, frame: _Frame) -> None:
     """A chair whose back is at -y of its frame."""
+    b.begin()
     width, seat, back = b.real(0.4, 0.52), b.real(0.42, 0.5), b.real(0.82, 1.05)
     if not b.free(frame, width, width, gap=0.0):
         return
@@ -425,6 +439,7 @@ def _desk(b: _Builder, walls: list[int]) -> None:
 
 
 def _cupboard(b: _Builder, walls: list[int]) -> None:
+    b.begin()
     tall = b.chance(0.5)
     width, depth = b.real(0.7, 1.7), b.real(0.38, 0.62)
     height = b.real(1.75, 2.2) if tall else b.real(0.7, 1.15)
@@ -437,6 +452,7 @@ def _cupboard(b: _Builder, walls: list[int]) -> None:
 
 
 def _shelf(b: _Builder, walls: list[int]) -> None:
+    b.begin()
     width, depth, height = b.real(0.7, 1.5), b.real(0.26, 0.36), b.real(1.1, 2.15)
     place = b.against(walls, width, depth, height)
     if place is None:
@@ -467,6 +483,7 @@ def _shelf(b: _Builder, walls: list[int]) -> None:
 
 
 def _television(b: _Builder, walls: list[int]) -> None:
+    b.begin()
     width = b.real(0.9, 1.5)
     height = width * 0.58
     screen = Material((0.02, 0.02, 0.02), texture=look.SCREEN, phase=b.real(0, 1))
@@ -528,6 +545,7 @@ def _standing(b: _Builder, walls: list[int]) -> None:
 
 
 def _window(b: _Builder, walls: list[int]) -> None:
+    b.begin()
     width, height = b.real(0.8, 2.0), b.real(0.9, 1.4)
     frame = b.hang(walls, width + 0.3, height, b.real(0.75, 1.0))
     if frame is None:
@@ -562,6 +580,7 @@ def _door(b: _Builder, walls: list[int]) -> None:
 
 
 def _picture(b: _Builder, walls: list[int]) -> None:
+    b.begin()
     width, height = b.real(0.35, 1.1), b.real(0.35, 0.8)
     frame = b.hang(walls, width, height, b.real(1.2, 1.5))
     if frame is not None:
@@ -681,6 +700,7 @@ def furnish(rng: np.random.Generator) -> Scene:
         np.array([*b.labels, WALL, WALL, WALL, WALL, FLOOR, CEILING], np.int64),
         [*b.materials, *faces, floor, ceiling],
         np.array(b.casts, np.bool_),
+        np.array(b.pieces, np.int64),
         camera,
         _light(b),
         sensor,

@@ -1,12 +1,13 @@
 """Mirroring, enlarging and cropping images together with their labels.
 
 What a task's labels need goes by its name: ``normals`` change the sign of x when mirrored, ``depth`` shrinks and
-``disparity`` grows when the image is enlarged, everything else stays as it is.
+``disparity`` grows when the image is enlarged, everything else stays as it is. Labels of ``flip`` may be boxes too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,12 +18,16 @@ __all__ = ["augment", "flip"]
 _NOT_MEASURED = -1.0  # in disparities
 
 
-def flip(x: Tensor, labels: Mapping[str, Tensor], which: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+Label = TypeVar("Label")
+
+
+def flip(x: Tensor, labels: Mapping[str, Label], which: Tensor) -> tuple[Tensor, dict[str, Label]]:
     """Mirror some scenes left to right, with their labels.
 
     Args:
         x: images (B, C, H, W).
         labels: by task, arrays whose last axis is the image's width; of ``normals`` the x component changes its sign.
+            Or one dict per scene, of which ``boxes`` (M, 4) are corners x1, y1, x2, y2 in pixels.
         which: (B,) bool, the scenes to mirror.
 
     Returns:
@@ -34,7 +39,9 @@ def flip(x: Tensor, labels: Mapping[str, Tensor], which: Tensor) -> tuple[Tensor
         tensor([[[[2., 1.]]]])
     """
 
-    def mirror(array: Tensor) -> Tensor:
+    def mirror(array: Any) -> Any:
+        if not isinstance(array, Tensor):
+            return [_mirrored(row, x.shape[-1]) if here else row for row, here in zip(array, which, strict=True)]
         mask = which.view(-1, *[1] * (array.ndim - 1))
         return torch.where(mask, array.flip(-1), array)
 
@@ -44,6 +51,12 @@ def flip(x: Tensor, labels: Mapping[str, Tensor], which: Tensor) -> tuple[Tensor
         sign[which, 0] = -1
         flipped["normals"] = flipped["normals"] * sign
     return mirror(x), flipped
+
+
+def _mirrored(row: Mapping[str, Tensor], width: int) -> dict[str, Tensor]:
+    """The boxes of one scene in its mirror image."""
+    left, top, right, bottom = row["boxes"].unbind(1)
+    return {**row, "boxes": torch.stack([width - right, top, width - left, bottom], 1)}
 
 
 def augment(

@@ -95,8 +95,8 @@ class Experiment:
     """Which attacks run on which model and data, and with what settings: all that decides the numbers of a run.
 
     Attributes:
-        victim: The model with its data: rooms, rooms-robust, digits, multilabel, nyuv2, cityscapes, PATH.py:function,
-            or a model file (PATH.onnx, .pt, .pt2) with --tasks and --data.
+        victim: The model with its data: rooms, rooms-robust, rooms-detection, digits, multilabel, nyuv2, cityscapes,
+            PATH.py:function, or a model file (PATH.onnx, .pt, .pt2) with --tasks and --data.
         attacks: Names that `art-mtl list` shows; "all" is every method that is not on request.
         norm: Norms of the perturbation. None given: those of the radii, or the victim's.
         eps: Radii in the scale of the model's input, such as 2/255 for every norm, or l2:1.0 for one. None given: the

@@ -13,7 +13,7 @@ from art_mtl.models.checkpoints import (
 from art_mtl.models.mtan import MTAN
 from art_mtl.models.paper import NETWORKS, load_network, network_from_state_dict
 from art_mtl.models.several_inputs import SeveralInputs
-from art_mtl.models.small import DigitsNet, MultiLabelNet, RoomsNet
+from art_mtl.models.small import DigitsNet, MultiLabelNet, RoomsDetectionNet, RoomsNet
 from art_mtl.models.split import Split
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "NETWORKS",
     "DigitsNet",
     "MultiLabelNet",
+    "RoomsDetectionNet",
     "RoomsNet",
     "SeveralInputs",
     "Split",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["DigitsNet", "MultiLabelNet", "RoomsNet"]
+__all__ = ["DigitsNet", "MultiLabelNet", "RoomsDetectionNet", "RoomsNet"]
 
 
 def _block(inputs: int, outputs: int, stride: int = 1, kernel: int = 3) -> nn.Sequential:
@@ -142,8 +145,12 @@ class RoomsNet(nn.Module):
     def _head(outputs: int) -> nn.Sequential:
         return nn.Sequential(_block(24, 16), nn.Conv2d(16, outputs, 1))
 
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
+    def forward(self, x: Tensor) -> dict[str, Any]:
         """Raw outputs of the three tasks at the size of the input."""
+        return self._dense(x, *self._features(x))
+
+    def _features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What the heads share, at a half, a quarter and an eighth of the input's size: 16, 32 and 64 channels."""
         half = self.encode_2(x)
         quarter = self.encode_4(half)
         eighth = self.encode_8(quarter)
@@ -152,12 +159,76 @@ class RoomsNet(nn.Module):
         deep = functional.relu(deep + self.context(deep.mean(dim=(2, 3)))[:, :, None, None])
         eighth = self.decode_8(eighth + _enlarge(self.to_8(deep), eighth))
         quarter = self.decode_4(quarter + _enlarge(self.to_4(eighth), quarter))
+        return half, quarter, eighth
+
+    def _dense(self, x: Tensor, half: Tensor, quarter: Tensor, eighth: Tensor) -> dict[str, Any]:
+        """The outputs that are maps."""
         shared = self.skip_2(half) + _enlarge(self.to_2(quarter), half)
         return {
             "segmentation": _enlarge(self.segmentation(shared), x),
             "depth": functional.softplus(_enlarge(self.depth(shared), x) + 3),
             "normals": functional.normalize(_enlarge(self.normals(shared), x), dim=1, eps=1e-6),
         }
+
+
+class RoomsDetectionNet(RoomsNet):
+    """:class:`RoomsNet` with a fourth head, which detects objects without anchors.
+
+    The head is that of FCOS (Tian et al., ICCV 2019) on one level of features, without centre-ness: each cell of 4x4
+    pixels is a candidate, with a logit for each class and the distances from its middle to the four sides of a box.
+
+    Input: (B, 3, H, W) in [-1, 1] of any size from 16x16 up. Output: that of :class:`RoomsNet` and ``detection``, a
+    dict of ``boxes`` (B, A, 4), corners x1, y1, x2, y2 in pixels, and ``logits`` (B, A, num_things), for the
+    A = ⌈H/4⌉ · ⌈W/4⌉ cells row by row.
+
+    0.6 million parameters, 0.36 GFLOP forward at 96x128.
+
+    Args:
+        num_classes: number of classes of the segmentation, at least 2.
+        num_things: number of classes of the objects, at least 1.
+
+    Raises:
+        ValueError: If a number is too small.
+
+    Examples:
+        >>> import torch
+        >>> outputs = RoomsDetectionNet(num_classes=13, num_things=8).eval()(torch.zeros(1, 3, 32, 40))
+        >>> {name: tuple(output.shape) for name, output in outputs["detection"].items()}
+        {'boxes': (1, 80, 4), 'logits': (1, 80, 8)}
+    """
+
+    stride: ClassVar[int] = 4
+
+    def __init__(self, num_classes: int = 13, num_things: int = 8) -> None:
+        super().__init__(num_classes)
+        if num_things < 1:
+            raise ValueError(f"Parameter `num_things` should be at least 1. Found {num_things!r}.")
+        self.tower = nn.Sequential(_block(32 + 64, 64, kernel=1), _Residual(64))
+        self.things = nn.Conv2d(64, num_things, 1)
+        self.sides = nn.Conv2d(64, 4, 1)
+        nn.init.constant_(self.things.get_parameter("bias"), -4.6)  # scores of 0.01, since most cells are of no object
+
+    def forward(self, x: Tensor) -> dict[str, Any]:
+        """Raw outputs of the four tasks."""
+        half, quarter, eighth = self._features(x)
+        features = self.tower(torch.cat([quarter, _enlarge(eighth, quarter)], 1))
+        sides = self.sides(features).flatten(2).mT.clamp(max=5).exp() * (2 * self.stride)
+        centres = cell_centres(quarter.shape[-2], quarter.shape[-1], self.stride).to(sides)
+        boxes = torch.cat([centres - sides[..., :2], centres + sides[..., 2:]], 2)
+        detection = {"boxes": boxes, "logits": self.things(features).flatten(2).mT}
+        return {**self._dense(x, half, quarter, eighth), "detection": detection}
+
+
+def cell_centres(rows: int, columns: int, stride: int) -> Tensor:
+    """The middle of each cell of a map of features, row by row, in pixels of the image: x and y, (rows * columns, 2).
+
+    Examples:
+        >>> cell_centres(1, 2, stride=4)
+        tensor([[2., 2.],
+                [6., 2.]])
+    """
+    x, y = ((torch.arange(count) + 0.5) * stride for count in (columns, rows))
+    return torch.stack([x.repeat(rows), y.repeat_interleave(columns)], 1)
 
 
 def _enlarge(x: Tensor, like: Tensor) -> Tensor:

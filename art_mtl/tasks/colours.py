@@ -16,7 +16,7 @@ CLASS_COLOURS = (
 )  # fmt: skip
 """Colours of classes, told apart by eye; further classes take them from the start again."""
 
-_LONG_SIDE, _EDGE, _REACH = 256, 3, 4
+_LONG_SIDE, _EDGE, _REACH = 256, 4, 4
 """Pixels: the longer side of a picture of boxes or points; how thick a frame is; how far a point reaches."""
 
 # The 256 colours of matplotlib's viridis, by Nathaniel Smith, Stéfan van der Walt and Eric Firing (CC0), 8 bits each.

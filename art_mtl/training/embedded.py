@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from art_mtl.data import NYUv2
 from art_mtl.data.augment import flip
@@ -19,13 +21,17 @@ from art_mtl.data.paper import PAPER_DATA
 from art_mtl.defences.training_attack import TrainingAttack
 from art_mtl.labels import MultiTaskLabels
 from art_mtl.models import RoomsNet, load_embedded, save_weights
+from art_mtl.models.small import cell_centres
 from art_mtl.tasks import Task
+from art_mtl.training.dense_detection import dense_detection_loss
 from art_mtl.training.measure import Metrics, clean_metrics
 from art_mtl.training.progress import Step
 from art_mtl.version import __version__
 from art_mtl.zoo.victims import VICTIM_SPECS, to_channels_last
 
 __all__ = ["RECIPES", "SmallRecipe", "TrainingResult", "memorise", "train"]
+
+Loss = Callable[[Any, Any], Tensor]
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,7 @@ class SmallRecipe:
         flips: whether half of the images are mirrored, with their labels.
         start: the embedded victim whose weights it goes on from; None: from scratch.
         attack: what images are trained on instead of the clean ones; None: the clean ones.
+        losses: by task, ``(output, target) -> (B,)``, what is minimised in place of the task's own loss.
     """
 
     epochs: int
@@ -49,6 +56,7 @@ class SmallRecipe:
     flips: bool
     start: str | None = None
     attack: TrainingAttack | None = None
+    losses: Mapping[str, Loss] = field(default_factory=dict)
 
 
 RECIPES: Mapping[str, SmallRecipe] = {
@@ -63,6 +71,15 @@ RECIPES: Mapping[str, SmallRecipe] = {
         flips=True,
         start="rooms",
         attack=TrainingAttack(eps=8 / 255, step_size=6 / 255, steps=2, bounds=(-1.0, 1.0)),
+    ),
+    "rooms-detection": SmallRecipe(
+        epochs=4,
+        batch_size=16,
+        rate=3e-3,
+        decay=0.02,
+        flips=True,
+        start="rooms",
+        losses={"detection": partial(dense_detection_loss, centres=cell_centres(24, 32, stride=4))},
     ),
     "nyuv2": SmallRecipe(epochs=200, batch_size=4, rate=2e-3, decay=0.0, flips=False),
 }
@@ -102,12 +119,12 @@ def train(
     device: str | torch.device = "cpu",
     progress: Callable[[Step], None] | None = None,
 ) -> TrainingResult:
-    """Train one of the embedded victims: from scratch, or the robust one from the weights of the plain one.
+    """Train one of the embedded victims: from scratch, or from the weights of "rooms".
 
     The same seed, sizes and number of CPU threads give the same weights.
 
     Args:
-        victim: "digits", "multilabel", "rooms" or "rooms-robust".
+        victim: "digits", "multilabel", "rooms", "rooms-robust" or "rooms-detection".
         out: where to write the weights, a safetensors file whose metadata tell victim, seed, epochs, package version
             and clean metrics.
         seed: of the initial weights, the order of the samples and the mirroring; from 0 up.
@@ -202,6 +219,20 @@ def _batches(count: int, size: int, generator: torch.Generator) -> Iterator[NDAr
             yield batch
 
 
+def _begin_with(model: nn.Module, victim: str) -> None:
+    """Take over the weights of an embedded victim; what the model has beside them stays."""
+    start = VICTIM_SPECS[victim].build()
+    load_embedded(start, victim)
+    model.load_state_dict({**model.state_dict(), **start.state_dict()})
+
+
+def _tensors(column: Any) -> Tensor | list[dict[str, Tensor]]:
+    """The labels of a batch: one tensor, or one dict of tensors per sample."""
+    if column.dtype == object:
+        return [{name: torch.as_tensor(array) for name, array in row.items()} for row in column]
+    return torch.as_tensor(column)
+
+
 def _fit(
     build: Callable[[], nn.Module],
     tasks: list[Task],
@@ -216,8 +247,8 @@ def _fit(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = build()
-    if recipe.start is not None:
-        load_embedded(model, recipe.start)
+        if recipe.start is not None:
+            _begin_with(model, recipe.start)
     model.to(device).train()
     to_channels_last(model)
     generator, noise = torch.Generator().manual_seed(seed), torch.Generator(device).manual_seed(seed)
@@ -231,7 +262,7 @@ def _fit(
         sums = torch.zeros(len(tasks))
         for number, rows in enumerate(_batches(len(x), recipe.batch_size, generator), start=1):
             images = torch.from_numpy(x[rows])
-            truth = {task.name: torch.as_tensor(labels[task.name][rows]) for task in tasks}
+            truth = {task.name: _tensors(labels[task.name][rows]) for task in tasks}
             if recipe.flips:
                 images, truth = flip(images, truth, torch.rand(len(rows), generator=generator) < 0.5)
             images = images.to(device, memory_format=torch.channels_last)
@@ -240,7 +271,10 @@ def _fit(
                 images = recipe.attack(model, images, tasks, targets, noise)
             outputs = model(images)
             losses = torch.stack(
-                [task.loss(task.select(outputs, k, len(tasks)), targets[k]).mean() for k, task in enumerate(tasks)]
+                [
+                    recipe.losses.get(task.name, task.loss)(task.select(outputs, k, len(tasks)), targets[k]).mean()
+                    for k, task in enumerate(tasks)
+                ]
             )
             optimiser.zero_grad(set_to_none=True)
             torch.autograd.backward(losses.sum())

@@ -83,16 +83,23 @@ def clean_metrics(
     """
     device = next(model.parameters()).device
     tally = Tally(tasks)
+    # Average precision is no sum over samples.
+    whole = {k: task.metric.torchmetric() for k, task in enumerate(tasks) if task.metric.entry}
     was_training = model.training
     model.eval()
     try:
         for start in range(0, len(x), batch_size):
             outputs = model(torch.tensor(x[start : start + batch_size], device=device))
             part = labels[start : start + batch_size]
-            tally.add(outputs, [task.targets(part[task.name]).to(device) for task in tasks])
+            targets = [task.targets(part[task.name]).to(device) for task in tasks]
+            tally.add(outputs, targets)
+            for k, metric in whole.items():
+                output = tasks[k].check_output(tasks[k].select(outputs, k, len(tasks)), targets[k])
+                metric.update(*tasks[k].metric_arguments(output, targets[k]))
     finally:
         model.train(was_training)
-    return tally.metrics()
+    found = {tasks[k].name: float(metric.compute()[tasks[k].metric.entry]) for k, metric in whole.items()}
+    return {**tally.metrics(), **found}
 
 
 def mean_log_quality(tasks: Iterable[Task], metrics: Mapping[str, float]) -> float:

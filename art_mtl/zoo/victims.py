@@ -16,11 +16,29 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from art_mtl import tasks
-from art_mtl.data import PAPER_DATA, MultiDigits, MultiLabelDigits, MultiTaskDataset, NYUv2, Rooms
+from art_mtl.data import (
+    PAPER_DATA,
+    THINGS,
+    MultiDigits,
+    MultiLabelDigits,
+    MultiTaskDataset,
+    NYUv2,
+    Rooms,
+    RoomsDetection,
+)
 from art_mtl.data.sources import Arrays, Source, as_arrays, as_source, check_one_form, check_one_sample
 from art_mtl.entry_points import declared, label, package_of
 from art_mtl.files import regular_file
-from art_mtl.models import DigitsNet, MultiLabelNet, RoomsNet, load_embedded, load_network, load_weights, read_metadata
+from art_mtl.models import (
+    DigitsNet,
+    MultiLabelNet,
+    RoomsDetectionNet,
+    RoomsNet,
+    load_embedded,
+    load_network,
+    load_weights,
+    read_metadata,
+)
 from art_mtl.near_names import perhaps
 from art_mtl.tasks import Task, check_tasks
 from art_mtl.zoo import user_code
@@ -250,6 +268,14 @@ def _rooms(split: str, size: int | None) -> MultiTaskDataset:
     return Rooms(split, size)
 
 
+def _rooms_detection(split: str, size: int | None) -> MultiTaskDataset:
+    return RoomsDetection(split, size)
+
+
+def _rooms_detection_tasks() -> list[Task]:
+    return [*scene_tasks(), tasks.detection("detection", num_classes=len(THINGS), image_size=(96, 128))]
+
+
 _ROOMS = VictimSpec(
     name="rooms",
     description="small encoder-decoder, rendered rooms (segmentation, depth, normals), 3x96x128 in [-1, 1]",
@@ -281,6 +307,15 @@ VICTIM_SPECS: Mapping[str, VictimSpec] = MappingProxyType(
             description="the same CNN and scenes, trained on attacked images (PGD on all tasks, L∞ 8/255)",
             eps=_ROBUST_EPS,
         ),
+        "rooms-detection": replace(
+            _ROOMS,
+            name="rooms-detection",
+            description="the same with boxes of objects (segmentation, depth, normals, detection), 3x96x128 in [-1, 1]",
+            build=RoomsDetectionNet,
+            tasks=_rooms_detection_tasks,
+            dataset=_rooms_detection,
+            class_names=MappingProxyType({**_ROOMS.class_names, "detection": THINGS}),
+        ),
         "multilabel": VictimSpec(
             name="multilabel",
             description="small CNN, two overlapping digits (left, which are present, sum), 1x28x28 in [0, 1]",
@@ -305,8 +340,8 @@ def victim_names() -> tuple[str, ...]:
     other packages come last.
 
     Examples:
-        >>> victim_names()[:6]
-        ('digits', 'rooms', 'rooms-robust', 'multilabel', 'nyuv2', 'cityscapes')
+        >>> victim_names()[:5]
+        ('digits', 'rooms', 'rooms-robust', 'rooms-detection', 'multilabel')
     """
     return (*VICTIM_SPECS, *PAPER_DATA, *_installed())
 

@@ -47,6 +47,19 @@ def test_flip_mirrors_and_negates_the_x_of_normals() -> None:
         assert torch.equal(flipped[name][1], expected)
 
 
+def test_boxes_are_mirrored_with_their_image() -> None:
+    rows = [{"boxes": torch.tensor([[1.0, 2.0, 4.0, 6.0]]), "labels": torch.tensor([3])} for _ in range(2)]
+    rows.append({"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.long)})
+    x = torch.zeros(3, 1, HEIGHT, WIDTH)
+    x[:, :, 2:6, 1:4] = 1
+    images, flipped = flip(x, {"things": rows}, torch.tensor([False, True, True]))
+    for image, row, expected in zip(images, flipped["things"], ([1, 2, 4, 6], [12, 2, 15, 6], None), strict=True):
+        assert row["boxes"].tolist() == ([] if expected is None else [expected])
+        if expected is not None:
+            left, top, right, bottom = expected
+            assert image[0, top:bottom, left:right].sum() == image.sum() == 12 and row["labels"].tolist() == [3]
+
+
 def test_flipping_twice_gives_back_what_was() -> None:
     x, labels = sample()
     batch, both = {name: label[None] for name, label in labels.items()}, torch.tensor([True])

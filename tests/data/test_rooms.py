@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
-from art_mtl.data import CLASSES, Rooms
+from art_mtl.data import CLASSES, THINGS, Rooms, RoomsDetection
 from art_mtl.data._raycast import BOX, CYLINDER, ELLIPSOID, Camera, Solids, _enter, shadowed, trace
 from art_mtl.data._scene import furnish
-from art_mtl.data.rooms import Rendering, render
+from art_mtl.data.rooms import Rendering, _objects, render
 
 SIZE = np.array([4, 6, 3], np.float32)
 
@@ -177,6 +178,49 @@ def test_a_scene_depends_on_seed_split_and_index_alone() -> None:
 def test_no_scene_occurs_in_both_splits() -> None:
     train, test = (Rooms(split, size=25, height=16, width=16).arrays()[1]["depth"] for split in ("train", "test"))
     assert len({np.asarray(depth).tobytes() for depth in [*train, *test]}) == 50
+
+
+def test_boxes_are_those_of_the_pixels_in_which_objects_are_seen() -> None:
+    """Every ray against every solid, and every pixel by itself."""
+    height, width, kept, left_out = 48, 64, 0, 0
+    for seed in (0, 7, 8, 12, 13, 17, 18):
+        scene = furnish(np.random.default_rng(seed))
+        hits = trace(scene.size, scene.solids, scene.camera, height, width)
+        boxes, things = _objects(scene, hits.surface.reshape(height, width))
+        directions = scene.camera.directions(height, width)
+        ray, solid = (grid.ravel() for grid in np.mgrid[: height * width, : len(scene.solids)])
+        every = _enter(scene.solids, scene.camera.position, directions, ray, solid).reshape(height * width, -1)
+        walls = trace(scene.size, solids(), scene.camera, height, width).depth
+        seen: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        for place in range(height * width):
+            nearest = int(every[place].argmin())
+            if every[place, nearest] <= walls[place] and CLASSES[scene.labels[nearest]] in THINGS:
+                thing = THINGS.index(CLASSES[scene.labels[nearest]])
+                seen.setdefault((thing, int(scene.pieces[nearest])), []).append(divmod(place, width))
+        expected = set()
+        for (thing, _), pixels in seen.items():
+            top, bottom = min(row for row, _ in pixels), max(row for row, _ in pixels) + 1
+            first, last = min(column for _, column in pixels), max(column for _, column in pixels) + 1
+            if len(pixels) >= 12 and bottom - top >= 3 and last - first >= 3:
+                expected.add((thing, first, top, last, bottom))
+        assert {(thing, *box) for thing, box in zip(things.tolist(), boxes.tolist(), strict=True)} == expected
+        kept, left_out = kept + len(expected), left_out + len(seen) - len(expected)
+    assert kept > 25 and left_out > 3
+
+
+def test_rooms_for_detection_are_the_same_scenes_with_boxes() -> None:
+    plain, more = Rooms("test", size=3, height=48, width=64), RoomsDetection("test", size=3, height=48, width=64)
+    image, labels = more[1]
+    assert image.equal(plain[1][0]) and all(labels[name].equal(label) for name, label in plain[1][1].items())
+    view = more.rendering(1)
+    assert labels["detection"]["boxes"].equal(torch.tensor(view.boxes)) and len(view.boxes) > 1
+    assert labels["detection"]["labels"].equal(torch.tensor(view.things)) and view.things.max() < len(THINGS)
+    x, y = more.arrays(2)
+    assert y["detection"].shape == (2,) and y["detection"].dtype == object
+    np.testing.assert_array_equal(y["detection"][1]["boxes"], view.boxes)
+    x, y = more.arrays()
+    np.testing.assert_array_equal(y["detection"][1]["boxes"], view.boxes)
+    assert len(x) == len(y["detection"]) == 3 and y["detection"][2]["labels"].dtype == np.int64
 
 
 def test_arrays_and_items_have_the_layout_of_the_tasks() -> None:

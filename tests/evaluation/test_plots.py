@@ -245,3 +245,14 @@ def test_tasks_figure_shows_every_task_of_every_attack_on_all(results):
     lost = replace(shown[0], deltas=(None, *shown[0].deltas[1:]))
     texts = tasks_figure(results, replace(block, attacks=(lost,))).axes[0].texts
     assert [text.get_text() for text in texts].count("undefined") == 1
+
+
+def test_boxes_are_drawn_over_the_view_that_they_belong_to() -> None:
+    style = TaskStyle(tasks.detection("things", 3), class_names=("bed", "chair", "sofa"))
+    label = {"boxes": np.array([[2.0, 2.0, 10.0, 8.0]]), "labels": np.array([2])}
+    views = [View(np.full((1, 12, 16), level), {"things": label}) for level in (0.2, 0.4, 0.8)]
+    (maps,) = draw_sample(0, [None], (views[0], views[1], views[2]), [style]).maps
+    assert maps.over_image and [name for name, _ in maps.classes] == ["sofa"]
+    assert [one.pixels[0, 0].tolist() for one in maps.pictures] == [[51] * 3, [102] * 3, [204] * 3]
+    frames = [one.pixels[32, 32].tolist() for one in maps.pictures]
+    assert frames[0] == frames[1] == frames[2] != [51] * 3

@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from art_mtl.models import DigitsNet, RoomsNet, load_weights, read_metadata, save_weights
+from art_mtl.models import (
+    DigitsNet,
+    RoomsDetectionNet,
+    RoomsNet,
+    load_embedded,
+    load_weights,
+    read_metadata,
+    save_weights,
+)
 
 
 @pytest.mark.parametrize("size", [(96, 128), (16, 16), (37, 51), (64, 96)])
@@ -34,6 +42,34 @@ def test_a_dead_normals_head_gives_finite_output_and_gradient() -> None:
     normals = net(x)["normals"]
     (gradient,) = torch.autograd.grad(normals.sum(), x)
     assert normals.isfinite().all() and gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("size", [(96, 128), (16, 16), (37, 51)])
+def test_each_candidate_contains_the_middle_of_its_cell(size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    net = RoomsDetectionNet(num_classes=5, num_things=3).eval()
+    outputs = net(torch.rand(2, 3, *size) * 2 - 1)
+    assert list(outputs) == ["segmentation", "depth", "normals", "detection"]
+    boxes, logits = outputs["detection"]["boxes"], outputs["detection"]["logits"]
+    rows, columns = -(-size[0] // 4), -(-size[1] // 4)
+    assert boxes.shape == (2, rows * columns, 4) and logits.shape == (2, rows * columns, 3)
+    middle = torch.tensor([[4 * (k % columns) + 2.0, 4 * (k // columns) + 2.0] for k in range(rows * columns)])
+    assert (boxes[..., :2] < middle).all() and (boxes[..., 2:] > middle).all()
+    net.sides.weight.data.zero_()
+    net.sides.bias.data = torch.tensor([1.0, 0.5, 0.25, 9.0]).log()
+    boxes = net(torch.rand(1, 3, *size))["detection"]["boxes"]
+    torch.testing.assert_close(
+        boxes[0], torch.cat([middle - torch.tensor([8.0, 4.0]), middle + torch.tensor([2.0, 72.0])], 1)
+    )
+
+
+def test_the_other_heads_are_those_of_rooms_net() -> None:
+    plain, net = RoomsNet().eval(), RoomsDetectionNet().eval()
+    load_embedded(plain, "rooms")
+    net.load_state_dict({**net.state_dict(), **plain.state_dict()})
+    x = torch.rand(1, 3, 32, 48) * 2 - 1
+    expected, outputs = plain(x), net(x)
+    assert all(torch.equal(outputs[name], expected[name]) for name in expected)
 
 
 def test_digits_net_has_three_heads() -> None:
@@ -68,6 +104,8 @@ def test_a_sample_does_not_depend_on_its_batch_mates() -> None:
 def test_rooms_net_refuses_one_class() -> None:
     with pytest.raises(ValueError, match="`num_classes`.*Found 1"):
         RoomsNet(num_classes=1)
+    with pytest.raises(ValueError, match="`num_things`.*Found 0"):
+        RoomsDetectionNet(num_things=0)
 
 
 def test_weights_survive_the_disk(tmp_path: Path) -> None:

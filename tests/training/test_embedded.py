@@ -56,6 +56,17 @@ def test_rooms_train_by_the_same_recipe(tmp_path: Path) -> None:
     assert 0 <= result.test["segmentation"] <= 1 and 0 < result.test["normals"] < 180
 
 
+def test_rooms_detection_goes_on_from_rooms(tmp_path: Path) -> None:
+    losses: list[Step] = []
+    result = train(
+        "rooms-detection", tmp_path / "weights", epochs=4, train_size=16, test_size=2, progress=losses.append
+    )
+    assert set(result.test) == {"segmentation", "depth", "normals", "detection"}
+    assert result.test["segmentation"] > 0.3, "the weights of rooms are the start"
+    assert losses[-1].losses["detection"] < losses[0].losses["detection"]
+    assert 0 <= result.train["detection"] <= 1
+
+
 class Oracle(nn.Module):
     """Reads the answers from the picture."""
 
@@ -84,6 +95,34 @@ def test_clean_metrics_are_those_of_the_whole_set() -> None:
         found = clean_metrics(oracle, digit_tasks(), x, labels, batch_size=batch_size)
         assert found == pytest.approx({"left": 1.0, "right": 18 / 23, "sum": 1.0})
     assert oracle.training, "the model leaves as it came"
+
+
+class Detector(nn.Module):
+    """Finds the boxes that the picture holds; the second is of low score."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unused = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"boxes": x, "scores": torch.tensor([[0.9], [0.3]]).expand(len(x), 2, 1)}
+
+
+def test_average_precision_is_that_of_the_whole_set_too() -> None:
+    from torchmetrics.detection.mean_ap import MeanAveragePrecision
+
+    rng = np.random.default_rng(0)
+    low = rng.uniform(0, 50, (12, 2, 2))
+    x = np.concatenate([low, low + rng.uniform(5, 20, (12, 2, 2))], 2).astype(np.float32)
+    truth = [{"boxes": boxes[: 1 + k % 2] + k % 3, "labels": np.zeros(1 + k % 2, int)} for k, boxes in enumerate(x)]
+    expected = MeanAveragePrecision()
+    expected.update(
+        [{"boxes": torch.tensor(b), "scores": torch.tensor([0.9, 0.3]), "labels": torch.zeros(2).long()} for b in x],
+        [{name: torch.tensor(value) for name, value in row.items()} for row in truth],
+    )
+    task = tasks.detection("things", 1, output=lambda out: out)
+    found = clean_metrics(Detector(), [task], x, MultiTaskLabels({"things": truth}), batch_size=5)
+    assert found["things"] == pytest.approx(float(expected.compute()["map"])) and 0.1 < found["things"] < 0.99
 
 
 def test_memorising_a_few_photographs(tmp_path: Path, tiny: ModuleType) -> None:

@@ -15,6 +15,7 @@ import torch
 from art_mtl import tasks
 from art_mtl.evaluation.grid import make_estimator
 from art_mtl.models import RoomsNet, save_weights
+from art_mtl.structure import tensors_in
 from art_mtl.training import clean_metrics
 from art_mtl.zoo.victims import VICTIM_SPECS, Victim, load_victim, victim_names
 
@@ -125,7 +126,7 @@ def file(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("name", list(VICTIM_SPECS))
 def test_embedded_victims_are_as_good_as_they_say(name: str) -> None:
     victim = load_victim(name)
-    x, labels = victim.data("test", 60 if name == "rooms" else 400)
+    x, labels = victim.data("test", 60 if name in ("rooms", "rooms-detection") else 400)
     assert x.shape[1:] == victim.input_shape and len(x) == len(labels)
     assert x.min() >= victim.clip_values[0] and x.max() <= victim.clip_values[1]
     said = json.loads(victim.metadata["clean_test"])
@@ -136,9 +137,13 @@ def test_embedded_victims_are_as_good_as_they_say(name: str) -> None:
 
 
 def test_embedded_victims_generalise() -> None:
-    digits, rooms = (json.loads(load_victim(name).metadata["clean_test"]) for name in ("digits", "rooms"))
+    digits, rooms, boxes = (
+        json.loads(load_victim(name).metadata["clean_test"]) for name in ("digits", "rooms", "rooms-detection")
+    )
     assert min(digits["left"], digits["right"]) > 0.92 and digits["sum"] < 0.8
-    assert rooms["segmentation"] > 0.45 and rooms["depth"] < 0.4 and rooms["normals"] < 17
+    for scenes in (rooms, boxes):
+        assert scenes["segmentation"] > 0.45 and scenes["depth"] < 0.4 and scenes["normals"] < 17
+    assert boxes["detection"] > 0.45
 
 
 @pytest.mark.parametrize("name", list(VICTIM_SPECS))
@@ -148,13 +153,13 @@ def test_victims_are_frozen_and_in_evaluation_mode(name: str) -> None:
     assert not any(parameter.requires_grad for parameter in victim.model.parameters())
     x = torch.rand(1, *victim.input_shape, requires_grad=True)
     outputs = victim.model(x)
-    (gradient,) = torch.autograd.grad(sum(output.sum() for output in outputs.values()), x)
+    (gradient,) = torch.autograd.grad(sum(output.sum() for output in tensors_in(outputs)), x)
     assert gradient.abs().sum() > 0
     assert victim.eps["linf"] and all(eps > 0 for radii in victim.eps.values() for eps in radii)
 
 
 def test_names_and_radii() -> None:
-    assert victim_names() == ("digits", "rooms", "rooms-robust", "multilabel", "nyuv2", "cityscapes")
+    assert victim_names() == ("digits", "rooms", "rooms-robust", "rooms-detection", "multilabel", "nyuv2", "cityscapes")
     assert dict(load_victim("rooms").eps) == {"linf": (2 / 255, 4 / 255, 8 / 255), "l2": (1.0,)}
     assert dict(load_victim("digits").eps) == {"linf": (0.05, 0.1)}
     assert [task.name for task in load_victim("rooms").tasks] == ["segmentation", "depth", "normals"]
@@ -298,7 +303,8 @@ def file_of_weights(folder: Path) -> Path:
 def test_wrong_names_and_arguments_are_named(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError,
-        match="digits, rooms, rooms-robust, multilabel, nyuv2, cityscapes, PATH.py:function or the .* Found 'cats'",
+        match="digits, rooms, rooms-robust, rooms-detection, multilabel, nyuv2, cityscapes, PATH.py:function or the .* "
+        "Found 'cats'",
     ):
         load_victim("cats")
     with pytest.raises(FileNotFoundError, match="absent.py"):
