@@ -261,7 +261,7 @@ class Evaluations:
         def run(x: Tensor) -> Sequence[Any]:
             self.forwards += len(x)
             if torch.is_grad_enabled() and x.requires_grad:
-                x.register_hook(self._backward(len(x)))
+                x.register_hook(self._backward(len(x)))  # type: ignore[no-untyped-call]
             return forward(x)
 
         return run
