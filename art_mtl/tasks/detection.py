@@ -14,10 +14,11 @@ from torch import Tensor
 from art_mtl import metrics
 from art_mtl.metrics import Metric, further
 from art_mtl.precision import widen
-from art_mtl.structure import map_tensors
+from art_mtl.structure import map_tensors, tensors_in
 from art_mtl.tasks.anchors import Anchors, make_anchors
 from art_mtl.tasks.base import Measures, Task, sample_sum
 from art_mtl.tasks.boxes import FORMS, from_corners, overlaps, suppress, to_corners
+from art_mtl.tasks.candidates import BACKGROUNDS, is_table, names_in, split_candidates
 from art_mtl.tasks.colours import Array, box_picture
 from art_mtl.tasks.label_checks import check_choice, check_count, check_image_size, check_present, check_share, integers
 from art_mtl.tasks.picking import OutputPicker, describe
@@ -54,6 +55,7 @@ def detection(
     score_threshold: float = 0.5,
     metric: str = "map",
     loss: DetectionLoss | None = None,
+    background: str | None = None,
     anchors: Any = None,
     box_coding: str | Sequence[float] | None = None,
     strides: Any = None,
@@ -64,7 +66,9 @@ def detection(
 
     - a mapping of candidates before suppression: "boxes" ``(B, A, 4)``, and "scores" ``(B, A, C)`` in [0, 1] or
       "logits" ``(B, A, C)``, of which the sigmoid is taken. With C + 1 logits it is the softmax, whose last class is
-      "no object". The names of DETR, "pred_boxes" and "pred_logits", are taken too.
+      "no object"; ``background`` says otherwise. The names of DETR, "pred_boxes" and "pred_logits", are taken too.
+    - a tensor of both ``(B, A, 4 + C)``, or ``(B, A, 5 + C)`` whose fifth column says whether there is an object and
+      multiplies the scores, as exported YOLO detectors return. In tensors and mappings A may come last.
     - a list of one dict a sample, "boxes" ``(M, 4)``, "labels" and "scores" ``(M,)``, as torchvision's detectors return
       in evaluation mode; then the candidates are what they have kept.
 
@@ -83,7 +87,7 @@ def detection(
 
     Args:
         name: Name of the task.
-        num_classes: C; labels are in [0, C). Where the model counts a background, as torchvision's do, so does C.
+        num_classes: C; labels are in [0, C). Where labels count a background, as those of torchvision do, so does C.
         boxes: Form of the boxes in labels and outputs: "xyxy" corners, "xywh" a corner and a size, "cxcywh" the centre
             and a size. In pixels or shares of the image, in both alike.
         output: See :class:`art_mtl.tasks.Task`. By default also the whole output, where it is of one of these layouts.
@@ -93,6 +97,8 @@ def detection(
         metric: "map" (mean over IoU of 0.5, 0.55, …, 0.95), "map_50" (IoU of 0.5) or "recall" (share of objects found).
         loss: The model's own loss, ``(output, labels) -> (B,)``, in place of the one above: of the output as ``output``
             picks it, and of one dict of boxes (in the form of ``boxes``) and labels a sample.
+        background: "first" or "last" of C + 1 scores or logits of a candidate is "no object", which is no class; logits
+            are softmaxed. None: see above.
         anchors: Of candidates whose boxes are relative to them, as heads return before they are decoded: ``(A, 4)`` in
             the form of ``boxes``. Or arguments of :func:`~art_mtl.tasks.anchors.grid_anchors`, ``{"sizes": …, "ratios":
             …, "strides": …, "image_size": …}``, or with "scales" those of SSD's
@@ -122,6 +128,7 @@ def detection(
         score_threshold=score_threshold,
         reported=metric,
         own_loss=loss,
+        background=background,
         anchors=make_anchors(name, anchors, box_coding, strides, boxes),
     )
 
@@ -147,6 +154,7 @@ class Detection(Task):
     score_threshold: float = 0.5
     reported: str = "map"
     own_loss: DetectionLoss | None = None
+    background: str | None = None
     anchors: Anchors | None = None
 
     def __post_init__(self) -> None:
@@ -154,6 +162,8 @@ class Detection(Task):
         object.__setattr__(self, "num_classes", check_count("num_classes", self.num_classes, least=1))
         check_choice(self.name, "boxes", self.boxes, FORMS)
         check_choice(self.name, "metric", self.reported, METRICS)
+        if self.background is not None:
+            check_choice(self.name, "background", self.background, BACKGROUNDS)
         object.__setattr__(self, "score_threshold", check_share(self.name, "score_threshold", self.score_threshold))
         object.__setattr__(self, "image_size", check_image_size(self.name, self.image_size))
         if self.own_loss is not None and not callable(self.own_loss):
@@ -178,23 +188,18 @@ class Detection(Task):
 
     def select(self, outputs: Any, position: int, count: int | None = None) -> Any:
         """See :meth:`Task.select`; the whole output, where ``output`` is None and it is of a layout that is taken."""
-        whole = self.output is None and (_is_list(outputs) or _layout(outputs) is not None)
+        whole = self.output is None and (_is_list(outputs) or names_in(outputs) is not None)
         return outputs if whole else super().select(outputs, position, count)
 
     def check_selected(self, output: Any) -> None:
         """Raise ValueError unless it is one of the layouts of :func:`detection`."""
-        if not _is_list(output):
-            self._names(output)
-
-    def _names(self, output: Any) -> tuple[str, str]:
-        """What boxes and scores are called in a mapping of candidates."""
-        names = _layout(output)
-        if names is None:
+        if not _is_list(output) and names_in(output) is None and not is_table(output, self.num_classes):
+            rows = f"(B, A, {4 + self.num_classes}) or (B, A, {5 + self.num_classes})"
             raise ValueError(
                 f"The model's output for task {self.name!r} should be a mapping with 'boxes' and 'scores' or 'logits', "
-                f"or a list of one dict a sample with 'boxes', 'labels' and 'scores'. Found {describe(output)}."
+                f"a tensor {rows} of both, or a list of one dict a sample with 'boxes', 'labels' and 'scores'. "
+                f"Found {describe(output)}."
             )
-        return names
 
     def check_size(self, output: Any, size: int) -> None:
         """Raise ValueError unless the output is of ``size`` samples."""
@@ -228,10 +233,13 @@ class Detection(Task):
         boxes, scores = found["boxes"], found["scores"]
         expected = (len(target), boxes.shape[1], self.num_classes)
         if boxes.ndim != 3 or boxes.shape[::2] != (len(target), 4) or tuple(scores.shape) != expected:
+            more = f"or logits of {self.num_classes + 1} classes with 'no object'; `background` says which that is"
+            if self.background is not None:
+                more = f"and one for 'no object', the {self.background}"
+            shapes = " and ".join(str(tuple(one.shape)) for one in tensors_in(output))
             raise ValueError(
                 f"The model's output for task {self.name!r} should have boxes of shape ({len(target)}, A, 4) and "
-                f"scores of shape ({len(target)}, A, {self.num_classes}), or logits of {self.num_classes + 1} classes "
-                f"with 'no object'. Found {tuple(boxes.shape)} and {tuple(scores.shape)}."
+                f"scores of shape ({len(target)}, A, {self.num_classes}), {more}. Found {shapes}."
             )
         return found if self.own_loss is None else {**found, "raw": map_tensors(output, widen)}
 
@@ -239,17 +247,17 @@ class Detection(Task):
         """See :meth:`Task.finite`."""
         if isinstance(output, list):
             return torch.stack([torch.isfinite(one["boxes"].sum() + one["scores"].sum()) for one in output])
-        boxes, scores = (sample_sum(output[name].detach()) for name in self._names(output))
+        names = names_in(output)
+        if names is None:
+            return super().finite(output)
+        boxes, scores = (sample_sum(output[name].detach()) for name in names)
         return torch.isfinite(boxes + scores)
 
     def _candidates(self, output: Any) -> dict[str, Any]:
         if isinstance(output, list):
             return self._from_list(output)
-        names = self._names(output)
-        boxes, scores = (widen(output[name]) for name in names)
-        if "logits" in names[1]:
-            wide = scores.ndim == 3 and scores.shape[2] == self.num_classes + 1
-            scores = scores.softmax(2)[..., :-1] if wide else torch.sigmoid(scores)
+        self.check_selected(output)
+        boxes, scores = split_candidates(output, self.num_classes, self.background)
         if self.anchors is None and boxes.ndim == 3 and boxes.shape[1] == 0 and scores.ndim == 3:
             boxes, scores = boxes.new_zeros(len(boxes), 1, 4), scores.new_zeros(len(boxes), 1, scores.shape[2])
         return {"boxes": self._corners(boxes), "scores": scores, "final": False}
@@ -306,7 +314,7 @@ class Detection(Task):
 
     def _row(self, sample: int, row: Any) -> Tensor:
         """The objects of one sample, corners and class ``(5, M)``; IGNORED where one does not count."""
-        if isinstance(row, Mapping) and _layout(row) is not None:
+        if isinstance(row, Mapping) and names_in(row) is not None:
             row = self._decoded(self._one(row), form=self.boxes)
         if not isinstance(row, Mapping) or not {"boxes", "labels"} <= row.keys():
             raise self._bad("a dict with 'boxes' and 'labels' for each sample", describe(row), sample)
@@ -367,9 +375,9 @@ class Detection(Task):
     def _one(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The candidates of one sample's raw output."""
         tensors = {key: torch.as_tensor(value) for key, value in row.items() if not isinstance(value, (str, bool))}
-        names = self._names(row)
-        listed = tensors[names[1]].ndim == 1
-        batch = [tensors] if listed else {name: tensors[name][None] for name in names}
+        names = names_in(row)
+        listed = names is None or tensors[names[1]].ndim == 1
+        batch = [tensors] if listed else {name: tensors[name][None] for name in names or ()}
         found: dict[str, Any] = self.slice_output(self._candidates(batch), 0)
         return found
 
@@ -518,15 +526,6 @@ def _is_list(output: Any) -> bool:
     return isinstance(output, list) and all(
         isinstance(one, Mapping) and {"boxes", "labels", "scores"} <= one.keys() for one in output
     )
-
-
-def _layout(output: Any) -> tuple[str, str] | None:
-    """What boxes and scores are called in a mapping; None where it has none."""
-    if not isinstance(output, Mapping):
-        return None
-    boxes = [name for name in ("boxes", "pred_boxes") if name in output]
-    scores = [name for name in ("scores", "logits", "pred_logits") if name in output]
-    return (boxes[0], scores[0]) if boxes and scores else None
 
 
 def _padded(parts: Sequence[Tensor]) -> Tensor:

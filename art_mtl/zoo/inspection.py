@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -147,6 +148,10 @@ _SOUND = 0.9
 
 def _box_form(output: Tensor) -> str:
     """What boxes rows of four numbers may be; "" where their sizes are of either sign, as differences are."""
+    if output.ndim == 4 and output.shape[2:] == (1, 4):
+        output = output.squeeze(2)
+    if output.ndim == 3 and output.shape[1] == 4 != output.shape[2]:
+        output = output.mT
     if output.ndim != 3 or output.shape[2] != 4:
         return ""
     ordered = (output[..., 2:] > output[..., :2]).all(2).float().mean()
@@ -176,7 +181,7 @@ def _kind(
     if len(shape) == 2 and shape[1] == 2 and not re.search("box", word):
         return "keypoints", {"num_points": shape[0]}, ["points (x, y)? In pixels, or in shares of the picture?"]
     if len(shape) == 2:
-        return None, {}, [f"{shape[0]} rows of {shape[1]} numbers"]
+        return _table_kind(output, shape)
     if shape in ((), (1,)):
         if share or re.search("logit|prob|is_|has_", word):
             return "binary", {}, ["one yes-or-no answer? Else kind: regression"]
@@ -192,6 +197,25 @@ def _kind(
         return "multilabel", {"num_labels": size, "probabilities": True}, ["probabilities of labels (sigmoid inside)?"]
     other = f"Else multilabel with num_labels: {size}, or regression of {size} numbers"
     return "classification", {"num_classes": size}, [f"logits of {size} classes, one of which is right? {other}"]
+
+
+def _table_kind(output: Tensor, shape: tuple[int, ...]) -> tuple[str | None, dict[str, Any], list[str]]:
+    """Kind, parameters and doubts of rows of numbers: boxes and scores in one, where that is what they look like."""
+    rows = output if shape[1] <= shape[0] else output.mT
+    form = _box_form(rows[..., :4])
+    scores = rows[..., 4:]
+    if scores.shape[2] == 0 or not form or not bool(((scores >= 0) & (scores <= 1)).all()):
+        return None, {}, [f"{shape[0]} rows of {shape[1]} numbers"]
+    classes = scores.shape[2]
+    doubts = [
+        f"{rows.shape[1]} candidates before suppression: a box in pixels and a score for each of {classes} classes?"
+    ]
+    if classes > 1:
+        doubts.append(
+            f"whether there is an object, and {classes - 1} classes? Then num_classes: {classes - 1}. One of the "
+            f"classes is 'nothing'? Then num_classes: {classes - 1} and background: first or last"
+        )
+    return "detection", {"num_classes": classes, "boxes": form}, doubts
 
 
 def _map_kind(
@@ -217,26 +241,39 @@ def _map_kind(
 
 def _paired(found: Sequence[Proposal]) -> list[Proposal]:
     """The same, boxes put together with the scores of as many candidates."""
-    boxes = [one for one in found if len(one.shape) == 2 and one.shape[1] == 4]
     left = list(found)
-    for box in boxes:
-        scores = next((one for one in left if one is not box and one.shape[:1] == box.shape[:1]), None)
+    for box in found:
+        count = _boxes_in(box.shape)
+        scores = next(
+            (one for one in left if one is not box and count and len(one.shape) < 3 and count in one.shape), None
+        )
         if scores is None:
             continue
         left = [one for one in left if one is not box and one is not scores]
-        classes = scores.shape[1] if len(scores.shape) > 1 else 1
+        classes = math.prod(scores.shape) // count
         output = {"boxes": _key(box.path), "scores" if scores.shares else "logits": _key(scores.path)}
         doubts = ["decoded boxes in pixels, before suppression, and a score a class? Is one of the classes 'nothing'?"]
+        if classes > 1:
+            doubts.append(f"if so, num_classes: {classes - 1} and background: first or last")
         if box.form == "cxcywh":
             doubts.append("widths and heights in place of corners? Then boxes: cxcywh, or xywh")
         if not box.form:
             doubts[0] = "boxes before suppression, and a score a class? Is one of the classes 'nothing'?"
             doubts.append(
-                f"boxes relative to {box.shape[0]} anchors? Then anchors: FILE.npy, or sizes, ratios, strides and "
+                f"boxes relative to {count} anchors? Then anchors: FILE.npy, or sizes, ratios, strides and "
                 "image_size, and box_coding: ssd, faster-rcnn, retinanet, fcos, yolov3 or yolov5"
             )
         left.append(Proposal((), box.shape, "detection", {"num_classes": classes, "output": output}, tuple(doubts)))
     return left
+
+
+def _boxes_in(shape: tuple[int, ...]) -> int:
+    """How many rows or columns of four numbers an output of a sample has; 0 where it is none."""
+    if len(shape) == 3 and shape[1:] == (1, 4):
+        return shape[0]
+    if len(shape) == 2 and 4 in shape:
+        return shape[0] if shape[1] == 4 else shape[1]
+    return 0
 
 
 def _key(path: Sequence[str | int]) -> Any:

@@ -625,3 +625,81 @@ def test_it_is_evaluated_stored_and_reported(listed, metric, tmp_path):
     assert whole["equal"].values[1] == pytest.approx(result["equal"].values[1], abs=0.05)
     result.report(tmp_path / "report")
     assert any((tmp_path / "report").rglob("example*.png"))
+
+
+def laid_out(boxes, scores, layout):
+    """The same candidates as detectors return them, and what the task has to be told."""
+    none = scores.new_full((*scores.shape[:2], 1), 0.25)
+    if layout == "boxes (B, 4, A)":
+        return {"boxes": boxes.mT, "scores": scores.mT}, {}
+    if layout == "boxes (B, A, 1, 4)":
+        return {"boxes": boxes.unsqueeze(2), "scores": scores}, {}
+    if layout == "scores, background first":
+        return {"boxes": boxes, "scores": torch.cat([none, scores], 2)}, {"background": "first"}
+    if layout == "scores, background last":
+        return {"boxes": boxes, "scores": torch.cat([scores, none], 2)}, {"background": "last"}
+    if layout == "table, background first":
+        return torch.cat([boxes, none, scores], 2), {"background": "first"}
+    if layout == "table with objectness":
+        return torch.cat([boxes, 2 * none, 2 * scores], 2), {}
+    table = torch.cat([boxes, scores], 2)
+    return (table if layout == "table" else table.mT), {}
+
+
+LAYOUTS = (
+    "boxes (B, 4, A)",
+    "boxes (B, A, 1, 4)",
+    "scores, background first",
+    "scores, background last",
+    "table, background first",
+    "table with objectness",
+    "table",
+    "table, A last",
+)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts_of_candidates_are_the_same_candidates(layout: str) -> None:
+    """As the mapping of rows of boxes and of scores: loss, score, statistics, decoded labels and what is finite."""
+    labels, output = scene()
+    expected = TASK.check_output(output, TASK.targets(labels))
+    other, told = laid_out(output["boxes"], output["scores"], layout)
+    task = tasks.detection("things", CLASSES, image_size=SIZE, **told)
+    targets = task.targets(labels)
+    assert task.select(other if isinstance(other, dict) else [other], 0, 1) is other
+    task.check_selected(other)
+    found = task.check_output(other, targets)
+    for name in ("loss", "score", "statistics"):
+        torch.testing.assert_close(getattr(task, name)(found, targets), getattr(TASK, name)(expected, targets))
+    for ours, theirs in zip(task.decode(other), TASK.decode(output), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    assert task.finite(other).tolist() == [True] * len(labels)
+    poisoned = other.clone() if isinstance(other, torch.Tensor) else {k: v.clone() for k, v in other.items()}
+    (poisoned if isinstance(poisoned, torch.Tensor) else poisoned["scores"])[1] = math.nan
+    assert task.finite(poisoned).tolist() == [i != 1 for i in range(len(labels))]
+
+
+@pytest.mark.parametrize(("background", "column"), [("first", 0), ("last", CLASSES), (None, CLASSES)])
+def test_logits_with_a_background_are_softmaxed(background: str | None, column: int) -> None:
+    labels, output = scene()
+    logits = torch.randn(6, 10, CLASSES + 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    task = tasks.detection("things", CLASSES, background=background)
+    found = task.check_output({"boxes": output["boxes"], "logits": logits}, task.targets(labels))
+    classes = [c for c in range(CLASSES + 1) if c != column]
+    torch.testing.assert_close(found["scores"], (logits.exp() / logits.exp().sum(2, keepdim=True))[..., classes])
+
+
+@pytest.mark.parametrize(
+    ("background", "width", "expected"),
+    [
+        (None, CLASSES + 1, r"\(6, A, 3\), or logits of 4 classes with 'no object'; `background` says which"),
+        ("first", CLASSES, r"\(6, A, 3\), and one for 'no object', the first"),
+    ],
+)
+def test_scores_of_another_number_are_refused(background: str | None, width: int, expected: str) -> None:
+    labels, output = scene()
+    task = tasks.detection("things", CLASSES, background=background)
+    with pytest.raises(ValueError, match=f"{expected}.*Found .*10, {width}"):
+        task.check_output({"boxes": output["boxes"], "scores": torch.rand(6, 10, width)}, task.targets(labels))
+    with pytest.raises(ValueError, match="`background` of task 'things' should be one of.*'middle'"):
+        tasks.detection("things", CLASSES, background="middle")

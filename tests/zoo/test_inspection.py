@@ -70,6 +70,40 @@ def test_boxes_and_scores_belong_together(tmp_path):
     assert f"{mark}- kind: detection\n" in text and '{"boxes": 0, "scores": 1}' in text and "num_classes: 6" in text
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_boxes_and_scores_in_one_tensor_are_candidates(tmp_path, turned):
+    """As exported YOLO detectors return them; the proposal is read back as a task that takes the output."""
+
+    class Net(nn.Module):
+        def forward(self, x):
+            flat = x.flatten(1)[:, :60].view(-1, 10, 6)
+            table = torch.cat([8 * flat[..., :4], torch.sigmoid(flat[..., 4:])], 2)
+            return table.mT if turned else table
+
+    torch.export.save(torch.export.export(Net(), (torch.rand(2, 3, 6, 8),)), tmp_path / "net.pt2")
+    text = propose(str(tmp_path / "net.pt2"))
+    (tmp_path / "tasks.yaml").write_text(text)
+    (task,) = read_task_file(tmp_path / "tasks.yaml").tasks
+    assert (task.kind, task.num_classes, task.boxes) == ("detection", 2, "cxcywh")
+    assert "10 candidates before suppression" in text and "Then num_classes: 1 and background" in text
+    targets = task.targets([{"boxes": [[4.0, 4.0, 2.0, 2.0]], "labels": [1]}])
+    x = torch.rand(1, 3, 6, 8)
+    found = task.check_output(task.select(Net()(x), 0, 1), targets)
+    torch.testing.assert_close(found["scores"], torch.sigmoid(x.flatten(1)[:, :60].view(1, 10, 6)[..., 4:]))
+
+
+def test_columns_of_boxes_belong_to_columns_of_scores(tmp_path):
+    class Net(nn.Module):
+        def forward(self, x):
+            flat = x.flatten(1)[:, :80].view(-1, 8, 10)
+            return flat[:, :4], torch.softmax(flat[:, 4:7], 1)
+
+    torch.export.save(torch.export.export(Net(), (torch.rand(2, 3, 6, 8),)), tmp_path / "net.pt2")
+    text = propose(str(tmp_path / "net.pt2"))
+    assert '{"boxes": 0, "scores": 1}' in text and "num_classes: 3" in text
+    assert "if so, num_classes: 2 and background: first or last" in text
+
+
 def test_a_proposal_runs_from_the_command(nets, tmp_path, capsys):
     pytest.importorskip("onnx", reason="needs the extra onnx")
     pytest.importorskip("onnx2torch", reason="needs the extra onnx")
