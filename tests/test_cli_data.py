@@ -170,3 +170,10 @@ def test_a_sheet_is_drawn_before_anything_is_printed(
     monkeypatch.setattr(sys, "stdout", Closed())
     assert main(["data", "check", *arguments, "--sheet", str(tmp_path / "sheet.png"), "--samples", "1", "--quiet"]) == 2
     assert len(pixels(tmp_path / "sheet.png"))
+
+
+def test_a_table_that_is_missing_is_told(tmp_path: Path, capsys) -> None:
+    told = tmp_path / "tasks.yaml"
+    told.write_text("format: art_mtl.tasks\nversion: 1\ntasks:\n- {kind: regression, name: a}\n")
+    assert main(["data", "check", str(tmp_path / "none.csv"), "--tasks", str(told)]) == 2
+    assert "none.csv: expected a table (CSV). Found no such file" in capsys.readouterr().err

@@ -154,7 +154,7 @@ class CheckData(QuietCommand):
 
     def run(self, command_line: str) -> None:
         """Print what was found; draw the sheet where nothing is wrong."""
-        if self.folder.is_file():
+        if self.folder.is_file() or (self.tasks is not None and not self.folder.exists()):
             self._check_table()
             return
         if self.tasks is not None:

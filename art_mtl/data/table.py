@@ -257,6 +257,8 @@ class TableDataset(Dataset[Sample]):
             label = self._value(row, self.columns[task.name], disk)
             if task.kind == "keypoints" and label is not None:
                 label = self._resized_points(np.asarray(label, np.float32), disk)
+            if isinstance(label, dict):
+                label = task.from_pixels(label, disk and (self.size or disk))
             labels[task.name] = label
             if label is not None:
                 self._check_label(task, label, self.columns[task.name])

@@ -109,6 +109,15 @@ class Task(Drawn, OutputLayout, ABC):
         self.check_selected(chosen)
         return chosen
 
+    def from_pixels(self, label: Any, size: tuple[int, int] | None) -> Any:
+        """The label of one sample that was read from a file, in the unit and the form of this task.
+
+        Args:
+            label: Of boxes x1, y1, x2, y2 in pixels of the input.
+            size: Height and width of the input; None where it is no picture.
+        """
+        return label
+
     def check_selected(self, output: Any) -> None:
         """Raise ValueError unless the part of the output is a nest with at least one tensor."""
         if not tensors_in(output):

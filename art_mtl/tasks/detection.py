@@ -355,6 +355,19 @@ class Detection(Task):
     def _bad(self, expected: str, found: str, sample: int) -> ValueError:
         return ValueError(f"The labels of task {self.name!r} should be {expected}. Found {found} in sample {sample}.")
 
+    def from_pixels(self, label: Any, size: tuple[int, int] | None) -> Any:
+        """See :meth:`Task.from_pixels`: boxes in the unit of ``image_size`` and the form of ``boxes``.
+
+        Examples:
+            >>> task = detection("cars", num_classes=2, boxes="cxcywh", image_size=(1, 1))
+            >>> task.from_pixels({"boxes": np.array([[0.0, 0.0, 8.0, 4.0]]), "labels": np.array([1])}, (16, 16))
+            {'boxes': array([[0.25 , 0.125, 0.5  , 0.25 ]], dtype=float32), 'labels': array([1])}
+        """
+        boxes = torch.as_tensor(label["boxes"], dtype=torch.float32).reshape(-1, 4)
+        if self.image_size is not None and size is not None:
+            boxes = boxes * torch.tensor([self.image_size[1] / size[1], self.image_size[0] / size[0]] * 2)
+        return {**label, "boxes": from_corners(boxes, self.boxes).numpy()}
+
     def nothing(self, count: int) -> list[dict[str, Array]]:
         """Targets of ``count`` samples for an attack towards images in which nothing is found.
 

@@ -25,6 +25,7 @@ __all__ = ["Proposal", "propose"]
 _CHANNELS = (1, 3, 4)
 _SAMPLES = 2
 _SHORT = 1e-3
+_BOX_WORDS = "box|loc|reg|coord|delta|rect"
 _SOFTMAX_INSIDE = "probabilities (softmax inside): attacked before the softmax"
 
 
@@ -131,7 +132,7 @@ def _leaves(raw: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[
 
 def _guess(path: tuple[str | int, ...], output: Tensor, x: Tensor) -> Proposal:
     """What one output may be."""
-    shape, word = tuple(output.shape[1:]), "_".join(map(str, path)).lower()
+    shape, word = tuple(output.shape[1:]), _word(path)
     if not output.is_floating_point():
         return Proposal(path, shape, None, doubts=("whole numbers have no gradient: they may be decided classes",))
     doubts = [] if _has_gradient(output, x) else ["no gradient leads from it to the input"]
@@ -231,23 +232,21 @@ def _map_kind(
     if channels == 3 and (unit or "normal" in word):
         return "surface_normals", {}, [] if unit else ["vectors that are scaled to length 1?"]
     if bool(is_distribution(output).all()):
-        return (
-            "segmentation",
-            {"num_classes": channels},
-            [_SOFTMAX_INSIDE],
-        )
+        return "segmentation", {"num_classes": channels}, [_SOFTMAX_INSIDE]
+    if share:
+        doubt = "probabilities of masks that may overlap (sigmoid inside)? Else segmentation, of num_classes"
+        return "multilabel_segmentation", {"num_labels": channels, "probabilities": True}, [doubt]
     return "segmentation", {"num_classes": channels}, [f"logits of {channels} classes a pixel? Else image, of numbers"]
 
 
 def _paired(found: Sequence[Proposal]) -> list[Proposal]:
     """The same, boxes put together with the scores of as many candidates."""
     left = list(found)
-    for box in found:
+    # Of two outputs of four numbers a candidate, the name tells which are the boxes; else the first.
+    for box in sorted(found, key=lambda one: not re.search(_BOX_WORDS, _word(one.path))):
         count = _boxes_in(box.shape)
-        scores = next(
-            (one for one in left if one is not box and count and len(one.shape) < 3 and count in one.shape), None
-        )
-        if scores is None:
+        scores = next((one for one in left if one is not box and _are_scores(one, count)), None)
+        if scores is None or box not in left:
             continue
         left = [one for one in left if one is not box and one is not scores]
         classes = math.prod(scores.shape) // count
@@ -267,6 +266,11 @@ def _paired(found: Sequence[Proposal]) -> list[Proposal]:
     return left
 
 
+def _are_scores(one: Proposal, count: int) -> bool:
+    """Whether an output may hold the scores of so many candidates; not one that was put together."""
+    return one.path != () and 0 < len(one.shape) < 3 and count > 0 and count in one.shape
+
+
 def _boxes_in(shape: tuple[int, ...]) -> int:
     """How many rows or columns of four numbers an output of a sample has; 0 where it is none."""
     if len(shape) == 3 and shape[1:] == (1, 4):
@@ -274,6 +278,10 @@ def _boxes_in(shape: tuple[int, ...]) -> int:
     if len(shape) == 2 and 4 in shape:
         return shape[0] if shape[1] == 4 else shape[1]
     return 0
+
+
+def _word(path: Sequence[str | int]) -> str:
+    return "_".join(map(str, path)).lower()
 
 
 def _key(path: Sequence[str | int]) -> Any:

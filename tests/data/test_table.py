@@ -161,6 +161,30 @@ def test_a_mask_of_another_size_is_told(folder):
         TableDataset(path, [tasks.segmentation("mask", 3)])
 
 
+@pytest.mark.parametrize("size", [None, (12, 16)])
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({}, [0, 0, 4, 3]),
+        ({"boxes": "cxcywh"}, [2, 1.5, 4, 3]),
+        ({"boxes": "cxcywh", "image_size": (1, 1)}, [0.25, 0.25, 0.5, 0.5]),
+        ({"boxes": "xywh", "image_size": (100, 200)}, [0, 0, 100, 50]),
+    ],
+)
+def test_boxes_of_files_are_in_the_form_and_the_unit_of_the_task(folder, told, expected, size):
+    """Files hold corners in pixels of the picture on disk, or shares of it; tasks take what the model returns."""
+    (folder / "boxes.json").write_text(json.dumps({"boxes": [[0, 0, 4, 3]], "labels": [2]}))
+    (folder / "boxes.csv").write_text("0,0,4,3,2\n")
+    (folder / "boxes.txt").write_text("2 0.25 0.25 0.5 0.5\n")
+    path = write(folder, "image,boxes", "0.png,boxes.json", "1.png,boxes.csv", "2.png,boxes.txt")
+    table = TableDataset(path, [tasks.detection("boxes", 3, **told)], size=size)
+    scale = 2 if size and "image_size" not in told else 1
+    for place in range(3):
+        label = table[place][1]["boxes"]
+        np.testing.assert_allclose(label["boxes"], [np.multiply(expected, scale)], rtol=1e-6)
+        assert label["labels"].tolist() == [2]
+
+
 def test_boxes_that_are_none_are_told(folder):
     path = write(folder, "image,kind", "0.png,boxes.json")
     for text in ('{"boxes": [[1, 2]], "labels": [1]}', "[", '{"boxes": []}', '{"boxes": [[1,2,3,4]], "labels": []}'):

@@ -104,6 +104,33 @@ def test_columns_of_boxes_belong_to_columns_of_scores(tmp_path):
     assert "if so, num_classes: 2 and background: first or last" in text
 
 
+@pytest.mark.parametrize("names", [("loc", "conf"), ("conf", "loc"), ("a", "b")])
+def test_of_two_outputs_of_four_numbers_the_name_tells_the_boxes(tmp_path, names):
+    """Three classes and "nothing" are four scores; in doubt the first output holds the boxes."""
+
+    class Net(nn.Module):
+        def forward(self, x):
+            flat = x.flatten(1)[:, :80].view(-1, 10, 8) - 0.5
+            return {names[0]: flat[..., :4], names[1]: flat[..., 4:], "scene": x.flatten(1)[:, :3]}
+
+    torch.export.save(torch.export.export(Net(), (torch.rand(2, 3, 6, 8),)), tmp_path / "net.pt2")
+    text = propose(str(tmp_path / "net.pt2"))
+    boxes, scores = (names[1], names[0]) if names[0] == "conf" else names
+    assert f'{{"boxes": "{boxes}", "logits": "{scores}"}}' in text
+    assert text.count("- kind:") == 2 and "boxes relative to 10 anchors?" in text
+
+
+def test_maps_of_probabilities_are_masks_that_may_overlap(tmp_path):
+    class Net(nn.Module):
+        def forward(self, x):
+            return torch.sigmoid(x[:, :2])
+
+    torch.export.save(torch.export.export(Net(), (torch.rand(2, 3, 6, 8),)), tmp_path / "net.pt2")
+    (tmp_path / "tasks.yaml").write_text(propose(str(tmp_path / "net.pt2")))
+    (task,) = read_task_file(tmp_path / "tasks.yaml").tasks
+    assert (task.kind, task.num_labels, task.probabilities) == ("multilabel_segmentation", 2, True)
+
+
 def test_a_proposal_runs_from_the_command(nets, tmp_path, capsys):
     pytest.importorskip("onnx", reason="needs the extra onnx")
     pytest.importorskip("onnx2torch", reason="needs the extra onnx")

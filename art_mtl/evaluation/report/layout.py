@@ -260,9 +260,10 @@ def _least(table: Table, column: int, readable: int, broken: bool = True) -> int
 
 def _in_columns(table: Table, width: int, kept: Sequence[int], rule: str) -> Iterator[Line]:
     """Headings, a rule of that character, rows."""
-    widths = [_least(table, i, _READABLE) for i in kept]
-    if _total(widths) > width:
-        widths = [_least(table, i, 0) for i in kept]
+    for readable, broken in ((_READABLE, False), (_READABLE, True), (0, True)):
+        widths = [_least(table, i, readable, broken) for i in kept]
+        if _total(widths) <= width:
+            break
     # First the cells get what they ask for, from left to right, then the headings.
     cells = [max(map(_size, _texts(table, i)), default=0) for i in kept]
     for asked in (cells, [_size(table.columns[i]) for i in kept]):
