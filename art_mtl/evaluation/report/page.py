@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 _TEMPLATE = "page.html.j2"
 _CARDS = 12
 """Attacks of a norm and radius whose tasks are drawn, at most."""
+_NAMED = 8
+"""Attacks that are named in a row; of more only the number is told."""
 _WEIGHTS = 4
 """Attacks of a norm and radius whose weights are drawn, at most."""
 _LINES = {"ours": "ours", "baseline": "baseline", "reference": "reference"}
@@ -219,7 +221,7 @@ def _facts(results: Results, experiment: Experiment | None) -> list[tuple[str, s
     steps = sorted({attack.steps for attack in results.attacks if attack.steps is not None})
     seconds = sum(attack.seconds for attack in results.attacks)
     gradients = [attack.gradient_evaluations for attack in results.attacks if attack.gradient_evaluations is not None]
-    names = {attack.name for attack in results.attacks}
+    names = list(dict.fromkeys(attack.name for attack in results.attacks))
     tasks = "; ".join(f"{task.name} ({task.kind.replace('_', ' ')})" for task in results.tasks)
     where = results.environment
     has_splits = experiment is not None and not experiment.victim.startswith(LIVE)
@@ -228,7 +230,7 @@ def _facts(results: Results, experiment: Experiment | None) -> list[tuple[str, s
         ("Model", results.victim),
         ("Tasks", tasks),
         ("Samples", f"{results.samples}{split}"),
-        ("Attacks", f"{len(names)}, at {len(list(results.blocks()))} norms and radii"),
+        ("Attacks", str(len(names)) if len(names) > _NAMED else ", ".join(names)),
         ("Radii", "; ".join(f"{norm}: {', '.join(found)}" for norm, found in radii.items())),
         ("Steps", ", ".join(map(str, steps)) or "not stated"),
         ("Cost", f"{sum(gradients):,.0f} gradient evaluations for each sample, {duration(seconds)} of attacks in all"),
