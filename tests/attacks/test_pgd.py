@@ -440,7 +440,7 @@ def test_bad_names_are_named(estimator):
         MultiTaskPGD(estimator, "minimax")
     with pytest.raises(ValueError, match="single:depht.*'seg', 'depth', 'digit', 'ink'"):
         MultiTaskPGD(estimator, "single:depht")
-    with pytest.raises(ValueError, match="`variant`.*'paper', 'official'"):
+    with pytest.raises(ValueError, match="`variant` should be one of paper, official. Found 'published'"):
         MinMaxMultiTaskPGD(estimator, "published")
     with pytest.raises(EstimatorError, match="MultiTaskPGD requires an estimator .*PyTorchMultiTaskEstimator.*Linear"):
         MultiTaskPGD(torch.nn.Linear(1, 1))
