@@ -172,4 +172,6 @@ def test_objects_are_named_and_kept_and_do_not_run(file: Path) -> None:
     with pytest.raises(ValueError, match="Found objects, .*: 'live:Net', 'live:PGD") as caught:
         live.check_names()
     assert "\x1b" not in str(caught.value)
-    FULL.check_names()
+    with pytest.raises(ValueError, match="Found objects, .*: 'live:depth=Mine'"):
+        FULL.check_names()
+    replace(FULL, measures=("seg=f1-macro",)).check_names()
