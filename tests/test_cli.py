@@ -536,7 +536,10 @@ def test_a_run_can_be_made_again_from_its_folder(no_figures, victim: str, tmp_pa
     [
         ("stepz: 3", "line 3: Expected a key of an experiment. Found 'stepz'. Perhaps 'steps'?"),
         ("\nsteps: many", "line 4: Parameter `steps` should be an integer of at least 1. Found 'many'"),
-        ("attacks: [live:MyAttack(steps=3)]", "should name its victim and attacks. Found objects.*'live:MyAttack"),
+        (
+            "attacks: [live:MyAttack(steps=3)]",
+            "should name its victim, attacks and measures. Found objects.*'live:MyAttack",
+        ),
     ],
 )
 def test_a_bad_file_is_one_line_of_the_file_and_the_line(tmp_path: Path, capsys, text: str, message: str) -> None:

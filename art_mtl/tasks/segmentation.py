@@ -136,7 +136,7 @@ class Segmentation(ClassTask):
 
     def error_map(self, label: Array, truth: Array) -> Array:
         """1 where the class is wrong."""
-        return np.where(truth < 0, np.nan, label != truth)
+        return middle_slice(np.where(truth < 0, np.nan, label != truth), self.spatial_dims)
 
     def caption(self, label: Array, unit: str = "") -> str:
         """How many classes there are, and how much is not labelled."""

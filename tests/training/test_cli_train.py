@@ -90,7 +90,7 @@ def test_an_interruption_tells_how_to_go_on(
         ("--data nyuv2 --root r --out o --crop 288", "--crop should be .* such as 288x384. Found '288'"),
         ("--data nyuv2 --root r --out o --batch-size 0", "--batch-size should be .*at least 1. Found 0"),
         ("--data nyuv2 --root r --out o --precision fp8", "--precision should be .* Found 'fp8'"),
-        ("cats --out o", "`victim` should be one of .* Found 'cats'"),
+        ("cats --out o", "The argument should be one of rooms, .* Found 'cats'"),
         ("rooms", "--out PATH"),
     ],
 )
