@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
@@ -16,6 +17,10 @@ import art_mtl.estimators.art_import  # noqa: F401
 from art_mtl import tasks
 from art_mtl.core import ThreatModel
 from art_mtl.tasks import Target, Task
+
+# What a shell runs in the background ignores Ctrl-C, and so do the children that the tests send it to.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
