@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -13,21 +16,10 @@ from art_mtl.core.warn import AttackWarning
 from art_mtl.evaluation import Run, evaluate, make_measure_table, make_table, to_csv
 from art_mtl.evaluation.experiment import CONFIG, Experiment
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # pytest imports tests from nowhere
+from small import Net
 
-class Net(torch.nn.Module):
-    """Segmentation into 3 classes, depth, a class, two labels."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        generator = torch.Generator().manual_seed(0)
-        self.conv, self.head = torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.Linear(20, 5)
-        for parameter in self.parameters():
-            parameter.data = torch.randn(parameter.shape, generator=generator) / parameter[0].numel() ** 0.5
-
-    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        dense, flat = self.conv(x), self.head(x.flatten(1))
-        return {"seg": 3 * dense[:, :3], "depth": 2 + dense[:, 3:], "kind": 5 * flat[:, :3], "marks": flat[:, 3:]}
-
+sys.path.pop(0)
 
 pytestmark = pytest.mark.filterwarnings("ignore:Task 'marks' has no valid label", "ignore:No positive samples")
 JOBS = [tasks.segmentation("seg", 3), tasks.depth("depth"), tasks.classification("kind", 3),

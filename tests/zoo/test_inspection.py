@@ -106,12 +106,13 @@ def test_columns_of_boxes_belong_to_columns_of_scores(tmp_path):
 
 @pytest.mark.parametrize("names", [("loc", "conf"), ("conf", "loc"), ("a", "b")])
 def test_of_two_outputs_of_four_numbers_the_name_tells_the_boxes(tmp_path, names):
-    """Three classes and "nothing" are four scores; in doubt the first output holds the boxes."""
+    """Three classes and "nothing" are four scores; in doubt the first output holds the boxes. Scores are used once."""
 
     class Net(nn.Module):
         def forward(self, x):
             flat = x.flatten(1)[:, :80].view(-1, 10, 8) - 0.5
-            return {names[0]: flat[..., :4], names[1]: flat[..., 4:], "scene": x.flatten(1)[:, :3]}
+            found = {names[0]: flat[..., :4], names[1]: flat[..., 4:], "scene": x.flatten(1)[:, :3]}
+            return {**found, "more": flat[..., :4]}
 
     torch.export.save(torch.export.export(Net(), (torch.rand(2, 3, 6, 8),)), tmp_path / "net.pt2")
     text = propose(str(tmp_path / "net.pt2"))
